@@ -1,0 +1,38 @@
+//! Identifiers and units of Proxmox VE (PVE), parsed once at the edge and unconstructable when wrong.
+//!
+//! Everything here is pure: no I/O, no clock, no randomness. Each type prints exactly what PVE reads.
+//!
+//! ```
+//! use pve_types::{Bytes, Vmid, VolumeId};
+//! let vmid: Vmid = "201".parse().unwrap();
+//! let volume: VolumeId = "local-lvm:vm-201-disk-0".parse().unwrap();
+//! assert_eq!(volume.storage().as_str(), "local-lvm");
+//! assert_eq!("4GiB".parse::<Bytes>().unwrap().get(), 4 << 30);
+//! assert_eq!(vmid.to_string(), "201");
+//! ```
+
+mod bytes;
+mod error;
+mod mac;
+mod names;
+mod privilege;
+mod secret;
+mod upid;
+mod version;
+mod vmid;
+mod volume;
+
+pub use bytes::Bytes;
+pub use error::ParseError;
+pub use mac::MacAddr;
+pub use names::{
+    BridgeName, GroupId, GuestName, NodeName, PoolId, RealmId, RoleId, StorageId, TokenName, UserId,
+};
+pub use privilege::Privilege;
+pub use secret::Secret;
+pub use upid::{TaskStatus, Upid};
+pub use version::PveVersion;
+pub use vmid::Vmid;
+pub use volume::VolumeId;
+
+pub(crate) use error::string_form;
