@@ -1,0 +1,34 @@
+//! A guest's configuration language: the file under `/etc/pve`, its keys, and their property strings.
+//!
+//! Everything is parsed into values that print exactly as PVE prints them, and compared by meaning, not by text:
+//! [`same_value`] knows PVE's defaults, its spellings of truth, the order of its lists, and what it generates itself.
+//!
+//! ```
+//! use pve_config::{overlay, same_value};
+//! assert!(same_value("scsi0", "local:1/vm-1.raw,ssd=1,size=32G", "file=local:1/vm-1.raw,size=32768M,ssd=on"));
+//! assert!(same_value("tags", "b;a", "A,b"));
+//! let cpu = overlay("cpu", Some("kvm64,flags=+aes"), [("cputype", Some("host"))]).unwrap();
+//! assert_eq!(cpu, "host,flags=+aes");
+//! ```
+
+mod compare;
+mod drive;
+mod guest;
+mod keys;
+mod nic;
+mod options;
+mod property;
+mod slot;
+mod value;
+
+pub use compare::{overlay, same_config_value, same_field, same_value};
+pub use drive::{Drive, DriveSource};
+pub use guest::{GuestConfig, PASSWORD_MASK, Section, decode_description, encode_description};
+pub use keys::{
+    FIRST_VERSION, Field, Key, LATEST_VERSION, Shape, all_keys, check_value, find_key, is_generated,
+    known_keys,
+};
+pub use nic::{IpAddress, IpConfig, Nic};
+pub use options::{Agent, Boot, Cpu, Machine, Memory, Smbios1, Startup, Tags};
+pub use property::PropertyString;
+pub use slot::{Bus, DeviceSlot};

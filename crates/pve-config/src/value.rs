@@ -1,0 +1,95 @@
+//! Plain values: truths, numbers, words, percent-encoding.
+
+use crate::keys::Shape;
+use pve_types::Bytes;
+
+/// Reads a truth as PVE does.
+// PVE: pve-common src/PVE/JSONSchema.pm parse_boolean.
+pub(crate) fn parse_bool(text: &str) -> Option<bool> {
+    match text.to_ascii_lowercase().as_str() {
+        "1" | "on" | "yes" | "true" => Some(true),
+        "0" | "off" | "no" | "false" => Some(false),
+        _ => None,
+    }
+}
+
+/// Returns a text that is equal for two values exactly when they mean the same.
+pub(crate) fn normal_form(shape: Shape, text: &str) -> String {
+    let text = text.trim();
+    match shape {
+        Shape::Bool => parse_bool(text).map_or_else(|| text.to_owned(), |truth| u8::from(truth).to_string()),
+        Shape::Integer(..) => {
+            text.parse::<i64>().map_or_else(|_| text.to_owned(), |number| number.to_string())
+        }
+        Shape::Number(..) => {
+            text.parse::<f64>().map_or_else(|_| text.to_owned(), |number| number.to_string())
+        }
+        Shape::Size => {
+            Bytes::from_pve_size(text).map_or_else(|_| text.to_owned(), |size| size.get().to_string())
+        }
+        Shape::Folded | Shape::Mac => text.to_ascii_lowercase(),
+        Shape::WordSet => word_set(text),
+        Shape::WordList => words(text).collect::<Vec<_>>().join(" "),
+        Shape::Percent => {
+            percent_decode(text).map_or_else(|| text.to_owned(), |text| text.trim_end().to_owned())
+        }
+        Shape::Secret => String::new(),
+        Shape::Choice(_) | Shape::Text | Shape::Lines | Shape::Volume | Shape::Properties(_) => {
+            text.to_owned()
+        }
+    }
+}
+
+fn words(text: &str) -> impl Iterator<Item = &str> {
+    text.split(|c: char| c == ';' || c == ',' || c.is_whitespace()).filter(|word| !word.is_empty())
+}
+
+fn word_set(text: &str) -> String {
+    let set: std::collections::BTreeSet<_> = words(text).map(str::to_lowercase).collect();
+    set.into_iter().collect::<Vec<_>>().join(";")
+}
+
+/// Decodes `%XX`; `None` where a `%` is not followed by two digits, or the bytes are no UTF-8.
+pub(crate) fn percent_decode(text: &str) -> Option<String> {
+    let mut bytes = Vec::with_capacity(text.len());
+    let mut rest = text.as_bytes();
+    while let Some((&first, tail)) = rest.split_first() {
+        if first != b'%' {
+            bytes.push(first);
+            rest = tail;
+            continue;
+        }
+        let digits = tail.get(..2).filter(|digits| digits.iter().all(u8::is_ascii_hexdigit))?;
+        bytes.push(u8::from_str_radix(std::str::from_utf8(digits).ok()?, 16).ok()?);
+        rest = &tail[2..];
+    }
+    String::from_utf8(bytes).ok()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn meanings_are_compared_and_not_spellings() {
+        let check =
+            |shape, a: &str, b: &str| assert_eq!(normal_form(shape, a), normal_form(shape, b), "{a} = {b}");
+        check(Shape::Bool, "on", "1");
+        check(Shape::Integer(0, 9), "07", "7");
+        check(Shape::Number(0.0, 9.0), "2", "2.00");
+        check(Shape::Size, "1G", "1024M");
+        check(Shape::WordSet, "b;A", "a, b b");
+        check(Shape::WordList, "1.1.1.1,8.8.8.8", "1.1.1.1 8.8.8.8");
+        check(Shape::Percent, "ssh-rsa%20A%0A", "ssh-rsa%20A");
+        check(Shape::Mac, "bc:24:11:00:00:01", "BC:24:11:00:00:01");
+        assert_ne!(normal_form(Shape::WordList, "a b"), normal_form(Shape::WordList, "b a"));
+    }
+
+    #[test]
+    fn broken_percent_encoding_is_noticed() {
+        assert_eq!(percent_decode("a%20b").as_deref(), Some("a b"));
+        for text in ["%", "%2", "%zz", "%ff", "%+1"] {
+            assert_eq!(percent_decode(text), None, "{text}");
+        }
+    }
+}
