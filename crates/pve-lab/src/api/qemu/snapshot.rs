@@ -1,0 +1,295 @@
+//! Snapshots.
+
+use pve_types::Vmid;
+use serde_json::{Map, Value, json};
+
+use super::config::{check_lock, guest, json_value};
+use super::drive::{Drive, drives};
+use super::power::{asker, worker};
+use crate::api::{Call, Methods, Refusal};
+use crate::world::{Config, Guest, NewVolume, Power, Snapshot, Stage, TaskKey, World, parse_name, split_id};
+
+/// The methods of this file.
+pub const METHODS: Methods = &[
+    ("GET", "/nodes/{node}/qemu/{vmid}/snapshot", list),
+    ("POST", "/nodes/{node}/qemu/{vmid}/snapshot", create),
+    ("GET", "/nodes/{node}/qemu/{vmid}/snapshot/{snapname}", index),
+    ("DELETE", "/nodes/{node}/qemu/{vmid}/snapshot/{snapname}", delete),
+    ("GET", "/nodes/{node}/qemu/{vmid}/snapshot/{snapname}/config", get),
+    ("PUT", "/nodes/{node}/qemu/{vmid}/snapshot/{snapname}/config", update),
+    ("POST", "/nodes/{node}/qemu/{vmid}/snapshot/{snapname}/rollback", rollback),
+];
+
+/// Tells whether the storage of a volume can keep snapshots of it.
+pub fn can_snapshot(world: &World, volume: &str) -> bool {
+    let Ok((storage, name)) = split_id(volume) else { return false };
+    let Ok(def) = world.storage(storage) else { return false };
+    match def.kind.as_str() {
+        "lvmthin" | "zfspool" | "rbd" | "btrfs" => true,
+        _ if def.is_file_based() => parse_name(def, name).is_ok_and(|name| name.format == "qcow2"),
+        _ => false,
+    }
+}
+
+fn index(_: &mut Call<'_>) -> Result<Value, Refusal> {
+    Ok(["rollback", "config"].iter().map(|name| json!({ "cmd": name })).collect())
+}
+
+fn list(call: &mut Call<'_>) -> Result<Value, Refusal> {
+    let guest = guest(call.world, &call.node(), call.vmid()?)?;
+    let mut shown: Vec<Value> = Vec::new();
+    for (name, snapshot) in &guest.snapshots {
+        let mut entry = json!({
+            "name": name, "snaptime": snapshot.time, "description": snapshot.description.clone().unwrap_or_default(),
+            "vmstate": u8::from(snapshot.vmstate.is_some()),
+        });
+        if let Some(parent) = &snapshot.parent {
+            entry["parent"] = parent.as_str().into();
+        }
+        shown.push(entry);
+    }
+    let mut current = json!({
+        "name": "current", "description": "You are here!", "digest": guest.digest(),
+        "running": u8::from(guest.is_running()),
+    });
+    if let Some(parent) = guest.config.get("parent") {
+        current["parent"] = parent.as_str().into();
+    }
+    shown.push(current);
+    Ok(shown.into())
+}
+
+fn disks(world: &World, guest: &Guest) -> Vec<Drive> {
+    let all = drives(world.version, &guest.config).into_iter();
+    all.filter(|drive| (!drive.is_cdrom() || drive.is_cloudinit()) && drive.storage().is_some()).collect()
+}
+
+// PVE: pve-guest-common src/PVE/AbstractConfig.pm snapshot_create
+fn create(call: &mut Call<'_>) -> Result<Value, Refusal> {
+    let asker = asker(call)?;
+    let name = call.string("snapname");
+    if name == "current" {
+        return Err(Refusal::died("unable to use snapshot name 'current' (reserved name)"));
+    }
+    if name == "pending" || name == "PENDING" {
+        return Err(Refusal::died(format!("unable to use snapshot name '{name}' (reserved name)")));
+    }
+    let description = call.text("description").map(str::to_owned);
+    let with_memory = call.flag("vmstate");
+    let inner = asker.clone();
+    let stage = Stage::now(move |world, key| {
+        take(world, key, &inner.node, inner.vmid, &name, description, with_memory)
+            .map_err(|refusal| refusal.full_text())
+    });
+    let worker = worker("qmsnapshot", &asker, vec![stage]);
+    Ok(call.world.start_worker(worker).into())
+}
+
+fn take(
+    world: &mut World,
+    key: TaskKey,
+    node: &str,
+    vmid: Vmid,
+    name: &str,
+    description: Option<String>,
+    with_memory: bool,
+) -> Result<(), Refusal> {
+    let found = guest(world, node, vmid)?;
+    if found.is_template() {
+        return Err(Refusal::died("you can't take a snapshot if it's a template"));
+    }
+    check_lock(found)?;
+    if found.snapshots.contains_key(name) {
+        return Err(Refusal::died(format!("snapshot name '{name}' already used")));
+    }
+    let disks = disks(world, found);
+    if disks.iter().any(|drive| !can_snapshot(world, drive.file())) {
+        return Err(Refusal::died("snapshot feature is not available"));
+    }
+    let running = found.is_running();
+    let vmstate = match with_memory && running {
+        true => Some(save_memory(world, key, node, vmid, name)?),
+        false => None,
+    };
+    for drive in &disks {
+        world.log(key, format!("snapshotting 'drive-{}' ({})", drive.slot, drive.file()));
+        let thin = thin_volume(world, drive.file()).filter(|_| !running);
+        if let Some(volume) = thin {
+            world.log(key, format!("  Logical volume \"snap_{volume}_{name}\" created."));
+        }
+    }
+    let time = world.now_seconds();
+    let Some(guest) = world.guests.get_mut(&vmid) else { return Ok(()) };
+    let mut config = guest.config.clone();
+    let parent = config.remove("parent");
+    config.remove("lock");
+    guest.snapshots.insert(name.to_owned(), Snapshot { config, parent, description, time, vmstate });
+    guest.config.insert("parent".into(), name.to_owned());
+    Ok(())
+}
+
+/// The name of a volume that LVM keeps snapshots of.
+fn thin_volume(world: &World, volume: &str) -> Option<String> {
+    let (storage, name) = split_id(volume).ok()?;
+    (world.storages.get(storage)?.kind == "lvmthin").then(|| name.to_owned())
+}
+
+fn save_memory(
+    world: &mut World,
+    key: TaskKey,
+    node: &str,
+    vmid: Vmid,
+    name: &str,
+) -> Result<String, Refusal> {
+    let found = guest(world, node, vmid)?;
+    let memory = super::status::memory(found);
+    let storage = found
+        .config
+        .get("vmstatestorage")
+        .cloned()
+        .or_else(|| disks(world, found).first().and_then(|drive| drive.storage().map(str::to_owned)));
+    let storage = storage.ok_or_else(|| Refusal::died("no storage for the VM's state"))?;
+    let is_file = world.storage(&storage)?.is_file_based();
+    let ending = if is_file { ".raw" } else { "" };
+    let volume = format!("vm-{vmid}-state-{name}{ending}");
+    let size = memory * 2 + (500 << 20);
+    let new = NewVolume {
+        node,
+        storage: &storage,
+        vmid,
+        format: "raw",
+        name: Some(volume),
+        size,
+        data: memory / 4,
+    };
+    let made = world.allocate(&new)?;
+    world.log_lines(key, made.lines);
+    world.log(key, format!("saving VM state and RAM using storage '{storage}'"));
+    world.log(key, "completed saving the VM state in 1s, saved 128.00 MiB");
+    Ok(made.id)
+}
+
+fn missing(name: &str) -> Refusal {
+    Refusal::died(format!("snapshot '{name}' does not exist"))
+}
+
+fn delete(call: &mut Call<'_>) -> Result<Value, Refusal> {
+    let asker = asker(call)?;
+    let name = call.string("snapname");
+    let inner = asker.clone();
+    let stage = Stage::now(move |world, key| {
+        remove(world, key, &inner.node, inner.vmid, &name).map_err(|refusal| refusal.full_text())
+    });
+    let worker = worker("qmdelsnapshot", &asker, vec![stage]);
+    Ok(call.world.start_worker(worker).into())
+}
+
+fn remove(world: &mut World, key: TaskKey, node: &str, vmid: Vmid, name: &str) -> Result<(), Refusal> {
+    let found = guest(world, node, vmid)?;
+    check_lock(found)?;
+    let snapshot = found.snapshots.get(name).cloned().ok_or_else(|| missing(name))?;
+    if let Some(volume) = &snapshot.vmstate {
+        let lines = world.free_volume(node, volume)?;
+        world.log_lines(key, lines);
+    }
+    for drive in drives(world.version, &snapshot.config) {
+        if let Some(volume) = thin_volume(world, drive.file()) {
+            world.log(key, format!("  Logical volume \"snap_{volume}_{name}\" successfully removed."));
+        }
+    }
+    let Some(guest) = world.guests.get_mut(&vmid) else { return Ok(()) };
+    guest.snapshots.remove(name);
+    let heir = |parent: &mut Option<String>| {
+        if parent.as_deref() == Some(name) {
+            parent.clone_from(&snapshot.parent);
+        }
+    };
+    guest.snapshots.values_mut().for_each(|other| heir(&mut other.parent));
+    let mut own = guest.config.remove("parent");
+    heir(&mut own);
+    if let Some(parent) = own {
+        guest.config.insert("parent".into(), parent);
+    }
+    Ok(())
+}
+
+fn get(call: &mut Call<'_>) -> Result<Value, Refusal> {
+    let name = call.string("snapname");
+    let guest = guest(call.world, &call.node(), call.vmid()?)?;
+    let snapshot = guest.snapshots.get(&name).ok_or_else(|| missing(&name))?;
+    let mut shown: Map<String, Value> = snapshot
+        .config
+        .iter()
+        .map(|(option, value)| (option.clone(), json_value(call.world, option, value)))
+        .collect();
+    shown.insert("snaptime".into(), snapshot.time.into());
+    if let Some(description) = &snapshot.description {
+        shown.insert("description".into(), description.as_str().into());
+    }
+    if let Some(parent) = &snapshot.parent {
+        shown.insert("parent".into(), parent.as_str().into());
+    }
+    Ok(Value::Object(shown))
+}
+
+fn update(call: &mut Call<'_>) -> Result<Value, Refusal> {
+    let (name, vmid) = (call.string("snapname"), call.vmid()?);
+    check_lock(guest(call.world, &call.node(), vmid)?)?;
+    let description = call.text("description").map(str::to_owned);
+    let guest = super::config::guest_mut(call.world, &call.node(), vmid)?;
+    let snapshot = guest.snapshots.get_mut(&name).ok_or_else(|| missing(&name))?;
+    if description.is_some() {
+        snapshot.description = description;
+    }
+    Ok(Value::Null)
+}
+
+fn rollback(call: &mut Call<'_>) -> Result<Value, Refusal> {
+    let asker = asker(call)?;
+    let (name, start) = (call.string("snapname"), call.flag("start"));
+    let inner = asker.clone();
+    let stage = Stage::now(move |world, key| {
+        back(world, key, &inner, &name, start).map_err(|refusal| refusal.full_text())
+    });
+    let worker = worker("qmrollback", &asker, vec![stage]);
+    Ok(call.world.start_worker(worker).into())
+}
+
+fn back(
+    world: &mut World,
+    key: TaskKey,
+    asker: &super::Asker,
+    name: &str,
+    start: bool,
+) -> Result<(), Refusal> {
+    let (node, vmid) = (asker.node.as_str(), asker.vmid);
+    let found = guest(world, node, vmid)?;
+    if found.is_template() {
+        return Err(Refusal::died("you can't rollback if vm is a template"));
+    }
+    check_lock(found)?;
+    let snapshot = found.snapshots.get(name).cloned().ok_or_else(|| missing(name))?;
+    if found.is_running() {
+        super::switch_off(world, vmid);
+    }
+    let mut config: Config = snapshot.config.clone();
+    config.insert("parent".into(), name.to_owned());
+    let with_memory = snapshot.vmstate.is_some();
+    if let Some(guest) = world.guests.get_mut(&vmid) {
+        guest.config = config;
+        guest.pending = crate::world::Pending::default();
+        guest.power = Power::Stopped;
+    }
+    for volume in drives(world.version, &snapshot.config)
+        .iter()
+        .filter_map(|drive| thin_volume(world, drive.file()))
+        .collect::<Vec<_>>()
+    {
+        world.log(key, format!("  Logical volume \"{volume}\" successfully removed."));
+        world.log(key, format!("  Logical volume \"{volume}\" created."));
+    }
+    if with_memory || start {
+        super::power::start_in_background(world, asker);
+    }
+    Ok(())
+}
