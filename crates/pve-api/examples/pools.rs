@@ -1,0 +1,14 @@
+//! Lists pools with their members.
+mod common;
+
+#[tokio::main]
+async fn main() -> common::Result {
+    let (_, client, _) = common::environment()?;
+    let pools = client.pools();
+    for item in pools.list().await? {
+        let pool = pools.get(&item.poolid).await?;
+        let members: Vec<&str> = pool.members.iter().map(|member| member.id.as_str()).collect();
+        println!("{}: {}", item.poolid, members.join(" "));
+    }
+    Ok(())
+}

@@ -1,0 +1,13 @@
+//! The `pvesh` road: the same calls as command lines on a node.
+//!
+//! Everybody on a node can read a process's arguments, so a call that carries a secret is refused here.
+//! `pvesh` waits for a task to end before it prints the UPID; so that a long task can be followed, its UPID is
+//! looked up in the node's task list while `pvesh` still runs.
+
+mod expected;
+mod output;
+mod transport;
+
+pub(crate) use expected::expected_task;
+pub use output::{PveshFailure, PveshOutput};
+pub use transport::{PveshRunner, PveshTransport, pvesh_argv};
