@@ -1,0 +1,222 @@
+//! Commands for a node: pure values made of arguments, and the one place that turns them into shell text.
+//!
+//! # The shell text that leaves this crate
+//! sshd hands the text to the login shell of the user. Only this syntax is ever used:
+//! - words, each quoted by [`quote`]: bare, or between `'…'`, with `'\''` for a quote inside;
+//! - the frame of [`Frame`]: `printf 'vmdeploy-pid %s\n' $$ >&2; exec timeout -k 10 600 qm …`, with `sudo -n`
+//!   before `timeout` where the user is not root. The first line on stderr is then the process to end;
+//! - `exec sudo -n /usr/lib/openssh/sftp-server`, for uploads of users who are not root.
+//!
+//! No pipes, no globs, no substitutions, no variables but `$$`.
+
+pub mod access;
+pub mod files;
+mod frame;
+pub mod pvesm;
+pub mod qm;
+mod quote;
+
+pub use frame::{Frame, PID_MARKER, Privilege, end_process, process_is_alive};
+pub(crate) use frame::{pid_line, sftp_as_root};
+pub use quote::{NulByte, quote};
+
+use crate::text::Escaped;
+
+/// The longest shell text that Linux takes as one argument of the shell, in bytes.
+// Linux: include/uapi/linux/binfmts.h MAX_ARG_STRLEN is 32 pages, and counts the closing NUL.
+pub const LONGEST_TEXT: usize = 128 * 1024 - 1;
+
+/// A program and its arguments, as they shall arrive at the program.
+///
+/// ```
+/// use pve_ssh::command::Command;
+/// let command = Command::new("qm").arg("set").arg("201").option("name", "it's");
+/// assert_eq!(command.to_string(), r"qm set 201 --name 'it'\''s'");
+/// ```
+#[derive(Clone, PartialEq, Eq)]
+pub struct Command {
+    words: Vec<Word>,
+}
+
+#[derive(Clone, PartialEq, Eq)]
+enum Word {
+    Plain(Vec<u8>),
+    /// Sent like the others, shown as `<hidden>`.
+    Hidden(Vec<u8>),
+}
+
+impl Word {
+    fn bytes(&self) -> &[u8] {
+        match self {
+            Self::Plain(bytes) | Self::Hidden(bytes) => bytes,
+        }
+    }
+}
+
+/// Why a command cannot be sent. Nothing has been sent.
+#[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
+pub enum CommandError {
+    /// An argument holds a NUL byte, which no program can be given.
+    #[error("an argument of `{command}` holds a NUL byte, which cannot be passed to a program")]
+    Nul {
+        /// The command as it would be shown.
+        command: String,
+    },
+    /// The text is longer than the node's kernel takes.
+    #[error("the command `{command}` is {length} bytes long, more than the {LONGEST_TEXT} that Linux takes")]
+    TooLong {
+        /// The beginning of the command.
+        command: String,
+        /// Its length in bytes.
+        length: usize,
+    },
+}
+
+impl Command {
+    /// Begins a command of `program`.
+    pub fn new(program: impl Into<String>) -> Self {
+        Self { words: vec![Word::Plain(program.into().into_bytes())] }
+    }
+
+    /// Adds an argument.
+    pub fn arg(mut self, argument: impl AsRef<[u8]>) -> Self {
+        self.words.push(Word::Plain(argument.as_ref().to_vec()));
+        self
+    }
+
+    /// Adds several arguments.
+    pub fn args<T: AsRef<[u8]>>(self, arguments: impl IntoIterator<Item = T>) -> Self {
+        arguments.into_iter().fold(self, Self::arg)
+    }
+
+    /// Adds `--name value`, or `--name=value` where the value could be taken for another option.
+    // PVE: pve-common src/PVE/JSONSchema.pm get_options uses Getopt::Long, which takes both forms.
+    pub fn option(self, name: &str, value: impl AsRef<str>) -> Self {
+        let value = value.as_ref();
+        if value.is_empty() || value.starts_with('-') {
+            self.arg(format!("--{name}={value}"))
+        } else {
+            self.arg(format!("--{name}")).arg(value)
+        }
+    }
+
+    /// Adds options in the given order.
+    pub fn options<K: AsRef<str>, V: AsRef<str>>(self, options: impl IntoIterator<Item = (K, V)>) -> Self {
+        options.into_iter().fold(self, |command, (name, value)| command.option(name.as_ref(), value))
+    }
+
+    /// Adds `--name=value` whose value is never shown: a password's hash, not a password.
+    ///
+    /// An argument can be read by every user of the node while the command runs, so no secret belongs here.
+    pub fn hidden_option(mut self, name: &str, value: impl AsRef<str>) -> Self {
+        self.words.push(Word::Plain(format!("--{name}").into_bytes()));
+        self.words.push(Word::Hidden(value.as_ref().as_bytes().to_vec()));
+        self
+    }
+
+    /// Returns the program's name.
+    pub fn program(&self) -> String {
+        self.words.first().map(|word| String::from_utf8_lossy(word.bytes()).into_owned()).unwrap_or_default()
+    }
+
+    /// Returns the arguments after the program, as they arrive there. Hidden ones are included: do not print them.
+    pub fn arguments(&self) -> impl Iterator<Item = &[u8]> {
+        self.words.iter().skip(1).map(Word::bytes)
+    }
+
+    /// Returns the shell text of the command alone, without a [`Frame`].
+    ///
+    /// # Errors
+    /// [`CommandError`] for a NUL byte or a text that is too long.
+    pub fn to_shell_text(&self) -> Result<Vec<u8>, CommandError> {
+        let mut text = Vec::new();
+        for (at, word) in self.words.iter().enumerate() {
+            if at > 0 {
+                text.push(b' ');
+            }
+            let quoted =
+                quote(word.bytes()).map_err(|NulByte| CommandError::Nul { command: self.summary() })?;
+            text.extend_from_slice(&quoted);
+        }
+        self.check_length(text)
+    }
+
+    pub(crate) fn check_length(&self, text: Vec<u8>) -> Result<Vec<u8>, CommandError> {
+        if text.len() > LONGEST_TEXT {
+            return Err(CommandError::TooLong { command: self.summary(), length: text.len() });
+        }
+        Ok(text)
+    }
+
+    /// Returns the command as [`std::fmt::Display`] shows it, cut to about 200 characters.
+    pub fn summary(&self) -> String {
+        let whole = self.to_string();
+        match whole.char_indices().nth(200) {
+            Some((at, _)) => format!("{}…", &whole[..at]),
+            None => whole,
+        }
+    }
+}
+
+impl std::fmt::Display for Command {
+    /// Shows the command as one could type it, hidden values and control characters apart.
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        for (at, word) in self.words.iter().enumerate() {
+            if at > 0 {
+                f.write_str(" ")?;
+            }
+            match word {
+                Word::Hidden(_) => f.write_str("<hidden>")?,
+                Word::Plain(bytes) => match quote(bytes) {
+                    Ok(quoted) => write!(f, "{}", Escaped(&String::from_utf8_lossy(&quoted)))?,
+                    Err(NulByte) => write!(f, "{}", Escaped(&String::from_utf8_lossy(bytes)))?,
+                },
+            }
+        }
+        Ok(())
+    }
+}
+
+impl std::fmt::Debug for Command {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        write!(f, "Command({self})")
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn values_that_look_like_options_are_joined_by_an_equals_sign() {
+        let command =
+            Command::new("qm").arg("set").arg("100").option("a", "-b").option("c", "").option("d", "e");
+        assert_eq!(command.to_string(), "qm set 100 --a=-b --c= --d e");
+    }
+
+    #[test]
+    fn a_hidden_value_is_sent_and_never_shown() {
+        let command = Command::new("qm").hidden_option("cipassword", "$6$salt$hash");
+        assert_eq!(command.to_string(), "qm --cipassword <hidden>");
+        assert_eq!(format!("{command:?}"), "Command(qm --cipassword <hidden>)");
+        assert_eq!(command.to_shell_text().unwrap(), b"qm --cipassword '$6$salt$hash'");
+    }
+
+    #[test]
+    fn nul_and_endless_texts_are_refused_before_anything_is_sent() {
+        let nul = Command::new("echo").arg("a\0b").to_shell_text().unwrap_err();
+        assert_eq!(
+            nul.to_string(),
+            r"an argument of `echo a\0b` holds a NUL byte, which cannot be passed to a program"
+        );
+        let long = Command::new("echo").arg("x".repeat(LONGEST_TEXT)).to_shell_text().unwrap_err();
+        assert!(matches!(long, CommandError::TooLong { length, .. } if length > LONGEST_TEXT));
+        assert!(long.to_string().len() < 400);
+    }
+
+    #[test]
+    fn control_characters_are_shown_escaped() {
+        let command = Command::new("echo").arg("\u{1b}[31m\n");
+        assert_eq!(command.to_string(), r"echo '\u{1b}[31m\n'");
+    }
+}

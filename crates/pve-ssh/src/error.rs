@@ -1,0 +1,267 @@
+//! What can go wrong on the way to a host, there, and back.
+
+use crate::command::CommandError;
+use crate::keyring::KeyError;
+use crate::text::Escaped;
+use std::time::Duration;
+
+/// Whether the thing that failed has changed anything on the host.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
+pub enum TookEffect {
+    /// It was never started.
+    No,
+    /// It was started, and how far it came is not known.
+    Maybe,
+    /// It was done.
+    Yes,
+}
+
+/// Why something could not be done over SSH.
+#[derive(Debug, thiserror::Error)]
+#[non_exhaustive]
+pub enum Error {
+    /// No connection came about.
+    #[error("cannot connect to `{address}`")]
+    Connect {
+        /// `host:port`.
+        address: String,
+        /// What stood in the way.
+        #[source]
+        source: ConnectCause,
+    },
+    /// The host that the connection should go through failed.
+    #[error("cannot reach `{address}` through `{jump}`")]
+    Jump {
+        /// `host:port` of the goal.
+        address: String,
+        /// `host:port` of the host between.
+        jump: String,
+        /// What failed there.
+        #[source]
+        source: Box<Error>,
+    },
+    /// The host's key is not one that is believed.
+    #[error(transparent)]
+    HostKey(#[from] crate::known_hosts::HostKeyError),
+    /// A key to log in with could not be used.
+    #[error(transparent)]
+    Key(#[from] KeyError),
+    /// The host let nobody in.
+    #[error("`{user}` cannot log in to `{address}`: tried {tried}; the host accepts {accepted}")]
+    Auth {
+        /// `host:port`.
+        address: String,
+        /// The user.
+        user: String,
+        /// What was tried, in words.
+        tried: String,
+        /// What the host said it would accept.
+        accepted: String,
+    },
+    /// The user is not root and may not become root.
+    #[error(
+        "`{user}` may not run commands as root on `{address}`: `sudo -n true` said `{message}`; allow it with the \
+         line `{user} ALL=(root) NOPASSWD: ALL` in /etc/sudoers.d/vmdeploy there, or log in as root"
+    )]
+    Sudo {
+        /// `host:port`.
+        address: String,
+        /// The user.
+        user: String,
+        /// sudo's own words, escaped.
+        message: String,
+    },
+    /// The command cannot be sent.
+    #[error(transparent)]
+    Command(#[from] CommandError),
+    /// The host opened no channel, or started no command on it. Nothing was run.
+    #[error("`{address}` refused to run `{command}`: {reason}")]
+    Refused {
+        /// `host:port`.
+        address: String,
+        /// The command.
+        command: String,
+        /// Why, in words.
+        reason: String,
+    },
+    /// The command ended with another exit status than 0.
+    #[error("`{command}` on `{address}` ended with exit status {status}: {message}")]
+    Exit {
+        /// `host:port`.
+        address: String,
+        /// The command.
+        command: String,
+        /// Its exit status.
+        status: u32,
+        /// Its last words, escaped.
+        message: String,
+        /// All of its output.
+        output: Box<Output>,
+    },
+    /// The command was ended by a signal.
+    #[error("`{command}` on `{address}` was ended by signal {signal}")]
+    Signal {
+        /// `host:port`.
+        address: String,
+        /// The command.
+        command: String,
+        /// The signal's name without `SIG`.
+        signal: String,
+    },
+    /// The connection ended before the command did. What the command did is not known.
+    #[error("the connection to `{address}` was lost while `{command}` ran: {reason}")]
+    Lost {
+        /// `host:port`.
+        address: String,
+        /// The command.
+        command: String,
+        /// Why, in words.
+        reason: String,
+        /// The process on the host, where it was said.
+        pid: Option<u32>,
+    },
+    /// The command took longer than it may and was ended.
+    #[error("`{command}` on `{address}` took longer than {} s; {ended}", .limit.as_secs())]
+    Deadline {
+        /// `host:port`.
+        address: String,
+        /// The command.
+        command: String,
+        /// What it was allowed.
+        limit: Duration,
+        /// Whether it has ended.
+        ended: Ended,
+    },
+    /// The caller gave the command up.
+    #[error("`{command}` on `{address}` was given up; {ended}")]
+    Cancelled {
+        /// `host:port`.
+        address: String,
+        /// The command.
+        command: String,
+        /// Whether it has ended.
+        ended: Ended,
+    },
+    /// The command printed more than is taken, and was ended.
+    #[error("`{command}` on `{address}` printed more than {limit} bytes; {ended}")]
+    TooMuchOutput {
+        /// `host:port`.
+        address: String,
+        /// The command.
+        command: String,
+        /// What is taken.
+        limit: usize,
+        /// Whether it has ended.
+        ended: Ended,
+    },
+    /// What a command printed could not be read.
+    #[error(transparent)]
+    Output(#[from] crate::parse::OutputError),
+    /// An upload failed.
+    #[error(transparent)]
+    Upload(#[from] crate::upload::UploadError),
+}
+
+/// What became of a command that was given up.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum Ended {
+    /// It was asked to end, and has.
+    Yes,
+    /// It may still run.
+    Unknown(String),
+}
+
+impl std::fmt::Display for Ended {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        match self {
+            Self::Yes => f.write_str("it was ended on the host"),
+            Self::Unknown(why) => write!(f, "it may still run there, because {}", Escaped(why)),
+        }
+    }
+}
+
+/// Why no connection came about.
+#[derive(Debug, thiserror::Error)]
+#[non_exhaustive]
+pub enum ConnectCause {
+    /// The name is unknown, the port closed, the network down.
+    #[error("{}", io_text(.0))]
+    Io(std::io::Error),
+    /// Nothing came in time.
+    #[error("no answer within {} s", .0.as_secs_f32())]
+    Timeout(Duration),
+    /// The host closed the connection before it was set up, as sshd does when too many set up at once.
+    #[error("the host closed the connection before it was set up (sshd's MaxStartups does so under load)")]
+    Dropped,
+    /// What answers there does not speak SSH as we do.
+    #[error("{}", Escaped(.0))]
+    Protocol(String),
+}
+
+/// An I/O error's text without the part that only a debugger wants.
+fn io_text(error: &std::io::Error) -> String {
+    Escaped(&error.to_string()).to_string()
+}
+
+impl Error {
+    /// Tells whether the command or upload that failed has changed anything on the host.
+    ///
+    /// [`crate::parse::failure`] knows more of an [`Error::Exit`].
+    pub fn took_effect(&self) -> TookEffect {
+        match self {
+            Self::Connect { .. }
+            | Self::Jump { .. }
+            | Self::HostKey(_)
+            | Self::Key(_)
+            | Self::Auth { .. }
+            | Self::Sudo { .. }
+            | Self::Command(_)
+            | Self::Refused { .. } => TookEffect::No,
+            Self::Exit { .. }
+            | Self::Signal { .. }
+            | Self::Lost { .. }
+            | Self::Deadline { .. }
+            | Self::Cancelled { .. }
+            | Self::TooMuchOutput { .. } => TookEffect::Maybe,
+            Self::Output(_) => TookEffect::Yes,
+            Self::Upload(error) => error.took_effect(),
+        }
+    }
+
+    /// Tells whether the host was not reached or went away, so that another try may meet it again.
+    pub fn is_connection(&self) -> bool {
+        match self {
+            Self::Connect { .. } | Self::Lost { .. } => true,
+            Self::Jump { source, .. } => source.is_connection(),
+            Self::Upload(error) => error.is_connection(),
+            _ => false,
+        }
+    }
+
+    /// Tells whether credentials, rights or host keys are at fault, which no other try will change.
+    pub fn is_access(&self) -> bool {
+        match self {
+            Self::HostKey(_) | Self::Key(_) | Self::Auth { .. } | Self::Sudo { .. } => true,
+            Self::Jump { source, .. } => source.is_access(),
+            _ => false,
+        }
+    }
+}
+
+/// What a command that ended by itself left.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Output {
+    /// Its exit status.
+    pub status: u32,
+    /// What it printed to stdout; bytes that are no UTF-8 are replaced.
+    pub stdout: String,
+    /// What it printed to stderr; bytes that are no UTF-8 are replaced.
+    pub stderr: String,
+}
+
+impl Output {
+    /// Tells whether the exit status is 0.
+    pub fn success(&self) -> bool {
+        self.status == 0
+    }
+}
