@@ -1,0 +1,180 @@
+//! A whole hybrid deployment: the API is the lab's, and SSH is OpenSSH's, in a container whose `qm` and its like
+//! are stand-ins that ask the lab's world.
+
+use crate::node::{Node, run};
+use crate::test;
+use libtest_mimic::Trial;
+use pve_lab::{Lab, LabOptions};
+use pve_ssh::command::{pvesm, qm};
+use pve_ssh::{Command, Host, RunOptions, Upload, parse};
+use pve_types::Vmid;
+use std::net::SocketAddr;
+use std::path::{Path, PathBuf};
+use std::time::Duration;
+
+pub fn tests() -> Vec<Trial> {
+    let mut trials =
+        vec![test("deployment::an_import_through_openssh_reaches_the_lab_with_its_progress", import)];
+    let deploy = test("deployment::a_hybrid_deployment_goes_through_openssh", deploy);
+    trials.push(match binary() {
+        Some(_) => deploy,
+        None => Trial::test("deployment::a_hybrid_deployment_goes_through_openssh", || Ok(()))
+            .with_kind("ignored: vmdeploy is not built; `make test-containers` builds it")
+            .with_ignored_flag(true),
+    });
+    trials
+}
+
+/// The program, as it lies beside this test.
+fn binary() -> Option<PathBuf> {
+    let own = std::env::current_exe().ok()?;
+    let path = own.parent()?.parent()?.join("vmdeploy");
+    path.is_file().then_some(path)
+}
+
+/// What asks the lab, by name.
+const STAND_INS: &str =
+    "qm pvesm pveum pvesh pveversion hostname qemu-img stat test sha256sum sha512sum grep";
+
+/// Starts a container whose PVE is the lab's.
+async fn node_of(lab: &Lab) -> Node {
+    let node = Node::start("", "mkdir -m 700 /lab;").await;
+    let gateway = node.sh("ip -4 route show default").await;
+    let gateway = gateway.split_whitespace().nth(2).unwrap().to_owned();
+    let port = relay(&gateway, lab.ssh_addr("pve1").unwrap()).await;
+    let known = lab.known_hosts();
+    let key = known.lines().next().and_then(|line| line.split_once(' ')).unwrap().1;
+    let host = node.host();
+    let put = async |text: &str, path: &str, mode: u32| {
+        let upload = Upload { mode, ..Upload::private_text(text, path) };
+        host.upload(&upload, &mut |_, _| {}).await.unwrap();
+    };
+    put(lab.ssh_private_key(), "/lab/key", 0o600).await;
+    put(&format!("lab {key}\n"), "/lab/known_hosts", 0o600).await;
+    put(&gateway, "/lab/host", 0o600).await;
+    put(&port.to_string(), "/lab/port", 0o600).await;
+    put(include_str!("../../image/stand-in"), "/lab/stand-in", 0o755).await;
+    node.sh(&format!("for n in {STAND_INS}; do ln -s /lab/stand-in /usr/local/bin/$n; done")).await;
+    node
+}
+
+/// Passes connections at the engine's own address on to the lab, which listens on loopback alone.
+async fn relay(gateway: &str, lab: SocketAddr) -> u16 {
+    let listener = tokio::net::TcpListener::bind((gateway, 0)).await.unwrap();
+    let port = listener.local_addr().unwrap().port();
+    tokio::spawn(async move {
+        while let Ok((mut near, _)) = listener.accept().await {
+            tokio::spawn(async move {
+                if let Ok(mut far) = tokio::net::TcpStream::connect(lab).await {
+                    let _ = tokio::io::copy_bidirectional(&mut near, &mut far).await;
+                }
+            });
+        }
+    });
+    port
+}
+
+async fn import() {
+    let lab = Lab::start(LabOptions::default()).await.unwrap();
+    let node = node_of(&lab).await;
+    let host: Host = node.host();
+    assert_eq!(run(&host, &["hostname"]).await, "pve1\n");
+    let vmid = Vmid::new(200).unwrap();
+    let limit = Duration::from_secs(60);
+    host.run_to_success(&qm::create(vmid, [("name", "it-s-a-name")]), limit).await.unwrap();
+    let command = qm::importdisk(vmid, "/var/lib/vz/import/tiny.qcow2", &"local-lvm".parse().unwrap());
+    let mut percents = Vec::new();
+    let mut on_line = |_, line: &str| percents.extend(parse::progress(line).map(|progress| progress.percent));
+    let output = host.run(&command, RunOptions::within(limit), &mut on_line).await.unwrap();
+    assert_eq!(parse::imported_disk(&output.stdout).unwrap().volume.as_str(), "local-lvm:vm-200-disk-0");
+    assert_eq!(percents.last(), Some(&100.0));
+    let storages = host.run_to_success(&pvesm::status(), limit).await.unwrap();
+    assert!(!parse::pvesm_status(&storages.stdout).unwrap().is_empty());
+    let missing =
+        host.run(&qm::status(Vmid::new(999).unwrap()), RunOptions::within(limit), &mut |_, _| {}).await;
+    let missing = missing.unwrap();
+    assert_ne!(missing.status, 0);
+    assert!(matches!(parse::failure(&missing.stderr), Some(parse::Failure::NoSuchGuest { .. })));
+    let quoted = Command::new("qm").arg("set").arg("200").option("description", "it's $HOME\n`id`");
+    host.run_to_success(&quoted, limit).await.unwrap();
+    lab.stop().await;
+}
+
+const SPEC: &str = "\
+version: 1
+project: containers
+road: hybrid
+defaults: {node: pve1, agent: true}
+images:
+  tiny: {path: /var/lib/vz/import/tiny.qcow2}
+vms:
+  web01:
+    vmid: 201
+    memory: 1GiB
+    disks:
+      scsi0: {storage: local-lvm, image: tiny, size: 2GiB, discard: true}
+      scsi1: {storage: local-lvm, size: 1GiB}
+    nics:
+      net0: {bridge: vmbr0, ip: 10.40.0.11/24, gateway: 10.40.0.1}
+    cloud_init: {user: admin, ssh_keys: [{file: user.pub}]}
+    ready: {ip: {nic: net0, timeout: 2m}}
+  web02:
+    vmid: 202
+    memory: 1GiB
+    disks:
+      scsi0: {storage: local-lvm, image: tiny, size: 2GiB, discard: true}
+    nics:
+      net0: {bridge: vmbr0, ip: dhcp}
+    cloud_init: {user: admin, ssh_keys: [{file: user.pub}]}
+    ready: {ip: {nic: net0, timeout: 2m}}
+";
+
+async fn deploy() {
+    let lab = Lab::start(LabOptions::default()).await.unwrap();
+    let node = node_of(&lab).await;
+    let folder = node.path("project");
+    std::fs::create_dir(&folder).unwrap();
+    std::fs::write(folder.join("spec.yaml"), SPEC).unwrap();
+    std::fs::copy(node.path("user.pub"), folder.join("user.pub")).unwrap();
+    let mut environment = lab.write_environment(&folder.join("lab")).unwrap();
+    let of_container = [
+        ("PROXMOX_SSH_HOST", node.address.to_string()),
+        ("PROXMOX_SSH_PORT", "22".to_owned()),
+        ("PROXMOX_SSH_KEY", node.path("user").display().to_string()),
+        ("PROXMOX_SSH_KNOWN_HOSTS", node.path("known_hosts").display().to_string()),
+        ("HOME", folder.display().to_string()),
+        ("PATH", "/usr/bin:/bin".to_owned()),
+    ];
+    environment.extend(of_container.map(|(name, value)| (name.to_owned(), value)));
+    let first = vmdeploy(&folder, &environment, &["deploy", "spec.yaml", "--yes"]).await;
+    assert!(first.status.success(), "{}", told(&first));
+    // What had to go by SSH went through OpenSSH.
+    let asked = node.sh("cat /lab/asked").await;
+    for vmid in ["201", "202"] {
+        assert!(asked.contains(&format!("'{vmid}' '/var/lib/vz/import/tiny.qcow2'")), "{asked}");
+        assert!(asked.contains(&format!("qm 'set' '{vmid}'")), "{asked}");
+    }
+    // Both doors show the same world, and nothing is left to do.
+    let list = run(&node.host(), &["qm", "list"]).await;
+    let guests = parse::qm_list(&list).unwrap();
+    assert_eq!(guests.iter().filter(|guest| guest.status == "running").count(), 2, "{list}");
+    let second = vmdeploy(&folder, &environment, &["plan", "spec.yaml", "--detailed-exitcode"]).await;
+    assert_eq!(second.status.code(), Some(0), "{}", told(&second));
+    assert_eq!(node.sh("ls /tmp /etc/pve/priv/lock").await.matches("vmdeploy").count(), 0);
+    lab.stop().await;
+}
+
+async fn vmdeploy(
+    folder: &Path,
+    environment: &[(String, String)],
+    arguments: &[&str],
+) -> std::process::Output {
+    let mut command = tokio::process::Command::new(binary().unwrap());
+    command.args(arguments).current_dir(folder).env_clear().stdin(std::process::Stdio::null());
+    command.envs(environment.iter().cloned()).kill_on_drop(true);
+    command.output().await.unwrap()
+}
+
+fn told(output: &std::process::Output) -> String {
+    format!("{}\n{}", String::from_utf8_lossy(&output.stdout), String::from_utf8_lossy(&output.stderr))
+}

@@ -1,0 +1,63 @@
+//! Users who are not root.
+
+use crate::node::{LIMIT, Node, eventually, run};
+use crate::test;
+use libtest_mimic::Trial;
+use pve_ssh::{Command, Ended, Error, Host, HostConfig, Privilege, RunOptions, Upload};
+use std::time::Duration;
+
+pub fn tests() -> Vec<Trial> {
+    vec![
+        test("sudo::a_user_with_sudo_runs_commands_as_root", as_root),
+        test("sudo::a_user_with_sudo_uploads_where_only_root_may_write", uploads),
+        test("sudo::a_command_of_root_is_ended_for_a_user_with_sudo", ends),
+        test("sudo::a_user_without_sudo_is_told_what_to_do", refused),
+    ]
+}
+
+const USERS: &str = "for u in deploy guest; do useradd -m -d /srv/$u -s /bin/bash $u; mkdir /srv/$u/.ssh; \
+    cp /root/.ssh/authorized_keys /srv/$u/.ssh/; chown -R $u: /srv/$u/.ssh; done; \
+    echo 'deploy ALL=(root) NOPASSWD: ALL' > /etc/sudoers.d/vmdeploy;";
+
+fn config_of(node: &Node, user: &str) -> HostConfig {
+    HostConfig { user: user.to_owned(), ..node.config() }
+}
+
+async fn as_root() {
+    let node = Node::start("", USERS).await;
+    let host = Host::new(config_of(&node, "deploy"));
+    assert_eq!(host.check().await.unwrap(), Privilege::Sudo);
+    assert_eq!(run(&host, &["whoami"]).await, "root\n");
+    assert_eq!(run(&host, &["printf", "%s|", "it's", "$HOME", "a b"]).await, "it's|$HOME|a b|");
+    run(&host, &["true"]).await;
+    // It was found out once: `sudo true` was run for it, and for the last command.
+    let log = node.sh("grep -c 'Accepted publickey' /var/log/sshd.log").await;
+    assert_eq!(log.trim(), "1");
+}
+
+async fn uploads() {
+    let node = Node::start("", USERS).await;
+    let host = Host::new(config_of(&node, "deploy"));
+    node.sh("mkdir -m 700 /root/private").await;
+    let upload = Upload::private_text("content\n", "/root/private/it's");
+    host.upload(&upload, &mut |_, _| {}).await.unwrap();
+    assert_eq!(node.sh("cat /root/private/*; stat -c '%U %a' /root/private/*").await, "content\nroot 600\n");
+}
+
+async fn ends() {
+    let node = Node::start("", USERS).await;
+    let host = Host::new(config_of(&node, "deploy"));
+    let options = RunOptions::within(Duration::from_secs(2));
+    let command = Command::new("sleep").arg("4000.1");
+    let error = host.run(&command, options, &mut |_, _| {}).await.unwrap_err();
+    assert!(matches!(&error, Error::Deadline { ended: Ended::Yes, .. }), "{error}");
+    eventually("the process is gone", async || !node.runs("4000.1").await).await;
+}
+
+async fn refused() {
+    let node = Node::start("", USERS).await;
+    let host = Host::new(config_of(&node, "guest"));
+    let error = host.run_to_success(&Command::new("whoami"), LIMIT).await.unwrap_err();
+    assert!(matches!(&error, Error::Sudo { .. }) && error.is_access(), "{error}");
+    assert!(error.to_string().contains("guest ALL=(root) NOPASSWD: ALL"), "{error}");
+}
