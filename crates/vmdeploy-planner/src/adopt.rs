@@ -1,0 +1,375 @@
+//! Taking over guests that were made by hand: YAML such that the next plan adds the ownership mark and nothing else.
+
+use crate::identity::{self, MarkerSearch};
+use crate::observed::{ObservedConfig, ObservedGuest};
+use pve_config::{Bus, DeviceSlot, Drive, DriveSource, PropertyString};
+use pve_types::Vmid;
+use std::collections::BTreeMap;
+use std::fmt::Write as _;
+
+/// Why a guest cannot be adopted.
+#[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
+pub enum AdoptError {
+    /// There is no such guest.
+    #[error("there is no guest {0}")]
+    Missing(Vmid),
+    /// It is a container.
+    #[error("{0} is a container, and only VMs can be adopted")]
+    NotAVm(Vmid),
+    /// Its configuration was not observed.
+    #[error("the configuration of VM {0} was not read")]
+    NoConfig(Vmid),
+    /// It bears a mark already.
+    #[error("VM {vmid} bears an ownership mark already (of `{owner}`)")]
+    Marked {
+        /// The VM.
+        vmid: Vmid,
+        /// Project and name of its owner.
+        owner: String,
+    },
+    /// It has no UUID that could tell it from others.
+    #[error("VM {0} has no UUID")]
+    NoUuid(Vmid),
+}
+
+impl AdoptError {
+    /// Returns what to do about it.
+    pub fn hint(&self) -> String {
+        match self {
+            Self::Missing(_) => "see `qm list` on the nodes".to_owned(),
+            Self::NotAVm(_) => "leave it as it is".to_owned(),
+            Self::NoConfig(vmid) => format!("the credentials need VM.Audit on /vms/{vmid}"),
+            Self::Marked { .. } => "take the lines `<!-- vmdeploy … -->` out of its notes first".to_owned(),
+            Self::NoUuid(vmid) => format!("`qm set {vmid} --smbios1 uuid=$(uuidgen)` gives it one"),
+        }
+    }
+}
+
+/// Returns a spec of the project with these guests.
+///
+/// What a spec can say of them is written; the rest stands in comments, is not managed, and so stays as it is.
+///
+/// # Errors
+/// See [`AdoptError`].
+pub fn adopt(project: &str, guests: &[(Vmid, Option<&ObservedGuest>)]) -> Result<String, AdoptError> {
+    let mut out = format!("version: 1\nproject: {project}\nvms:\n");
+    for (vmid, guest) in guests {
+        let guest = guest.ok_or(AdoptError::Missing(*vmid))?;
+        write_guest(&mut out, guest)?;
+    }
+    Ok(out)
+}
+
+fn write_guest(out: &mut String, guest: &ObservedGuest) -> Result<(), AdoptError> {
+    let vmid = guest.vmid;
+    if guest.kind != "qemu" {
+        return Err(AdoptError::NotAVm(vmid));
+    }
+    let config = guest.config.as_ref().ok_or(AdoptError::NoConfig(vmid))?;
+    match identity::Marker::find(identity::config_description(config)) {
+        MarkerSearch::Found(marker) => {
+            return Err(AdoptError::Marked { vmid, owner: format!("{}/{}", marker.project, marker.name) });
+        }
+        MarkerSearch::Damaged => return Err(AdoptError::Marked { vmid, owner: "?".to_owned() }),
+        MarkerSearch::Absent => {}
+    }
+    let uuid = identity::config_uuid(config).ok_or(AdoptError::NoUuid(vmid))?;
+    let name = config.values.get("name").cloned().unwrap_or_else(|| format!("vm-{vmid}"));
+    let mut writer = Writer { values: effective(config), lines: Vec::new() };
+    writer.head(guest, &uuid);
+    writer.hardware();
+    writer.disks();
+    writer.nics();
+    writer.cloud_init();
+    let _ = writeln!(out, "  {name}:");
+    for line in &writer.lines {
+        let _ = writeln!(out, "    {line}");
+    }
+    writer.values.retain(|key, _| !is_of_pve(key));
+    let raw: Vec<(&String, &String)> =
+        writer.values.iter().filter(|(key, value)| fits_raw(key, value)).collect();
+    if !raw.is_empty() {
+        let _ = writeln!(out, "    raw:");
+    }
+    for (key, value) in raw {
+        let _ = writeln!(out, "      {key}: {}", quoted(value));
+    }
+    for (key, value) in writer.values.iter().filter(|(key, value)| !fits_raw(key, value)) {
+        let value: String = value.chars().map(|c| if c.is_control() { ' ' } else { c }).collect();
+        let _ = writeln!(out, "    # not managed: {key}: {value}");
+    }
+    Ok(())
+}
+
+/// What PVE writes by itself, and what is no setting.
+fn is_of_pve(key: &str) -> bool {
+    pve_config::is_generated(key)
+        || key.starts_with("unused")
+        || matches!(key, "lock" | "cipassword" | "sshkeys" | "smbios1")
+}
+
+/// Tells whether the spec's `raw:` takes the key: a known option that is no device and has no place of its own.
+fn fits_raw(key: &str, value: &str) -> bool {
+    let elsewhere = [
+        "tags",
+        "description",
+        "citype",
+        "ciuser",
+        "ciupgrade",
+        "cicustom",
+        "nameserver",
+        "searchdomain",
+        "template",
+    ];
+    !elsewhere.contains(&key)
+        && key.parse::<DeviceSlot>().is_err()
+        && !value.chars().any(char::is_control)
+        && pve_config::check_value(key, value, None).is_ok()
+}
+
+fn effective(config: &ObservedConfig) -> BTreeMap<String, String> {
+    let mut values = config.values.clone();
+    for (key, value) in &config.pending {
+        match value {
+            Some(value) => drop(values.insert(key.clone(), value.clone())),
+            None => drop(values.remove(key)),
+        }
+    }
+    values
+}
+
+/// A text as YAML takes it in double quotes; JSON's are YAML's.
+fn quoted(text: &str) -> String {
+    serde_json::to_string(text).unwrap_or_else(|_| "\"\"".to_owned())
+}
+
+/// Writes a guest's keys and takes each from `values` as soon as it is said.
+struct Writer {
+    values: BTreeMap<String, String>,
+    lines: Vec<String>,
+}
+
+impl Writer {
+    fn line(&mut self, text: impl Into<String>) {
+        self.lines.push(text.into());
+    }
+    fn take(&mut self, key: &str) -> Option<String> {
+        self.values.remove(key)
+    }
+    /// Writes a truth under the spec's name.
+    fn flag(&mut self, key: &str, name: &str) {
+        let value = match self.values.get(key).map(String::as_str) {
+            Some("1") => true,
+            Some("0") => false,
+            _ => return,
+        };
+        self.take(key);
+        self.line(format!("{name}: {value}"));
+    }
+    fn text(&mut self, key: &str, name: &str) {
+        if let Some(value) = self.take(key) {
+            self.line(format!("{name}: {}", quoted(&value)));
+        }
+    }
+    fn map(&mut self, name: &str, fields: Vec<String>) {
+        if !fields.is_empty() {
+            self.line(format!("{name}: {{{}}}", fields.join(", ")));
+        }
+    }
+
+    fn head(&mut self, guest: &ObservedGuest, uuid: &str) {
+        self.take("name");
+        self.line(format!("vmid: {}", guest.vmid));
+        self.line(format!("uuid: {uuid}"));
+        self.line(format!("node: {}", guest.node));
+        if let Some(pool) = &guest.pool {
+            self.line(format!("pool: {}", quoted(pool.as_str())));
+        }
+        if let Some(text) = self.take("description").map(|text| identity::description_text(&text))
+            && !text.is_empty()
+        {
+            self.line(format!("description: {}", quoted(&text)));
+        }
+        if let Some(tags) = self.take("tags") {
+            let tags: Vec<String> =
+                tags.split([';', ',', ' ']).filter(|tag| !tag.is_empty()).map(quoted).collect();
+            self.line(format!("tags: [{}]", tags.join(", ")));
+        }
+        self.take("template");
+        if guest.template {
+            self.line("template: true");
+        }
+        self.flag("protection", "protection");
+        self.flag("onboot", "onboot");
+        self.text("ostype", "ostype");
+        self.text("scsihw", "scsihw");
+    }
+
+    fn hardware(&mut self) {
+        let mut cpu = Vec::new();
+        for (key, name) in [
+            ("cores", "cores"),
+            ("sockets", "sockets"),
+            ("vcpus", "vcpus"),
+            ("cpulimit", "limit"),
+            ("cpuunits", "units"),
+        ] {
+            if let Some(value) = self.values.get(key).filter(|value| value.parse::<f64>().is_ok()).cloned() {
+                self.take(key);
+                cpu.push(format!("{name}: {value}"));
+            }
+        }
+        if let Some(truth) =
+            self.values.get("numa").filter(|value| matches!(value.as_str(), "0" | "1")).cloned()
+        {
+            self.take("numa");
+            cpu.push(format!("numa: {}", truth == "1"));
+        }
+        if let Some(kind) = self.only_field("cpu", "cputype") {
+            cpu.push(format!("type: {}", quoted(&kind)));
+        }
+        self.map("cpu", cpu);
+        let mut memory = Vec::new();
+        if let Some(size) = self.only_field("memory", "current") {
+            memory.push(format!("size: {size}MiB"));
+        }
+        match self.values.get("balloon").map(String::as_str) {
+            Some("0") => {
+                self.take("balloon");
+                memory.push("balloon: false".to_owned());
+            }
+            Some(size) if size.parse::<u64>().is_ok() => {
+                memory.push(format!("balloon: {size}MiB"));
+                self.take("balloon");
+            }
+            _ => {}
+        }
+        self.map("memory", memory);
+        for (key, field, name) in [("machine", "type", "machine"), ("vga", "type", "vga")] {
+            if let Some(value) = self.only_field(key, field) {
+                self.line(format!("{name}: {}", quoted(&value)));
+            }
+        }
+        self.text("bios", "bios");
+        match self.only_field("agent", "enabled").as_deref() {
+            Some("1") => self.line("agent: true"),
+            Some("0") => self.line("agent: false"),
+            _ => {}
+        }
+        let serial: Vec<String> = (0..4)
+            .map(|index| format!("serial{index}"))
+            .filter_map(|key| Some(format!("{key}: {}", quoted(&self.values.remove(&key)?))))
+            .collect();
+        self.map("serial", serial);
+        let order = self.only_field("boot", "order");
+        if let Some(order) = order {
+            let devices: Vec<&str> = order.split(';').filter(|device| !device.is_empty()).collect();
+            self.line(format!("boot: [{}]", devices.join(", ")));
+        }
+    }
+
+    /// Takes a property string that says nothing but this field; any other stays, in a comment.
+    fn only_field(&mut self, key: &str, field: &str) -> Option<String> {
+        let parsed = PropertyString::parse(key, self.values.get(key)?).ok()?;
+        let value = parsed.get(field).filter(|_| parsed.iter().count() == 1)?.to_owned();
+        self.take(key);
+        Some(value)
+    }
+
+    fn disks(&mut self) {
+        let slots: Vec<(DeviceSlot, String)> = self
+            .values
+            .iter()
+            .filter_map(|(key, text)| Some((key.parse::<DeviceSlot>().ok()?, text.clone())))
+            .filter(|(slot, _)| slot.bus().is_drive())
+            .collect();
+        let mut lines = Vec::new();
+        for (slot, text) in slots {
+            let key = slot.to_string();
+            let Ok(drive) = Drive::parse(&key, &text) else { continue };
+            let Some(line) = disk(&drive).filter(|_| !drive.is_cloud_init()) else { continue };
+            lines.push(format!("  {key}: {{{line}}}"));
+            self.take(&key);
+        }
+        if !lines.is_empty() {
+            self.line("disks:");
+            self.lines.extend(lines);
+        }
+    }
+
+    fn nics(&mut self) {
+        let mut lines = Vec::new();
+        let slots = self.values.keys().filter_map(|key| key.parse::<DeviceSlot>().ok());
+        let nets: Vec<DeviceSlot> = slots.filter(|slot| slot.bus() == Bus::Net).collect();
+        for slot in nets {
+            let key = slot.to_string();
+            let Some(Ok(nic)) = self.values.get(&key).map(|text| PropertyString::parse(&key, text)) else {
+                continue;
+            };
+            let mut fields = Vec::new();
+            for (part, name) in [("model", "model"), ("macaddr", "mac"), ("bridge", "bridge")] {
+                fields.extend(nic.get(part).map(|value| format!("{name}: {}", quoted(value))));
+            }
+            fields.extend(nic.get("tag").map(|tag| format!("vlan: {tag}")));
+            fields.extend(nic.flag("firewall").map(|on| format!("firewall: {on}")));
+            fields.extend(self.address(&format!("ipconfig{}", slot.index())));
+            lines.push(format!("  {key}: {{{}}}", fields.join(", ")));
+            self.take(&key);
+        }
+        if !lines.is_empty() {
+            self.line("nics:");
+            self.lines.extend(lines);
+        }
+    }
+
+    fn address(&mut self, key: &str) -> Vec<String> {
+        let Some(Ok(config)) = self.values.get(key).map(|text| PropertyString::parse(key, text)) else {
+            return Vec::new();
+        };
+        self.take(key);
+        let names = [("ip", "ip"), ("gw", "gateway"), ("ip6", "ip6"), ("gw6", "gateway6")];
+        names
+            .into_iter()
+            .filter_map(|(part, name)| Some(format!("{name}: {}", quoted(config.get(part)?))))
+            .collect()
+    }
+
+    fn cloud_init(&mut self) {
+        let drive = self.values.iter().find_map(|(key, text)| {
+            let drive = Drive::parse(key, text).ok().filter(Drive::is_cloud_init)?;
+            Some((key.clone(), drive.volume()?.storage().clone()))
+        });
+        let Some((slot, storage)) = drive else { return };
+        self.take(&slot);
+        let mut fields = vec![format!("slot: {slot}"), format!("storage: {storage}")];
+        if let Some(user) = self.take("ciuser") {
+            fields.push(format!("user: {}", quoted(&user)));
+        }
+        if let Some(kind) = self.take("citype") {
+            fields.push(format!("type: {kind}"));
+        }
+        self.map("cloud_init", fields);
+    }
+}
+
+fn disk(drive: &Drive) -> Option<String> {
+    let mut fields = match &drive.source {
+        DriveSource::Empty => vec!["iso: none".to_owned()],
+        DriveSource::Physical => vec!["iso: cdrom".to_owned()],
+        DriveSource::Volume(volume) if drive.is_cdrom() => vec![format!("iso: {}", quoted(volume.as_str()))],
+        DriveSource::Volume(volume) => {
+            vec![format!("storage: {}", volume.storage()), format!("size: {}", drive.size()?)]
+        }
+        DriveSource::New { .. } | DriveSource::Path(_) => return None,
+    };
+    if !drive.is_cdrom() {
+        let options = &drive.options;
+        fields.extend(options.get("cache").map(|cache| format!("cache: {cache}")));
+        fields.extend(options.get("aio").map(|aio| format!("aio: {aio}")));
+        fields.extend(options.get("discard").map(|discard| format!("discard: {}", discard == "on")));
+        for name in ["ssd", "iothread", "backup", "replicate"] {
+            fields.extend(options.flag(name).map(|on| format!("{name}: {on}")));
+        }
+    }
+    Some(fields.join(", "))
+}

@@ -1,0 +1,111 @@
+//! What must be observed before a deployment can be planned: only what it needs, in bulk.
+
+use crate::observed::Query;
+use crate::plan::PlanContext;
+use crate::planning::{expected_uuid_of, store_queries};
+use crate::spec::{CloneSource, Deployment, DiskContent, Image, ImageSource, Vm, VmidWish};
+use pve_types::{NodeName, Vmid, VolumeId};
+use std::collections::BTreeSet;
+
+/// What decides what is asked, beside the spec.
+#[derive(Debug, Clone, Default)]
+pub struct AskContext {
+    /// The cluster whose VMs are planned.
+    pub cluster: String,
+    /// The node to use where the spec names none (`PROXMOX_NODE`).
+    pub default_node: Option<NodeName>,
+}
+
+impl AskContext {
+    /// Returns what a plan in this context will ask.
+    pub fn of(deployment: &Deployment, context: &PlanContext<'_>) -> Self {
+        let cluster =
+            crate::planning::cluster_of(deployment, context).unwrap_or_else(|_| "default".to_owned());
+        Self { cluster, default_node: context.default_node.clone() }
+    }
+}
+
+/// Returns what must be known to plan the deployment's VMs of one cluster.
+pub fn ask(deployment: &Deployment, context: &AskContext) -> Vec<Query> {
+    let cluster =
+        if context.cluster.is_empty() { first_cluster(deployment) } else { context.cluster.clone() };
+    let vms: Vec<&Vm> = deployment.vms.iter().filter(|vm| vm.cluster == cluster).collect();
+    // High availability is asked even where the spec says nothing of it: a managed guest moves by itself, and is not
+    // destroyed before it is taken out.
+    let mut queries = BTreeSet::from([Query::Version, Query::Resources, Query::Rights, Query::Ha]);
+    queries.insert(Query::Configs {
+        project: deployment.project.value.clone(),
+        uuids: vms.iter().map(|vm| expected_uuid_of(&cluster, &deployment.project, vm)).collect(),
+        also: also(&vms),
+    });
+    queries.insert(Query::Pending { vms: vms.iter().map(|vm| vm.name.value.clone()).collect() });
+    let of_cluster =
+        deployment.clusters.get(&cluster).and_then(|cluster| cluster.node.as_ref()).map(|node| &node.value);
+    for vm in vms {
+        let node = vm.node.as_ref().map(|node| &node.value).or(of_cluster).or(context.default_node.as_ref());
+        // Without a node the only one of the cluster is meant; the observer looks at all online nodes then.
+        let Some(node) = node else { continue };
+        queries.insert(Query::Node { node: node.clone() });
+        for image in images_of(deployment, vm) {
+            queries.extend(image_query(image, node));
+        }
+        for iso in iso_volumes(vm) {
+            let (storage, content) = (iso.storage().clone(), "iso".to_owned());
+            queries.insert(Query::Content { node: node.clone(), storage, content });
+        }
+    }
+    queries.into_iter().collect()
+}
+
+fn first_cluster(deployment: &Deployment) -> String {
+    deployment.vms.first().map_or_else(|| "default".to_owned(), |vm| vm.cluster.clone())
+}
+
+/// Guests whose configuration is needed whatever their mark: what is cloned by number, holders, and VMIDs to adopt.
+fn also(vms: &[&Vm]) -> BTreeSet<Vmid> {
+    let clones = vms.iter().filter_map(|vm| match &vm.clone.as_ref()?.from.value {
+        CloneSource::Vmid(vmid) => Some(*vmid),
+        CloneSource::Vm(_) => None,
+    });
+    let adopted = vms.iter().filter_map(|vm| match (&vm.uuid, &vm.vmid) {
+        (Some(_), VmidWish::Fixed(vmid)) => Some(vmid.value),
+        _ => None,
+    });
+    clones.chain(adopted).collect()
+}
+
+fn images_of<'d>(deployment: &'d Deployment, vm: &'d Vm) -> impl Iterator<Item = &'d Image> {
+    vm.disks.values().filter_map(|wish| match &wish.set()?.content {
+        DiskContent::Image(name) => deployment.images.get(&name.value),
+        _ => None,
+    })
+}
+
+fn iso_volumes(vm: &Vm) -> impl Iterator<Item = &VolumeId> {
+    vm.disks.values().filter_map(|wish| match &wish.set()?.content {
+        DiskContent::Iso(volume) => Some(&volume.value),
+        _ => None,
+    })
+}
+
+fn image_query(image: &Image, node: &NodeName) -> Option<Query> {
+    let content = |volume: &pve_types::VolumeId| {
+        let folder = volume.name().split_once('/').map(|(folder, _)| folder);
+        match folder {
+            Some(folder @ ("import" | "iso")) => folder.to_owned(),
+            _ => "images".to_owned(),
+        }
+    };
+    match &image.source {
+        ImageSource::Path { path } => Some(Query::File { node: node.clone(), path: path.value.clone() }),
+        ImageSource::Volume { volume } => Some(Query::Content {
+            node: node.clone(),
+            storage: volume.storage().clone(),
+            content: content(&volume.value),
+        }),
+        ImageSource::Url { .. } | ImageSource::File { .. } | ImageSource::Build(_) => {
+            let (storage, content) = store_queries(image)?;
+            Some(Query::Content { node: node.clone(), storage, content })
+        }
+    }
+}

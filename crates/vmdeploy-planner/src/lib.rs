@@ -1,0 +1,20 @@
+//! From a YAML spec and an observed cluster to an ordered plan of API and SSH steps; pure.
+//!
+//! No clock, randomness, file, environment or network: whatever must be known comes in as an argument.
+
+mod adopt;
+mod ask;
+pub mod digest;
+pub mod identity;
+pub mod observed;
+pub mod plan;
+mod planning;
+pub mod render;
+pub mod rights;
+pub mod spec;
+pub mod timing;
+pub mod verify;
+
+pub use adopt::{AdoptError, adopt};
+pub use ask::{AskContext, ask};
+pub use planning::make_plan;

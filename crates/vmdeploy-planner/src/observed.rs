@@ -1,0 +1,261 @@
+//! What was seen of the cluster, and what must be asked to see it.
+//!
+//! An observation is serialisable, so that a plan can be made from a file and a bug report is a fixture.
+//! Of guests that are not ours it keeps VMID, node, name, kind, status and volume IDs, nothing else.
+
+use pve_types::{
+    BridgeName, Bytes, GuestName, NodeName, PoolId, Privilege, PveVersion, StorageId, Vmid, VolumeId,
+};
+use serde::{Deserialize, Serialize};
+use std::collections::{BTreeMap, BTreeSet};
+
+/// The version of the observation's serialised form.
+pub const OBSERVED_FORMAT_VERSION: u32 = 1;
+
+/// What must be known before a plan can be made. The executor asks in bulk where PVE allows it.
+#[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord, Serialize, Deserialize)]
+#[serde(tag = "ask", rename_all = "snake_case")]
+pub enum Query {
+    /// PVE's version.
+    Version,
+    /// All guests, nodes, storages and pools: one `/cluster/resources`.
+    Resources,
+    /// The configurations of all guests that may be ours, and of these VMIDs in any case.
+    ///
+    /// [`crate::identity::may_be_ours`] tells which configurations may be kept; the others are dropped unread.
+    Configs {
+        /// The project whose marks are looked for.
+        project: String,
+        /// The UUIDs that the spec's VMs have or will have, lower-case with dashes.
+        uuids: BTreeSet<String>,
+        /// Guests whose configuration is needed even when they bear no mark: clone sources, holders.
+        also: BTreeSet<Vmid>,
+    },
+    /// What of these guests' configuration waits for a restart.
+    Pending {
+        /// The names of the VMs in the spec; asked for those found to be ours and running.
+        vms: BTreeSet<GuestName>,
+    },
+    /// A node's bridges and storages.
+    Node {
+        /// The node.
+        node: NodeName,
+    },
+    /// The volumes of a content type on a node's storage.
+    Content {
+        /// The node.
+        node: NodeName,
+        /// The storage.
+        storage: StorageId,
+        /// `import`, `iso`, `snippets`.
+        content: String,
+    },
+    /// A file on a node: whether it is there, its size, format and virtual size.
+    File {
+        /// The node.
+        node: NodeName,
+        /// Its path.
+        path: String,
+    },
+    /// What the credentials may do.
+    Rights,
+    /// High availability's resources, and its groups or rules.
+    Ha,
+}
+
+/// What was seen.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct Observed {
+    /// [`OBSERVED_FORMAT_VERSION`] of the program that wrote it.
+    pub format_version: u32,
+    /// PVE's version.
+    pub version: PveVersion,
+    /// The nodes.
+    pub nodes: BTreeMap<NodeName, ObservedNode>,
+    /// The storages, one entry per node that has it.
+    pub storages: Vec<ObservedStorage>,
+    /// All guests of the cluster, containers included.
+    pub guests: BTreeMap<Vmid, ObservedGuest>,
+    /// Files and volumes that images may come from.
+    pub images: Vec<ObservedImage>,
+    /// The pools.
+    pub pools: BTreeSet<PoolId>,
+    /// What the credentials may do; `None` where it could not be asked or need not be (root by SSH).
+    pub rights: Option<Rights>,
+    /// High availability, where it was asked.
+    pub ha: Option<ObservedHa>,
+    /// The zone of each SDN VNet; a bridge that is not here is a plain one, in the zone `localnetwork`.
+    #[serde(default)]
+    pub vnets: BTreeMap<BridgeName, String>,
+    /// The content listings that were asked and answered, as `NODE/STORAGE/CONTENT`: a volume of one of them that is
+    /// not among [`Observed::images`] is not there.
+    #[serde(default)]
+    pub listings: BTreeSet<String>,
+    /// Whether the cluster has quorum; `None` where it could not be asked. A single node always has it.
+    #[serde(default)]
+    pub quorate: Option<bool>,
+}
+
+impl Observed {
+    /// Returns the observation of a cluster of this version in which nothing was seen.
+    pub fn nothing(version: PveVersion) -> Self {
+        Self {
+            format_version: OBSERVED_FORMAT_VERSION,
+            version,
+            nodes: BTreeMap::new(),
+            storages: Vec::new(),
+            guests: BTreeMap::new(),
+            images: Vec::new(),
+            pools: BTreeSet::new(),
+            rights: None,
+            ha: None,
+            vnets: BTreeMap::new(),
+            listings: BTreeSet::new(),
+            quorate: None,
+        }
+    }
+    /// Returns the storage as the node sees it.
+    pub fn storage(&self, node: &NodeName, storage: &StorageId) -> Option<&ObservedStorage> {
+        self.storages.iter().find(|seen| seen.node == *node && seen.storage == *storage)
+    }
+    /// Tells whether a volume is there; `None` where its storage's content was not listed.
+    pub fn has_volume(&self, node: &NodeName, volume: &VolumeId) -> Option<bool> {
+        if let Some(seen) = self.image(node, volume.as_str()) {
+            return Some(seen.present);
+        }
+        let folder = volume.name().split_once('/').map(|(folder, _)| folder);
+        let content =
+            folder.filter(|folder| matches!(*folder, "import" | "iso" | "snippets")).unwrap_or("images");
+        let listing = format!("{node}/{}/{content}", volume.storage());
+        self.listings.contains(&listing).then_some(false)
+    }
+    /// Returns what was seen of a file or volume on the node.
+    pub fn image(&self, node: &NodeName, location: &str) -> Option<&ObservedImage> {
+        self.images.iter().find(|seen| seen.node == *node && seen.location == location)
+    }
+}
+
+/// A node.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct ObservedNode {
+    /// Whether it answers.
+    pub online: bool,
+    /// Its bridges and VNets; `None` where they could not be asked.
+    pub bridges: Option<BTreeSet<BridgeName>>,
+    /// The number of its CPUs, where it is known.
+    pub cpus: Option<u32>,
+    /// Its memory, where it is known.
+    pub memory: Option<Bytes>,
+}
+
+/// A storage as one node sees it.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct ObservedStorage {
+    /// The node.
+    pub node: NodeName,
+    /// The storage.
+    pub storage: StorageId,
+    /// Its plugin: `dir`, `lvmthin`, `zfspool`, `rbd` …
+    pub kind: String,
+    /// The content types that it may hold.
+    pub content: BTreeSet<String>,
+    /// Whether it is enabled.
+    pub enabled: bool,
+    /// Whether it is active; `None` where it is not known.
+    pub active: Option<bool>,
+    /// Whether all nodes see the same.
+    pub shared: bool,
+    /// Its size, where it is known.
+    pub total: Option<Bytes>,
+    /// What is free, where it is known.
+    pub available: Option<Bytes>,
+    /// The format new disks get where none is said.
+    pub default_format: Option<String>,
+    /// The formats that it can hold; empty where they are not known.
+    pub formats: BTreeSet<String>,
+}
+
+/// A guest.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct ObservedGuest {
+    /// Its number.
+    pub vmid: Vmid,
+    /// Its node.
+    pub node: NodeName,
+    /// Its name, as PVE shows it; not validated, hostile until printed through an escape.
+    pub name: Option<String>,
+    /// `qemu` or `lxc`.
+    pub kind: String,
+    /// `running`, `stopped`, `unknown` …
+    pub status: String,
+    /// Whether it is a template.
+    pub template: bool,
+    /// The pool it is in.
+    pub pool: Option<PoolId>,
+    /// The volumes that its configuration names.
+    pub volumes: BTreeSet<VolumeId>,
+    /// Its whole configuration; only for guests that bear our mark or were asked for by VMID.
+    pub config: Option<ObservedConfig>,
+}
+
+/// A guest's configuration, as its file or the API gives it.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct ObservedConfig {
+    /// Its keys and values; `cipassword` is `**********` or absent, never a value. The description is decoded.
+    pub values: BTreeMap<String, String>,
+    /// What waits for a restart: the new value, or `None` for a key that will be removed.
+    pub pending: BTreeMap<String, Option<String>>,
+    /// The digest of the file.
+    pub digest: Option<String>,
+    /// What holds it locked, e.g. `backup`.
+    pub lock: Option<String>,
+    /// Whether it has snapshots.
+    pub snapshots: bool,
+    /// The cloud-init keys that were changed since the cloud-init drive was written
+    /// (the file's section `[special:cloudinit]`, or `GET …/cloudinit`); empty where it was not asked.
+    #[serde(default)]
+    pub cloud_init_stale: BTreeSet<String>,
+}
+
+/// A file or volume that a disk can be made from.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct ObservedImage {
+    /// The node on which it was looked for.
+    pub node: NodeName,
+    /// Its path on the node, or its volume ID.
+    pub location: String,
+    /// Whether it is there.
+    pub present: bool,
+    /// The size of the file.
+    pub size: Option<Bytes>,
+    /// The size of the disk in it.
+    pub virtual_size: Option<Bytes>,
+    /// `qcow2`, `raw`, `vmdk`.
+    pub format: Option<String>,
+}
+
+/// What the credentials may do.
+#[derive(Debug, Clone, PartialEq, Eq, Default, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct Rights {
+    /// Who was asked about: `user@realm` or `user@realm!token`.
+    pub user: String,
+    /// Whether it is root@pam by password, to whom nothing is refused.
+    pub is_root: bool,
+    /// Privileges per ACL path, as `/access/permissions` gives them; the value tells whether it propagates.
+    pub paths: BTreeMap<String, BTreeMap<Privilege, bool>>,
+}
+
+/// High availability.
+#[derive(Debug, Clone, PartialEq, Eq, Default, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct ObservedHa {
+    /// The managed guests with their wishes.
+    pub resources: BTreeMap<Vmid, crate::plan::HaWish>,
+}

@@ -1,0 +1,426 @@
+//! What a step can do: a closed set, run by one `match`.
+
+use pve_types::{Bytes, GuestName, MacAddr, NodeName, PoolId, StorageId, Vmid, VolumeId};
+use serde::{Deserialize, Serialize};
+use std::collections::{BTreeMap, BTreeSet};
+
+/// A device slot or configuration key as PVE writes it: `scsi0`, `net1`, `ide2`, `memory`.
+pub type Slot = String;
+
+/// A guest that a step works on. The node is where it was seen; it is resolved anew when the step runs.
+#[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct GuestRef {
+    /// Its name in the spec.
+    pub name: GuestName,
+    /// Its number.
+    pub vmid: Vmid,
+    /// Its node when the plan was made.
+    pub node: NodeName,
+    /// The UUID that makes it ours, as `smbios1` holds it; lower-case with dashes.
+    pub uuid: String,
+}
+
+/// A value that is known, or will be the outcome of a step.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub enum Ref<T> {
+    /// It is known.
+    Known(T),
+    /// It is what that step gives.
+    OutputOf(super::StepId),
+}
+
+/// Where a secret comes from. The secret itself is never in a plan.
+#[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case", deny_unknown_fields)]
+pub enum SecretRef {
+    /// An environment variable.
+    Env(String),
+    /// A file's content, without its last newline; relative to the spec's folder.
+    File(String),
+    /// What a command prints, without its last newline. Runs only with `--allow-commands`.
+    Command(Vec<String>),
+}
+
+/// In which form a secret is sent.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub enum SecretForm {
+    /// As a `$6$` hash (SHA-512 crypt).
+    Sha512Crypt,
+    /// As it is; Windows guests need that, and only the API may carry it.
+    Clear,
+}
+
+/// One value of a configuration to be set.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case", deny_unknown_fields)]
+pub enum PatchValue {
+    /// The text, exactly as PVE takes it.
+    Text(String),
+    /// A drive whose volume an earlier step made: the volume, then these options (`discard=on,ssd=1`), maybe none.
+    Drive {
+        /// The volume.
+        volume: Ref<VolumeId>,
+        /// The options that follow it, comma separated, without a leading comma.
+        options: String,
+    },
+    /// A new drive made from an image in the same call: `STORAGE:0,import-from=SOURCE`, then these options.
+    ImportFrom {
+        /// The storage that the new volume goes to.
+        storage: StorageId,
+        /// The image.
+        source: DiskSource,
+        /// The options that follow, comma separated, without a leading comma.
+        options: String,
+    },
+    /// A secret, resolved when the step is dispatched.
+    Secret {
+        /// Where it comes from.
+        source: SecretRef,
+        /// How it is sent.
+        form: SecretForm,
+    },
+    /// `sshkeys`: public keys, percent-encoded by whoever sends them.
+    PublicKeys {
+        /// The keys that were read when planning.
+        keys: Vec<String>,
+        /// Accounts (`github:NAME`) whose keys are fetched when the step is dispatched.
+        fetch: Vec<String>,
+    },
+}
+
+/// What a configuration change sets and removes.
+#[derive(Debug, Clone, PartialEq, Eq, Default, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct ConfigPatch {
+    /// What is set, by PVE's key.
+    pub set: BTreeMap<Slot, PatchValue>,
+    /// The keys that are removed. A disk is detached by this, not freed.
+    pub delete: BTreeSet<Slot>,
+}
+
+impl ConfigPatch {
+    /// Tells whether the patch does nothing.
+    pub fn is_empty(&self) -> bool {
+        self.set.is_empty() && self.delete.is_empty()
+    }
+}
+
+/// The image that a new disk is made from.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub enum DiskSource {
+    /// A file on the node.
+    Path(String),
+    /// A volume: an `import` volume, or another guest's disk.
+    Volume(Ref<VolumeId>),
+}
+
+/// Where an image that has to be placed comes from.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case", deny_unknown_fields)]
+pub enum ImageOrigin {
+    /// PVE downloads it.
+    Url {
+        /// The address.
+        url: String,
+    },
+    /// A file on this machine is sent.
+    File {
+        /// Its path, relative to the spec's folder or absolute.
+        path: String,
+    },
+}
+
+/// Which addresses are wanted.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub enum IpFamily {
+    /// IPv4 only.
+    V4,
+    /// IPv6 only.
+    V6,
+    /// Either.
+    Any,
+}
+
+/// What a guest is waited for.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case", deny_unknown_fields)]
+pub enum Condition {
+    /// PVE says that it runs.
+    Running,
+    /// PVE says that it does not run.
+    Stopped,
+    /// Its agent answers.
+    Agent,
+    /// Its agent tells an address.
+    Address {
+        /// Of the NIC in this slot; `None` for any NIC.
+        nic: Option<Slot>,
+        /// That NIC's MAC, where it is known when planning; else it is read from the configuration.
+        mac: Option<MacAddr>,
+        /// Of this family.
+        family: IpFamily,
+        /// Within this network, in CIDR notation.
+        within: Option<String>,
+    },
+    /// `cloud-init status` says `done`.
+    CloudInit,
+    /// A TCP port answers at the address that was found.
+    Tcp {
+        /// The port.
+        port: u16,
+    },
+    /// A command on this machine succeeds, with `VMDEPLOY_IP` and `VMDEPLOY_VM` set. Needs `--allow-commands`.
+    Command {
+        /// Program and arguments.
+        argv: Vec<String>,
+    },
+}
+
+/// How high availability shall treat a guest.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct HaWish {
+    /// `started`, `stopped`, `disabled` or `ignored`.
+    pub state: String,
+    /// How often a start is tried again on its node.
+    pub max_restart: Option<u32>,
+    /// How often it is tried on other nodes.
+    pub max_relocate: Option<u32>,
+    /// The nodes with their priorities: a group up to version 8, a node-affinity rule from 9 on.
+    pub on_nodes: BTreeMap<NodeName, u32>,
+    /// Whether it must not run on other nodes.
+    pub strict: bool,
+}
+
+/// What a step does.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(tag = "do", rename_all = "snake_case", deny_unknown_fields)]
+pub enum Action {
+    /// Asks a node's storages whether they are active and have room (`pvesm status`). Outcome: nothing.
+    ProbeStorage {
+        /// The node.
+        node: NodeName,
+        /// What will be written to each storage.
+        needed: BTreeMap<StorageId, Bytes>,
+    },
+    /// Places an image as an `import` (or `iso`) volume, or verifies the one that is there. Outcome: the volume.
+    PlaceImage {
+        /// Its name in the spec.
+        image: String,
+        /// The node; on shared storage any node.
+        node: NodeName,
+        /// The volume that it becomes.
+        volume: VolumeId,
+        /// Where it comes from.
+        origin: ImageOrigin,
+        /// `ALGORITHM:HEX`; required for a URL.
+        checksum: Option<String>,
+    },
+    /// Verifies that a file on the node is there and has this checksum. Outcome: nothing.
+    VerifyImage {
+        /// Its name in the spec.
+        image: String,
+        /// The node.
+        node: NodeName,
+        /// Its path on the node.
+        path: String,
+        /// `ALGORITHM:HEX`, if one is known.
+        checksum: Option<String>,
+    },
+    /// Writes a cloud-init snippet to a storage by SFTP. Outcome: the volume.
+    PlaceSnippet {
+        /// The node.
+        node: NodeName,
+        /// The volume that it becomes, content `snippets`.
+        volume: VolumeId,
+        /// The file on this machine, relative to the spec's folder or absolute.
+        source: String,
+        /// SHA-256 of its content when planning, in hexadecimal; a changed file is refused.
+        sha256: String,
+    },
+    /// Creates the guest with this configuration (which carries the ownership mark).
+    CreateVm {
+        /// The guest.
+        guest: GuestRef,
+        /// Its configuration.
+        config: ConfigPatch,
+        /// The pool that it is made in.
+        pool: Option<PoolId>,
+    },
+    /// Clones a guest. The clone carries the ownership marker in its description from the start.
+    CloneVm {
+        /// What is cloned.
+        source: GuestRef,
+        /// What it becomes.
+        guest: GuestRef,
+        /// Whether its disks are copied; else they are linked.
+        full: bool,
+        /// Where copied disks go.
+        storage: Option<StorageId>,
+        /// The description with the marker line.
+        description: String,
+        /// The pool that it is made in.
+        pool: Option<PoolId>,
+    },
+    /// Imports an image as a disk of the guest (`qm importdisk`). Outcome: the volume.
+    ImportDisk {
+        /// The guest.
+        guest: GuestRef,
+        /// The slot that the disk is for.
+        slot: Slot,
+        /// The image on the node.
+        source: DiskSource,
+        /// The storage.
+        storage: StorageId,
+        /// `raw`, `qcow2` or `vmdk`; PVE's default where it is not said.
+        format: Option<String>,
+        /// Whether the import puts the disk into `slot` itself (`--target-disk`, 8.3 and newer).
+        attach: bool,
+    },
+    /// Changes the guest's configuration, all options in one call.
+    SetConfig {
+        /// The guest.
+        guest: GuestRef,
+        /// What is set and removed.
+        patch: ConfigPatch,
+        /// The configuration's digest when the plan was made; a changed one is refused.
+        digest: Option<String>,
+    },
+    /// Grows a disk to this size; does nothing where it is that large already.
+    ResizeDisk {
+        /// The guest.
+        guest: GuestRef,
+        /// The disk.
+        slot: Slot,
+        /// The size that it shall have.
+        size: Bytes,
+    },
+    /// Moves a disk to another storage. Outcome: the new volume.
+    MoveDisk {
+        /// The guest.
+        guest: GuestRef,
+        /// The disk.
+        slot: Slot,
+        /// Where it goes.
+        storage: StorageId,
+        /// The format there.
+        format: Option<String>,
+    },
+    /// Hands a disk to the holder, and reads it back there. Outcome: the volume's new name.
+    ReassignDisk {
+        /// The guest that gives it.
+        guest: GuestRef,
+        /// The disk.
+        slot: Slot,
+        /// The VM that takes it, as an `unusedN`.
+        holder: Vmid,
+    },
+    /// Makes the guest a template.
+    ConvertToTemplate {
+        /// The guest.
+        guest: GuestRef,
+    },
+    /// Writes the cloud-init drive anew.
+    RegenerateCloudInit {
+        /// The guest.
+        guest: GuestRef,
+    },
+    /// Puts the guest under high availability, or takes it out (`None`).
+    SetHa {
+        /// The guest.
+        guest: GuestRef,
+        /// What is wanted.
+        ha: Option<HaWish>,
+    },
+    /// Puts the guest into a pool.
+    SetPool {
+        /// The guest.
+        guest: GuestRef,
+        /// The pool; `None` takes it out of the one that it is in.
+        pool: Option<PoolId>,
+    },
+    /// Starts the guest.
+    StartVm {
+        /// The guest.
+        guest: GuestRef,
+    },
+    /// Asks the guest to shut down.
+    ShutdownVm {
+        /// The guest.
+        guest: GuestRef,
+        /// How long it is given, in seconds.
+        timeout_s: u64,
+        /// Whether it is stopped when it does not react.
+        force: bool,
+    },
+    /// Stops the guest at once.
+    StopVm {
+        /// The guest.
+        guest: GuestRef,
+    },
+    /// Restarts the guest, so that pending changes take effect.
+    RebootVm {
+        /// The guest.
+        guest: GuestRef,
+    },
+    /// Deletes the guest with its disks, if it carries our mark; stops it first where it runs.
+    DeleteVm {
+        /// The guest.
+        guest: GuestRef,
+        /// Whether it may be running, and is then stopped.
+        stop: bool,
+    },
+    /// Frees a volume that this run made and that no configuration names any more.
+    FreeVolume {
+        /// The node.
+        node: NodeName,
+        /// The volume.
+        volume: Ref<VolumeId>,
+    },
+    /// Waits until the guest is as far. Outcome: its addresses, for [`Condition::Address`].
+    Await {
+        /// The guest.
+        guest: GuestRef,
+        /// What is waited for.
+        condition: Condition,
+    },
+}
+
+impl Action {
+    /// Returns the guest that the step writes to; two steps with the same one never run at once.
+    pub fn guest(&self) -> Option<&GuestRef> {
+        match self {
+            Self::CreateVm { guest, .. }
+            | Self::CloneVm { guest, .. }
+            | Self::ImportDisk { guest, .. }
+            | Self::SetConfig { guest, .. }
+            | Self::ResizeDisk { guest, .. }
+            | Self::MoveDisk { guest, .. }
+            | Self::ReassignDisk { guest, .. }
+            | Self::ConvertToTemplate { guest }
+            | Self::RegenerateCloudInit { guest }
+            | Self::SetHa { guest, .. }
+            | Self::SetPool { guest, .. }
+            | Self::StartVm { guest }
+            | Self::ShutdownVm { guest, .. }
+            | Self::StopVm { guest }
+            | Self::RebootVm { guest }
+            | Self::DeleteVm { guest, .. }
+            | Self::Await { guest, .. } => Some(guest),
+            Self::ProbeStorage { .. }
+            | Self::PlaceImage { .. }
+            | Self::VerifyImage { .. }
+            | Self::PlaceSnippet { .. }
+            | Self::FreeVolume { .. } => None,
+        }
+    }
+    /// Tells whether the step only looks: it then may run beside a writer of the same guest.
+    pub fn only_reads(&self) -> bool {
+        matches!(self, Self::ProbeStorage { .. } | Self::VerifyImage { .. } | Self::Await { .. })
+    }
+}

@@ -1,0 +1,315 @@
+//! The plan: what will be done, in which order, by which road, and how it would be undone.
+//!
+//! A plan is data. It is printed before anything happens, it is all that `apply` needs, and it holds no secret:
+//! only [`SecretRef`]s, which are resolved when the step that needs one is dispatched.
+
+mod action;
+mod step;
+
+pub use action::{
+    Action, Condition, ConfigPatch, DiskSource, GuestRef, HaWish, ImageOrigin, IpFamily, PatchValue, Ref,
+    SecretForm, SecretRef, Slot,
+};
+pub use step::{OnFailure, Road, RoadChoice, Step, StepId, Undo};
+
+use crate::observed::Observed;
+use pve_types::{Bytes, GuestName, NodeName, PveVersion, Vmid};
+use serde::{Deserialize, Serialize};
+use std::collections::{BTreeMap, BTreeSet};
+
+/// The version of the plan's serialised form.
+pub const PLAN_FORMAT_VERSION: u32 = 1;
+
+/// Everything one run will do.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct Plan {
+    /// [`PLAN_FORMAT_VERSION`] of the program that wrote it.
+    pub format_version: u32,
+    /// Names this run; it is part of the ownership marker that created guests carry.
+    pub run_id: String,
+    /// The project that the spec names.
+    pub project: String,
+    /// The cluster, as the spec names it (`default` when it names none).
+    pub cluster: String,
+    /// The version of PVE the plan was made for.
+    pub pve_version: PveVersion,
+    /// What the spec or `--road` asked for.
+    pub road: RoadChoice,
+    /// SHA-256 of the merged spec, in hexadecimal.
+    pub spec_digest: String,
+    /// SHA-256 of the parts of the observation that the plan rests on, in hexadecimal.
+    pub observed_digest: String,
+    /// One entry per VM that was considered, those with nothing to do included, in the spec's order.
+    pub changes: Vec<Change>,
+    /// The steps, in an order that respects `after`.
+    pub steps: Vec<Step>,
+    /// What is worth saying before it is done: pending changes, foreign guests in the way, missing locks.
+    pub notes: Vec<Note>,
+    /// The rights, space and places that these steps need, and whether they are there.
+    pub checks: Vec<Check>,
+    /// How many steps may run at once.
+    pub limits: Limits,
+}
+
+impl Plan {
+    /// Tells whether the plan has nothing to do.
+    pub fn is_empty(&self) -> bool {
+        self.steps.is_empty()
+    }
+    /// Returns the step with this identifier.
+    pub fn step(&self, id: &StepId) -> Option<&Step> {
+        self.steps.iter().find(|step| step.id == *id)
+    }
+    /// Returns the steps by the VM that they work for, each list in the plan's order; shared ones stand under `None`.
+    pub fn steps_by_vm(&self) -> BTreeMap<Option<&GuestName>, Vec<&Step>> {
+        let mut by_vm: BTreeMap<Option<&GuestName>, Vec<&Step>> = BTreeMap::new();
+        for step in &self.steps {
+            by_vm.entry(step.vm.as_ref()).or_default().push(step);
+        }
+        by_vm
+    }
+    /// Returns the checks that stand in the way of carrying the plan out.
+    pub fn refusals(&self) -> impl Iterator<Item = &Check> {
+        self.checks.iter().filter(|check| check.outcome == CheckOutcome::Refused)
+    }
+}
+
+/// What happens to one VM.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct Change {
+    /// The VM's name in the spec.
+    pub vm: GuestName,
+    /// The guest that it is or will be.
+    pub guest: GuestRef,
+    /// What is done to it.
+    pub verb: Verb,
+    /// Why, one entry per difference.
+    pub reasons: Vec<Reason>,
+    /// What follows when one of its steps fails.
+    pub on_failure: OnFailure,
+}
+
+/// The closed set of things that can happen to a VM.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub enum Verb {
+    /// It was considered, and is as the spec says.
+    NoOp,
+    /// It does not exist and is made.
+    Create,
+    /// It is changed in place.
+    Update,
+    /// It is changed in place, but some of it takes effect only when the guest is restarted.
+    UpdatePending,
+    /// It is destroyed and made anew; only where the spec or the command line says so in words.
+    Replace,
+    /// It is destroyed.
+    Delete,
+}
+
+impl Verb {
+    /// Returns the sign that stands before the VM in a printed plan.
+    pub fn sign(self) -> &'static str {
+        match self {
+            Self::NoOp => "=",
+            Self::Create => "+",
+            Self::Update | Self::UpdatePending => "~",
+            Self::Replace => "-/+",
+            Self::Delete => "-",
+        }
+    }
+}
+
+/// One difference between what is and what shall be.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct Reason {
+    /// Where in the VM's spec, e.g. `disks.scsi0.size` or `memory`.
+    pub path: String,
+    /// What it is now, printable; `None` where there is nothing.
+    pub from: Option<String>,
+    /// What it shall be, printable; `None` where it is removed. A secret is shown as `<secret>`.
+    pub to: Option<String>,
+    /// A sentence fragment, where the values do not speak for themselves.
+    pub note: Option<String>,
+}
+
+/// Something the plan's reader should know.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct Note {
+    /// The VM it concerns, or `None` for the whole plan.
+    pub vm: Option<GuestName>,
+    /// One sentence, without a final period.
+    pub text: String,
+    /// What to do about it, if anything.
+    pub hint: Option<String>,
+}
+
+/// One thing that the steps need of the cluster.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct Check {
+    /// What is needed, e.g. `VM.Allocate on /vms/201` or `60GiB free on local-lvm at pve1`.
+    pub need: String,
+    /// The steps that need it.
+    pub needed_by: Vec<StepId>,
+    /// Whether it is there.
+    pub outcome: CheckOutcome,
+    /// What is there instead, and what to do.
+    pub detail: Option<String>,
+    /// Whether the missing thing is a right (exit code 7) rather than a state of the cluster (exit code 4).
+    pub is_right: bool,
+}
+
+/// Whether something needed is there.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub enum CheckOutcome {
+    /// It is there.
+    Passed,
+    /// It could not be found out; the plan may be carried out.
+    Unknown,
+    /// It is missing; the plan is not carried out.
+    Refused,
+}
+
+/// How many steps may run at once.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct Limits {
+    /// Steps on one node.
+    pub per_node: u32,
+    /// Steps that copy data to one storage.
+    pub per_storage: u32,
+    /// Clones of one source.
+    pub per_source: u32,
+}
+
+impl Default for Limits {
+    fn default() -> Self {
+        Self { per_node: 4, per_storage: 2, per_source: 1 }
+    }
+}
+
+/// A plan that may be carried out: its graph is sound and nothing that it needs is known to be missing.
+///
+/// The only type that an executor takes; made by [`CheckedPlan::new`].
+#[derive(Debug, Clone)]
+pub struct CheckedPlan(Plan);
+
+/// Why a plan may not be carried out.
+#[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
+pub enum PlanRefusal {
+    /// It was written by a program with another format.
+    #[error("the plan has format {found}, and this program reads format {PLAN_FORMAT_VERSION}")]
+    Format {
+        /// The format found.
+        found: u32,
+    },
+    /// Its graph is not sound: a name is taken twice, missing, or a step would wait for itself.
+    #[error("the plan's steps are not in order: {0}")]
+    Graph(String),
+    /// The cluster lacks something that the steps need.
+    #[error("{} of the things that the plan needs are missing", .0.len())]
+    Missing(Vec<Check>),
+}
+
+impl CheckedPlan {
+    /// Checks the plan.
+    ///
+    /// # Errors
+    /// See [`PlanRefusal`].
+    pub fn new(plan: Plan) -> Result<Self, PlanRefusal> {
+        if plan.format_version != PLAN_FORMAT_VERSION {
+            return Err(PlanRefusal::Format { found: plan.format_version });
+        }
+        step::check_order(&plan.steps).map_err(PlanRefusal::Graph)?;
+        let missing: Vec<Check> = plan.refusals().cloned().collect();
+        if missing.is_empty() { Ok(Self(plan)) } else { Err(PlanRefusal::Missing(missing)) }
+    }
+    /// Returns the plan.
+    pub fn plan(&self) -> &Plan {
+        &self.0
+    }
+}
+
+/// What a plan is made for.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
+pub enum PlanMode {
+    /// The VMs shall be as the spec says.
+    #[default]
+    Deploy,
+    /// The spec's VMs shall be gone.
+    Destroy,
+}
+
+/// What is in a local file that the spec names.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum LocalFileFacts {
+    /// Its public keys, one entry per line that is neither blank nor a comment.
+    PublicKeys(Vec<String>),
+    /// Its content's digest and length: a snippet or an image.
+    Content {
+        /// SHA-256, in hexadecimal.
+        sha256: String,
+        /// The length.
+        size: Bytes,
+    },
+}
+
+/// What planning takes beside the spec: everything that would otherwise be a clock, chance or the environment.
+///
+/// Built with [`PlanContext::new`] and then changed field by field.
+#[derive(Debug, Clone)]
+pub struct PlanContext<'a> {
+    /// The run's name, drawn by the caller: letters, digits and `-`.
+    pub run_id: String,
+    /// What was seen of the cluster.
+    pub observed: &'a Observed,
+    /// Deploy or destroy.
+    pub mode: PlanMode,
+    /// The cluster whose VMs are planned, where the spec names several.
+    pub cluster: Option<String>,
+    /// `--road`, which overrides the spec's.
+    pub road: Option<RoadChoice>,
+    /// The node to use where the spec names none (`PROXMOX_NODE`).
+    pub default_node: Option<NodeName>,
+    /// `--target`: the only VMs that are planned; empty for all.
+    pub targets: BTreeSet<GuestName>,
+    /// `--prune=N`: the number of VMs that may be deleted because the spec no longer has them.
+    pub prune: Option<usize>,
+    /// `--replace`: the VMs that may be destroyed and made anew.
+    pub replace: BTreeSet<GuestName>,
+    /// `--set-passwords`: passwords are set on VMs that exist already, too.
+    pub set_passwords: bool,
+    /// The VMIDs that were drawn earlier, from `*.lock.yaml`.
+    pub pins: BTreeMap<GuestName, Vmid>,
+    /// What the caller found in the local files that [`crate::spec::Deployment::local_files`] names, by path.
+    pub local_files: BTreeMap<String, LocalFileFacts>,
+    /// Whether SSH to the nodes is configured; the `auto` road goes without it where it is not.
+    pub ssh_available: bool,
+}
+
+impl<'a> PlanContext<'a> {
+    /// Returns the context of a plain `plan` of the whole spec.
+    pub fn new(run_id: impl Into<String>, observed: &'a Observed) -> Self {
+        Self {
+            run_id: run_id.into(),
+            observed,
+            mode: PlanMode::Deploy,
+            cluster: None,
+            road: None,
+            default_node: None,
+            targets: BTreeSet::new(),
+            prune: None,
+            replace: BTreeSet::new(),
+            set_passwords: false,
+            pins: BTreeMap::new(),
+            local_files: BTreeMap::new(),
+            ssh_available: true,
+        }
+    }
+}

@@ -1,0 +1,121 @@
+//! Steps, the order between them, and their undo.
+
+use super::Action;
+use pve_types::GuestName;
+use serde::{Deserialize, Serialize};
+use std::collections::{BTreeMap, BTreeSet};
+
+/// A step's name within its plan: `VM/what`, e.g. `web01/import-scsi0`; shared steps stand under `-`.
+#[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
+#[serde(transparent)]
+pub struct StepId(pub String);
+
+impl std::fmt::Display for StepId {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.pad(&self.0)
+    }
+}
+
+/// One unit of work: the smallest thing that can fail, be resumed, and be undone alone.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct Step {
+    /// Its name.
+    pub id: StepId,
+    /// The VM it works for, or `None` when several VMs need it.
+    pub vm: Option<GuestName>,
+    /// What is done.
+    pub action: Action,
+    /// By which road.
+    pub road: Road,
+    /// Why that road, as a fragment.
+    pub why: String,
+    /// The steps that must have succeeded before.
+    pub after: BTreeSet<StepId>,
+    /// What would be done to undo it.
+    pub undo: Undo,
+    /// How long it may take, in seconds.
+    pub deadline_s: u64,
+    /// How long it will take by the measured costs of [`crate::timing`], in milliseconds.
+    #[serde(default)]
+    pub estimate_ms: u64,
+}
+
+/// How a step reaches the cluster.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub enum Road {
+    /// PVE's REST API over HTTPS.
+    Api,
+    /// A command on the node, over SSH. On the `ssh` road an API call goes through `pvesh`, which is SSH too.
+    Ssh,
+    /// Nothing is sent to the cluster: a connection to the guest itself, or work on this machine.
+    Local,
+}
+
+impl std::fmt::Display for Road {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.pad(match self {
+            Self::Api => "API",
+            Self::Ssh => "SSH",
+            Self::Local => "local",
+        })
+    }
+}
+
+/// What the spec's `road:` or `--road` asks for.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default, Serialize, Deserialize, schemars::JsonSchema)]
+#[serde(rename_all = "snake_case")]
+pub enum RoadChoice {
+    /// Lifecycle by API; imports, disks and cloud-init by SSH.
+    #[default]
+    Hybrid,
+    /// Per step the cheapest that version, rights and step allow.
+    Auto,
+    /// No SSH at all.
+    Api,
+    /// No token at all: API calls go through `pvesh` on the node.
+    Ssh,
+}
+
+/// What undoing a step means. Decided when planning, and printed.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(tag = "kind", rename_all = "snake_case")]
+pub enum Undo {
+    /// It left nothing, or the undo of an earlier step (the VM's removal) covers it.
+    Nothing,
+    /// This is done; it means *ensure absent*, so that twice is safe.
+    Run {
+        /// The action.
+        action: Box<Action>,
+    },
+    /// It cannot be undone.
+    CannotUndo {
+        /// Why not, as a fragment.
+        why: String,
+    },
+}
+
+/// What follows when a step fails.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub enum OnFailure {
+    /// What was made is taken away again; the default for creates.
+    Undo,
+    /// What was done stays, and `resume` goes on from there; the default for updates.
+    Keep,
+}
+
+/// Checks that names are unique, that every `after` names an earlier step, and so that there is no cycle.
+pub(super) fn check_order(steps: &[Step]) -> Result<(), String> {
+    let mut seen: BTreeMap<&StepId, usize> = BTreeMap::new();
+    for (index, step) in steps.iter().enumerate() {
+        if let Some(missing) = step.after.iter().find(|id| !seen.contains_key(id)) {
+            return Err(format!("`{}` waits for `{missing}`, which does not come before it", step.id));
+        }
+        if seen.insert(&step.id, index).is_some() {
+            return Err(format!("the name `{}` is taken twice", step.id));
+        }
+    }
+    Ok(())
+}

@@ -1,0 +1,106 @@
+//! The steps of one VM, one after the other.
+
+use super::roads::RoadWithWhy;
+use crate::plan::{Action, GuestRef, Ref, Step, StepId, Undo};
+use crate::timing;
+use pve_types::{Bytes, GuestName};
+use std::collections::BTreeSet;
+
+/// A growing list of steps of which each waits for the one before.
+pub(crate) struct Chain {
+    vm: GuestName,
+    last: BTreeSet<StepId>,
+    pub(crate) steps: Vec<Step>,
+}
+
+/// A step to be.
+pub(crate) struct Link {
+    pub(crate) what: String,
+    pub(crate) action: Action,
+    pub(crate) road: RoadWithWhy,
+    pub(crate) undo: Undo,
+    pub(crate) deadline_s: u64,
+    /// How much is copied, for the estimate.
+    pub(crate) copied: Bytes,
+}
+
+impl Link {
+    /// Returns a step that copies nothing and leaves nothing that an earlier undo does not cover.
+    pub(crate) fn new(what: impl Into<String>, action: Action, road: RoadWithWhy, deadline_s: u64) -> Self {
+        Self { what: what.into(), action, road, undo: Undo::Nothing, deadline_s, copied: Bytes::new(0) }
+    }
+    /// Sets what undoes it.
+    pub(crate) fn undo(mut self, action: Action) -> Self {
+        self.undo = Undo::Run { action: Box::new(action) };
+        self
+    }
+    /// Says why it cannot be undone.
+    pub(crate) fn cannot_undo(mut self, why: &str) -> Self {
+        self.undo = Undo::CannotUndo { why: why.to_owned() };
+        self
+    }
+    /// Says how much it copies.
+    pub(crate) fn copies(mut self, copied: Bytes) -> Self {
+        self.copied = copied;
+        self
+    }
+    /// Returns the step, named for the VM, or shared (`-/what`).
+    pub(crate) fn into_step(self, vm: Option<&GuestName>, after: BTreeSet<StepId>) -> Step {
+        let id = vm.map_or_else(|| format!("-/{}", self.what), |vm| format!("{vm}/{}", self.what));
+        let (road, why) = self.road;
+        Step {
+            id: StepId(id),
+            vm: vm.cloned(),
+            estimate_ms: timing::estimate_ms(&timing::MEASURED, &self.action, road, self.copied),
+            action: self.action,
+            road,
+            why,
+            after,
+            undo: self.undo,
+            deadline_s: self.deadline_s,
+        }
+    }
+}
+
+impl Chain {
+    /// Starts an empty chain.
+    pub(crate) fn new(vm: &GuestName) -> Self {
+        Self { vm: vm.clone(), last: BTreeSet::new(), steps: Vec::new() }
+    }
+    /// Lets the next step wait for these, too.
+    pub(crate) fn wait_for(&mut self, steps: impl IntoIterator<Item = StepId>) {
+        self.last.extend(steps);
+    }
+    /// Lets the step that makes the VM wait for everything shared that a later one needs: where there is no room, or
+    /// an image is not what it should be, no VM is begun.
+    pub(crate) fn wait_for_shared_first(&mut self) {
+        let makes = |step: &Step| matches!(step.action, Action::CreateVm { .. } | Action::CloneVm { .. });
+        let Some(at) = self.steps.iter().position(makes) else { return };
+        let mut shared = BTreeSet::new();
+        for step in &mut self.steps[at..] {
+            let own = std::mem::take(&mut step.after);
+            let (of_all, of_vm) = own.into_iter().partition(|id: &StepId| id.0.starts_with("-/"));
+            step.after = of_vm;
+            shared.extend::<BTreeSet<StepId>>(of_all);
+        }
+        self.steps[at].after.extend(shared);
+    }
+    /// Appends a step, which waits for the last one.
+    pub(crate) fn push(&mut self, link: Link) -> StepId {
+        let step = link.into_step(Some(&self.vm), std::mem::take(&mut self.last));
+        let id = step.id.clone();
+        self.last.insert(id.clone());
+        self.steps.push(step);
+        id
+    }
+}
+
+/// Returns the action that undoes making the guest.
+pub(crate) fn delete_guest(guest: &GuestRef) -> Action {
+    Action::DeleteVm { guest: guest.clone(), stop: true }
+}
+
+/// Returns the value that a step will give.
+pub(crate) fn output_of<T>(step: &StepId) -> Ref<T> {
+    Ref::OutputOf(step.clone())
+}

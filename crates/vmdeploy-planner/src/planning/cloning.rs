@@ -1,0 +1,250 @@
+//! Making a VM as a clone of another.
+
+use super::chain::{Link, delete_guest};
+use super::create::Making;
+use super::scene::{Findings, Scene, reason};
+use super::wanted::{Base, wanted};
+use crate::plan::{Action, GuestRef, PatchValue, Slot, StepId};
+use crate::spec::{CloneFrom, CloneMode, CloneSource, Disk, Vm};
+use pve_config::{Drive, PropertyString};
+use pve_types::Bytes;
+use std::collections::BTreeMap;
+
+/// How many clones of clones are followed to know what a clone begins with.
+const DEPTH: usize = 16;
+
+/// What a clone is made from.
+pub(crate) struct Source {
+    pub(crate) guest: GuestRef,
+    /// The configuration that the clone begins with.
+    pub(crate) config: BTreeMap<String, String>,
+    /// The step after which the source is there, if this plan makes it.
+    pub(crate) after: Option<StepId>,
+    pub(crate) running: bool,
+}
+
+/// Finds the source of a clone; records what refuses it.
+pub(crate) fn source(
+    scene: &Scene<'_>,
+    findings: &mut Findings,
+    vm: &Vm,
+    guest: &GuestRef,
+    clone: &CloneFrom,
+) -> Option<Source> {
+    let found = match &clone.from.value {
+        CloneSource::Vm(name) => of_spec(scene, name),
+        CloneSource::Vmid(vmid) => of_cluster(scene, *vmid),
+    };
+    let at = || (clone.from.span, vm.path("clone"));
+    let Some(source) = found else {
+        let message = match &clone.from.value {
+            CloneSource::Vm(name) => {
+                format!("`{name}`, which `{}` is cloned from, cannot be planned", vm.name.value)
+            }
+            CloneSource::Vmid(vmid) => format!("there is no VM {vmid} to clone"),
+        };
+        findings.refuse(scene.deployment, at(), message, "see the other faults, or correct `clone:`");
+        return None;
+    };
+    if source.after.is_some() && is_left_out(scene, &source.guest) {
+        let message =
+            format!("`{}` is cloned from `{}`, which does not exist yet", vm.name.value, source.guest.name);
+        findings.refuse(scene.deployment, at(), message, format!("add `--target {}`", source.guest.name));
+        return None;
+    }
+    if source.guest.node != guest.node && !on_shared_storage(scene, &source) {
+        let message = format!(
+            "`{}` is on {} and has a disk on local storage, so that it cannot be cloned to {}",
+            source.guest.name, source.guest.node, guest.node
+        );
+        findings.refuse(scene.deployment, at(), message, format!("write `node: {}`", source.guest.node));
+        return None;
+    }
+    Some(source)
+}
+
+fn is_left_out(scene: &Scene<'_>, guest: &GuestRef) -> bool {
+    !scene.context.targets.is_empty() && !scene.context.targets.contains(&guest.name)
+}
+
+fn of_spec(scene: &Scene<'_>, name: &pve_types::GuestName) -> Option<Source> {
+    let resolved = scene.guests.get(name)?;
+    let guest = resolved.guest.clone();
+    match &resolved.current {
+        Some(current) => Some(Source {
+            guest,
+            config: inherited(current.effective_config()),
+            after: None,
+            running: current.is_running(),
+        }),
+        None => {
+            let last = if resolved.vm.template { "template" } else { "create" };
+            let config = inherited(predicted(scene, resolved.vm, &guest, DEPTH)?);
+            let after = Some(StepId(format!("{name}/{last}")));
+            Some(Source { guest, config, after, running: false })
+        }
+    }
+}
+
+fn of_cluster(scene: &Scene<'_>, vmid: pve_types::Vmid) -> Option<Source> {
+    let seen = scene.observed.guests.get(&vmid).filter(|seen| seen.kind == "qemu")?;
+    let config = seen.config.as_ref().map(|config| config.values.clone()).unwrap_or_default();
+    let name = seen.name.as_deref().and_then(|name| name.parse().ok());
+    let guest = GuestRef {
+        name: name.or_else(|| format!("vm{vmid}").parse().ok())?,
+        vmid,
+        node: seen.node.clone(),
+        uuid: seen.config.as_ref().and_then(crate::identity::config_uuid).unwrap_or_default(),
+    };
+    Some(Source { guest, config: inherited(config), after: None, running: seen.status == "running" })
+}
+
+/// Returns what a clone has of its source's configuration.
+// PVE: qemu-server src/PVE/API2/Qemu.pm clone_vm: new MACs and UUID; no unused volumes, snapshots, lock, template.
+fn inherited(mut config: BTreeMap<String, String>) -> BTreeMap<String, String> {
+    let left_out =
+        ["lock", "template", "parent", "description", "name", "smbios1", "vmgenid", "meta", "cipassword"];
+    config.retain(|key, _| !left_out.contains(&key.as_str()) && !key.starts_with("unused"));
+    for (key, text) in config.iter_mut().filter(|(key, _)| key.starts_with("net")) {
+        if let Ok(mut net) = PropertyString::parse(key, text) {
+            net.remove("macaddr");
+            *text = net.print(key);
+        }
+    }
+    config
+}
+
+/// Returns the configuration that a VM of the spec will have, as far as it is known before it is made.
+fn predicted(scene: &Scene<'_>, vm: &Vm, guest: &GuestRef, depth: usize) -> Option<BTreeMap<String, String>> {
+    let mut config = match &vm.clone {
+        Some(clone) if depth > 0 => match &clone.from.value {
+            CloneSource::Vmid(vmid) => of_cluster(scene, *vmid)?.config,
+            CloneSource::Vm(name) => {
+                let source = scene.guests.get(name)?;
+                match &source.current {
+                    Some(current) => inherited(current.effective_config()),
+                    None => inherited(predicted(scene, source.vm, &source.guest, depth - 1)?),
+                }
+            }
+        },
+        _ => BTreeMap::new(),
+    };
+    let mut ignored = Findings::default();
+    let base = Base { values: &config.clone(), exists: false };
+    for change in wanted(scene, &mut ignored, vm, &guest.uuid, &guest.node, &base).changes {
+        match change.to {
+            Some(PatchValue::Text(text)) => drop(config.insert(change.key, text)),
+            Some(_) => drop(config.insert(change.key, "?".to_owned())),
+            None => drop(config.remove(&change.key)),
+        }
+    }
+    for (slot, disk) in vm.disks.iter().filter_map(|(slot, wish)| Some((slot, wish.set()?))) {
+        let storage = disk.storage.as_ref().map_or("unknown", |storage| storage.value.as_str());
+        let size =
+            disk.size.as_ref().map(|size| format!(",size={}", size.value.to_pve_size())).unwrap_or_default();
+        config.entry(slot.to_string()).or_insert(format!("{storage}:vm-{}-{slot}{size}", guest.vmid));
+    }
+    Some(config)
+}
+
+fn drives(config: &BTreeMap<String, String>) -> impl Iterator<Item = (&str, Drive)> {
+    config.iter().filter_map(|(key, text)| {
+        let slot: pve_config::DeviceSlot = key.parse().ok()?;
+        let drive = slot.bus().holds_volume().then(|| Drive::parse(key, text).ok())??;
+        Some((key.as_str(), drive))
+    })
+}
+
+fn on_shared_storage(scene: &Scene<'_>, source: &Source) -> bool {
+    drives(&source.config)
+        .filter_map(|(_, drive)| drive.volume().cloned())
+        .all(|volume| scene.is_shared(&source.guest.node, volume.storage()))
+}
+
+/// Appends the clone step.
+pub(crate) fn push_clone(
+    making: &mut Making<'_, '_>,
+    source: &Source,
+    clone: &CloneFrom,
+    description: String,
+) {
+    let full = clone.mode == CloneMode::Full;
+    let storage = clone.storage.as_ref().filter(|_| full).map(|storage| storage.value.clone());
+    let pool = making.vm.pool.set().cloned();
+    let mut copied = Bytes::new(0);
+    for (_, drive) in drives(&source.config).filter(|(_, drive)| full && !drive.is_cdrom()) {
+        let size = drive.size().unwrap_or_default();
+        copied = copied + size;
+        let target = storage.clone().or_else(|| drive.volume().map(|volume| volume.storage().clone()));
+        if let Some(target) =
+            target.filter(|target| making.scene.storage(&making.guest.node, target).is_some())
+        {
+            let probe = making.shared.needs_space(&making.guest.node, &target, size);
+            making.chain.wait_for([probe]);
+        }
+    }
+    if source.running {
+        let text = format!(
+            "`{}` is cloned while it runs: its disks are copied as they are at that moment",
+            source.guest.name
+        );
+        making.findings.note(&making.guest.name, text, None);
+    }
+    making.chain.wait_for(source.after.clone());
+    let from = format!(
+        "{} (VMID {}), {}",
+        source.guest.name,
+        source.guest.vmid,
+        if full { "full" } else { "linked" }
+    );
+    making.reasons.push(reason("clone", None, Some(from)));
+    let action = Action::CloneVm {
+        source: source.guest.clone(),
+        guest: making.guest.clone(),
+        full,
+        storage,
+        description,
+        pool,
+    };
+    let road = making.scene.roads.api_first("one call clones, and carries the ownership marker along");
+    let link = Link::new("clone", action, road, 3_600).undo(delete_guest(making.guest));
+    making.chain.push(link.copies(copied));
+}
+
+/// Plans the growth of a cloned disk, and refuses what a clone cannot change.
+pub(crate) fn grow(
+    scene: &Scene<'_>,
+    findings: &mut Findings,
+    vm: &Vm,
+    disk: &Disk,
+    text: &str,
+    growth: &mut Vec<(Slot, Bytes)>,
+) {
+    let slot = disk.slot.to_string();
+    let Some(size) = &disk.size else { return };
+    let there = Drive::parse(&slot, text).ok().and_then(|drive| drive.size());
+    match there {
+        Some(there) if size.value < there => {
+            let at = (size.span, vm.path(&format!("disks.{slot}.size")));
+            let message =
+                format!("`{slot}` shall have {}, but the disk that is cloned has {there}", size.value);
+            findings.refuse(scene.deployment, at, message, format!("write `size: {there}` or more"));
+        }
+        Some(there) if size.value == there => {}
+        _ => growth.push((slot, size.value)),
+    }
+}
+
+/// Returns the names of the VMs of the spec that this one is cloned from, nearest first.
+pub(crate) fn ancestors<'v>(scene: &Scene<'v>, vm: &'v Vm) -> Vec<&'v pve_types::GuestName> {
+    let mut names = Vec::new();
+    let mut next = Some(vm);
+    while let Some(CloneSource::Vm(name)) =
+        next.and_then(|vm| vm.clone.as_ref()).map(|clone| &clone.from.value)
+        && names.len() < DEPTH
+    {
+        names.push(name);
+        next = scene.guests.get(name).map(|resolved| resolved.vm);
+    }
+    names
+}

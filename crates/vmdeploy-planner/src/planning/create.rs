@@ -1,0 +1,369 @@
+//! Making a VM: created or cloned, configured, started, waited for.
+
+use super::chain::{Chain, Link, delete_guest};
+use super::disks::{DiskPlanner, NewDisk, default_boot_order, push_new_growth};
+use super::images::{Shared, is_on_node};
+use super::mark;
+use super::roads::{RoadWithWhy, Shape};
+use super::scene::{Findings, Resolved, Scene, reason};
+use super::wanted::{Base, KeyChange, Part, Snippet, Wanted, wanted};
+use super::{cloning, ready};
+use crate::plan::{Action, ConfigPatch, GuestRef, PatchValue, Reason, Road, RoadChoice, Slot};
+use crate::spec::{DiskContent, PowerState, Vm, Wish};
+use pve_types::Bytes;
+use std::collections::BTreeMap;
+
+/// What planning one VM works with.
+pub(crate) struct Making<'m, 'a> {
+    pub(crate) scene: &'m Scene<'a>,
+    pub(crate) shared: &'m mut Shared,
+    pub(crate) findings: &'m mut Findings,
+    pub(crate) vm: &'m Vm,
+    pub(crate) guest: &'m GuestRef,
+    pub(crate) chain: Chain,
+    pub(crate) reasons: Vec<Reason>,
+}
+
+/// The configuration of a new VM, by the call that sets it.
+#[derive(Default)]
+struct Split {
+    /// Goes with the create call.
+    base: ConfigPatch,
+    /// Goes with the one `qm set` after the disks are imported.
+    attach: ConfigPatch,
+    /// The password, where it needs a call of its own.
+    password: ConfigPatch,
+    /// `protection`, which would keep an undo from removing the VM.
+    protect: ConfigPatch,
+}
+
+impl<'m, 'a> Making<'m, 'a> {
+    /// Starts planning a VM that is to be made.
+    pub(crate) fn new(
+        scene: &'m Scene<'a>,
+        shared: &'m mut Shared,
+        findings: &'m mut Findings,
+        resolved: &'m Resolved<'a>,
+    ) -> Self {
+        let chain = Chain::new(&resolved.guest.name);
+        let (vm, guest) = (resolved.vm, &resolved.guest);
+        Self { scene, shared, findings, vm, guest, chain, reasons: Vec::new() }
+    }
+
+    /// Plans everything from nothing to a running VM.
+    pub(crate) fn make(&mut self) {
+        match &self.vm.clone {
+            Some(clone) => self.make_by_clone(clone),
+            None => self.make_new(),
+        }
+        self.finish();
+        self.chain.wait_for_shared_first();
+    }
+
+    fn make_new(&mut self) {
+        let nothing = BTreeMap::new();
+        let base = Base { values: &nothing, exists: false };
+        let Wanted { changes, snippets } =
+            wanted(self.scene, self.findings, self.vm, &self.guest.uuid, &self.guest.node, &base);
+        let shape = self.scene.roads.shape(self.needs_node(&changes, &snippets));
+        self.refuse_root_only(&changes, shape);
+        self.place_snippets(&snippets);
+        let create_road = match shape {
+            Shape::Classic => self.scene.roads.api_first("one call makes the VM and its ownership mark"),
+            Shape::Single(Road::Ssh) if self.scene.roads.choice == RoadChoice::Ssh => {
+                self.scene.roads.api_first("")
+            }
+            Shape::Single(Road::Ssh) => (
+                Road::Ssh,
+                "one `qm create` imports the image from its path, which no token may name".to_owned(),
+            ),
+            Shape::Single(_) => {
+                self.scene.roads.api_first("one call makes the VM, imports its disks and marks it")
+            }
+        };
+        let mut split = self.split(changes, shape, create_road.0);
+        self.describe_mark(&mut split.base);
+        // An import needs the VM to be there, and a single create needs the images: so the disks of the single shape
+        // are planned before the create is pushed, those of the classic one after it.
+        let mut growth = Vec::new();
+        if shape == Shape::Classic {
+            self.push_create(std::mem::take(&mut split.base), create_road);
+            self.add_disks(shape, &mut split.attach, &mut growth);
+        } else {
+            let attach = std::mem::take(&mut split.attach);
+            split.base.set.extend(attach.set);
+            self.add_disks(shape, &mut split.base, &mut growth);
+            self.push_create(std::mem::take(&mut split.base), create_road);
+        }
+        self.push_set(
+            "attach",
+            split.attach,
+            self.scene.roads.node_first(
+                "disks, cloud-init drive, boot order and addresses in one `qm set`",
+                "one call sets disks, cloud-init drive, boot order and addresses",
+            ),
+        );
+        push_new_growth(self.scene, &mut self.chain, self.guest, growth);
+        self.push_password(split.password);
+        self.push_protection(split.protect);
+    }
+
+    fn make_by_clone(&mut self, clone: &crate::spec::CloneFrom) {
+        let Some(source) = cloning::source(self.scene, self.findings, self.vm, self.guest, clone) else {
+            return;
+        };
+        let base = Base { values: &source.config, exists: false };
+        let Wanted { changes, snippets } =
+            wanted(self.scene, self.findings, self.vm, &self.guest.uuid, &self.guest.node, &base);
+        let needs_node = self.needs_node(&changes, &snippets);
+        let shape = self.scene.roads.shape(needs_node);
+        self.refuse_root_only(&changes, shape);
+        self.place_snippets(&snippets);
+        let marker = mark::wanted_marker(self.scene, self.vm, self.guest, None);
+        let description = mark::wanted_description(self.vm, &marker, "");
+        cloning::push_clone(self, &source, clone, description);
+        let mut split = self.split(changes, shape, Road::Api);
+        let mut growth = Vec::new();
+        self.change_cloned_disks(&source, shape, &mut split.attach, &mut growth);
+        split.base.set.extend(std::mem::take(&mut split.password.set));
+        let plain = std::mem::take(&mut split.base);
+        self.push_set(
+            "configure",
+            plain,
+            self.scene.roads.api_first("writes the UUID right after the clone, before anything else"),
+        );
+        self.push_set(
+            "attach",
+            split.attach,
+            self.scene.roads.node_first(
+                "disks, cloud-init and boot order in one `qm set`",
+                "one call sets disks, cloud-init and boot order",
+            ),
+        );
+        push_new_growth(self.scene, &mut self.chain, self.guest, growth);
+        self.push_protection(split.protect);
+    }
+
+    /// Tells whether something needs a command on the node.
+    fn needs_node(&self, changes: &[KeyChange], snippets: &[Snippet]) -> bool {
+        let images = self.vm.disks.values().filter_map(Wish::set).filter_map(|disk| match &disk.content {
+            DiskContent::Image(name) => self.scene.deployment.images.get(&name.value),
+            _ => None,
+        });
+        images.into_iter().any(is_on_node)
+            || changes.iter().any(|change| change.part == Part::RootOnly)
+            || !snippets.is_empty()
+    }
+
+    fn refuse_root_only(&mut self, changes: &[KeyChange], shape: Shape) {
+        if shape != Shape::Single(Road::Api) || self.scene.roads.api_may_set_root_only() {
+            return;
+        }
+        refuse_root_only(self.scene, self.findings, self.vm, changes);
+    }
+
+    fn place_snippets(&mut self, snippets: &[Snippet]) {
+        push_snippets(self.scene, &mut self.chain, self.guest, snippets);
+    }
+
+    fn split(&mut self, changes: Vec<KeyChange>, shape: Shape, create_road: Road) -> Split {
+        let mut split = Split::default();
+        for change in changes {
+            // A new VM's name stands above its list already.
+            if change.key != "name" {
+                self.reasons.extend(change.reasons);
+            }
+            let classic = shape == Shape::Classic;
+            let target = match change.part {
+                Part::Password if create_road == Road::Ssh => &mut split.password,
+                Part::Password => &mut split.base,
+                _ if change.key == "protection" => &mut split.protect,
+                Part::Plain => &mut split.base,
+                _ if classic => &mut split.attach,
+                _ => &mut split.base,
+            };
+            match change.to {
+                Some(value) => drop(target.set.insert(change.key, value)),
+                None => drop(target.delete.insert(change.key)),
+            }
+        }
+        let is_boot_said = self.vm.options.contains_key("boot");
+        if !is_boot_said && let Some(order) = default_boot_order(self.vm, self.vm.clone.is_some()) {
+            split.attach.set.insert("boot".to_owned(), PatchValue::Text(order));
+        }
+        split
+    }
+
+    fn describe_mark(&mut self, patch: &mut ConfigPatch) {
+        let marker = mark::wanted_marker(self.scene, self.vm, self.guest, None);
+        let description = mark::wanted_description(self.vm, &marker, "");
+        if let Some(text) = self.vm.description.set() {
+            self.reasons.push(reason("description", None, Some(text.clone())));
+        }
+        patch.set.insert("description".to_owned(), PatchValue::Text(description));
+    }
+
+    fn push_create(&mut self, config: ConfigPatch, road: RoadWithWhy) {
+        let pool = self.vm.pool.set().cloned();
+        if let Some(pool) = &pool {
+            self.reasons.push(reason("pool", None, Some(pool.to_string())));
+        }
+        let copies = config.set.values().any(|value| matches!(value, PatchValue::ImportFrom { .. }));
+        let deadline = if copies { 3_600 } else { 120 };
+        let action = Action::CreateVm { guest: self.guest.clone(), config, pool };
+        self.chain.push(Link::new("create", action, road, deadline).undo(delete_guest(self.guest)));
+    }
+
+    fn add_disks(&mut self, shape: Shape, patch: &mut ConfigPatch, growth: &mut Vec<(Slot, Bytes)>) {
+        let vm = self.vm;
+        for disk in vm.disks.values().filter_map(Wish::set) {
+            self.add_disk(shape, disk, patch, growth);
+        }
+    }
+
+    fn add_disk(
+        &mut self,
+        shape: Shape,
+        disk: &crate::spec::Disk,
+        patch: &mut ConfigPatch,
+        growth: &mut Vec<(Slot, Bytes)>,
+    ) {
+        let mut planner = DiskPlanner {
+            scene: self.scene,
+            shared: self.shared,
+            findings: self.findings,
+            vm: self.vm,
+            guest: self.guest,
+            shape,
+        };
+        let Some(NewDisk { value, grow_to, reason }) = planner.new_disk(&mut self.chain, disk) else {
+            return;
+        };
+        let slot = disk.slot.to_string();
+        growth.extend(grow_to.map(|size| (slot.clone(), size)));
+        self.reasons.push(reason);
+        patch.set.insert(slot, value);
+    }
+
+    /// A clone has its source's disks: they can grow and change options; others are added.
+    fn change_cloned_disks(
+        &mut self,
+        source: &cloning::Source,
+        shape: Shape,
+        patch: &mut ConfigPatch,
+        growth: &mut Vec<(Slot, Bytes)>,
+    ) {
+        let vm = self.vm;
+        for (slot, wish) in &vm.disks {
+            let name = slot.to_string();
+            let there = source.config.get(&name);
+            match (wish, there) {
+                (Wish::Set(disk), None) => self.add_disk(shape, &disk.value, patch, growth),
+                (Wish::Set(disk), Some(text)) => {
+                    cloning::grow(self.scene, self.findings, vm, &disk.value, text, growth);
+                    let wanted = disk.value.size.as_ref().map(|size| size.value.to_string());
+                    let to = joined_reason(wanted, &super::disks::options_of(&disk.value));
+                    self.reasons.push(reason(format!("disks.{name}"), None, Some(to)));
+                }
+                (Wish::Remove(_), Some(text)) => {
+                    patch.delete.insert(name.clone());
+                    self.reasons.push(reason(format!("disks.{name}"), Some(text.clone()), None));
+                }
+                (Wish::Remove(_), None) | (Wish::Unmanaged, _) => {}
+            }
+        }
+    }
+
+    /// Pushes a configuration change, if there is one.
+    pub(crate) fn push_set(&mut self, what: &str, patch: ConfigPatch, road: RoadWithWhy) {
+        if patch.is_empty() {
+            return;
+        }
+        let action = Action::SetConfig { guest: self.guest.clone(), patch, digest: None };
+        self.chain.push(Link::new(what, action, road, 300));
+    }
+
+    fn push_password(&mut self, patch: ConfigPatch) {
+        if patch.is_empty() {
+            return;
+        }
+        let road = match self.scene.roads.choice {
+            RoadChoice::Ssh => {
+                super::wanted_password_by_ssh(self.scene, self.findings, self.vm);
+                (Road::Ssh, "the `ssh` road has no API; the password goes as a hash".to_owned())
+            }
+            _ => (Road::Api, "a password never stands on a command line".to_owned()),
+        };
+        self.push_set("password", patch, road);
+    }
+
+    fn push_protection(&mut self, patch: ConfigPatch) {
+        if patch.is_empty() {
+            return;
+        }
+        let road = self.scene.roads.api_first("set last, so that an undo could still remove the VM");
+        let unprotect = ConfigPatch { delete: ["protection".to_owned()].into(), ..ConfigPatch::default() };
+        let undo = Action::SetConfig { guest: self.guest.clone(), patch: unprotect, digest: None };
+        let action = Action::SetConfig { guest: self.guest.clone(), patch, digest: None };
+        self.chain.push(Link::new("protect", action, road, 60).undo(undo));
+    }
+
+    /// Plans what follows when the configuration stands: template or HA, start, readiness.
+    fn finish(&mut self) {
+        if self.vm.template {
+            let road = self.scene.roads.api_first("one call makes its disks read-only");
+            let action = Action::ConvertToTemplate { guest: self.guest.clone() };
+            self.chain.push(Link::new("template", action, road, 600));
+            self.reasons.push(reason("template", None, Some("true".to_owned())));
+            return;
+        }
+        let ha = self.vm.ha.set();
+        if let Some(ha) = ha {
+            super::update::push_ha(self.scene, &mut self.chain, self.guest, Some(super::update::wish_of(ha)));
+            self.reasons.push(reason("ha", None, Some(ha.state.clone())));
+        }
+        let starts = match self.vm.lifecycle.state.as_ref().map(|state| state.value) {
+            None | Some(PowerState::Running) => ha.is_none_or(|ha| ha.state == "started"),
+            Some(PowerState::Stopped | PowerState::Unmanaged) => false,
+        };
+        if starts {
+            ready::push_start(self.scene, &mut self.chain, self.guest, ha.is_some());
+            ready::push_conditions(self.scene, &mut self.chain, self.vm, self.guest, None);
+        }
+    }
+}
+
+fn joined_reason(size: Option<String>, options: &str) -> String {
+    let parts: Vec<String> =
+        size.into_iter().chain((!options.is_empty()).then(|| options.to_owned())).collect();
+    if parts.is_empty() { "as cloned".to_owned() } else { parts.join(", ") }
+}
+
+/// Refuses options that no token may set, at their lines.
+pub(crate) fn refuse_root_only(scene: &Scene<'_>, findings: &mut Findings, vm: &Vm, changes: &[KeyChange]) {
+    for change in changes.iter().filter(|change| change.part == Part::RootOnly) {
+        let path = change.reasons.first().map_or(change.key.as_str(), |reason| reason.path.as_str());
+        let message =
+            format!("the API lets only root@pam with a password set `{}`, never a token", change.key);
+        let hint = "use `road: hybrid`, or take it out";
+        findings.refuse(scene.deployment, (change.span, vm.path(path)), message, hint);
+    }
+}
+
+/// Appends the steps that write cloud-init data to a storage.
+pub(crate) fn push_snippets(scene: &Scene<'_>, chain: &mut Chain, guest: &GuestRef, snippets: &[Snippet]) {
+    for snippet in snippets {
+        let Some(road) = scene.roads.node_only("PVE has no call that uploads snippets: SFTP writes it")
+        else {
+            continue;
+        };
+        let action = Action::PlaceSnippet {
+            node: guest.node.clone(),
+            volume: snippet.volume.clone(),
+            source: snippet.source.clone(),
+            sha256: snippet.sha256.clone(),
+        };
+        let link = Link::new(format!("snippet-{}", snippet.part), action, road, 120);
+        chain.push(link.cannot_undo("the file is small, and its name is that of its content"));
+    }
+}

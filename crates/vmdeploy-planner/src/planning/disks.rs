@@ -1,0 +1,274 @@
+//! Making new disks: blank, from an image, or from what is there already.
+
+use super::chain::{Chain, Link, output_of};
+use super::images::{self, ReadyImage, Shared};
+use super::roads::Shape;
+use super::scene::{Findings, Scene, reason};
+use crate::plan::{Action, DiskSource, GuestRef, PatchValue, Reason, Road, Slot};
+use crate::spec::{Disk, DiskContent, EmptyDrive, FieldWishes, Vm};
+use pve_config::{Bus, DeviceSlot};
+use pve_types::{Bytes, StorageId};
+
+/// What planning a disk works on.
+pub(crate) struct DiskPlanner<'p, 'a> {
+    pub(crate) scene: &'p Scene<'a>,
+    pub(crate) shared: &'p mut Shared,
+    pub(crate) findings: &'p mut Findings,
+    pub(crate) vm: &'p Vm,
+    pub(crate) guest: &'p GuestRef,
+    pub(crate) shape: Shape,
+}
+
+/// A disk that is about to be made.
+pub(crate) struct NewDisk {
+    /// What its slot is set to.
+    pub(crate) value: PatchValue,
+    /// The size that it must be grown to afterwards.
+    pub(crate) grow_to: Option<Bytes>,
+    pub(crate) reason: Reason,
+}
+
+impl DiskPlanner<'_, '_> {
+    /// Plans a new disk; pushes what has to be done before its slot can be set.
+    pub(crate) fn new_disk(&mut self, chain: &mut Chain, disk: &Disk) -> Option<NewDisk> {
+        let slot = disk.slot.to_string();
+        let options = printed(&disk.options_when_made());
+        match &disk.content {
+            DiskContent::Iso(volume) => {
+                Some(plain(disk, &format!("{}", volume.value), &cd_options(&options)))
+            }
+            DiskContent::EmptyDrive(kind) => {
+                let file = match kind.value {
+                    EmptyDrive::None => "none",
+                    EmptyDrive::Physical => "cdrom",
+                };
+                Some(plain(disk, file, &cd_options(&options)))
+            }
+            DiskContent::Volume(volume) => Some(plain(disk, volume.value.as_str(), &options)),
+            DiskContent::Blank => self.blank(chain, disk, &options),
+            DiskContent::Image(image) => {
+                let storage = self.storage(disk)?;
+                self.check_format(disk, &storage);
+                let image = self.scene.deployment.images.get(&image.value)?;
+                let node = &self.guest.node;
+                let ready = images::ready(self.scene, self.shared, self.findings, image, node, self.shape)?;
+                self.with_image(chain, disk, (&slot, &image.name), &ready, storage, &options)
+            }
+        }
+    }
+
+    fn storage(&mut self, disk: &Disk) -> Option<StorageId> {
+        if let Some(storage) = &disk.storage {
+            return Some(storage.value.clone());
+        }
+        let at = (disk.span, self.vm.path(&format!("disks.{}", disk.slot)));
+        let message = format!("nothing says on which storage `{}` is made", disk.slot);
+        self.findings.refuse(self.scene.deployment, at, message, "write `storage:`");
+        None
+    }
+
+    /// Refuses a format that the storage cannot hold: PVE would refuse it, or take another one silently.
+    // PVE: pve-storage src/PVE/Storage/*Plugin.pm plugindata: block storages hold raw volumes only.
+    fn check_format(&mut self, disk: &Disk, storage: &StorageId) {
+        let Some(format) = &disk.format else { return };
+        let Some(seen) = self.scene.storage(&self.guest.node, storage) else { return };
+        let is_block =
+            matches!(seen.kind.as_str(), "lvmthin" | "zfspool" | "zfs" | "rbd" | "iscsidirect" | "iscsi");
+        let known: Vec<&str> = match (is_block, seen.formats.is_empty()) {
+            (true, _) => vec!["raw"],
+            (false, false) => seen.formats.iter().map(String::as_str).collect(),
+            (false, true) => return,
+        };
+        if !known.contains(&format.value.as_str()) {
+            let at = (format.span, self.vm.path(&format!("disks.{}.format", disk.slot)));
+            let message =
+                format!("{storage} ({}) holds {}, not {}", seen.kind, known.join(", "), format.value);
+            let hint = format!("write `format: {}`, or leave it out", known.first().unwrap_or(&"raw"));
+            self.findings.refuse(self.scene.deployment, at, message, hint);
+        }
+    }
+
+    fn blank(&mut self, chain: &mut Chain, disk: &Disk, options: &str) -> Option<NewDisk> {
+        let storage = self.storage(disk)?;
+        self.check_format(disk, &storage);
+        // The size of an EFI disk and of a TPM state is PVE's own; the number is a place holder.
+        let (size, gib) = match disk.slot.bus() {
+            Bus::Efidisk | Bus::Tpmstate => (Bytes::from_mib(4), "1".to_owned()),
+            _ => {
+                let Some(size) = &disk.size else {
+                    let at = (disk.span, self.vm.path(&format!("disks.{}", disk.slot)));
+                    let message = format!("`{}` has neither a size nor an image", disk.slot);
+                    self.findings.refuse(self.scene.deployment, at, message, "write `size: 20GiB`");
+                    return None;
+                };
+                (size.value, size.value.to_gib_decimal())
+            }
+        };
+        chain.wait_for([self.shared.needs_space(&self.guest.node, &storage, size)]);
+        let format =
+            disk.format.as_ref().map(|format| format!("format={}", format.value)).unwrap_or_default();
+        let mut new = plain(disk, &format!("{storage}:{gib}"), &joined(&[&format, options]));
+        new.reason.to = Some(joined_words(&[&format!("{size} on {storage}"), &format, options]));
+        Some(new)
+    }
+
+    fn with_image(
+        &mut self,
+        chain: &mut Chain,
+        disk: &Disk,
+        (slot, image): (&str, &str),
+        ready: &ReadyImage,
+        storage: StorageId,
+        options: &str,
+    ) -> Option<NewDisk> {
+        let wanted = disk.size.as_ref().map(|size| size.value);
+        if let (Some(wanted), Some(inside)) = (wanted, ready.virtual_size)
+            && wanted < inside
+        {
+            let span = disk.size.as_ref().map_or(disk.span, |size| size.span);
+            let at = (span, self.vm.path(&format!("disks.{slot}.size")));
+            let message =
+                format!("`{slot}` shall have {wanted}, but the disk in image `{image}` has {inside}");
+            self.findings.refuse(
+                self.scene.deployment,
+                at,
+                message,
+                format!("write `size: {inside}` or more"),
+            );
+            return None;
+        }
+        let size = wanted.or(ready.virtual_size).unwrap_or(ready.copied);
+        chain.wait_for([self.shared.needs_space(&self.guest.node, &storage, size)]);
+        chain.wait_for(ready.after.iter().cloned());
+        let grow_to = wanted.filter(|wanted| ready.virtual_size != Some(*wanted));
+        let format = disk.format.as_ref().map(|format| format.value.clone());
+        let value = match self.shape {
+            Shape::Single(_) => PatchValue::ImportFrom {
+                storage: storage.clone(),
+                source: ready.source.clone(),
+                options: joined(&[
+                    &format.map(|format| format!("format={format}")).unwrap_or_default(),
+                    options,
+                ]),
+            },
+            Shape::Classic => self.import(chain, slot, ready, &storage, format, options),
+        };
+        let size = wanted.map(|size| format!("{size} ")).unwrap_or_default();
+        let to = joined_words(&[&format!("{size}on {storage}"), &format!("image {image}"), options]);
+        Some(NewDisk { value, grow_to, reason: reason(format!("disks.{slot}"), None, Some(to)) })
+    }
+
+    fn import(
+        &mut self,
+        chain: &mut Chain,
+        slot: &str,
+        ready: &ReadyImage,
+        storage: &StorageId,
+        format: Option<String>,
+        options: &str,
+    ) -> PatchValue {
+        let why = match ready.source {
+            DiskSource::Path(_) => "the image is a file on the node: `qm importdisk` reads it there",
+            DiskSource::Volume(_) => "`qm importdisk` copies on the node and tells its progress",
+        };
+        let action = Action::ImportDisk {
+            guest: self.guest.clone(),
+            slot: slot.to_owned(),
+            source: ready.source.clone(),
+            storage: storage.clone(),
+            format,
+            attach: false,
+        };
+        let link = Link::new(format!("import-{slot}"), action, (Road::Ssh, why.to_owned()), 3_600);
+        let step = chain.push(link.copies(ready.copied));
+        PatchValue::Drive { volume: output_of(&step), options: options.to_owned() }
+    }
+}
+
+/// Appends the steps that grow disks of a VM that is being made: its removal undoes them.
+pub(crate) fn push_new_growth(
+    scene: &Scene<'_>,
+    chain: &mut Chain,
+    guest: &GuestRef,
+    growth: Vec<(Slot, Bytes)>,
+) {
+    grow(scene, chain, guest, growth, true);
+}
+
+/// Appends the steps that grow disks of a VM that exists: nothing undoes them.
+pub(crate) fn push_growth(
+    scene: &Scene<'_>,
+    chain: &mut Chain,
+    guest: &GuestRef,
+    growth: Vec<(Slot, Bytes)>,
+) {
+    grow(scene, chain, guest, growth, false);
+}
+
+fn grow(scene: &Scene<'_>, chain: &mut Chain, guest: &GuestRef, growth: Vec<(Slot, Bytes)>, is_new: bool) {
+    for (slot, size) in growth {
+        let road = scene.roads.api_first("one call grows the disk, at any time");
+        let what = format!("resize-{slot}");
+        let action = Action::ResizeDisk { guest: guest.clone(), slot, size };
+        let link = Link::new(what, action, road, 300);
+        chain.push(if is_new { link } else { link.cannot_undo("a disk cannot shrink") });
+    }
+}
+
+fn plain(disk: &Disk, file: &str, options: &str) -> NewDisk {
+    let text = joined(&[file, options]);
+    let reason = reason(format!("disks.{}", disk.slot), None, Some(text.clone()));
+    NewDisk { value: PatchValue::Text(text), grow_to: None, reason }
+}
+
+/// Returns the drive's options as PVE writes them, without volume, size and format.
+pub(crate) fn options_of(disk: &Disk) -> String {
+    printed(&disk.options)
+}
+
+fn printed(options: &FieldWishes) -> String {
+    let set = options.iter().filter_map(|(name, wish)| Some(format!("{name}={}", wish.value.as_deref()?)));
+    set.collect::<Vec<_>>().join(",")
+}
+
+fn cd_options(options: &str) -> String {
+    if options.split(',').any(|part| part == "media=cdrom") {
+        options.to_owned()
+    } else {
+        joined(&["media=cdrom", options])
+    }
+}
+
+fn joined(parts: &[&str]) -> String {
+    parts.iter().filter(|part| !part.is_empty()).copied().collect::<Vec<_>>().join(",")
+}
+
+fn joined_words(parts: &[&str]) -> String {
+    parts.iter().filter(|part| !part.is_empty()).copied().collect::<Vec<_>>().join(", ")
+}
+
+/// Returns the boot order of a new VM whose spec says none.
+///
+/// PVE would compute one from the disks that are there in the create call, and that differs from road to road.
+// PVE: qemu-server src/PVE/QemuServer.pm get_default_bootdevices: first disk, first CD, first NIC.
+pub(crate) fn default_boot_order(vm: &Vm, clone_boots: bool) -> Option<String> {
+    if clone_boots {
+        return None;
+    }
+    let drives = || vm.disks.iter().filter(|(slot, _)| slot.bus().is_drive());
+    let set = |slot: &DeviceSlot| vm.disks.get(slot).and_then(crate::spec::Wish::set);
+    let with_image =
+        drives().find(|(slot, _)| set(slot).is_some_and(|d| matches!(d.content, DiskContent::Image(_))));
+    if let Some((slot, _)) = with_image {
+        return Some(format!("order={slot}"));
+    }
+    let is_cd = |slot: &DeviceSlot| {
+        set(slot).is_some_and(|d| matches!(d.content, DiskContent::Iso(_) | DiskContent::EmptyDrive(_)))
+    };
+    let disk =
+        drives().find(|(slot, _)| !is_cd(slot) && set(slot).is_some()).map(|(slot, _)| slot.to_string());
+    let cd = drives().find(|(slot, _)| is_cd(slot)).map(|(slot, _)| slot.to_string());
+    let nic = vm.nics.iter().find(|(_, wish)| wish.set().is_some()).map(|(slot, _)| slot.to_string());
+    let order: Vec<String> = disk.into_iter().chain(cd).chain(nic).collect();
+    (!order.is_empty()).then(|| format!("order={}", order.join(";")))
+}

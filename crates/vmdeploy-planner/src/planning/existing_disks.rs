@@ -1,0 +1,221 @@
+//! The disks of a guest that exists: added, detached, grown, moved, and changed in their options.
+
+use super::chain::Chain;
+use super::disks::{DiskPlanner, NewDisk};
+use super::images::Shared;
+use super::roads::Shape;
+use super::scene::{Current, Findings, Scene, reason};
+use super::wanted::is_ignored;
+use crate::plan::{GuestRef, PatchValue, Reason, RoadChoice, Slot};
+use crate::spec::{Disk, DiskContent, EmptyDrive, FieldWishes, Vm, Wish};
+use pve_config::{Bus, Drive, PropertyString, overlay, same_config_value, same_field};
+use pve_types::{Bytes, StorageId};
+use std::collections::{BTreeMap, BTreeSet};
+
+/// Sizes closer than this are the same: storages round a size up to their extents.
+// PVE: pve-storage LVM plugins allocate 4 MiB extents, zvols are rounded up to 1 MiB.
+const EXTENT: u64 = 4 << 20;
+
+/// What is done to the disks of one guest.
+#[derive(Default)]
+pub(crate) struct DiskChanges {
+    pub(crate) set: BTreeMap<Slot, PatchValue>,
+    /// Which of them are new.
+    pub(crate) new_slots: BTreeSet<Slot>,
+    pub(crate) delete: BTreeSet<Slot>,
+    pub(crate) moves: Vec<(Slot, StorageId, Option<String>)>,
+    pub(crate) growth: Vec<(Slot, Bytes)>,
+    pub(crate) reasons: Vec<Reason>,
+}
+
+/// Compares the disks with the spec; pushes the imports that new ones need.
+pub(crate) fn existing_disks(
+    scene: &Scene<'_>,
+    shared: &mut Shared,
+    findings: &mut Findings,
+    vm: &Vm,
+    guest: &GuestRef,
+    current: &Current<'_>,
+    chain: &mut Chain,
+) -> DiskChanges {
+    let mut changes = DiskChanges::default();
+    let shape = match scene.roads.choice {
+        RoadChoice::Hybrid => Shape::Classic,
+        // A disk added to a guest that exists is imported by the same call that attaches it.
+        _ => scene.roads.shape(false),
+    };
+    for (slot, wish) in &vm.disks {
+        let name = slot.to_string();
+        let there = current.effective(&name);
+        match (wish, there) {
+            (Wish::Unmanaged, _) | (Wish::Remove(_), None) => {}
+            (Wish::Remove(_), Some(text)) => detach(&mut changes, &name, text),
+            (Wish::Set(disk), None) => {
+                let mut planner = DiskPlanner { scene, shared, findings, vm, guest, shape };
+                let Some(NewDisk { value, grow_to, reason }) = planner.new_disk(chain, &disk.value) else {
+                    continue;
+                };
+                changes.growth.extend(grow_to.map(|size| (name.clone(), size)));
+                changes.reasons.push(reason);
+                changes.new_slots.insert(name.clone());
+                changes.set.insert(name, value);
+            }
+            (Wish::Set(disk), Some(text)) => {
+                let mut comparing =
+                    Comparing { scene, shared, findings, vm, disk: &disk.value, changes: &mut changes };
+                comparing.compare(guest, &name, text, chain);
+            }
+        }
+    }
+    changes
+}
+
+fn detach(changes: &mut DiskChanges, slot: &str, text: &str) {
+    let drive = Drive::parse(slot, text).ok();
+    let mut why = reason(format!("disks.{slot}"), Some(text.to_owned()), None);
+    if drive.is_some_and(|drive| !drive.is_cdrom()) {
+        why.note = Some("detached, not deleted: the volume stays as `unusedN`".to_owned());
+    }
+    changes.reasons.push(why);
+    changes.delete.insert(slot.to_owned());
+}
+
+struct Comparing<'c, 'a> {
+    scene: &'c Scene<'a>,
+    shared: &'c mut Shared,
+    findings: &'c mut Findings,
+    vm: &'c Vm,
+    disk: &'c Disk,
+    changes: &'c mut DiskChanges,
+}
+
+impl Comparing<'_, '_> {
+    fn path(&self, rest: &str) -> String {
+        let base = format!("disks.{}", self.disk.slot);
+        if rest.is_empty() { base } else { format!("{base}.{rest}") }
+    }
+    fn is_ignored(&self, rest: &str) -> bool {
+        is_ignored(self.vm, &self.path(rest))
+    }
+    fn refuse(&mut self, rest: &str, span: crate::spec::Span, message: String, hint: String) {
+        let at = (span, self.vm.path(&self.path(rest)));
+        self.findings.refuse(self.scene.deployment, at, message, hint);
+    }
+
+    fn compare(&mut self, guest: &GuestRef, slot: &str, text: &str, chain: &mut Chain) {
+        if self.is_ignored("") {
+            return;
+        }
+        let Ok(drive) = Drive::parse(slot, text) else {
+            let message = format!("what `{slot}` holds now cannot be read: `{}`", text.escape_debug());
+            let hint = format!("see `qm config {}` on {}", guest.vmid, guest.node);
+            return self.refuse("", self.disk.span, message, hint);
+        };
+        let file = match &self.disk.content {
+            DiskContent::Iso(volume) => Some(volume.value.to_string()),
+            DiskContent::EmptyDrive(kind) => Some(empty_drive(kind.value).to_owned()),
+            DiskContent::Blank | DiskContent::Image(_) | DiskContent::Volume(_) => None,
+        };
+        match file {
+            Some(file) if drive.is_cdrom() => self.options(slot, text, Some(file)),
+            Some(_) => self.occupied(slot, text, "a CD drive"),
+            None if drive.is_cdrom() => self.occupied(slot, text, "a disk"),
+            None => {
+                self.volume(slot, &drive);
+                self.options(slot, text, None);
+                self.storage(guest, slot, &drive, chain);
+                self.size(guest, slot, &drive, chain);
+            }
+        }
+    }
+
+    fn occupied(&mut self, slot: &str, text: &str, wanted: &str) {
+        let message = format!("`{slot}` shall be {wanted}, but holds `{}`", text.escape_debug());
+        let hint = format!("detach it first: write `{slot}: null` and deploy, then write what it shall be");
+        self.refuse("", self.disk.span, message, hint);
+    }
+
+    fn volume(&mut self, slot: &str, drive: &Drive) {
+        let DiskContent::Volume(wanted) = &self.disk.content else { return };
+        if drive.volume() != Some(&wanted.value) && !self.is_ignored("volume") {
+            let (span, wanted) = (wanted.span, wanted.value.clone());
+            let there = drive.source.to_string();
+            let message = format!("`{slot}` shall be `{wanted}`, but holds `{}`", there.escape_debug());
+            let hint = format!("detach it first: write `{slot}: null` and deploy, then attach the other");
+            self.refuse("volume", span, message, hint);
+        }
+    }
+
+    fn options(&mut self, slot: &str, text: &str, file: Option<String>) {
+        let looked_at: FieldWishes = self
+            .disk
+            .options
+            .iter()
+            .filter(|(_, wish)| !is_ignored(self.vm, &wish.path))
+            .map(|(name, wish)| (name.clone(), wish.clone()))
+            .collect();
+        let wishes = looked_at.iter().map(|(name, wish)| (name.as_str(), wish.value.as_deref()));
+        let wishes = wishes.chain(file.as_deref().map(|file| ("file", Some(file))));
+        // An ISO image of another size is another image: the note of the old size must not go along.
+        let of_old_file = file.as_ref().map(|_| ("size", None));
+        let Ok(to) = overlay(slot, Some(text), wishes.clone().chain(of_old_file)) else { return };
+        if same_config_value(slot, Some(text), Some(&to)) {
+            return;
+        }
+        let old = PropertyString::parse(slot, text).unwrap_or_default();
+        for (name, wish) in wishes.filter(|(name, wish)| !same_field(slot, name, old.get(name), *wish)) {
+            let place = looked_at.get(name).map_or_else(|| self.path(name), |wish| wish.path.clone());
+            let from = old.get(name).map(str::to_owned);
+            self.changes.reasons.push(reason(place, from, wish.map(str::to_owned)));
+        }
+        self.changes.set.insert(slot.to_owned(), PatchValue::Text(to));
+    }
+
+    fn storage(&mut self, guest: &GuestRef, slot: &str, drive: &Drive, chain: &mut Chain) {
+        let (Some(wanted), Some(volume)) = (&self.disk.storage, drive.volume()) else { return };
+        if wanted.value == *volume.storage() || self.is_ignored("storage") {
+            return;
+        }
+        let mut why =
+            reason(self.path("storage"), Some(volume.storage().to_string()), Some(wanted.value.to_string()));
+        why.note = Some("moved; the old volume stays as `unusedN`".to_owned());
+        self.changes.reasons.push(why);
+        let size = self.disk.size.as_ref().map(|size| size.value).max(drive.size()).unwrap_or_default();
+        chain.wait_for([self.shared.needs_space(&guest.node, &wanted.value, size)]);
+        let format = self.disk.format.as_ref().map(|format| format.value.clone());
+        self.changes.moves.push((slot.to_owned(), wanted.value.clone(), format));
+    }
+
+    fn size(&mut self, guest: &GuestRef, slot: &str, drive: &Drive, chain: &mut Chain) {
+        let fixed = matches!(self.disk.slot.bus(), Bus::Efidisk | Bus::Tpmstate);
+        let (Some(wanted), Some(there)) = (&self.disk.size, drive.size()) else { return };
+        if fixed || self.is_ignored("size") {
+            return;
+        }
+        if there.get() >= wanted.value.get() + EXTENT {
+            let message = format!("`{slot}` has {there}, and a disk cannot shrink to {}", wanted.value);
+            let hint = format!(
+                "write `size: {there}`, or leave it alone with `lifecycle: {{ignore: [{}]}}`; a smaller disk is a new one",
+                self.path("size")
+            );
+            return self.refuse("size", wanted.span, message, hint);
+        }
+        if there < wanted.value {
+            let by = Bytes::new(wanted.value.get() - there.get());
+            if let Some(volume) = drive.volume() {
+                chain.wait_for([self.shared.needs_space(&guest.node, volume.storage(), by)]);
+            }
+            let mut why = reason(self.path("size"), Some(there.to_string()), Some(wanted.value.to_string()));
+            why.note = Some("the guest's own file system is grown by the guest".to_owned());
+            self.changes.reasons.push(why);
+            self.changes.growth.push((slot.to_owned(), wanted.value));
+        }
+    }
+}
+
+fn empty_drive(kind: EmptyDrive) -> &'static str {
+    match kind {
+        EmptyDrive::None => "none",
+        EmptyDrive::Physical => "cdrom",
+    }
+}

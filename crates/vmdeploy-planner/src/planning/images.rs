@@ -1,0 +1,291 @@
+//! Where images come from, and what must be done before a disk can be made of one.
+
+use super::chain::Link;
+use super::roads::Shape;
+use super::scene::{Findings, Scene};
+use crate::digest;
+use crate::plan::{Action, DiskSource, ImageOrigin, LocalFileFacts, Ref, Road, RoadChoice, Step, StepId};
+use crate::spec::{Image, ImageSource, Span};
+use pve_types::{Bytes, NodeName, StorageId, VolumeId};
+use std::collections::{BTreeMap, BTreeSet};
+
+/// The steps that several VMs need, by their names.
+#[derive(Default)]
+pub(crate) struct Shared {
+    pub(crate) steps: BTreeMap<StepId, Step>,
+    /// What the plan writes to each storage, by node.
+    pub(crate) space: BTreeMap<NodeName, BTreeMap<StorageId, Bytes>>,
+}
+
+impl Shared {
+    /// Adds the step unless it is there; returns its name.
+    pub(crate) fn add(&mut self, step: Step) -> StepId {
+        let id = step.id.clone();
+        self.steps.entry(id.clone()).or_insert(step);
+        id
+    }
+    /// Records that something is written to a storage; returns the step that looks whether there is room.
+    pub(crate) fn needs_space(&mut self, node: &NodeName, storage: &StorageId, bytes: Bytes) -> StepId {
+        let sum = self.space.entry(node.clone()).or_default().entry(storage.clone()).or_default();
+        *sum = *sum + bytes;
+        StepId(format!("-/{}", probe_name(node)))
+    }
+}
+
+/// Returns the name of the step that asks a node about its storages.
+pub(crate) fn probe_name(node: &NodeName) -> String {
+    format!("probe-{node}")
+}
+
+/// An image, ready to be copied to a disk.
+#[derive(Clone)]
+pub(crate) struct ReadyImage {
+    pub(crate) source: DiskSource,
+    /// The steps that place or verify it.
+    pub(crate) after: BTreeSet<StepId>,
+    /// The size of the disk in it, where it is known.
+    pub(crate) virtual_size: Option<Bytes>,
+    /// How much is copied, as far as it is known.
+    pub(crate) copied: Bytes,
+}
+
+/// Returns the digest that a disk's mark carries, so that a changed image is seen later.
+pub(crate) fn source_digest(image: &Image) -> String {
+    let place = match &image.source {
+        ImageSource::Path { path } => format!("path {}", path.value),
+        ImageSource::Volume { volume } => format!("volume {}", volume.value),
+        ImageSource::File { path } => format!("file {}", path.value),
+        ImageSource::Url { url } => format!("url {}", url.value),
+        ImageSource::Build(build) => format!("build {} {}", build.vm.value, build.output.value),
+    };
+    // A checksum names the content: then it does not matter where the image lies.
+    digest::short(image.checksum.as_ref().map_or(place.as_str(), |checksum| checksum.value.as_str()))
+}
+
+/// Tells whether only a command on the node can read the image.
+pub(crate) fn is_on_node(image: &Image) -> bool {
+    matches!(image.source, ImageSource::Path { .. })
+}
+
+/// Readies an image for a disk on `node`; records what refuses it.
+pub(crate) fn ready(
+    scene: &Scene<'_>,
+    shared: &mut Shared,
+    findings: &mut Findings,
+    image: &Image,
+    node: &NodeName,
+    shape: Shape,
+) -> Option<ReadyImage> {
+    match &image.source {
+        ImageSource::Path { path } => {
+            on_node(scene, shared, findings, image, (node, &path.value, path.span), shape)
+        }
+        ImageSource::Volume { volume } => in_pve(scene, findings, image, node, (&volume.value, volume.span)),
+        ImageSource::Url { url } => {
+            let origin = ImageOrigin::Url { url: url.value.clone() };
+            placed(scene, shared, findings, image, (node, origin, url.span), &url.value)
+        }
+        ImageSource::File { path } => {
+            let origin = ImageOrigin::File { path: path.value.clone() };
+            placed(scene, shared, findings, image, (node, origin, path.span), &path.value)
+        }
+        ImageSource::Build(build) => {
+            let Some(file) = &build.file else {
+                let message =
+                    format!("image `{}` is built, and nothing says which file holds it", image.name);
+                let hint =
+                    format!("write `build: {{file: PATH}}` and run `vmdeploy image build {}`", image.name);
+                findings.refuse(scene.deployment, (image.span, path_of(image)), message, hint);
+                return None;
+            };
+            let origin = ImageOrigin::File { path: file.value.clone() };
+            placed(scene, shared, findings, image, (node, origin, file.span), &file.value)
+        }
+    }
+}
+
+fn path_of(image: &Image) -> String {
+    format!("images.{}", image.name)
+}
+
+fn said_size(image: &Image) -> Option<Bytes> {
+    image.size.as_ref().map(|size| size.value)
+}
+
+fn on_node(
+    scene: &Scene<'_>,
+    shared: &mut Shared,
+    findings: &mut Findings,
+    image: &Image,
+    (node, path, span): (&NodeName, &str, Span),
+    shape: Shape,
+) -> Option<ReadyImage> {
+    if shape == Shape::Single(Road::Api) && !scene.roads.is_root {
+        let message = format!(
+            "image `{}` is a file on the node, which the API lets only root@pam with a password name",
+            image.name
+        );
+        let hint = "use `road: hybrid`, or make it an import volume: `url:`, `file:` or `volume:`";
+        findings.refuse(scene.deployment, (span, path_of(image)), message, hint);
+        return None;
+    }
+    let seen = scene.observed.image(node, path);
+    if seen.is_some_and(|seen| !seen.present) {
+        let message = format!("image `{}` is not on {node}: no file `{path}`", image.name);
+        let hint = format!("copy it there, e.g. `scp IMAGE root@{node}:{path}`, or name a `url:`");
+        findings.refuse(scene.deployment, (span, path_of(image)), message, hint);
+        return None;
+    }
+    let mut after = BTreeSet::new();
+    if let (Some(checksum), Some(road)) =
+        (&image.checksum, scene.roads.node_only("a checksum of a file on the node is computed there"))
+    {
+        let action = Action::VerifyImage {
+            image: image.name.clone(),
+            node: node.clone(),
+            path: path.to_owned(),
+            checksum: Some(checksum.value.clone()),
+        };
+        let link = Link::new(format!("verify-{}-{node}", image.name), action, road, 1_800);
+        after.insert(shared.add(link.into_step(None, BTreeSet::new())));
+    }
+    let virtual_size = seen.and_then(|seen| seen.virtual_size).or(said_size(image));
+    let copied = seen.and_then(|seen| seen.size).or(virtual_size).unwrap_or_default();
+    Some(ReadyImage { source: DiskSource::Path(path.to_owned()), after, virtual_size, copied })
+}
+
+fn in_pve(
+    scene: &Scene<'_>,
+    findings: &mut Findings,
+    image: &Image,
+    node: &NodeName,
+    (volume, span): (&VolumeId, Span),
+) -> Option<ReadyImage> {
+    let seen = scene.observed.image(node, volume.as_str());
+    if scene.observed.has_volume(node, volume) == Some(false) {
+        let message = format!("image `{}` is not on {node}: no volume `{volume}`", image.name);
+        let hint = format!("see `pvesm list {}` on {node}", volume.storage());
+        findings.refuse(scene.deployment, (span, path_of(image)), message, hint);
+        return None;
+    }
+    // The size that PVE lists for a guest's disk is that of the disk, for an image file that of the file.
+    let of_disk = seen.filter(|_| volume.owner().is_some()).and_then(|seen| seen.size);
+    let virtual_size = seen.and_then(|seen| seen.virtual_size).or(of_disk).or(said_size(image));
+    let copied = seen.and_then(|seen| seen.size).or(virtual_size).unwrap_or_default();
+    let source = DiskSource::Volume(Ref::Known(volume.clone()));
+    Some(ReadyImage { source, after: BTreeSet::new(), virtual_size, copied })
+}
+
+fn placed(
+    scene: &Scene<'_>,
+    shared: &mut Shared,
+    findings: &mut Findings,
+    image: &Image,
+    (node, origin, span): (&NodeName, ImageOrigin, Span),
+    location: &str,
+) -> Option<ReadyImage> {
+    let (storage, content) = store_of(scene, findings, image, node, span)?;
+    let checksum = checksum_of(scene, image, &origin);
+    let name = file_name(image, checksum.as_deref(), location, &content);
+    let volume: VolumeId = format!("{storage}:{content}/{name}").parse().ok()?;
+    let place = if scene.is_shared(node, &storage) { storage.to_string() } else { format!("{node}") };
+    let why = match origin {
+        ImageOrigin::Url { .. } => "PVE downloads it and checks the checksum",
+        ImageOrigin::File { .. } => "an upload needs no shell on the node",
+    };
+    let local_size = match &origin {
+        ImageOrigin::File { path } => local_content(scene, path).map(|(_, size)| size),
+        ImageOrigin::Url { .. } => None,
+    };
+    let action = Action::PlaceImage {
+        image: image.name.clone(),
+        node: node.clone(),
+        volume: volume.clone(),
+        origin,
+        checksum,
+    };
+    let seen = scene.observed.image(node, volume.as_str()).filter(|seen| seen.present);
+    let size = seen.and_then(|seen| seen.size).or(local_size).unwrap_or_default();
+    let road = scene.roads.api_first(why);
+    let link = Link::new(format!("place-{}-{place}", image.name), action, road, 7_200)
+        .cannot_undo("a placed image is kept for the next VM")
+        .copies(size);
+    let step = shared.add(link.into_step(None, BTreeSet::new()));
+    let virtual_size = seen.and_then(|seen| seen.virtual_size).or(said_size(image));
+    Some(ReadyImage {
+        source: DiskSource::Volume(Ref::Known(volume)),
+        after: BTreeSet::from([step]),
+        virtual_size,
+        copied: size,
+    })
+}
+
+/// Returns where the image is placed: the storage and its content type.
+fn store_of(
+    scene: &Scene<'_>,
+    findings: &mut Findings,
+    image: &Image,
+    node: &NodeName,
+    span: Span,
+) -> Option<(StorageId, String)> {
+    // PVE: pve-storage 8.3.6 (PVE 8.4) takes qcow2, raw and vmdk as `import` content; before that a disk image can
+    // only lie among the ISO images, from where a command on the node can import it.
+    let knows_import = scene.roads.version.at_least(8, 4);
+    if let Some(store) = &image.store {
+        return Some((store.storage.value.clone(), store.content.clone()));
+    }
+    let content = if knows_import || scene.roads.choice == RoadChoice::Api { "import" } else { "iso" };
+    if let Some(seen) = scene.storage_for(node, content) {
+        return Some((seen.storage.clone(), content.to_owned()));
+    }
+    let message = format!(
+        "no storage of {node} takes `{content}` content, where image `{}` could be placed",
+        image.name
+    );
+    let hint =
+        format!("`pvesm set STORAGE --content …,{content}` on the node, or write `store:` in the image");
+    findings.refuse(scene.deployment, (span, path_of(image)), message, hint);
+    None
+}
+
+fn checksum_of(scene: &Scene<'_>, image: &Image, origin: &ImageOrigin) -> Option<String> {
+    if let Some(checksum) = &image.checksum {
+        return Some(checksum.value.clone());
+    }
+    match origin {
+        ImageOrigin::File { path } => {
+            local_content(scene, path).map(|(sha256, _)| format!("sha256:{sha256}"))
+        }
+        ImageOrigin::Url { .. } => None,
+    }
+}
+
+fn local_content(scene: &Scene<'_>, path: &str) -> Option<(String, Bytes)> {
+    match scene.context.local_files.get(path)? {
+        LocalFileFacts::Content { sha256, size } => Some((sha256.clone(), *size)),
+        LocalFileFacts::PublicKeys(_) => None,
+    }
+}
+
+/// Returns the file name of a placed image; it carries a piece of the checksum, so that another image of the same
+/// name is another volume.
+// PVE: pve-storage src/PVE/Storage.pm: import volumes are named `[a-zA-Z0-9\-\.\+\=\_]+\.(ova|qcow2|raw|vmdk)`.
+fn file_name(image: &Image, checksum: Option<&str>, location: &str, content: &str) -> String {
+    let plain = location.trim_end_matches(".xz").trim_end_matches(".gz").trim_end_matches(".zst");
+    let by_name = ["qcow2", "raw", "vmdk"].into_iter().find(|ending| plain.ends_with(&format!(".{ending}")));
+    let format = image.format.as_ref().map(|format| format.value.as_str()).or(by_name).unwrap_or("qcow2");
+    let ending = if content == "import" { format.to_owned() } else { format!("{format}.img") };
+    let name: String = image
+        .name
+        .chars()
+        .map(|c| if c.is_ascii_alphanumeric() || "-_.".contains(c) { c } else { '_' })
+        .collect();
+    let digits: Option<String> =
+        checksum.and_then(|checksum| checksum.split_once(':')).map(|(_, hex)| hex.chars().take(12).collect());
+    digits.map_or_else(|| format!("{name}.{ending}"), |digits| format!("{name}-{digits}.{ending}"))
+}
+
+/// Returns the volumes that images of this deployment become on a node, for [`crate::ask`].
+pub(crate) fn store_queries(image: &Image) -> Option<(StorageId, String)> {
+    image.store.as_ref().map(|store| (store.storage.value.clone(), store.content.clone()))
+}

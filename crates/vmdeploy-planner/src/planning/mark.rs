@@ -1,0 +1,125 @@
+//! The mark in a guest's description: what it says, and what it shall say.
+
+use super::images::source_digest;
+use super::scene::{Current, Scene};
+use super::wanted::{is_ignored, keys_digest};
+use crate::identity::{self, Marker};
+use crate::plan::{GuestRef, Slot};
+use crate::spec::{CloneFrom, CloneSource, Disk, DiskContent, Vm, Wish};
+use pve_types::Vmid;
+use std::collections::BTreeMap;
+
+/// The name under which a mark keeps the digest of a list of keys with accounts.
+const KEYS: &str = "sshkeys";
+/// The name under which a mark keeps the digest of a clone's source.
+const CLONE: &str = "clone";
+
+/// Returns the mark that the guest shall bear.
+pub(crate) fn wanted_marker(
+    scene: &Scene<'_>,
+    vm: &Vm,
+    guest: &GuestRef,
+    current: Option<&Current<'_>>,
+) -> Marker {
+    let old = current.and_then(|current| current.marker.as_ref());
+    let derived = identity::guest_uuid(&scene.cluster, &scene.deployment.project, &vm.name);
+    Marker {
+        cluster: scene.cluster.clone(),
+        project: scene.deployment.project.value.clone(),
+        name: vm.name.value.clone(),
+        vmid: guest.vmid,
+        run: old.map_or_else(|| scene.context.run_id.clone(), |marker| marker.run.clone()),
+        uuid: (guest.uuid != derived).then(|| guest.uuid.clone()),
+        sources: sources(scene, vm, current),
+        keep: keep(vm, current),
+    }
+}
+
+/// Returns the description that the guest shall have: people's text as the spec wants it, and the mark.
+pub(crate) fn wanted_description(vm: &Vm, marker: &Marker, current: &str) -> String {
+    let text = match &vm.description {
+        Wish::Set(text) if current.is_empty() || !is_ignored(vm, "description") => text.value.as_str(),
+        Wish::Remove(_) => "",
+        Wish::Set(_) | Wish::Unmanaged => current,
+    };
+    identity::marked_description(text, marker)
+}
+
+fn sources(scene: &Scene<'_>, vm: &Vm, current: Option<&Current<'_>>) -> BTreeMap<Slot, String> {
+    let old = current.and_then(|current| current.marker.as_ref()).map(|marker| marker.sources.clone());
+    let mut sources = old.unwrap_or_default();
+    let exists = |slot: &str| current.is_some_and(|current| current.effective(slot).is_some());
+    for (slot, wish) in &vm.disks {
+        let name = slot.to_string();
+        match wish {
+            Wish::Remove(_) => drop(sources.remove(&name)),
+            // A disk that is there keeps what its mark says: an image is copied once, when the disk is made.
+            Wish::Set(disk) if !exists(&name) => match image_digest(scene, &disk.value) {
+                Some(digest) => drop(sources.insert(name, digest)),
+                None => drop(sources.remove(&name)),
+            },
+            Wish::Set(_) | Wish::Unmanaged => {}
+        }
+    }
+    if current.is_none()
+        && let Some(clone) = &vm.clone
+    {
+        sources.insert(CLONE.to_owned(), clone_digest(clone));
+    }
+    match vm.cloud_init.as_ref().and_then(keys_digest) {
+        Some(digest) => drop(sources.insert(KEYS.to_owned(), digest)),
+        None => drop(sources.remove(KEYS)),
+    }
+    sources
+}
+
+/// Returns the digest of the image that the spec wants in the disk.
+pub(crate) fn image_digest(scene: &Scene<'_>, disk: &Disk) -> Option<String> {
+    let DiskContent::Image(name) = &disk.content else { return None };
+    scene.deployment.images.get(&name.value).map(source_digest)
+}
+
+/// Returns the digest of the guest that the spec wants the VM cloned from.
+pub(crate) fn clone_digest(clone: &CloneFrom) -> String {
+    match &clone.from.value {
+        CloneSource::Vm(name) => crate::digest::short(&format!("vm {name}")),
+        CloneSource::Vmid(vmid) => crate::digest::short(&format!("vmid {vmid}")),
+    }
+}
+
+/// Tells whether the list of keys, accounts among them, is another one than the mark remembers.
+pub(crate) fn keys_changed(vm: &Vm, marker: Option<&Marker>) -> bool {
+    let wanted = vm.cloud_init.as_ref().and_then(keys_digest);
+    let remembered = marker.and_then(|marker| marker.sources.get(KEYS).cloned());
+    wanted.is_some() && wanted != remembered
+}
+
+/// Returns the digest of the clone's source that the mark remembers.
+pub(crate) fn remembered_clone(marker: &Marker) -> Option<&String> {
+    marker.sources.get(CLONE)
+}
+
+fn keep(vm: &Vm, current: Option<&Current<'_>>) -> BTreeMap<Slot, Option<Vmid>> {
+    let old = current.and_then(|current| current.marker.as_ref()).map(|marker| marker.keep.clone());
+    let mut keep = old.unwrap_or_default();
+    for (slot, wish) in &vm.disks {
+        match wish {
+            Wish::Set(disk) => match kept(vm, &disk.value) {
+                Some(holder) => drop(keep.insert(slot.to_string(), holder)),
+                None => drop(keep.remove(&slot.to_string())),
+            },
+            Wish::Remove(_) => drop(keep.remove(&slot.to_string())),
+            Wish::Unmanaged => {}
+        }
+    }
+    keep
+}
+
+/// Tells whether a disk survives its VM, and with which holder.
+pub(crate) fn kept(vm: &Vm, disk: &Disk) -> Option<Option<Vmid>> {
+    if let Some(keep) = &disk.keep {
+        return Some(keep.holder.as_ref().map(|holder| holder.value));
+    }
+    let by_role = disk.role.as_ref().is_some_and(|role| vm.lifecycle.keep_disks.contains(&role.value));
+    by_role.then_some(None)
+}

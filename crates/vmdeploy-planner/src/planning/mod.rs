@@ -1,0 +1,458 @@
+//! From a deployment and an observation to a plan.
+//!
+//! The stages: find each VM's guest (`resolve`), compare (`wanted`, `existing_disks`, `mark`), write the steps (`create`,
+//! `update`, `removal`), look what they need (`preflight`).
+
+mod chain;
+mod cloning;
+mod create;
+mod disks;
+mod existing_disks;
+mod hotplug;
+mod images;
+mod mark;
+mod preflight;
+mod ready;
+mod removal;
+mod resolve;
+mod roads;
+mod scene;
+mod update;
+mod wanted;
+
+use crate::identity::Marker;
+use crate::observed::ObservedGuest;
+use crate::plan::{
+    Action, Change, GuestRef, Limits, Note, OnFailure, PLAN_FORMAT_VERSION, Plan, PlanContext, PlanMode,
+    Step, StepId, Verb,
+};
+use crate::spec::{Deployment, Diagnostic, Permission, PowerState, Span, Vm, check_disk_version};
+use chain::{Chain, Link};
+use create::Making;
+use images::Shared;
+use pve_types::GuestName;
+use removal::{Removal, losses, push_removal};
+use resolve::Marks;
+use scene::{Current, Findings, Resolved, Scene};
+use std::collections::{BTreeMap, BTreeSet};
+
+pub(crate) use images::store_queries;
+pub(crate) use resolve::expected_uuid_of;
+
+/// Makes the plan that brings the cluster to what the spec says (or, to destroy, removes the spec's VMs).
+///
+/// A plan whose [`Plan::refusals`] are not empty must not be carried out: [`crate::plan::CheckedPlan`] sees to that.
+///
+/// # Errors
+/// Everything that the spec asks for and that cannot be done, all at once, each at its place with the way out.
+pub fn make_plan(deployment: &Deployment, context: &PlanContext<'_>) -> Result<Plan, Vec<Diagnostic>> {
+    let mut findings = Findings::default();
+    let cluster = match cluster_of(deployment, context) {
+        Ok(cluster) => cluster,
+        Err(diagnostic) => return Err(vec![diagnostic]),
+    };
+    let mut scene = Scene::new(deployment, context, cluster);
+    let vms: Vec<&Vm> = deployment.vms.iter().filter(|vm| vm.cluster == scene.cluster).collect();
+    check_targets(&scene, &vms, &mut findings);
+    if context.mode == PlanMode::Deploy {
+        findings.diagnostics.extend(check_disk_version(deployment, &scene.cluster, scene.roads.version));
+    }
+    findings.diagnostics.extend(crate::spec::check_disk_version(
+        deployment,
+        &scene.cluster,
+        scene.roads.version,
+    ));
+    let marks = Marks::read(&scene);
+    resolve::resolve(&mut scene, &marks, &vms, &mut findings);
+    let mut planner = Planner {
+        scene: &scene,
+        shared: Shared::default(),
+        findings,
+        changes: Vec::new(),
+        steps: BTreeMap::new(),
+    };
+    match context.mode {
+        PlanMode::Deploy => planner.deploy(&vms, &marks),
+        PlanMode::Destroy => planner.destroy(&vms),
+    }
+    planner.finish()
+}
+
+/// Returns the cluster that is planned: the one that was asked for, or the only one of the spec.
+pub(crate) fn cluster_of(deployment: &Deployment, context: &PlanContext<'_>) -> Result<String, Diagnostic> {
+    let used: BTreeSet<&str> = deployment.vms.iter().map(|vm| vm.cluster.as_str()).collect();
+    if let Some(cluster) = &context.cluster {
+        return Ok(cluster.clone());
+    }
+    match used.iter().collect::<Vec<_>>()[..] {
+        [] => Ok(deployment.clusters.keys().next().cloned().unwrap_or_else(|| "default".to_owned())),
+        [only] => Ok((*only).to_owned()),
+        _ => {
+            let list = used.into_iter().collect::<Vec<_>>().join(", ");
+            let message = format!("the spec has VMs on several clusters ({list}), and a plan is for one");
+            Err(deployment
+                .refusal(deployment.project.span, "clusters", message)
+                .with_hint("name it: `--cluster NAME`"))
+        }
+    }
+}
+
+fn check_targets(scene: &Scene<'_>, vms: &[&Vm], findings: &mut Findings) {
+    let named = scene.context.targets.iter().map(|name| ("--target", name));
+    for (option, name) in named.chain(scene.context.replace.iter().map(|name| ("--replace", name))) {
+        if !vms.iter().any(|vm| vm.name.value == *name) {
+            let at = (Span::default(), format!("vms.{name}"));
+            let message = format!("`{option} {name}` names no VM of the spec");
+            findings.refuse(scene.deployment, at, message, "see the names under `vms:`");
+        }
+    }
+}
+
+/// Under high availability its manager decides whether a guest runs: two wishes that differ would fight for ever.
+fn check_power_wishes(deployment: &Deployment, vm: &Vm, findings: &mut Findings) {
+    let (Some(ha), Some(state)) = (vm.ha.set(), &vm.lifecycle.state) else { return };
+    let runs = ha.state == "started";
+    let fights = match state.value {
+        PowerState::Running => matches!(ha.state.as_str(), "stopped" | "disabled"),
+        PowerState::Stopped => runs,
+        PowerState::Unmanaged => false,
+    };
+    if fights {
+        let message = format!("`ha: {}` and this say opposite things", ha.state);
+        let hint = "high availability decides whether the VM runs: leave `lifecycle.state` out";
+        findings.refuse(deployment, (state.span, vm.path("lifecycle.state")), message, hint);
+    }
+}
+
+/// Refuses a clear password on the `ssh` road, where it would stand on a command line.
+pub(crate) fn wanted_password_by_ssh(scene: &Scene<'_>, findings: &mut Findings, vm: &Vm) {
+    let Some(password) = vm.cloud_init.as_ref().and_then(|cloud| cloud.password.as_ref()) else { return };
+    if password.clear {
+        let at = (password.source.span, vm.path("cloud_init.password"));
+        let message = "a password in clear goes by API only, and the `ssh` road has none";
+        findings.refuse(scene.deployment, at, message, "use `road: hybrid`, or leave out `clear: true`");
+    }
+}
+
+struct Planner<'p, 'a> {
+    scene: &'p Scene<'a>,
+    shared: Shared,
+    findings: Findings,
+    changes: Vec<Change>,
+    /// The steps of each VM.
+    steps: BTreeMap<GuestName, Vec<Step>>,
+}
+
+impl<'p, 'a> Planner<'p, 'a> {
+    /// Returns the VMs that `--target` leaves, with the guests that they are or will be.
+    fn targets(&self, vms: &[&Vm]) -> Vec<&'p Resolved<'a>> {
+        let targets = &self.scene.context.targets;
+        let wanted = vms.iter().filter(|vm| targets.is_empty() || targets.contains(&vm.name));
+        wanted.filter_map(|vm| self.scene.guests.get(&vm.name.value)).collect()
+    }
+
+    fn deploy(&mut self, vms: &[&Vm], marks: &Marks<'a>) {
+        for resolved in self.targets(vms) {
+            check_power_wishes(self.scene.deployment, resolved.vm, &mut self.findings);
+            match &resolved.current {
+                None => self.create(resolved),
+                Some(current) => self.update(resolved, current),
+            }
+        }
+        self.prune(vms, marks);
+    }
+
+    fn create(&mut self, resolved: &Resolved<'a>) {
+        let mut making = Making::new(self.scene, &mut self.shared, &mut self.findings, resolved);
+        making.make();
+        let (steps, reasons) = (making.chain.steps, making.reasons);
+        let on_failure = resolved.vm.lifecycle.on_failure.unwrap_or(OnFailure::Undo);
+        self.add(resolved.guest.clone(), Verb::Create, reasons, on_failure, steps);
+    }
+
+    fn update(&mut self, resolved: &Resolved<'a>, current: &Current<'a>) {
+        let update = update::plan_update(self.scene, &mut self.shared, &mut self.findings, resolved, current);
+        if !update.replace.is_empty() {
+            return self.replace(resolved, current, update.replace);
+        }
+        let on_failure = resolved.vm.lifecycle.on_failure.unwrap_or(OnFailure::Keep);
+        self.add(resolved.guest.clone(), update.verb, update.reasons, on_failure, update.steps);
+    }
+
+    fn replace(&mut self, resolved: &Resolved<'a>, current: &Current<'a>, why: Vec<crate::plan::Reason>) {
+        let vm = resolved.vm;
+        let allowed =
+            vm.lifecycle.replace == Permission::WhenNeeded || self.scene.context.replace.contains(&vm.name);
+        if !allowed {
+            self.refuse_replacement(vm, &why);
+            return;
+        }
+        let kept =
+            vm.disks.values().filter_map(|wish| wish.set()).find(|disk| mark::kept(vm, disk).is_some());
+        if let Some(disk) = kept {
+            let at = (disk.span, vm.path(&format!("disks.{}", disk.slot)));
+            let message = format!(
+                "`{}` would be made anew, and its kept disk `{}` would be a new empty one",
+                vm.name.value, disk.slot
+            );
+            let hint = format!(
+                "destroy it (`vmdeploy destroy --target {}`), deploy, and attach the kept volume by `volume:`",
+                vm.name.value
+            );
+            self.findings.refuse(self.scene.deployment, at, message, hint);
+            return;
+        }
+        let guest = GuestRef { node: current.guest.node.clone(), ..resolved.guest.clone() };
+        let fresh = Resolved { vm, guest: guest.clone(), current: None };
+        let mut making = Making::new(self.scene, &mut self.shared, &mut self.findings, &fresh);
+        let removal = Removal { guest: &guest, current, vm: Some(vm) };
+        push_removal(self.scene, making.findings, &mut making.chain, &removal);
+        making.make();
+        let (steps, made) = (making.chain.steps, making.reasons);
+        let reasons = why.into_iter().chain(losses(&removal)).chain(made).collect();
+        self.add(guest, Verb::Replace, reasons, OnFailure::Keep, steps);
+    }
+
+    fn refuse_replacement(&mut self, vm: &Vm, why: &[crate::plan::Reason]) {
+        for reason in why {
+            let slot = reason.path.split('.').nth(1).and_then(|slot| slot.parse().ok());
+            let disk = slot.and_then(|slot| vm.disks.get(&slot)).and_then(|wish| wish.set());
+            let span = disk.map(|disk| match &disk.content {
+                crate::spec::DiskContent::Image(image) => image.span,
+                _ => disk.span,
+            });
+            let span = span.or(vm.clone.as_ref().map(|clone| clone.span)).unwrap_or(vm.name.span);
+            let name = &vm.name.value;
+            let message = match reason.path.as_str() {
+                "template" => format!("`{name}` is a template, and a template does not become a VM again"),
+                "clone" => format!("`{name}` was cloned from something else, and a VM is cloned once"),
+                path => format!("`{path}` of `{name}` was changed, and a disk is made from its image once"),
+            };
+            let hint = format!(
+                "destroy and remake it with `--replace {name}` (its disks are lost), or leave it alone with `lifecycle: {{ignore: [{}]}}`",
+                reason.path
+            );
+            self.findings.refuse(self.scene.deployment, (span, vm.path(&reason.path)), message, hint);
+        }
+    }
+
+    fn prune(&mut self, vms: &[&Vm], marks: &Marks<'a>) {
+        let names: BTreeSet<&GuestName> = vms.iter().map(|vm| &vm.name.value).collect();
+        let mut gone: Vec<(&ObservedGuest, &Marker)> = marks
+            .ours()
+            .filter(|(_, marker)| {
+                marker.cluster == self.scene.cluster
+                    && marker.project == *self.scene.deployment.project
+                    && !names.contains(&marker.name)
+            })
+            .collect();
+        gone.sort_by_key(|(guest, _)| guest.vmid);
+        let Some(allowed) = self.scene.context.prune else {
+            for (guest, marker) in &gone {
+                let text = format!("VM {} is ours and no longer in the spec; it is left alone", guest.vmid);
+                let hint = format!(
+                    "`--prune={}` deletes the {} VMs that the spec no longer has",
+                    gone.len(),
+                    gone.len()
+                );
+                self.findings.note(&marker.name, text, Some(&hint));
+            }
+            return;
+        };
+        if !self.scene.context.targets.is_empty() {
+            return self.refuse_prune(
+                "`--prune` looks at the whole project and does not go with `--target`",
+                "leave one of them out",
+            );
+        }
+        if allowed != gone.len() {
+            let list: Vec<String> =
+                gone.iter().map(|(guest, marker)| format!("{} ({})", marker.name, guest.vmid)).collect();
+            let message = format!(
+                "`--prune={allowed}` does not fit: {} VMs would be deleted: {}",
+                gone.len(),
+                list.join(", ")
+            );
+            return self.refuse_prune(&message, &format!("if that is meant: `--prune={}`", gone.len()));
+        }
+        for (guest, marker) in gone {
+            self.remove_pruned(guest, marker);
+        }
+    }
+
+    fn refuse_prune(&mut self, message: &str, hint: &str) {
+        let at = (Span::default(), "--prune".to_owned());
+        self.findings.refuse(self.scene.deployment, at, message, hint);
+    }
+
+    fn remove_pruned(&mut self, seen: &'a ObservedGuest, marker: &Marker) {
+        let Some(config) = &seen.config else { return };
+        let guest = GuestRef {
+            name: marker.name.clone(),
+            vmid: seen.vmid,
+            node: seen.node.clone(),
+            uuid: marker.expected_uuid(),
+        };
+        let current = Current { guest: seen, config, marker: Some(marker.clone()) };
+        let mut chain = Chain::new(&guest.name);
+        let removal = Removal { guest: &guest, current: &current, vm: None };
+        push_removal(self.scene, &mut self.findings, &mut chain, &removal);
+        let mut gone = scene::reason("(whole VM)", None, None);
+        gone.note = Some("the spec no longer has it, and `--prune` allows its deletion".to_owned());
+        let reasons = std::iter::once(gone).chain(losses(&removal)).collect();
+        self.add(guest.clone(), Verb::Delete, reasons, OnFailure::Keep, chain.steps);
+    }
+
+    fn destroy(&mut self, vms: &[&Vm]) {
+        for resolved in self.targets(vms) {
+            let vm = resolved.vm;
+            let Some(current) = resolved.current.as_ref().filter(|current| current.marker.is_some()) else {
+                continue;
+            };
+            let mut chain = Chain::new(&vm.name);
+            let removal = Removal { guest: &resolved.guest, current, vm: Some(vm) };
+            push_removal(self.scene, &mut self.findings, &mut chain, &removal);
+            let reasons = losses(&removal);
+            self.add(resolved.guest.clone(), Verb::Delete, reasons, OnFailure::Keep, chain.steps);
+        }
+        self.delete_clones_first(vms);
+    }
+
+    /// A template's disks cannot be freed while linked clones use them.
+    fn delete_clones_first(&mut self, vms: &[&Vm]) {
+        let last = |steps: &BTreeMap<GuestName, Vec<Step>>, name: &GuestName| -> Option<StepId> {
+            steps.get(name).and_then(|steps| steps.last()).map(|step| step.id.clone())
+        };
+        for vm in vms {
+            let Some(clone_gone) = last(&self.steps, &vm.name) else { continue };
+            for ancestor in cloning::ancestors(self.scene, vm) {
+                if let Some(step) = self.steps.get_mut(ancestor).and_then(|steps| steps.last_mut()) {
+                    step.after.insert(clone_gone.clone());
+                }
+            }
+        }
+    }
+
+    fn add(
+        &mut self,
+        guest: GuestRef,
+        verb: Verb,
+        reasons: Vec<crate::plan::Reason>,
+        on_failure: OnFailure,
+        steps: Vec<Step>,
+    ) {
+        self.steps.insert(guest.name.clone(), steps);
+        self.changes.push(Change { vm: guest.name.clone(), guest, verb, reasons, on_failure });
+    }
+
+    fn finish(mut self) -> Result<Plan, Vec<Diagnostic>> {
+        if !self.findings.diagnostics.is_empty() {
+            return Err(self.findings.diagnostics);
+        }
+        self.add_probes();
+        let mut steps = ordered(self.shared.steps, self.steps, &self.changes);
+        roads::take_allowed(self.scene, &mut steps);
+        let scene = self.scene;
+        let checks = preflight::checks(scene, &self.shared.space, &self.changes, &steps);
+        let mut notes = self.findings.notes;
+        notes.extend(general_notes(scene, &steps));
+        let mut plan = Plan {
+            format_version: PLAN_FORMAT_VERSION,
+            run_id: scene.context.run_id.clone(),
+            project: scene.deployment.project.value.clone(),
+            cluster: scene.cluster.clone(),
+            pve_version: scene.roads.version,
+            road: scene.roads.choice,
+            spec_digest: scene.deployment.digest.clone(),
+            observed_digest: String::new(),
+            changes: self.changes,
+            steps,
+            notes,
+            checks,
+            limits: limits(scene),
+        };
+        plan.observed_digest = crate::verify::world_digest(&plan, scene.observed);
+        Ok(plan)
+    }
+
+    /// Adds one look at the storages of each node that is written to.
+    fn add_probes(&mut self) {
+        for (node, needed) in &self.shared.space {
+            let road = self.scene.roads.node_first(
+                "one `pvesm status` answers for all storages of the node",
+                "one call answers for all storages of the node",
+            );
+            let action = Action::ProbeStorage { node: node.clone(), needed: needed.clone() };
+            let step = Link::new(images::probe_name(node), action, road, 60).into_step(None, BTreeSet::new());
+            self.shared.steps.insert(step.id.clone(), step);
+        }
+    }
+}
+
+/// Puts the steps into an order that respects `after`: shared ones first, then VM by VM, those that wait later.
+fn ordered(
+    shared: BTreeMap<StepId, Step>,
+    mut by_vm: BTreeMap<GuestName, Vec<Step>>,
+    changes: &[Change],
+) -> Vec<Step> {
+    let mut steps: Vec<Step> = shared.into_values().collect();
+    let mut done: BTreeSet<StepId> = steps.iter().map(|step| step.id.clone()).collect();
+    let mut waiting: Vec<Vec<Step>> = changes.iter().filter_map(|change| by_vm.remove(&change.vm)).collect();
+    loop {
+        let before = steps.len();
+        let mut later = Vec::new();
+        for mut chain in waiting {
+            let ready = chain
+                .iter()
+                .take_while(|step| {
+                    let is_ready = step.after.iter().all(|id| done.contains(id));
+                    if is_ready {
+                        done.insert(step.id.clone());
+                    }
+                    is_ready
+                })
+                .count();
+            let rest = chain.split_off(ready);
+            steps.extend(chain);
+            if !rest.is_empty() {
+                later.push(rest);
+            }
+        }
+        // What still waits after a round without progress waits for itself; `CheckedPlan` refuses it by name.
+        if later.is_empty() || steps.len() == before {
+            steps.extend(later.into_iter().flatten());
+            return steps;
+        }
+        waiting = later;
+    }
+}
+
+fn limits(scene: &Scene<'_>) -> Limits {
+    let default = Limits::default();
+    let Some(cluster) = scene.deployment.clusters.get(&scene.cluster) else { return default };
+    let said = &cluster.limits;
+    Limits {
+        per_node: said.per_node.unwrap_or(default.per_node),
+        per_storage: said.per_storage.unwrap_or(default.per_storage),
+        per_source: said.per_source.unwrap_or(default.per_source),
+    }
+}
+
+fn general_notes(scene: &Scene<'_>, steps: &[Step]) -> Vec<Note> {
+    let mut notes = Vec::new();
+    if scene.roads.choice == crate::plan::RoadChoice::Api && !steps.is_empty() {
+        notes.push(Note {
+            vm: None,
+            text: "the `api` road has no lock on the cluster: another `vmdeploy` at the same time is seen only by digests".to_owned(),
+            hint: Some("let one job at a time deploy, or use `road: hybrid`, which locks on the node".to_owned()),
+        });
+    }
+    if scene.context.cluster.is_none() && scene.observed.quorate == Some(false) {
+        notes.push(Note {
+            vm: None,
+            text: "the cluster has no quorum: it takes no change".to_owned(),
+            hint: None,
+        });
+    }
+    notes
+}

@@ -1,0 +1,418 @@
+//! What the steps need of the cluster, and whether it is there: said before anything is done.
+
+use super::scene::Scene;
+use crate::observed::{ObservedStorage, Rights};
+use crate::plan::{Action, Change, Check, CheckOutcome, PatchValue, Road, Step, StepId, Verb};
+use crate::render::rounded;
+use crate::rights::{Need, needs_of_steps};
+use pve_config::{Bus, DeviceSlot, Drive, DriveSource, PropertyString};
+use pve_types::{BridgeName, Bytes, NodeName, PoolId, Privilege, StorageId, VolumeId};
+use std::collections::{BTreeMap, BTreeSet};
+
+/// Returns every check of the plan, those of places first.
+pub(crate) fn checks(
+    scene: &Scene<'_>,
+    space: &BTreeMap<NodeName, BTreeMap<StorageId, Bytes>>,
+    changes: &[Change],
+    steps: &[Step],
+) -> Vec<Check> {
+    let mut checks = nodes(scene, steps);
+    checks.extend(shells(scene, steps));
+    checks.extend(storages(scene, space, steps));
+    checks.extend(bridges(scene, steps));
+    checks.extend(pools(scene, steps));
+    checks.extend(iso_images(scene, steps));
+    checks.extend(processors(scene, steps));
+    checks.extend(locks(scene, changes, steps));
+    checks.extend(hidden_guests(scene, changes));
+    checks.extend(rights(scene, steps));
+    checks
+}
+
+/// A storage, with its node where it is not shared.
+type Place<'a> = (Option<&'a NodeName>, &'a StorageId);
+
+fn check(need: String, needed_by: Vec<StepId>, outcome: CheckOutcome, detail: Option<String>) -> Check {
+    Check { need, needed_by, outcome, detail, is_right: false }
+}
+
+fn node_of(action: &Action) -> Option<&NodeName> {
+    match action {
+        Action::ProbeStorage { node, .. }
+        | Action::PlaceImage { node, .. }
+        | Action::VerifyImage { node, .. }
+        | Action::PlaceSnippet { node, .. }
+        | Action::FreeVolume { node, .. } => Some(node),
+        action => action.guest().map(|guest| &guest.node),
+    }
+}
+
+fn nodes(scene: &Scene<'_>, steps: &[Step]) -> Vec<Check> {
+    let mut by_node: BTreeMap<&NodeName, Vec<StepId>> = BTreeMap::new();
+    for step in steps {
+        if let Some(node) = node_of(&step.action) {
+            by_node.entry(node).or_default().push(step.id.clone());
+        }
+    }
+    let judged = by_node.into_iter().map(|(node, needed_by)| {
+        let need = format!("node {node} online");
+        match scene.observed.nodes.get(node) {
+            Some(seen) if seen.online => check(need, needed_by, CheckOutcome::Passed, None),
+            Some(_) => {
+                let detail =
+                    format!("{node} does not answer its cluster; bring it up, or make the VMs elsewhere");
+                check(need, needed_by, CheckOutcome::Refused, Some(detail))
+            }
+            None => {
+                let known: Vec<&str> = scene.observed.nodes.keys().map(NodeName::as_str).collect();
+                let detail = format!("the cluster has no node {node}, it has {}", known.join(", "));
+                check(need, needed_by, CheckOutcome::Refused, Some(detail))
+            }
+        }
+    });
+    judged.collect()
+}
+
+/// Steps by SSH need SSH to be set up.
+fn shells(scene: &Scene<'_>, steps: &[Step]) -> Option<Check> {
+    let needed_by: Vec<StepId> =
+        steps.iter().filter(|step| step.road == Road::Ssh).map(|step| step.id.clone()).collect();
+    if needed_by.is_empty() || scene.roads.ssh_available {
+        return None;
+    }
+    let detail = "no SSH is set up: set PROXMOX_SSH_KEY and PROXMOX_SSH_KNOWN_HOSTS, or use `road: api`";
+    Some(check("SSH to the nodes".to_owned(), needed_by, CheckOutcome::Refused, Some(detail.to_owned())))
+}
+
+/// Returns the storages that new volumes go to, by node, with the steps that make them.
+fn targets(steps: &[Step]) -> BTreeMap<(NodeName, StorageId), Vec<StepId>> {
+    let mut targets: BTreeMap<(NodeName, StorageId), Vec<StepId>> = BTreeMap::new();
+    let mut add = |node: &NodeName, storage: &StorageId, step: &Step| {
+        targets.entry((node.clone(), storage.clone())).or_default().push(step.id.clone());
+    };
+    for step in steps {
+        let Some(guest) = step.action.guest() else { continue };
+        match &step.action {
+            Action::ImportDisk { storage, .. } | Action::MoveDisk { storage, .. } => {
+                add(&guest.node, storage, step)
+            }
+            Action::CloneVm { storage: Some(storage), .. } => add(&guest.node, storage, step),
+            Action::CreateVm { config: patch, .. } | Action::SetConfig { patch, .. } => {
+                for (key, value) in &patch.set {
+                    match value {
+                        PatchValue::ImportFrom { storage, .. } => add(&guest.node, storage, step),
+                        PatchValue::Text(text) if is_volume_slot(key) => {
+                            if let Some(storage) = new_volume(key, text) {
+                                add(&guest.node, &storage, step);
+                            }
+                        }
+                        _ => {}
+                    }
+                }
+            }
+            _ => {}
+        }
+    }
+    targets
+}
+
+fn is_volume_slot(key: &str) -> bool {
+    key.parse::<DeviceSlot>().is_ok_and(|slot| slot.bus().holds_volume())
+}
+
+fn new_volume(key: &str, text: &str) -> Option<StorageId> {
+    let drive = Drive::parse(key, text).ok()?;
+    match &drive.source {
+        DriveSource::New { storage, .. } => Some(storage.clone()),
+        DriveSource::Volume(volume) if volume.name() == "cloudinit" => Some(volume.storage().clone()),
+        _ => None,
+    }
+}
+
+fn storages(
+    scene: &Scene<'_>,
+    space: &BTreeMap<NodeName, BTreeMap<StorageId, Bytes>>,
+    steps: &[Step],
+) -> Vec<Check> {
+    let mut checks = Vec::new();
+    for ((node, storage), needed_by) in targets(steps) {
+        checks.push(takes_images(scene, &node, &storage, needed_by));
+    }
+    // A shared storage has one free space, however many nodes write to it.
+    let mut sums: BTreeMap<Place<'_>, (Bytes, Vec<&NodeName>)> = BTreeMap::new();
+    for (node, needed) in space {
+        for (storage, bytes) in needed {
+            let place = if scene.is_shared(node, storage) { None } else { Some(node) };
+            let sum = sums.entry((place, storage)).or_default();
+            sum.0 = sum.0 + *bytes;
+            sum.1.push(node);
+        }
+    }
+    for ((_, storage), (needed, nodes)) in sums {
+        checks.extend(has_room(scene, storage, needed, &nodes));
+    }
+    checks
+}
+
+fn takes_images(scene: &Scene<'_>, node: &NodeName, storage: &StorageId, needed_by: Vec<StepId>) -> Check {
+    let need = format!("storage {storage} at {node}, active, for disk images");
+    let refused = |detail: String| (CheckOutcome::Refused, Some(detail));
+    let (outcome, detail) = match scene.storage(node, storage) {
+        None if scene.observed.storages.iter().any(|seen| seen.node == *node) => refused(format!(
+            "{node} has no storage {storage} (or these credentials do not see it); it has {}",
+            names(scene, node)
+        )),
+        None => (CheckOutcome::Unknown, Some(format!("the storages of {node} could not be asked"))),
+        Some(seen) if !seen.enabled => {
+            refused(format!("it is disabled; `pvesm set {storage} --disable 0` enables it"))
+        }
+        Some(seen) if !seen.content.contains("images") => refused(format!(
+            "it takes {} only; `pvesm set {storage} --content …,images` changes that",
+            seen.content.iter().cloned().collect::<Vec<_>>().join(", ")
+        )),
+        Some(ObservedStorage { active: Some(false), .. }) => {
+            refused("it is not active; see `pvesm status`".to_owned())
+        }
+        Some(ObservedStorage { active: None, .. }) => {
+            (CheckOutcome::Unknown, Some("whether it is active is not known".to_owned()))
+        }
+        Some(_) => (CheckOutcome::Passed, None),
+    };
+    check(need, needed_by, outcome, detail)
+}
+
+fn names(scene: &Scene<'_>, node: &NodeName) -> String {
+    let of_node = scene.observed.storages.iter().filter(|seen| seen.node == *node);
+    let names: BTreeSet<&str> = of_node.map(|seen| seen.storage.as_str()).collect();
+    names.into_iter().collect::<Vec<_>>().join(", ")
+}
+
+fn has_room(scene: &Scene<'_>, storage: &StorageId, needed: Bytes, nodes: &[&NodeName]) -> Option<Check> {
+    let node = nodes.first()?;
+    let seen = scene.storage(node, storage)?;
+    let at = if seen.shared { String::new() } else { format!(" at {node}") };
+    let need = format!("{} free on {storage}{at}", rounded(needed));
+    let needed_by =
+        nodes.iter().map(|node| StepId(format!("-/{}", super::images::probe_name(node)))).collect();
+    let Some(available) = seen.available else {
+        return Some(check(
+            need,
+            needed_by,
+            CheckOutcome::Unknown,
+            Some("its free space is not known".to_owned()),
+        ));
+    };
+    if needed <= available {
+        return Some(check(
+            need,
+            needed_by,
+            CheckOutcome::Passed,
+            Some(format!("{} free", rounded(available))),
+        ));
+    }
+    // Thin storages take more than they have; the disks may still fill up together.
+    let is_thin = matches!(seen.kind.as_str(), "lvmthin" | "zfspool" | "rbd" | "btrfs");
+    if is_thin && seen.total.is_none_or(|total| needed <= total) {
+        let detail = format!("{} free: the disks fit only while they are not full", rounded(available));
+        return Some(check(need, needed_by, CheckOutcome::Unknown, Some(detail)));
+    }
+    let outcome = if is_thin { CheckOutcome::Unknown } else { CheckOutcome::Refused };
+    let detail = format!("{} free; take smaller disks or another storage", rounded(available));
+    Some(check(need, needed_by, outcome, Some(detail)))
+}
+
+fn bridges(scene: &Scene<'_>, steps: &[Step]) -> Vec<Check> {
+    let mut wanted: BTreeMap<(NodeName, BridgeName), Vec<StepId>> = BTreeMap::new();
+    for step in steps {
+        let (Action::CreateVm { guest, config: patch, .. } | Action::SetConfig { guest, patch, .. }) =
+            &step.action
+        else {
+            continue;
+        };
+        for (key, value) in &patch.set {
+            let PatchValue::Text(text) = value else { continue };
+            if !key.parse::<DeviceSlot>().is_ok_and(|slot| slot.bus() == Bus::Net) {
+                continue;
+            }
+            let bridge =
+                PropertyString::parse(key, text).ok().and_then(|nic| nic.get("bridge")?.parse().ok());
+            let Some(bridge) = bridge else { continue };
+            wanted.entry((guest.node.clone(), bridge)).or_default().push(step.id.clone());
+        }
+    }
+    let judged = wanted.into_iter().map(|((node, bridge), needed_by)| {
+        let need = format!("bridge {bridge} at {node}");
+        let known = scene.observed.nodes.get(&node).and_then(|seen| seen.bridges.as_ref());
+        match known {
+            None => check(
+                need,
+                needed_by,
+                CheckOutcome::Unknown,
+                Some("the node's bridges could not be asked".to_owned()),
+            ),
+            Some(known) if known.contains(&bridge) => check(need, needed_by, CheckOutcome::Passed, None),
+            Some(known) => {
+                let list: Vec<&str> = known.iter().map(BridgeName::as_str).collect();
+                let detail = format!("{node} has {}; correct `bridge:`, or make it", list.join(", "));
+                check(need, needed_by, CheckOutcome::Refused, Some(detail))
+            }
+        }
+    });
+    judged.collect()
+}
+
+fn pools(scene: &Scene<'_>, steps: &[Step]) -> Vec<Check> {
+    let mut wanted: BTreeMap<&PoolId, Vec<StepId>> = BTreeMap::new();
+    for step in steps {
+        let pool = match &step.action {
+            Action::CreateVm { pool, .. } | Action::CloneVm { pool, .. } | Action::SetPool { pool, .. } => {
+                pool
+            }
+            _ => continue,
+        };
+        if let Some(pool) = pool {
+            wanted.entry(pool).or_default().push(step.id.clone());
+        }
+    }
+    let judged = wanted.into_iter().map(|(pool, needed_by)| {
+        let need = format!("pool {pool}");
+        let path = format!("/pool/{pool}");
+        let sees = |rights: &Rights| {
+            rights.holds(Privilege::PoolAudit, &path) || rights.holds(Privilege::PoolAllocate, &path)
+        };
+        if scene.observed.pools.contains(pool) {
+            check(need, needed_by, CheckOutcome::Passed, None)
+        } else if scene.observed.rights.as_ref().is_some_and(sees) {
+            let detail = format!("there is no such pool; `pvesh create /pools --poolid {pool}` makes it");
+            check(need, needed_by, CheckOutcome::Refused, Some(detail))
+        } else {
+            let detail = "these credentials do not see it (Pool.Audit would show it)".to_owned();
+            check(need, needed_by, CheckOutcome::Unknown, Some(detail))
+        }
+    });
+    judged.collect()
+}
+
+/// Returns what the steps set, with the guest's node.
+fn settings(steps: &[Step]) -> impl Iterator<Item = (&Step, &NodeName, &str, &str)> {
+    let patches = steps.iter().filter_map(|step| match &step.action {
+        Action::CreateVm { guest, config: patch, .. } | Action::SetConfig { guest, patch, .. } => {
+            Some((step, &guest.node, patch))
+        }
+        _ => None,
+    });
+    patches.flat_map(|(step, node, patch)| {
+        patch.set.iter().filter_map(move |(key, value)| match value {
+            PatchValue::Text(text) => Some((step, node, key.as_str(), text.as_str())),
+            _ => None,
+        })
+    })
+}
+
+fn iso_images(scene: &Scene<'_>, steps: &[Step]) -> Vec<Check> {
+    let mut wanted: BTreeMap<(&NodeName, VolumeId), Vec<StepId>> = BTreeMap::new();
+    for (step, node, key, text) in settings(steps).filter(|(_, _, _, text)| text.contains(":iso/")) {
+        let volume = is_volume_slot(key).then(|| Drive::parse(key, text).ok()).flatten();
+        let Some(volume) = volume.as_ref().and_then(Drive::volume) else { continue };
+        wanted.entry((node, volume.clone())).or_default().push(step.id.clone());
+    }
+    let judged = wanted.into_iter().filter_map(|((node, volume), needed_by)| {
+        let is_there = scene.observed.has_volume(node, &volume)?;
+        let need = format!("ISO image {volume} at {node}");
+        Some(if is_there {
+            check(need, needed_by, CheckOutcome::Passed, None)
+        } else {
+            let detail = "it is not there; upload it, or correct `iso:`".to_owned();
+            check(need, needed_by, CheckOutcome::Refused, Some(detail))
+        })
+    });
+    judged.collect()
+}
+
+/// A guest with more processors than its node does not start.
+// PVE: qemu-server src/PVE/QemuServer.pm config_to_command: `MAX n vcpus allowed per VM on this node`.
+fn processors(scene: &Scene<'_>, steps: &[Step]) -> Vec<Check> {
+    let mut checks = Vec::new();
+    for step in steps {
+        let Action::CreateVm { guest, config, .. } = &step.action else { continue };
+        let number = |key: &str| match config.set.get(key) {
+            Some(PatchValue::Text(text)) => text.parse::<u32>().ok(),
+            _ => None,
+        };
+        let wanted = number("vcpus")
+            .unwrap_or(number("cores").unwrap_or(1).saturating_mul(number("sockets").unwrap_or(1)));
+        let Some(there) = scene.observed.nodes.get(&guest.node).and_then(|seen| seen.cpus) else { continue };
+        if wanted > there {
+            let need = format!("{wanted} CPUs at {}", guest.node);
+            let detail =
+                format!("the node has {there}, and a VM with more does not start; take fewer `cores`");
+            checks.push(check(need, vec![step.id.clone()], CheckOutcome::Refused, Some(detail)));
+        }
+    }
+    checks
+}
+
+/// Without the right to see all guests a VMID that looks free may be taken.
+fn hidden_guests(scene: &Scene<'_>, changes: &[Change]) -> Option<Check> {
+    let rights = scene.observed.rights.as_ref()?;
+    let creates = changes.iter().any(|change| change.verb == Verb::Create);
+    let sees_all = rights.is_root
+        || ["/vms", "/"].iter().any(|path| {
+            rights
+                .paths
+                .get(*path)
+                .and_then(|held| held.get(&Privilege::VmAudit))
+                .is_some_and(|propagates| *propagates)
+        });
+    if !creates || sees_all {
+        return None;
+    }
+    let need = "VM.Audit on /vms, to see every guest".to_owned();
+    let detail =
+        "guests may be hidden from these credentials, and a VMID that looks free may be taken".to_owned();
+    Some(check(need, Vec::new(), CheckOutcome::Unknown, Some(detail)))
+}
+
+fn locks(scene: &Scene<'_>, changes: &[Change], steps: &[Step]) -> Vec<Check> {
+    let locked = changes.iter().filter(|change| change.verb != Verb::NoOp && change.verb != Verb::Create);
+    let judged = locked.filter_map(|change| {
+        let config = scene.observed.guests.get(&change.guest.vmid)?.config.as_ref()?;
+        let lock = config.lock.as_ref()?;
+        let needed_by = steps
+            .iter()
+            .filter(|step| step.vm.as_ref() == Some(&change.vm))
+            .map(|step| step.id.clone())
+            .collect();
+        let need = format!("VM {} unlocked", change.guest.vmid);
+        let lock = lock.escape_debug();
+        let detail = format!(
+            "it is locked ({lock}); wait until that ends, or, if nothing runs any more, `qm unlock {}` on {}",
+            change.guest.vmid, change.guest.node
+        );
+        Some(check(need, needed_by, CheckOutcome::Refused, Some(detail)))
+    });
+    judged.collect()
+}
+
+fn rights(scene: &Scene<'_>, steps: &[Step]) -> Vec<Check> {
+    let needs: BTreeMap<Need, Vec<StepId>> = needs_of_steps(steps, scene.observed);
+    let judged = needs.into_iter().map(|(need, needed_by)| {
+        let (outcome, detail) = match &scene.observed.rights {
+            None => {
+                (CheckOutcome::Unknown, Some("what the credentials may do could not be asked".to_owned()))
+            }
+            Some(rights) if need.is_met(rights) => (CheckOutcome::Passed, None),
+            Some(rights) => {
+                let missing: Vec<String> = need.missing(rights).iter().map(ToString::to_string).collect();
+                let detail = format!(
+                    "`{}` has not {}; `vmdeploy fix-token` shows the command that grants it",
+                    rights.user.escape_debug(),
+                    missing.join(" and ")
+                );
+                (CheckOutcome::Refused, Some(detail))
+            }
+        };
+        Check { need: need.to_string(), needed_by, outcome, detail, is_right: true }
+    });
+    judged.collect()
+}

@@ -1,0 +1,115 @@
+//! Everything that planning one cluster's VMs looks at.
+
+use super::roads::Roads;
+use crate::identity::Marker;
+use crate::observed::{Observed, ObservedConfig, ObservedGuest, ObservedStorage};
+use crate::plan::{GuestRef, Note, PlanContext, Reason};
+use crate::spec::{Deployment, Diagnostic, Span, Vm};
+use pve_types::{GuestName, NodeName, StorageId};
+use std::collections::{BTreeMap, HashMap};
+
+/// The spec, the observation and the choices made once for the whole plan.
+pub(crate) struct Scene<'a> {
+    pub(crate) deployment: &'a Deployment,
+    pub(crate) context: &'a PlanContext<'a>,
+    pub(crate) observed: &'a Observed,
+    pub(crate) cluster: String,
+    pub(crate) roads: Roads,
+    pub(crate) guests: BTreeMap<GuestName, Resolved<'a>>,
+    storages: HashMap<(&'a NodeName, &'a StorageId), &'a ObservedStorage>,
+}
+
+/// A VM of the spec with the guest that it is, or will be.
+pub(crate) struct Resolved<'a> {
+    pub(crate) vm: &'a Vm,
+    pub(crate) guest: GuestRef,
+    pub(crate) current: Option<Current<'a>>,
+}
+
+/// A guest of ours as it is.
+#[derive(Clone)]
+pub(crate) struct Current<'a> {
+    pub(crate) guest: &'a ObservedGuest,
+    pub(crate) config: &'a ObservedConfig,
+    /// `None` for a guest that this plan adopts.
+    pub(crate) marker: Option<Marker>,
+}
+
+impl Current<'_> {
+    /// Returns a key's value as it will be after the next restart.
+    pub(crate) fn effective(&self, key: &str) -> Option<&str> {
+        match self.config.pending.get(key) {
+            Some(pending) => pending.as_deref(),
+            None => self.config.values.get(key).map(String::as_str),
+        }
+    }
+    /// Returns the configuration as it will be after the next restart.
+    pub(crate) fn effective_config(&self) -> BTreeMap<String, String> {
+        let mut values = self.config.values.clone();
+        for (key, pending) in &self.config.pending {
+            match pending {
+                Some(value) => drop(values.insert(key.clone(), value.clone())),
+                None => drop(values.remove(key)),
+            }
+        }
+        values
+    }
+    /// Tells whether it runs.
+    pub(crate) fn is_running(&self) -> bool {
+        self.guest.status == "running"
+    }
+}
+
+impl<'a> Scene<'a> {
+    /// Builds the scene, still without guests.
+    pub(crate) fn new(deployment: &'a Deployment, context: &'a PlanContext<'a>, cluster: String) -> Self {
+        let observed = context.observed;
+        let storages = observed.storages.iter().map(|seen| ((&seen.node, &seen.storage), seen)).collect();
+        let roads = Roads::new(deployment, context);
+        Self { deployment, context, observed, cluster, roads, guests: BTreeMap::new(), storages }
+    }
+    /// Returns a storage as the node sees it.
+    pub(crate) fn storage(&self, node: &NodeName, storage: &StorageId) -> Option<&'a ObservedStorage> {
+        self.storages.get(&(node, storage)).copied()
+    }
+    /// Returns the first storage (by name) of the node that takes this content and works.
+    pub(crate) fn storage_for(&self, node: &NodeName, content: &str) -> Option<&'a ObservedStorage> {
+        let fits = |seen: &&ObservedStorage| {
+            seen.node == *node && seen.enabled && seen.active != Some(false) && seen.content.contains(content)
+        };
+        self.observed.storages.iter().filter(fits).min_by(|a, b| a.storage.cmp(&b.storage))
+    }
+    /// Tells whether all nodes see the same on this storage.
+    pub(crate) fn is_shared(&self, node: &NodeName, storage: &StorageId) -> bool {
+        self.storage(node, storage).is_some_and(|seen| seen.shared)
+    }
+}
+
+/// What planning finds out on its way.
+#[derive(Default)]
+pub(crate) struct Findings {
+    pub(crate) diagnostics: Vec<Diagnostic>,
+    pub(crate) notes: Vec<Note>,
+}
+
+impl Findings {
+    /// Records that the spec asks for something that cannot be done, with the way out.
+    pub(crate) fn refuse(
+        &mut self,
+        deployment: &Deployment,
+        at: (Span, String),
+        message: impl Into<String>,
+        hint: impl Into<String>,
+    ) {
+        self.diagnostics.push(deployment.refusal(at.0, at.1, message).with_hint(hint));
+    }
+    /// Records something worth saying about a VM.
+    pub(crate) fn note(&mut self, vm: &GuestName, text: impl Into<String>, hint: Option<&str>) {
+        self.notes.push(Note { vm: Some(vm.clone()), text: text.into(), hint: hint.map(str::to_owned) });
+    }
+}
+
+/// Returns a difference without a note.
+pub(crate) fn reason(path: impl Into<String>, from: Option<String>, to: Option<String>) -> Reason {
+    Reason { path: path.into(), from, to, note: None }
+}

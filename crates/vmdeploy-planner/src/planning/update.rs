@@ -1,0 +1,529 @@
+//! Bringing a guest that exists to what the spec says, in place.
+
+use super::chain::{Chain, Link};
+use super::create::{push_snippets, refuse_root_only};
+use super::disks::push_growth;
+use super::existing_disks::{DiskChanges, existing_disks};
+use super::hotplug;
+use super::images::Shared;
+use super::mark;
+use super::ready;
+use super::scene::{Current, Findings, Resolved, Scene, reason};
+use super::wanted::{Base, KeyChange, Part, wanted};
+use crate::identity;
+use crate::plan::{
+    Action, ConfigPatch, GuestRef, HaWish, PatchValue, Reason, Road, RoadChoice, Step, Undo, Verb,
+};
+use crate::spec::{Ha, Permission, PowerState, Vm, Wish};
+use pve_types::PoolId;
+
+/// What is done to a guest that exists.
+pub(crate) struct Update {
+    pub(crate) verb: Verb,
+    pub(crate) reasons: Vec<Reason>,
+    pub(crate) steps: Vec<Step>,
+    /// Why it cannot be done in place; then there are no steps.
+    pub(crate) replace: Vec<Reason>,
+}
+
+/// Plans the changes of one guest.
+pub(crate) fn plan_update(
+    scene: &Scene<'_>,
+    shared: &mut Shared,
+    findings: &mut Findings,
+    resolved: &Resolved<'_>,
+    current: &Current<'_>,
+) -> Update {
+    let mut updating = Updating {
+        scene,
+        shared,
+        findings,
+        vm: resolved.vm,
+        guest: &resolved.guest,
+        current,
+        chain: Chain::new(&resolved.guest.name),
+        reasons: Vec::new(),
+        replace: Vec::new(),
+        waits_for_restart: Vec::new(),
+    };
+    updating.plan();
+    updating.finish()
+}
+
+struct Updating<'u, 'a> {
+    scene: &'u Scene<'a>,
+    shared: &'u mut Shared,
+    findings: &'u mut Findings,
+    vm: &'u Vm,
+    guest: &'u GuestRef,
+    current: &'u Current<'a>,
+    chain: Chain,
+    reasons: Vec<Reason>,
+    replace: Vec<Reason>,
+    /// The keys whose new values a running guest takes only at its restart.
+    waits_for_restart: Vec<String>,
+}
+
+impl Updating<'_, '_> {
+    fn plan(&mut self) {
+        self.look_for_replacement();
+        if !self.replace.is_empty() {
+            return;
+        }
+        let values = self.current.effective_config();
+        let base = Base { values: &values, exists: true };
+        let mut plain =
+            wanted(self.scene, self.findings, self.vm, &self.guest.uuid, &self.current.guest.node, &base);
+        // A list with accounts in it is compared by what the mark remembers of it.
+        if !mark::keys_changed(self.vm, self.current.marker.as_ref()) {
+            let cloud = self.vm.cloud_init.as_ref();
+            if cloud.and_then(super::wanted::keys_digest).is_some() {
+                plain.changes.retain(|change| change.key != "sshkeys");
+            }
+        } else if let Some(change) = self.forced_keys(&plain.changes) {
+            plain.changes.push(change);
+        }
+        if self.scene.roads.choice == RoadChoice::Api && !self.scene.roads.api_may_set_root_only() {
+            refuse_root_only(self.scene, self.findings, self.vm, &plain.changes);
+        }
+        if self.scene.roads.choice == RoadChoice::Ssh
+            && plain.changes.iter().any(|change| change.part == Part::Password)
+        {
+            super::wanted_password_by_ssh(self.scene, self.findings, self.vm);
+        }
+        let disks = existing_disks(
+            self.scene,
+            self.shared,
+            self.findings,
+            self.vm,
+            self.guest,
+            self.current,
+            &mut self.chain,
+        );
+        push_snippets(self.scene, &mut self.chain, self.guest, &plain.snippets);
+        let touches_cloud_init =
+            plain.changes.iter().any(|change| matches!(change.part, Part::CloudInit | Part::Password));
+        self.push_config(plain.changes, &disks);
+        self.push_disk_work(disks);
+        self.push_cloud_init(touches_cloud_init);
+        self.pool();
+        self.high_availability();
+        self.template();
+        self.power();
+        self.say_where_it_is();
+    }
+
+    fn look_for_replacement(&mut self) {
+        let remembered = self.current.marker.as_ref();
+        for (slot, wish) in &self.vm.disks {
+            let Some(disk) = wish.set() else { continue };
+            let name = slot.to_string();
+            let path = format!("disks.{name}.image");
+            let before = remembered.and_then(|marker| marker.sources.get(&name));
+            let after = mark::image_digest(self.scene, disk);
+            if let (Some(before), Some(after)) = (before, after)
+                && *before != after
+                && self.current.effective(&name).is_some()
+                && !super::wanted::is_ignored(self.vm, &path)
+            {
+                let mut why = reason(path, Some(format!("an image with digest {before}")), Some(after));
+                why.note = Some("a disk is made from its image once".to_owned());
+                self.replace.push(why);
+            }
+        }
+        if let (Some(clone), Some(before)) = (&self.vm.clone, remembered.and_then(mark::remembered_clone))
+            && *before != mark::clone_digest(clone)
+            && !super::wanted::is_ignored(self.vm, "clone")
+        {
+            let mut why = reason("clone", Some("another source".to_owned()), Some("this one".to_owned()));
+            why.note = Some("a VM is cloned once".to_owned());
+            self.replace.push(why);
+        }
+        if self.current.guest.template && !self.vm.template {
+            self.replace.push(reason("template", Some("true".to_owned()), Some("false".to_owned())));
+        }
+    }
+
+    fn forced_keys(&self, changes: &[KeyChange]) -> Option<KeyChange> {
+        if changes.iter().any(|change| change.key == "sshkeys") {
+            return None;
+        }
+        let nothing = std::collections::BTreeMap::new();
+        let base = Base { values: &nothing, exists: false };
+        let mut ignored = Findings::default();
+        let all = wanted(self.scene, &mut ignored, self.vm, &self.guest.uuid, &self.guest.node, &base);
+        all.changes.into_iter().find(|change| change.key == "sshkeys")
+    }
+
+    fn push_config(&mut self, changes: Vec<KeyChange>, disks: &DiskChanges) {
+        let mut by_api = ConfigPatch::default();
+        let mut on_node = ConfigPatch::default();
+        let has_node_work = !disks.new_slots.is_empty()
+            || changes.iter().any(|change| matches!(change.part, Part::RootOnly | Part::CloudDrive));
+        for change in changes {
+            self.reasons.extend(change.reasons.iter().cloned());
+            let to = change.to.as_ref().and_then(text_of);
+            self.note_restart(&change.key, to);
+            let target = match self.road_of(change.part, has_node_work) {
+                Road::Ssh => &mut on_node,
+                Road::Api | Road::Local => &mut by_api,
+            };
+            match change.to {
+                Some(value) => drop(target.set.insert(change.key, value)),
+                None => drop(target.delete.insert(change.key)),
+            }
+        }
+        for (slot, value) in &disks.set {
+            let is_new = disks.new_slots.contains(slot);
+            self.note_restart(slot, text_of(value));
+            let part = if is_new { Part::CloudDrive } else { Part::Plain };
+            let target =
+                if self.road_of(part, has_node_work) == Road::Ssh { &mut on_node } else { &mut by_api };
+            target.set.insert(slot.clone(), value.clone());
+        }
+        for slot in &disks.delete {
+            self.note_restart(slot, None);
+            by_api.delete.insert(slot.clone());
+        }
+        self.describe_mark(&mut by_api);
+        if self.scene.roads.choice == RoadChoice::Ssh {
+            on_node.set.extend(std::mem::take(&mut by_api.set));
+            on_node.delete.extend(std::mem::take(&mut by_api.delete));
+        }
+        let mut digest = self.current.config.digest.clone();
+        let api_road =
+            self.scene.roads.api_first("a change by API takes 28 ms, `qm set` 800 ms of the node's CPU");
+        self.push_patch("configure", by_api, api_road, &mut digest);
+        let why = "new disks, cloud-init drive and root-only options in one `qm set`";
+        let node_road = self.scene.roads.node_only(why).unwrap_or((Road::Api, why.to_owned()));
+        self.push_patch("attach", on_node, node_road, &mut digest);
+    }
+
+    fn road_of(&self, part: Part, has_node_work: bool) -> Road {
+        let on_node = match (self.scene.roads.choice, part) {
+            (RoadChoice::Api, _) => false,
+            (RoadChoice::Ssh, _) => true,
+            (_, Part::Password) => false,
+            (RoadChoice::Hybrid, Part::RootOnly | Part::CloudDrive) => true,
+            (RoadChoice::Hybrid, Part::Boot) => has_node_work,
+            (RoadChoice::Auto, Part::RootOnly) => !self.scene.roads.api_may_set_root_only(),
+            (RoadChoice::Hybrid | RoadChoice::Auto, _) => false,
+        };
+        if on_node { Road::Ssh } else { Road::Api }
+    }
+
+    fn note_restart(&mut self, key: &str, to: Option<&str>) {
+        let from = self.current.effective(key);
+        let hotplug = self.current.effective("hotplug");
+        if self.current.is_running() && !hotplug::is_hot(key, from, to, hotplug) {
+            self.waits_for_restart.push(key.to_owned());
+        }
+    }
+
+    fn describe_mark(&mut self, patch: &mut ConfigPatch) {
+        let description = identity::config_description(self.current.config);
+        let marker = mark::wanted_marker(self.scene, self.vm, self.guest, Some(self.current));
+        let wanted = mark::wanted_description(self.vm, &marker, description);
+        if wanted.trim_end() == description.trim_end() {
+            return;
+        }
+        let (from, to) = (identity::description_text(description), identity::description_text(&wanted));
+        if from != to {
+            let shown = |text: String| (!text.is_empty()).then_some(text);
+            self.reasons.push(reason("description", shown(from), shown(to)));
+        }
+        if self.current.marker.as_ref() != Some(&marker) {
+            let mut why = reason("(ownership mark)", None, None);
+            why.note = Some(match self.current.marker {
+                None => "the VM is adopted: it gets the mark, and keeps its UUID".to_owned(),
+                Some(_) => "the mark remembers images and kept disks".to_owned(),
+            });
+            self.reasons.push(why);
+        }
+        patch.set.insert("description".to_owned(), PatchValue::Text(wanted));
+    }
+
+    fn push_patch(
+        &mut self,
+        what: &str,
+        patch: ConfigPatch,
+        road: super::roads::RoadWithWhy,
+        digest: &mut Option<String>,
+    ) {
+        if patch.is_empty() {
+            return;
+        }
+        let undo = self.reverse(&patch);
+        // Only the first change can name the digest that was observed: it changes the file itself.
+        let action = Action::SetConfig { guest: self.guest.clone(), patch, digest: digest.take() };
+        let mut link = Link::new(what, action, road, 300);
+        link.undo = undo;
+        self.chain.push(link);
+    }
+
+    fn reverse(&self, patch: &ConfigPatch) -> Undo {
+        let mut back = ConfigPatch::default();
+        for key in patch.set.keys().chain(&patch.delete).filter(|key| *key != "cipassword") {
+            match self.current.effective(key) {
+                Some(text) => drop(back.set.insert(key.clone(), PatchValue::Text(text.to_owned()))),
+                None => drop(back.delete.insert(key.clone())),
+            }
+        }
+        if back.is_empty() {
+            return Undo::CannotUndo { why: "the old password cannot be read".to_owned() };
+        }
+        let action = Action::SetConfig { guest: self.guest.clone(), patch: back, digest: None };
+        Undo::Run { action: Box::new(action) }
+    }
+
+    fn push_disk_work(&mut self, disks: DiskChanges) {
+        self.reasons.extend(disks.reasons);
+        for (slot, storage, format) in disks.moves {
+            let action = Action::MoveDisk { guest: self.guest.clone(), slot: slot.clone(), storage, format };
+            let road = self.scene.roads.api_first("one call moves the disk, also while the guest runs");
+            let link = Link::new(format!("move-{slot}"), action, road, 14_400);
+            self.chain.push(
+                link.cannot_undo("moving it back is a move of its own; the old volume stays as `unusedN`"),
+            );
+        }
+        push_growth(self.scene, &mut self.chain, self.guest, disks.growth);
+    }
+
+    fn push_cloud_init(&mut self, touched: bool) {
+        let stale = !self.current.config.cloud_init_stale.is_empty();
+        let has_drive =
+            self.current.config.values.iter().any(|(key, text)| {
+                pve_config::Drive::parse(key, text).is_ok_and(|drive| drive.is_cloud_init())
+            });
+        if !has_drive || !self.current.is_running() || !(touched || stale) {
+            return;
+        }
+        if !touched {
+            self.reasons.push(reason(
+                "cloud_init",
+                Some("an old drive".to_owned()),
+                Some("written anew".to_owned()),
+            ));
+        }
+        let action = Action::RegenerateCloudInit { guest: self.guest.clone() };
+        let road = self.scene.roads.api_first("one call writes the drive anew");
+        self.chain.push(Link::new("cloud-init", action, road, 120));
+        self.findings.note(
+            &self.guest.name,
+            "the guest reads its new cloud-init data when it boots next",
+            None,
+        );
+    }
+
+    fn pool(&mut self) {
+        let there = self.current.guest.pool.as_ref();
+        let wanted: Option<Option<&PoolId>> = match &self.vm.pool {
+            Wish::Unmanaged => None,
+            Wish::Remove(_) => Some(None),
+            Wish::Set(pool) => Some(Some(&pool.value)),
+        };
+        let Some(wanted) = wanted.filter(|wanted| *wanted != there) else { return };
+        let shown = |pool: Option<&PoolId>| pool.map(ToString::to_string);
+        self.reasons.push(reason("pool", shown(there), shown(wanted)));
+        let set = |pool: Option<&PoolId>| Action::SetPool { guest: self.guest.clone(), pool: pool.cloned() };
+        let road = self.scene.roads.api_first("one call changes the pool");
+        self.chain.push(Link::new("pool", set(wanted), road, 60).undo(set(there)));
+    }
+
+    fn high_availability(&mut self) {
+        let Some(seen) = &self.scene.observed.ha else { return };
+        let there = seen.resources.get(&self.guest.vmid);
+        match (&self.vm.ha, there) {
+            (Wish::Unmanaged, _) | (Wish::Remove(_), None) => {}
+            (Wish::Remove(_), Some(there)) => {
+                self.reasons.push(reason("ha", Some(there.state.clone()), None));
+                push_ha(self.scene, &mut self.chain, self.guest, None);
+            }
+            (Wish::Set(ha), there) => {
+                if there.is_some_and(|there| same_ha(there, &ha.value)) {
+                    return;
+                }
+                let from = there.map(shown_ha);
+                let wish = merged_ha(there, &ha.value);
+                self.reasons.push(reason("ha", from, Some(shown_ha(&wish))));
+                push_ha(self.scene, &mut self.chain, self.guest, Some(wish));
+            }
+        }
+    }
+
+    fn template(&mut self) {
+        if !self.vm.template || self.current.guest.template {
+            return;
+        }
+        if self.current.is_running() {
+            let at = (self.vm.name.span, self.vm.path("template"));
+            let message = format!("`{}` runs, and a running VM cannot become a template", self.vm.name.value);
+            let hint = format!("`vmdeploy shutdown {}` first", self.vm.name.value);
+            self.findings.refuse(self.scene.deployment, at, message, hint);
+            return;
+        }
+        self.reasons.push(reason("template", Some("false".to_owned()), Some("true".to_owned())));
+        let action = Action::ConvertToTemplate { guest: self.guest.clone() };
+        let road = self.scene.roads.api_first("one call makes its disks read-only");
+        self.chain.push(Link::new("template", action, road, 600).cannot_undo("a template stays one"));
+    }
+
+    fn power(&mut self) {
+        let wish = self.vm.lifecycle.state.as_ref().map(|state| state.value);
+        let running = self.current.is_running();
+        if self.vm.template || self.current.guest.template {
+            return;
+        }
+        let by_ha = self.vm.ha.set().is_some_and(|ha| ha.state != "ignored");
+        match wish {
+            _ if by_ha && !running => {}
+            Some(PowerState::Running) if !running => {
+                let status = self.current.guest.status.clone();
+                self.reasons.push(reason("lifecycle.state", Some(status), Some("running".to_owned())));
+                ready::push_start(self.scene, &mut self.chain, self.guest, false);
+                ready::push_conditions(self.scene, &mut self.chain, self.vm, self.guest, Some(self.current));
+            }
+            Some(PowerState::Stopped) if running => {
+                self.reasons.push(reason(
+                    "lifecycle.state",
+                    Some("running".to_owned()),
+                    Some("stopped".to_owned()),
+                ));
+                self.push_shutdown();
+            }
+            _ if running => self.restart(),
+            None if self.current.guest.status == "stopped" => self.findings.note(
+                &self.guest.name,
+                "it is stopped, and stays so",
+                Some("`lifecycle: {state: running}` would start it"),
+            ),
+            _ => {}
+        }
+    }
+
+    fn push_shutdown(&mut self) {
+        let lifecycle = &self.vm.lifecycle;
+        let timeout_s = lifecycle.shutdown_timeout.as_secs();
+        let action = Action::ShutdownVm { guest: self.guest.clone(), timeout_s, force: lifecycle.force_stop };
+        let road = self.scene.roads.api_first("one call, and the task tells when it is down");
+        let link = Link::new("shutdown", action, road, timeout_s + 60);
+        self.chain.push(link.undo(Action::StartVm { guest: self.guest.clone() }));
+    }
+
+    /// Restarts the guest where changes wait for that and the spec allows it; else says what waits.
+    fn restart(&mut self) {
+        let before: Vec<&str> = self.current.config.pending.keys().map(String::as_str).collect();
+        let waits: Vec<&str> = self.waits_for_restart.iter().map(String::as_str).chain(before).collect();
+        if waits.is_empty() {
+            return;
+        }
+        let waits = waits.into_iter().collect::<std::collections::BTreeSet<_>>();
+        let list = waits.into_iter().collect::<Vec<_>>().join(", ");
+        if self.vm.lifecycle.restart == Permission::WhenNeeded {
+            let mut why = reason("lifecycle.restart", None, None);
+            why.note = Some(format!("the guest is restarted for {list}, as the spec allows"));
+            self.reasons.push(why);
+            let action = Action::RebootVm { guest: self.guest.clone() };
+            let timeout_s = self.vm.lifecycle.shutdown_timeout.as_secs();
+            let road = self.scene.roads.api_first("one call shuts down, applies what is pending, and starts");
+            self.chain
+                .push(Link::new("reboot", action, road, timeout_s + 300).cannot_undo("it was restarted"));
+            ready::push_conditions(self.scene, &mut self.chain, self.vm, self.guest, Some(self.current));
+            self.waits_for_restart.clear();
+        } else {
+            let text = format!("takes effect when the guest is restarted: {list}");
+            let name = &self.guest.name;
+            let hint = format!("`vmdeploy reboot {name}`, or `lifecycle: {{restart: when-needed}}`");
+            self.findings.note(name, text, Some(&hint));
+        }
+    }
+
+    fn say_where_it_is(&mut self) {
+        let Some(wanted) = &self.vm.node else { return };
+        let actual = &self.current.guest.node;
+        let by_ha =
+            self.scene.observed.ha.as_ref().is_some_and(|ha| ha.resources.contains_key(&self.guest.vmid));
+        if wanted.value == *actual || by_ha {
+            return;
+        }
+        let text =
+            format!("it is on {actual}, the spec says {}; where a VM runs is no difference", wanted.value);
+        let hint = format!("`qm migrate {} {} --online` on {actual} moves it", self.guest.vmid, wanted.value);
+        self.findings.note(&self.guest.name, text, Some(&hint));
+    }
+
+    fn finish(self) -> Update {
+        let verb = if self.chain.steps.is_empty() {
+            Verb::NoOp
+        } else if self.waits_for_restart.is_empty() {
+            Verb::Update
+        } else {
+            Verb::UpdatePending
+        };
+        Update { verb, reasons: self.reasons, steps: self.chain.steps, replace: self.replace }
+    }
+}
+
+fn text_of(value: &PatchValue) -> Option<&str> {
+    match value {
+        PatchValue::Text(text) => Some(text),
+        // Whatever else it is, it is something: for the question whether a device is plugged or unplugged.
+        _ => Some("new:volume"),
+    }
+}
+
+/// Appends the step that puts the guest under high availability, or takes it out.
+pub(crate) fn push_ha(scene: &Scene<'_>, chain: &mut Chain, guest: &GuestRef, ha: Option<HaWish>) {
+    let before = scene.observed.ha.as_ref().and_then(|seen| seen.resources.get(&guest.vmid)).cloned();
+    let why = if scene.roads.version.at_least(9, 0) {
+        "a resource and, for its nodes, a rule (PVE 9)"
+    } else {
+        "a resource and, for its nodes, a group (PVE 8)"
+    };
+    let action = Action::SetHa { guest: guest.clone(), ha };
+    let undo = Action::SetHa { guest: guest.clone(), ha: before };
+    chain.push(Link::new("ha", action, scene.roads.api_first(why), 120).undo(undo));
+}
+
+/// Returns the wish, with what the spec does not say taken from what is there: that is not managed.
+fn merged_ha(there: Option<&HaWish>, ha: &Ha) -> HaWish {
+    let mut wish = wish_of(ha);
+    let Some(there) = there else { return wish };
+    wish.max_restart = wish.max_restart.or(there.max_restart);
+    wish.max_relocate = wish.max_relocate.or(there.max_relocate);
+    if wish.on_nodes.is_empty() {
+        wish.on_nodes = there.on_nodes.clone();
+        wish.strict = there.strict;
+    }
+    wish
+}
+
+/// Returns what the spec wants of high availability.
+pub(crate) fn wish_of(ha: &Ha) -> HaWish {
+    HaWish {
+        state: ha.state.clone(),
+        max_restart: ha.max_restart,
+        max_relocate: ha.max_relocate,
+        on_nodes: ha.on_nodes.clone(),
+        strict: ha.strict,
+    }
+}
+
+// PVE: ha-manager: `enabled` is an old name of `started`; max_restart and max_relocate are 1 where not said.
+fn same_ha(there: &HaWish, wanted: &Ha) -> bool {
+    let state = |text: &str| if text == "enabled" { "started".to_owned() } else { text.to_owned() };
+    let tries =
+        |wanted: Option<u32>, there: Option<u32>| wanted.is_none_or(|number| number == there.unwrap_or(1));
+    let places =
+        wanted.on_nodes.is_empty() || (wanted.on_nodes == there.on_nodes && wanted.strict == there.strict);
+    state(&there.state) == state(&wanted.state)
+        && tries(wanted.max_restart, there.max_restart)
+        && tries(wanted.max_relocate, there.max_relocate)
+        && places
+}
+
+fn shown_ha(ha: &HaWish) -> String {
+    let nodes: Vec<String> =
+        ha.on_nodes.iter().map(|(node, priority)| format!("{node}:{priority}")).collect();
+    if nodes.is_empty() { ha.state.clone() } else { format!("{} on {}", ha.state, nodes.join(", ")) }
+}

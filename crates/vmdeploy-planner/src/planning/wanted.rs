@@ -1,0 +1,595 @@
+//! What the spec wants of a guest's plain keys, compared by meaning with what is there.
+//!
+//! Disks are not here: they need volumes. The mark and the description are in `mark`.
+
+use super::scene::{Findings, Scene, reason};
+use crate::digest;
+use crate::plan::{LocalFileFacts, PatchValue, Reason, SecretForm, Slot};
+use crate::rights;
+use crate::spec::{
+    CloudInit, Delivery, FieldWish, FieldWishes, Nic, OptionValue, OptionWish, SnippetSource, Span, SshKey,
+    Vm, Wish,
+};
+use pve_config::{Drive, PropertyString, overlay, same_config_value, same_field};
+use pve_types::{Bytes, NodeName, StorageId, VolumeId};
+use std::collections::BTreeMap;
+
+/// Which part of a configuration a key belongs to; it decides the call that sets it.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
+pub(crate) enum Part {
+    /// A plain option, a NIC, the name.
+    Plain,
+    /// An option that the API lets only root@pam with a password set.
+    RootOnly,
+    /// Cloud-init's options and addresses.
+    CloudInit,
+    /// The cloud-init drive.
+    CloudDrive,
+    /// The boot order, which needs the disks to be there.
+    Boot,
+    /// The password.
+    Password,
+}
+
+/// One key that is set or removed.
+#[derive(Debug, Clone)]
+pub(crate) struct KeyChange {
+    pub(crate) key: Slot,
+    /// `None` removes it.
+    pub(crate) to: Option<PatchValue>,
+    pub(crate) part: Part,
+    pub(crate) reasons: Vec<Reason>,
+    pub(crate) span: Span,
+}
+
+/// A cloud-init file that has to be written to a storage.
+#[derive(Debug, Clone)]
+pub(crate) struct Snippet {
+    pub(crate) part: String,
+    pub(crate) volume: VolumeId,
+    pub(crate) source: String,
+    pub(crate) sha256: String,
+}
+
+/// The plain keys of one VM.
+pub(crate) struct Wanted {
+    pub(crate) changes: Vec<KeyChange>,
+    pub(crate) snippets: Vec<Snippet>,
+}
+
+/// What the keys are compared with.
+pub(crate) struct Base<'b> {
+    /// The configuration that is there, or that a clone begins with; empty for a new VM.
+    pub(crate) values: &'b BTreeMap<String, String>,
+    /// Whether the guest exists: then a path in `lifecycle.ignore` is not looked at, and passwords are not set again.
+    pub(crate) exists: bool,
+}
+
+impl Base<'_> {
+    fn get(&self, key: &str) -> Option<&str> {
+        self.values.get(key).map(String::as_str)
+    }
+}
+
+/// Returns the plain keys in which the spec and the base differ.
+pub(crate) fn wanted(
+    scene: &Scene<'_>,
+    findings: &mut Findings,
+    vm: &Vm,
+    uuid: &str,
+    node: &NodeName,
+    base: &Base<'_>,
+) -> Wanted {
+    let mut collector = Collector { scene, findings, vm, base, changes: Vec::new(), snippets: Vec::new() };
+    collector.name_and_tags();
+    collector.options(uuid);
+    collector.nics();
+    if let Some(cloud) = &vm.cloud_init {
+        collector.cloud_init(cloud, node);
+    }
+    let (changes, mut snippets) = (collector.changes, collector.snippets);
+    // A snippet that the guest names already was written when that was set: its name is that of its content.
+    let named = base.get("cicustom").unwrap_or("");
+    snippets.retain(|snippet| !named.split([',', '=']).any(|part| part == snippet.volume.as_str()));
+    Wanted { changes, snippets }
+}
+
+/// Tells whether `lifecycle.ignore` names the path or something above it.
+pub(crate) fn is_ignored(vm: &Vm, path: &str) -> bool {
+    vm.lifecycle.ignore.iter().any(|ignored| {
+        path.strip_prefix(ignored.value.as_str()).is_some_and(|rest| rest.is_empty() || rest.starts_with('.'))
+    })
+}
+
+struct Collector<'c, 'a> {
+    scene: &'c Scene<'a>,
+    findings: &'c mut Findings,
+    vm: &'c Vm,
+    base: &'c Base<'c>,
+    changes: Vec<KeyChange>,
+    snippets: Vec<Snippet>,
+}
+
+impl Collector<'_, '_> {
+    fn skips(&self, path: &str) -> bool {
+        self.base.exists && is_ignored(self.vm, path)
+    }
+
+    fn name_and_tags(&mut self) {
+        let name = self.vm.name.value.to_string();
+        // An adopted guest without a name stays without one: adopting adds the mark and nothing else.
+        let stays_nameless = self.base.exists && self.vm.uuid.is_some() && self.base.get("name").is_none();
+        if !stays_nameless {
+            self.whole(("name", "name"), self.vm.name.span, &name, Part::Plain);
+        }
+        match &self.vm.tags {
+            Wish::Unmanaged => {}
+            Wish::Remove(span) => self.remove(("tags", "tags"), *span, Part::Plain),
+            Wish::Set(tags) => {
+                let joined = tags.value.iter().map(String::as_str).collect::<Vec<_>>().join(";");
+                if joined.is_empty() {
+                    self.remove(("tags", "tags"), tags.span, Part::Plain);
+                } else {
+                    self.whole(("tags", "tags"), tags.span, &joined, Part::Plain);
+                }
+            }
+        }
+    }
+
+    fn options(&mut self, uuid: &str) {
+        for (key, wish) in &self.vm.options {
+            if key != "smbios1" {
+                self.option(key, wish);
+            }
+        }
+        self.smbios(uuid);
+    }
+
+    /// The UUID stands in one property string with whatever the spec says of the machine's maker.
+    fn smbios(&mut self, uuid: &str) {
+        let wish = self.vm.options.get("smbios1");
+        let span = wish.map_or(self.vm.name.span, |wish| wish.span);
+        let base = self.base.get("smbios1");
+        let mut value = base.and_then(|text| PropertyString::parse("smbios1", text).ok()).unwrap_or_default();
+        match wish.map(|wish| &wish.value) {
+            Some(OptionValue::Whole(text)) => {
+                value = PropertyString::parse("smbios1", text).unwrap_or_default();
+            }
+            Some(OptionValue::Fields(fields)) => {
+                for (name, wish) in fields {
+                    match &wish.value {
+                        Some(text) => value.set(name.clone(), text.clone()),
+                        None => drop(value.remove(name)),
+                    }
+                }
+            }
+            Some(OptionValue::Remove) => value = PropertyString::default(),
+            None => {}
+        }
+        value.set("uuid", uuid);
+        self.whole(("smbios1", "uuid"), span, &value.print("smbios1"), Part::Plain);
+    }
+
+    /// Refuses what this version of PVE does not know, at its line.
+    fn check_version(&mut self, key: &str, path: &str, span: Span, text: &str) {
+        let version = self.scene.roads.version;
+        if let Err(error) = pve_config::check_value(key, text, Some(version)) {
+            let at = (span, self.vm.path(path));
+            let hint =
+                format!("the cluster has PVE {version}: take it out, or write what that version knows");
+            self.findings.refuse(self.scene.deployment, at, error.to_string(), hint);
+        }
+    }
+
+    fn option(&mut self, key: &str, wish: &OptionWish) {
+        match &wish.value {
+            OptionValue::Remove => {}
+            OptionValue::Whole(text) => self.check_version(key, &wish.path, wish.span, text),
+            OptionValue::Fields(fields) => {
+                self.check_version(key, &wish.path, wish.span, &printed(key, fields))
+            }
+        }
+        let part = match key {
+            "boot" => Part::Boot,
+            _ if needs_root(self.scene, key, wish) => Part::RootOnly,
+            _ => Part::Plain,
+        };
+        match &wish.value {
+            OptionValue::Remove => self.remove((key, &wish.path), wish.span, part),
+            OptionValue::Whole(text) => self.whole((key, &wish.path), wish.span, text, part),
+            OptionValue::Fields(fields) => self.fields((key, &wish.path), wish.span, fields, part),
+        }
+    }
+
+    fn nics(&mut self) {
+        for (slot, wish) in &self.vm.nics {
+            let (net, ipconfig) = (slot.to_string(), format!("ipconfig{}", slot.index()));
+            let path = format!("nics.{net}");
+            match wish {
+                Wish::Unmanaged => {}
+                Wish::Remove(span) => {
+                    self.remove((&net, &path), *span, Part::Plain);
+                    self.remove((&ipconfig, &path), *span, Part::CloudInit);
+                }
+                Wish::Set(nic) => self.nic((&net, &ipconfig, &path), &nic.value),
+            }
+        }
+    }
+
+    fn nic(&mut self, (net, ipconfig, path): (&str, &str, &str), nic: &Nic) {
+        let mut options = nic.options.clone();
+        if self.base.get(net).is_none() {
+            let path = format!("{path}.model");
+            let virtio = FieldWish { path, span: nic.span, value: Some("virtio".to_owned()) };
+            options.entry("model".to_owned()).or_insert(virtio);
+        }
+        self.check_version(net, path, nic.span, &printed(net, &options));
+        self.fields((net, path), nic.span, &options, Part::Plain);
+        let mut addresses: BTreeMap<&str, Option<&str>> =
+            nic.ipconfig.iter().map(|(name, wish)| (name.as_str(), wish.value.as_deref())).collect();
+        // An address and its gateway are one wish: a gateway of the old network would not fit the new address.
+        for (address, gateway) in [("ip", "gw"), ("ip6", "gw6")] {
+            if addresses.contains_key(address) {
+                addresses.entry(gateway).or_insert(None);
+            }
+        }
+        if !addresses.is_empty() && !self.skips(&format!("{path}.ip")) {
+            let wishes = addresses.into_iter().collect();
+            let path = format!("{path}.ip");
+            self.set_fields((ipconfig, &path), nic.span, wishes, Part::CloudInit, Some(&nic.ipconfig));
+        }
+    }
+
+    fn cloud_init(&mut self, cloud: &CloudInit, node: &NodeName) {
+        self.cloud_drive(cloud);
+        for (key, wish) in &cloud.options {
+            let path = format!("cloud_init.{}", wish.path.trim_start_matches("cloud_init."));
+            match &wish.value {
+                OptionValue::Remove => self.remove((key, &path), wish.span, Part::CloudInit),
+                OptionValue::Whole(text) => self.whole((key, &path), wish.span, text, Part::CloudInit),
+                OptionValue::Fields(fields) => self.fields((key, &path), wish.span, fields, Part::CloudInit),
+            }
+        }
+        self.public_keys(cloud);
+        self.custom(cloud, node);
+        if let Some(password) = &cloud.password
+            && (!self.base.exists || self.scene.context.set_passwords)
+        {
+            let form = if password.clear { SecretForm::Clear } else { SecretForm::Sha512Crypt };
+            let mut why = reason("cloud_init.password", None, Some("<secret>".to_owned()));
+            why.note = Some("set, and never compared".to_owned());
+            self.changes.push(KeyChange {
+                key: "cipassword".to_owned(),
+                to: Some(PatchValue::Secret { source: password.source.value.clone(), form }),
+                part: Part::Password,
+                reasons: vec![why],
+                span: password.source.span,
+            });
+        }
+    }
+
+    fn cloud_drive(&mut self, cloud: &CloudInit) {
+        let slot = cloud.slot.to_string();
+        let path = "cloud_init.slot";
+        let is_cloud = |key: &str, text: &str| {
+            slot_of_drive(key) && Drive::parse(key, text).is_ok_and(|drive| drive.is_cloud_init())
+        };
+        let there =
+            self.base.values.iter().find(|(key, text)| is_cloud(key, text)).map(|(key, _)| key.clone());
+        if there.as_deref() == Some(slot.as_str()) || self.skips(path) {
+            return;
+        }
+        let storage =
+            cloud.storage.as_ref().map(|storage| storage.value.clone()).or_else(|| boot_storage(self.vm));
+        let storage =
+            storage.or_else(|| self.base.values.iter().find_map(|(key, text)| storage_of(key, text)));
+        let Some(storage) = storage else {
+            let at = (cloud.span, self.vm.path("cloud_init"));
+            let message = "nothing says on which storage the cloud-init drive is made";
+            self.findings.refuse(self.scene.deployment, at, message, "write `cloud_init: {storage: …}`");
+            return;
+        };
+        if let Some(old) = &there {
+            self.remove((old, path), cloud.span, Part::CloudDrive);
+        }
+        let format =
+            cloud.format.as_ref().map(|format| format!(",format={}", format.value)).unwrap_or_default();
+        let text = format!("{storage}:cloudinit{format}");
+        self.changes.push(KeyChange {
+            key: slot.clone(),
+            to: Some(PatchValue::Text(text)),
+            part: Part::CloudDrive,
+            reasons: vec![reason(path, there, Some(format!("{slot} on {storage}")))],
+            span: cloud.span,
+        });
+    }
+
+    fn public_keys(&mut self, cloud: &CloudInit) {
+        let path = "cloud_init.ssh_keys";
+        let (wish, span) = match &cloud.ssh_keys {
+            Wish::Unmanaged => return,
+            Wish::Remove(span) => return self.remove(("sshkeys", path), *span, Part::CloudInit),
+            Wish::Set(keys) => (&keys.value, keys.span),
+        };
+        let (mut keys, mut fetch) = (Vec::new(), Vec::new());
+        for key in wish {
+            match &key.value {
+                SshKey::Literal(text) => keys.push(text.trim().to_owned()),
+                SshKey::Account(account) => fetch.push(account.clone()),
+                SshKey::File(file) => match self.scene.context.local_files.get(file) {
+                    Some(LocalFileFacts::PublicKeys(read)) => keys.extend(read.iter().cloned()),
+                    _ => {
+                        let at = (key.span, self.vm.path(path));
+                        let message = format!("the public keys in `{}` were not read", file.escape_debug());
+                        let hint = "the file must be there and hold public keys, one a line";
+                        self.findings.refuse(self.scene.deployment, at, message, hint);
+                    }
+                },
+            }
+        }
+        if self.skips(path) || (self.base.exists && same_keys(self.base.get("sshkeys"), &keys, &fetch)) {
+            return;
+        }
+        let count =
+            |text: Option<&str>| text.map(|text| crate::render::count(decoded_lines(text).len(), "key"));
+        let own = crate::render::count(keys.len(), "key");
+        let to = if fetch.is_empty() { own } else { format!("{own} and those of {}", fetch.join(", ")) };
+        self.changes.push(KeyChange {
+            key: "sshkeys".to_owned(),
+            reasons: vec![reason(path, count(self.base.get("sshkeys")), Some(to))],
+            to: Some(PatchValue::PublicKeys { keys, fetch }),
+            part: Part::CloudInit,
+            span,
+        });
+    }
+
+    fn custom(&mut self, cloud: &CloudInit, node: &NodeName) {
+        let mut wishes: Vec<(String, Option<String>)> = Vec::new();
+        for (part, wish) in &cloud.custom {
+            match wish {
+                Wish::Unmanaged => {}
+                Wish::Remove(_) => wishes.push((part.clone(), None)),
+                Wish::Set(source) => {
+                    let volume = match &source.value {
+                        SnippetSource::Volume(volume) => Some(volume.clone()),
+                        SnippetSource::File(file) => self.snippet(cloud, node, part, file, source.span),
+                    };
+                    wishes.extend(volume.map(|volume| (part.clone(), Some(volume.to_string()))));
+                }
+            }
+        }
+        let wishes: Vec<_> = wishes.iter().map(|(part, volume)| (part.as_str(), volume.as_deref())).collect();
+        if !wishes.is_empty() && !self.skips("cloud_init.custom") {
+            let path = "cloud_init.custom";
+            self.set_fields(("cicustom", path), cloud.span, wishes, Part::CloudInit, None);
+        }
+    }
+
+    /// A snippet's name carries a piece of its digest: a changed file is another volume, and so a difference.
+    fn snippet(
+        &mut self,
+        cloud: &CloudInit,
+        node: &NodeName,
+        part: &str,
+        file: &str,
+        span: Span,
+    ) -> Option<VolumeId> {
+        let at = (span, self.vm.path(&format!("cloud_init.{part}")));
+        let by_ssh = self.scene.roads.node_only("");
+        if by_ssh.is_none() {
+            let message = format!(
+                "cloud-init data `{}` has to be written to the node, which the API cannot do",
+                file.escape_debug()
+            );
+            let hint = match cloud.delivery {
+                Delivery::Auto | Delivery::Snippet => {
+                    "use `road: hybrid`, or place it by hand and name the volume: `local:snippets/…`"
+                }
+            };
+            self.findings.refuse(self.scene.deployment, at, message, hint);
+            return None;
+        }
+        let Some(LocalFileFacts::Content { sha256, .. }) = self.scene.context.local_files.get(file) else {
+            let message = format!("the file `{}` was not read", file.escape_debug());
+            self.findings.refuse(self.scene.deployment, at, message, "it must be there, beside the spec");
+            return None;
+        };
+        let storage = cloud.snippets.as_ref().map(|storage| storage.value.clone());
+        let storage: Option<StorageId> =
+            storage.or_else(|| self.scene.storage_for(node, "snippets").map(|seen| seen.storage.clone()));
+        let Some(storage) = storage else {
+            let message = format!("no storage of {node} takes `snippets`");
+            let hint = "`pvesm set local --content …,snippets` on the node, or name one: `cloud_init: {snippets: …}`";
+            self.findings.refuse(self.scene.deployment, at, message, hint);
+            return None;
+        };
+        let digits: String = sha256.chars().take(12).collect();
+        let volume: VolumeId =
+            format!("{storage}:snippets/vmdeploy-{}-{part}-{digits}.yaml", self.vm.name.value)
+                .parse()
+                .ok()?;
+        self.snippets.push(Snippet {
+            part: part.to_owned(),
+            volume: volume.clone(),
+            source: file.to_owned(),
+            sha256: sha256.clone(),
+        });
+        Some(volume)
+    }
+
+    fn remove(&mut self, (key, path): (&str, &str), span: Span, part: Part) {
+        let Some(from) = self.base.get(key).filter(|_| !self.skips(path)) else { return };
+        self.changes.push(KeyChange {
+            key: key.to_owned(),
+            to: None,
+            part,
+            reasons: vec![reason(path, Some(from.to_owned()), None)],
+            span,
+        });
+    }
+
+    fn whole(&mut self, (key, path): (&str, &str), span: Span, text: &str, part: Part) {
+        let from = self.base.get(key);
+        if self.skips(path) || (self.base.exists && same_config_value(key, from, Some(text))) {
+            return;
+        }
+        if !self.base.exists && from.is_some_and(|from| pve_config::same_value(key, from, text)) {
+            return;
+        }
+        self.changes.push(KeyChange {
+            key: key.to_owned(),
+            to: Some(PatchValue::Text(text.to_owned())),
+            part,
+            reasons: vec![reason(path, from.map(|from| shown(key, from)), Some(shown(key, text)))],
+            span,
+        });
+    }
+
+    fn fields(&mut self, (key, path): (&str, &str), span: Span, fields: &FieldWishes, part: Part) {
+        let looked_at = fields.iter().filter(|(_, wish)| !self.skips(&wish.path));
+        let wishes: Vec<_> = looked_at.map(|(name, wish)| (name.as_str(), wish.value.as_deref())).collect();
+        self.set_fields((key, path), span, wishes, part, Some(fields));
+    }
+
+    fn set_fields(
+        &mut self,
+        (key, path): (&str, &str),
+        span: Span,
+        wishes: Vec<(&str, Option<&str>)>,
+        part: Part,
+        places: Option<&FieldWishes>,
+    ) {
+        let from = self.base.get(key);
+        let Ok(to) = overlay(key, from, wishes.iter().copied()) else {
+            let at = (span, self.vm.path(path));
+            let message =
+                format!("what `{key}` holds now cannot be read: `{}`", from.unwrap_or("").escape_debug());
+            let hint =
+                format!("see `qm config` on the node, or leave it alone: `lifecycle: {{ignore: [{path}]}}`");
+            self.findings.refuse(self.scene.deployment, at, message, hint);
+            return;
+        };
+        if wishes.is_empty()
+            || same_config_value(key, from, Some(&to)) && (self.base.exists || from.is_some())
+        {
+            return;
+        }
+        if to.is_empty() {
+            return self.remove((key, path), span, part);
+        }
+        let reasons = field_reasons(key, path, from, &to, &wishes, places);
+        let value = Some(PatchValue::Text(to));
+        self.changes.push(KeyChange { key: key.to_owned(), to: value, part, reasons, span });
+    }
+}
+
+fn field_reasons(
+    key: &str,
+    path: &str,
+    from: Option<&str>,
+    to: &str,
+    wishes: &[(&str, Option<&str>)],
+    places: Option<&FieldWishes>,
+) -> Vec<Reason> {
+    let Some(from) = from else { return vec![reason(path, None, Some(shown(key, to)))] };
+    let old = PropertyString::parse(key, from).unwrap_or_default();
+    let differs =
+        |name: &str, wish: Option<&str>| !same_field(key, name, old.get(name), wish) && old.get(name) != wish;
+    wishes
+        .iter()
+        .filter(|(name, wish)| differs(name, *wish))
+        .map(|(name, wish)| {
+            let place = places.and_then(|places| places.get(*name)).map(|wish| wish.path.clone());
+            let place = place.unwrap_or_else(|| format!("{path}.{name}"));
+            let shown = |text: &str| if *name == "current" { shown(key, text) } else { text.to_owned() };
+            reason(place, old.get(name).map(shown), wish.map(shown))
+        })
+        .collect()
+}
+
+/// Returns a value as people write it: PVE's mebibytes with their unit, a UUID without its field.
+fn shown(key: &str, text: &str) -> String {
+    match key {
+        "memory" | "balloon" => match text.trim_start_matches("current=").parse() {
+            Ok(mib) if mib > 0 => Bytes::from_mib(mib).to_string(),
+            _ => text.to_owned(),
+        },
+        "smbios1" => text.strip_prefix("uuid=").filter(|rest| !rest.contains(',')).unwrap_or(text).to_owned(),
+        _ => text.to_owned(),
+    }
+}
+
+fn needs_root(scene: &Scene<'_>, key: &str, wish: &OptionWish) -> bool {
+    let text = match &wish.value {
+        OptionValue::Remove => String::new(),
+        OptionValue::Whole(text) => text.clone(),
+        OptionValue::Fields(fields) => {
+            let fields =
+                fields.iter().filter_map(|(name, wish)| Some((name.as_str(), wish.value.as_deref()?)));
+            let value: PropertyString = fields.collect();
+            value.print(key)
+        }
+    };
+    rights::is_root_only(key, &text, scene.roads.version)
+}
+
+/// Returns the fields that are set, as a property string.
+fn printed(key: &str, fields: &FieldWishes) -> String {
+    let fields = fields.iter().filter_map(|(name, wish)| Some((name.as_str(), wish.value.as_deref()?)));
+    fields.collect::<PropertyString>().print(key)
+}
+
+fn slot_of_drive(key: &str) -> bool {
+    key.parse::<pve_config::DeviceSlot>().is_ok_and(|slot| slot.bus().is_drive())
+}
+
+/// Returns the storage of the VM's first disk, as the spec names it.
+fn boot_storage(vm: &Vm) -> Option<StorageId> {
+    let disks = vm.disks.iter().filter(|(slot, _)| slot.bus().is_drive());
+    let storages =
+        disks.filter_map(|(_, wish)| wish.set()?.storage.as_ref().map(|storage| storage.value.clone()));
+    let of_clone =
+        || vm.clone.as_ref().and_then(|clone| clone.storage.as_ref()).map(|storage| storage.value.clone());
+    storages.into_iter().next().or_else(of_clone)
+}
+
+fn storage_of(key: &str, text: &str) -> Option<StorageId> {
+    let drive = Drive::parse(key, text).ok().filter(|drive| slot_of_drive(key) && !drive.is_cdrom())?;
+    drive.volume().map(|volume| volume.storage().clone())
+}
+
+/// Tells whether the keys that are set are those that are wished for. Keys of accounts are fetched only when
+/// deploying: where there are any, the others must be there, and their list must be what the mark remembers.
+fn same_keys(current: Option<&str>, keys: &[String], fetch: &[String]) -> bool {
+    let current = decoded_lines(current.unwrap_or(""));
+    let all_there = keys.iter().all(|key| current.contains(key));
+    all_there && if fetch.is_empty() { current.len() == keys.len() } else { !current.is_empty() }
+}
+
+fn decoded_lines(text: &str) -> Vec<String> {
+    let mut bytes = Vec::with_capacity(text.len());
+    let mut rest = text.as_bytes();
+    while let [first, tail @ ..] = rest {
+        let hex = tail.get(..2).and_then(|hex| std::str::from_utf8(hex).ok());
+        match (first, hex.and_then(|hex| u8::from_str_radix(hex, 16).ok())) {
+            (b'%', Some(byte)) => {
+                bytes.push(byte);
+                rest = &tail[2..];
+            }
+            _ => {
+                bytes.push(*first);
+                rest = tail;
+            }
+        }
+    }
+    let text = String::from_utf8_lossy(&bytes).into_owned();
+    text.lines().map(|line| line.trim().to_owned()).filter(|line| !line.is_empty()).collect()
+}
+
+/// Returns the digest of a list of keys with accounts in it, for the mark.
+pub(crate) fn keys_digest(cloud: &CloudInit) -> Option<String> {
+    let keys = cloud.ssh_keys.set()?;
+    let has_accounts = keys.iter().any(|key| matches!(key.value, SshKey::Account(_)));
+    let text: Vec<String> = keys.iter().map(|key| format!("{:?}", key.value)).collect();
+    has_accounts.then(|| digest::short(&text.join("\n")))
+}

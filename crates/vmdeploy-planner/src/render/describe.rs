@@ -1,0 +1,183 @@
+//! What actions, undos and values are, in words.
+
+use super::{clean, count, rounded};
+use crate::plan::{
+    Action, Condition, ConfigPatch, DiskSource, ImageOrigin, IpFamily, PatchValue, Ref, SecretForm,
+    SecretRef, Step, Undo, Verb,
+};
+
+/// Returns what the action does, as a fragment that begins with a verb.
+pub fn describe_action(action: &Action) -> String {
+    match action {
+        Action::ProbeStorage { node, needed } => {
+            let parts: Vec<String> =
+                needed.iter().map(|(storage, bytes)| format!("{} on {storage}", rounded(*bytes))).collect();
+            format!("look whether {node} has room: {}", parts.join(", "))
+        }
+        Action::PlaceImage { image, node, volume, origin, .. } => {
+            let from = match origin {
+                ImageOrigin::Url { url } => format!("from {url}"),
+                ImageOrigin::File { path } => format!("from the file {path}"),
+            };
+            clean(&format!("place image {image} at {node} as {volume}, {from}"), 160)
+        }
+        Action::VerifyImage { image, path, .. } => {
+            clean(&format!("verify the checksum of {image} ({path})"), 120)
+        }
+        Action::PlaceSnippet { volume, source, .. } => clean(&format!("write {source} as {volume}"), 120),
+        Action::CreateVm { guest, config, pool } => {
+            let pool = pool.as_ref().map(|pool| format!(" in pool {pool}")).unwrap_or_default();
+            let disks = imports(config);
+            let disks =
+                if disks.is_empty() { String::new() } else { format!(", importing {}", disks.join(", ")) };
+            format!("make VM {} with {}{disks}{pool}", guest.vmid, count(config.set.len(), "option"))
+        }
+        Action::CloneVm { source, guest, full, storage, .. } => {
+            let kind = if *full { "a full" } else { "a linked" };
+            let to = storage.as_ref().map(|storage| format!(" on {storage}")).unwrap_or_default();
+            format!("make VM {} as {kind} clone of VM {}{to}", guest.vmid, source.vmid)
+        }
+        Action::ImportDisk { slot, source, storage, .. } => {
+            clean(&format!("import {} to {storage} for {slot}", source_name(source)), 120)
+        }
+        Action::SetConfig { patch, .. } => patch_words(patch),
+        Action::ResizeDisk { slot, size, .. } => format!("grow {slot} to {size}"),
+        Action::MoveDisk { slot, storage, .. } => format!("move {slot} to {storage}"),
+        Action::ReassignDisk { slot, holder, .. } => {
+            format!("hand {slot} to VM {holder} and read it back there")
+        }
+        Action::ConvertToTemplate { .. } => "make it a template".to_owned(),
+        Action::RegenerateCloudInit { .. } => "write the cloud-init drive anew".to_owned(),
+        Action::SetHa { ha: Some(ha), .. } => {
+            clean(&format!("put it under high availability: {}", ha.state), 80)
+        }
+        Action::SetHa { ha: None, .. } => "take it out of high availability".to_owned(),
+        Action::SetPool { pool: Some(pool), .. } => format!("put it into pool {pool}"),
+        Action::SetPool { pool: None, .. } => "take it out of its pool".to_owned(),
+        Action::StartVm { .. } => "start it".to_owned(),
+        Action::ShutdownVm { timeout_s, force, .. } => {
+            let force = if *force { ", then stop it" } else { "" };
+            format!("shut it down within {timeout_s} s{force}")
+        }
+        Action::StopVm { .. } => "stop it at once".to_owned(),
+        Action::RebootVm { .. } => "restart it".to_owned(),
+        Action::DeleteVm { guest, stop } => {
+            let stop = if *stop { "stop and delete" } else { "delete" };
+            format!("{stop} VM {} with its disks", guest.vmid)
+        }
+        Action::FreeVolume { volume, .. } => match volume {
+            Ref::Known(volume) => format!("free {volume}"),
+            Ref::OutputOf(step) => format!("free what {step} made"),
+        },
+        Action::Await { condition, .. } => awaited(condition),
+    }
+}
+
+/// Returns what undoing a step means.
+pub fn describe_undo(undo: &Undo) -> String {
+    match undo {
+        Undo::Nothing => "nothing".to_owned(),
+        Undo::Run { action } => describe_action(action),
+        Undo::CannotUndo { why } => format!("none: {}", clean(why, 100)),
+    }
+}
+
+/// Returns what undoing a step means within what happens to its VM (`None` for a step that several VMs share).
+pub(super) fn describe_undo_of(step: &Step, verb: Option<Verb>) -> String {
+    match &step.undo {
+        // What is done to a VM that is being made goes when that is undone.
+        Undo::Nothing if verb == Some(Verb::Create) && !step.action.only_reads() => {
+            "goes with the VM".to_owned()
+        }
+        undo => describe_undo(undo),
+    }
+}
+
+/// Returns a value as a plan may show it; a secret is shown by where it comes from, never by what it is.
+pub fn describe_value(value: &PatchValue) -> String {
+    match value {
+        PatchValue::Text(text) => clean(text, 100),
+        PatchValue::Drive { volume, options } => {
+            let volume = match volume {
+                Ref::Known(volume) => volume.to_string(),
+                Ref::OutputOf(step) => format!("<volume of {step}>"),
+            };
+            if options.is_empty() { volume } else { clean(&format!("{volume},{options}"), 100) }
+        }
+        PatchValue::ImportFrom { storage, source, options } => {
+            let options = if options.is_empty() { String::new() } else { format!(",{options}") };
+            clean(&format!("{storage}:0,import-from={}{options}", source_name(source)), 120)
+        }
+        PatchValue::Secret { source, form } => {
+            let source = match source {
+                SecretRef::Env(name) => format!("from ${name}"),
+                SecretRef::File(path) => format!("from the file {path}"),
+                SecretRef::Command(argv) => format!("from `{}`", argv.join(" ")),
+            };
+            let form = match form {
+                SecretForm::Sha512Crypt => "as a hash",
+                SecretForm::Clear => "in clear",
+            };
+            clean(&format!("<secret {source}, {form}>"), 120)
+        }
+        PatchValue::PublicKeys { keys, fetch } => {
+            let keys = count(keys.len(), "public key");
+            if fetch.is_empty() {
+                keys
+            } else {
+                clean(&format!("{keys} and those of {}", fetch.join(", ")), 100)
+            }
+        }
+    }
+}
+
+fn imports(config: &ConfigPatch) -> Vec<String> {
+    let imports = config.set.iter().filter_map(|(slot, value)| match value {
+        PatchValue::ImportFrom { source, .. } => Some(format!("{slot} from {}", source_name(source))),
+        _ => None,
+    });
+    imports.map(|text| clean(&text, 100)).collect()
+}
+
+fn source_name(source: &DiskSource) -> String {
+    match source {
+        DiskSource::Path(path) => path.clone(),
+        DiskSource::Volume(Ref::Known(volume)) => volume.to_string(),
+        DiskSource::Volume(Ref::OutputOf(step)) => format!("<volume of {step}>"),
+    }
+}
+
+fn patch_words(patch: &ConfigPatch) -> String {
+    let list = |keys: Vec<&str>| {
+        let shown = keys.iter().take(8).copied().collect::<Vec<_>>().join(", ");
+        if keys.len() > 8 { format!("{shown} and {} more", keys.len() - 8) } else { shown }
+    };
+    let set: Vec<&str> = patch.set.keys().map(String::as_str).collect();
+    let removed: Vec<&str> = patch.delete.iter().map(String::as_str).collect();
+    match (set.is_empty(), removed.is_empty()) {
+        (false, true) => format!("set {}", list(set)),
+        (true, false) => format!("remove {}", list(removed)),
+        _ => format!("set {}, remove {}", list(set), list(removed)),
+    }
+}
+
+fn awaited(condition: &Condition) -> String {
+    match condition {
+        Condition::Running => "wait until it runs".to_owned(),
+        Condition::Stopped => "wait until it is stopped".to_owned(),
+        Condition::Agent => "wait for its guest agent".to_owned(),
+        Condition::Address { nic, family, within, .. } => {
+            let family = match family {
+                IpFamily::V4 => "an IPv4 address",
+                IpFamily::V6 => "an IPv6 address",
+                IpFamily::Any => "an address",
+            };
+            let nic = nic.as_ref().map(|nic| format!(" of {nic}")).unwrap_or_default();
+            let within = within.as_ref().map(|within| format!(" in {within}")).unwrap_or_default();
+            clean(&format!("wait for {family}{nic}{within}"), 100)
+        }
+        Condition::CloudInit => "wait until cloud-init is done".to_owned(),
+        Condition::Tcp { port } => format!("wait for TCP port {port}"),
+        Condition::Command { argv } => clean(&format!("wait until `{}` succeeds", argv.join(" ")), 100),
+    }
+}

@@ -1,0 +1,229 @@
+//! A plan as people read it on a terminal.
+
+use super::describe::describe_undo_of;
+use super::{RenderOptions, clean, count, describe_action, duration};
+use crate::plan::{Change, Check, CheckOutcome, Plan, Reason, Road, Step, Verb};
+use crate::timing::timing;
+use std::fmt::Write as _;
+
+/// Colours, or nothing.
+struct Paint {
+    colour: bool,
+}
+
+impl Paint {
+    fn with(&self, code: &str, text: &str) -> String {
+        if self.colour { format!("\u{1b}[{code}m{text}\u{1b}[0m") } else { text.to_owned() }
+    }
+    fn bold(&self, text: &str) -> String {
+        self.with("1", text)
+    }
+    fn dim(&self, text: &str) -> String {
+        self.with("2", text)
+    }
+    fn bad(&self, text: &str) -> String {
+        self.with("31", text)
+    }
+    fn verb(&self, verb: Verb, text: &str) -> String {
+        let code = match verb {
+            Verb::NoOp => "2",
+            Verb::Create => "32",
+            Verb::Update | Verb::UpdatePending => "33",
+            Verb::Replace => "35",
+            Verb::Delete => "31",
+        };
+        self.with(code, text)
+    }
+}
+
+/// Returns the plan for people.
+pub fn text(plan: &Plan, options: RenderOptions) -> String {
+    let paint = Paint { colour: options.colour };
+    let mut out = String::new();
+    let road = serde_json::to_value(plan.road).ok().and_then(|road| road.as_str().map(str::to_owned));
+    let title = format!("Plan for project {} on cluster {}", plan.project, plan.cluster);
+    let rest = format!("  PVE {}, road {}", plan.pve_version, road.unwrap_or_default());
+    line(&mut out, &format!("{}{}", paint.bold(&title), paint.dim(&rest)));
+    let by_vm = plan.steps_by_vm();
+    if let Some(shared) = by_vm.get(&None).filter(|_| options.steps) {
+        line(&mut out, "");
+        line(&mut out, &paint.bold("  first, for all"));
+        steps(&mut out, &paint, shared, None);
+    }
+    for change in &plan.changes {
+        if change.verb != Verb::NoOp || options.unchanged {
+            let own = by_vm.get(&Some(&change.vm)).filter(|_| options.steps).map_or(&[][..], Vec::as_slice);
+            change_block(&mut out, &paint, change, own);
+        }
+    }
+    notes(&mut out, &paint, plan);
+    checks(&mut out, &paint, plan, options);
+    line(&mut out, "");
+    line(&mut out, &paint.bold(&summary(plan)));
+    out
+}
+
+fn line(out: &mut String, text: &str) {
+    out.push_str(text.trim_end());
+    out.push('\n');
+}
+
+fn change_block(out: &mut String, paint: &Paint, change: &Change, own: &[&Step]) {
+    let guest = &change.guest;
+    let what = match change.verb {
+        Verb::NoOp => "nothing to do for",
+        Verb::Create => "create",
+        Verb::Update => "update in place",
+        Verb::UpdatePending => "update, pending until restart:",
+        Verb::Replace => "destroy and make anew",
+        Verb::Delete => "delete",
+    };
+    line(out, "");
+    let head = format!("{} {}", change.verb.sign(), change.vm);
+    let rest = format!("  {what} VM {} on {}", guest.vmid, guest.node);
+    line(out, &format!("{}{}", paint.verb(change.verb, &paint_bold(paint, &head)), rest));
+    reasons(out, paint, &change.reasons);
+    steps(out, paint, own, Some(change.verb));
+}
+
+fn paint_bold(paint: &Paint, text: &str) -> String {
+    if paint.colour { format!("\u{1b}[1m{text}") } else { text.to_owned() }
+}
+
+fn reasons(out: &mut String, paint: &Paint, reasons: &[Reason]) {
+    let width = reasons.iter().map(|reason| reason.path.chars().count()).max().unwrap_or(0).min(32);
+    for reason in reasons {
+        let path = clean(&reason.path, 60);
+        let value = match (&reason.from, &reason.to) {
+            (None, Some(to)) => clean(to, 100),
+            (Some(from), None) => format!("{} {}", clean(from, 60), paint.bad("removed")),
+            (Some(from), Some(to)) => format!("{} {} {}", clean(from, 60), paint.dim("->"), clean(to, 60)),
+            (None, None) => String::new(),
+        };
+        let note = reason.note.as_ref().map(|note| clean(note, 120)).unwrap_or_default();
+        let gap = if value.is_empty() || note.is_empty() { "" } else { "  " };
+        line(out, &format!("      {path:<width$}  {value}{gap}{}", paint.dim(&note)));
+    }
+}
+
+fn steps(out: &mut String, paint: &Paint, steps: &[&Step], verb: Option<Verb>) {
+    let name = |step: &Step| {
+        step.id.0.split_once('/').map_or_else(|| step.id.0.clone(), |(_, what)| what.to_owned())
+    };
+    let width = steps.iter().map(|step| name(step).chars().count()).max().unwrap_or(0).min(28);
+    for step in steps {
+        let road = match step.road {
+            Road::Api => paint.with("36", "API  "),
+            Road::Ssh => paint.with("34", "SSH  "),
+            Road::Local => "local".to_owned(),
+        };
+        line(out, &format!("    > {:<width$}  {road}  {}", name(step), describe_action(&step.action)));
+        let undo = describe_undo_of(step, verb);
+        let why = format!("      {:<width$}         {}; undo: {undo}", "", clean(&step.why, 140));
+        line(out, &paint.dim(&why));
+    }
+}
+
+fn notes(out: &mut String, paint: &Paint, plan: &Plan) {
+    if plan.notes.is_empty() {
+        return;
+    }
+    line(out, "");
+    for note in &plan.notes {
+        let vm = note.vm.as_ref().map(|vm| format!("{vm}: ")).unwrap_or_default();
+        line(out, &format!("{} {vm}{}", paint.with("33", "note:"), clean(&note.text, 200)));
+        if let Some(hint) = &note.hint {
+            line(out, &paint.dim(&format!("      hint: {}", clean(hint, 200))));
+        }
+    }
+}
+
+fn checks(out: &mut String, paint: &Paint, plan: &Plan, options: RenderOptions) {
+    let of = |outcome| plan.checks.iter().filter(move |check| check.outcome == outcome);
+    if plan.checks.is_empty() {
+        return;
+    }
+    line(out, "");
+    let numbers = [
+        (of(CheckOutcome::Passed).count(), "passed"),
+        (of(CheckOutcome::Unknown).count(), "unknown"),
+        (of(CheckOutcome::Refused).count(), "missing"),
+    ];
+    let parts =
+        numbers.iter().filter(|(number, _)| *number > 0).map(|(number, word)| format!("{number} {word}"));
+    line(out, &format!("{} {}", paint.bold("checks:"), parts.collect::<Vec<_>>().join(", ")));
+    for check in of(CheckOutcome::Refused) {
+        check_line(out, &paint.bad("missing"), check);
+    }
+    for check in of(CheckOutcome::Unknown) {
+        check_line(out, &paint.with("33", "unknown"), check);
+    }
+    if options.passed_checks {
+        for check in of(CheckOutcome::Passed) {
+            check_line(out, &paint.with("32", "passed "), check);
+        }
+    }
+}
+
+fn check_line(out: &mut String, word: &str, check: &Check) {
+    let detail = check.detail.as_ref().map(|detail| format!(": {}", clean(detail, 240))).unwrap_or_default();
+    line(out, &format!("  {word}  {}{detail}", clean(&check.need, 160)));
+}
+
+/// Returns the last line of a plan: how many VMs are changed in which way, and how long it takes.
+pub(super) fn summary(plan: &Plan) -> String {
+    let of = |verbs: &[Verb]| plan.changes.iter().filter(|change| verbs.contains(&change.verb)).count();
+    if plan.is_empty() {
+        return format!("Nothing to do: {} as the spec says.", are(plan.changes.len()));
+    }
+    let parts = [
+        (of(&[Verb::Create]), "to create"),
+        (of(&[Verb::Update, Verb::UpdatePending]), "to update"),
+        (of(&[Verb::Replace]), "to replace"),
+        (of(&[Verb::Delete]), "to delete"),
+        (of(&[Verb::NoOp]), "unchanged"),
+    ];
+    let parts: Vec<String> = parts
+        .iter()
+        .filter(|(number, _)| *number > 0)
+        .map(|(number, what)| format!("{number} {what}"))
+        .collect();
+    let by = |road| plan.steps.iter().filter(|step| step.road == road).count();
+    let roads = [(by(Road::Api), "API"), (by(Road::Ssh), "SSH"), (by(Road::Local), "local")];
+    let roads: Vec<String> = roads
+        .iter()
+        .filter(|(number, _)| *number > 0)
+        .map(|(number, road)| format!("{number} {road}"))
+        .collect();
+    let time = duration(timing(plan).critical_ms);
+    format!(
+        "{}; {} ({}), at least {time}.",
+        parts.join(", "),
+        count(plan.steps.len(), "step"),
+        roads.join(", ")
+    )
+}
+
+fn are(number: usize) -> String {
+    match number {
+        0 => "nothing is there, which is".to_owned(),
+        1 => "1 VM is".to_owned(),
+        _ => format!("{number} VMs are"),
+    }
+}
+
+/// Returns how long the plan takes and which steps decide that.
+pub fn timing_text(plan: &Plan) -> String {
+    let timing = timing(plan);
+    let mut out = String::new();
+    let (critical, total) = (duration(timing.critical_ms), duration(timing.total_ms));
+    let _ = writeln!(out, "at least {critical}; one step after the other would take {total}");
+    let width = timing.critical_path.iter().map(|id| id.0.chars().count()).max().unwrap_or(0);
+    for id in &timing.critical_path {
+        let step = plan.step(id);
+        let ms = step.map_or(0, |step| step.estimate_ms);
+        let what = step.map(|step| describe_action(&step.action)).unwrap_or_default();
+        let _ = writeln!(out, "  {:<width$}  {:>8}  {what}", id.0, duration(ms));
+    }
+    out
+}

@@ -1,0 +1,550 @@
+//! The check of what a file says against the table, key by key, before anything is merged.
+
+use super::faults::{Faults, Path};
+use super::schema::{Field, Kind, Nullable, Object, TextRule, rules};
+use super::tree::{Node, Shape};
+use pve_types::Bytes;
+use std::collections::HashMap;
+
+/// How many keys a map with fixed keys may have, known or not.
+const MAX_KEYS: usize = 1_000;
+/// How many entries a free map, and how many items a list, may have.
+const MAX_ENTRIES: usize = 20_000;
+/// How many values a free value, such as an inventory variable, may hold.
+const MAX_FREE_VALUES: usize = 10_000;
+
+/// Refuses a map or list that is far too long; nothing is read of such a spec.
+fn is_flood(node: Node<'_>, most: usize, path: Path<'_>, faults: &mut Faults) -> bool {
+    let is_flood = node.len() > most;
+    if is_flood {
+        let message = format!("{} entries are too many: {most} are allowed here", node.len());
+        faults.error(node.span(), path, message);
+        faults.give_up();
+    }
+    is_flood
+}
+
+/// Checks a map (or the scalar that stands for it).
+pub(crate) fn check_object(node: Node<'_>, object: &'static Object, path: Path<'_>, faults: &mut Faults) {
+    match node.shape() {
+        Shape::Map => check_entries(node, object, path, faults),
+        Shape::Plain(_) | Shape::Quoted(_) if object.secret => refuse_literal(node, path, faults),
+        Shape::List if object.secret => refuse_literal(node, path, faults),
+        Shape::Plain(_) | Shape::Quoted(_) => match object.shorthand.and_then(|key| object.field(key)) {
+            Some(field) => check_kind(node, &field.kind, path, faults),
+            None => wrong(node, &Kind::Object(object), path, faults),
+        },
+        Shape::Null | Shape::List => wrong(node, &Kind::Object(object), path, faults),
+    }
+}
+
+fn refuse_literal(node: Node<'_>, path: Path<'_>, faults: &mut Faults) {
+    faults.conceal(node.span());
+    let message = "a secret must not stand in a spec; it is not shown here";
+    faults.error_hint(
+        node.span(),
+        path,
+        message,
+        "write where it comes from: `{env: NAME}`, `{file: PATH}` or `{command: [...]}`",
+    );
+}
+
+fn check_entries(node: Node<'_>, object: &'static Object, path: Path<'_>, faults: &mut Faults) {
+    if is_flood(node, MAX_KEYS, path, faults) {
+        return;
+    }
+    let mut seen: HashMap<&str, ()> = HashMap::with_capacity(node.len());
+    for (key, value) in node.entries() {
+        if faults.are_full() {
+            return;
+        }
+        let Some(name) = key_text(key, path, faults) else { continue };
+        if seen.insert(name, ()).is_some() {
+            faults.error(key.span(), path.key(name), "this key stands twice in the same map");
+            continue;
+        }
+        match object.field(name) {
+            Some(field) => check_field(value, field, path.key(name), faults),
+            None => unknown_key(key, value, name, object, path, faults),
+        }
+    }
+}
+
+fn check_field(value: Node<'_>, field: &'static Field, path: Path<'_>, faults: &mut Faults) {
+    if !value.is_null() {
+        check_kind(value, &field.kind, path, faults);
+    } else if !field.nullable {
+        let hint = match &field.kind {
+            Kind::Map(rule, _, Nullable::Yes) => {
+                format!("name what shall go: `{}: {{{}: null}}`", field.key, rule.example)
+            }
+            kind => format!("leave the key out, or write {}", kind.describe()),
+        };
+        faults.error_hint(value.span(), path, "`null` removes nothing here", hint);
+    }
+}
+
+fn key_text<'a>(key: Node<'a>, path: Path<'_>, faults: &mut Faults) -> Option<&'a str> {
+    let text = key.text();
+    if text.is_none() {
+        let hint = "a `- ` too many, or a missing blank after `:`?";
+        faults.error_hint(key.span(), path, "a key must be a plain word", hint);
+    }
+    text
+}
+
+fn unknown_key(
+    key: Node<'_>,
+    value: Node<'_>,
+    name: &str,
+    object: &Object,
+    path: Path<'_>,
+    faults: &mut Faults,
+) {
+    let shown: String = name.chars().take(60).collect();
+    let message = format!("there is no key `{}` here", shown.escape_debug());
+    let close = closest(name, object.fields.iter().map(|field| field.key)).and_then(|key| object.field(key));
+    let meant_secret =
+        close.is_some_and(|field| matches!(&field.kind, Kind::Object(object) if object.secret));
+    if object.secret || meant_secret || name.to_ascii_lowercase().contains("pass") || name.contains("secret")
+    {
+        faults.conceal(value.span());
+    }
+    let hint = match (name, suggestion(name, object)) {
+        ("<<", _) => "merge keys are not part of a spec: use `profiles:` and `profile:`".to_owned(),
+        (_, Some(hint)) => hint,
+        (_, None) => {
+            let mut keys: Vec<_> = object.fields.iter().map(|field| field.key).collect();
+            keys.sort_unstable();
+            format!("the keys here are {}", keys.join(", "))
+        }
+    };
+    faults.error_hint(key.span(), path, message, hint);
+}
+
+/// Returns what was probably meant by an unknown key.
+fn suggestion(name: &str, object: &Object) -> Option<String> {
+    if let Some((_, meant)) = SYNONYMS.iter().find(|(object_name, _)| *object_name == (object.name, name)) {
+        return Some((*meant).to_owned());
+    }
+    let close = closest(name, object.fields.iter().map(|field| field.key));
+    close.map(|key| format!("did you mean `{key}`?"))
+}
+
+/// What other tools, and PVE, call what a spec calls otherwise.
+const SYNONYMS: &[((&str, &str), &str)] = &[
+    (("vm", "cores"), "write `cpu: {cores: N}`, or `cpu: N`"),
+    (("vm", "sockets"), "write `cpu: {sockets: N}`"),
+    (("vm", "cpus"), "write `cpu: N`"),
+    (("vm", "ram"), "write `memory: 4GiB`"),
+    (("vm", "balloon"), "write `memory: {balloon: 1GiB}`"),
+    (("vm", "net"), "write `nics: {net0: {bridge: vmbr0}}`"),
+    (("vm", "network"), "write `nics: {net0: {bridge: vmbr0}}`"),
+    (("vm", "networks"), "write `nics: {net0: {bridge: vmbr0}}`"),
+    (("vm", "net0"), "write `nics: {net0: {bridge: vmbr0}}`"),
+    (("vm", "scsi0"), "write `disks: {scsi0: {storage: local-lvm, size: 20GiB}}`"),
+    (("vm", "storage"), "write `disks: {scsi0: {storage: local-lvm, size: 20GiB}}`"),
+    (("vm", "image"), "write `disks: {scsi0: {storage: local-lvm, image: NAME}}`"),
+    (("vm", "id"), "write `vmid: 201`"),
+    (("vm", "name"), "the key of the VM is its name"),
+    (("vm", "os"), "write `ostype: l26`"),
+    (("vm", "efi"), "write `bios: {type: ovmf, efi: {storage: local-lvm}}`"),
+    (("vm", "efidisk0"), "write `bios: {type: ovmf, efi: {storage: local-lvm}}`"),
+    (("vm", "tpmstate0"), "write `tpm: {storage: local-lvm}`"),
+    (("vm", "user"), "write `cloud_init: {user: admin}`"),
+    (("vm", "password"), "write `cloud_init: {password: {env: NAME}}`"),
+    (("vm", "ssh_keys"), "write `cloud_init: {ssh_keys: [{file: ~/.ssh/id_ed25519.pub}]}`"),
+    (("vm", "state"), "write `lifecycle: {state: running}`"),
+    (("vm", "ip"), "write `nics: {net0: {ip: 10.0.0.5/24}}`"),
+    (("vm", "profiles"), "write `profile: [NAME]`; `profiles:` stands at the top of a file"),
+    (("vm", "hugepages"), "write `memory: {hugepages: any}`"),
+    (("vm", "affinity"), "write `cpu: {affinity: 0-3}`"),
+    (("vm", "args0"), "write `args: …`"),
+    (("disk", "replicate_"), "write `replicate`"),
+    (("disk", "pool"), "write `storage`"),
+    (("disk", "datastore"), "write `storage`"),
+    (("disk", "media"), "write `iso: …` for a CD drive"),
+    (("disk", "ro"), "write `readonly`"),
+    (("disk", "mbps_rd"), "write `throttle: {read_mbps: N}`"),
+    (("disk", "mbps_wr"), "write `throttle: {write_mbps: N}`"),
+    (("disk", "import_from"), "write `image: NAME`, and the image below `images:`"),
+    (("nic", "gw"), "write `gateway`"),
+    (("nic", "gw6"), "write `gateway6`"),
+    (("nic", "tag"), "write `vlan`"),
+    (("nic", "macaddr"), "write `mac`"),
+    (("nic", "address"), "write `ip: 10.0.0.5/24`"),
+    (("nic", "ipv4"), "write `ip: 10.0.0.5/24`"),
+    (("nic", "ipv6"), "write `ip6: fd00::5/64`"),
+    (("cloud_init", "ciuser"), "write `user`"),
+    (("cloud_init", "cipassword"), "write `password: {env: NAME}`"),
+    (("cloud_init", "sshkeys"), "write `ssh_keys`"),
+    (("cloud_init", "nameserver"), "write `dns: {servers: [10.0.0.1]}`"),
+    (("cloud_init", "searchdomain"), "write `dns: {search: example.org}`"),
+    (("cloud_init", "userdata"), "write `user_data`"),
+    (("ssh", "mode"), "the road says whether SSH is used: `road: api` uses none"),
+    (("limits", "tasks"), "write `per_node`"),
+    (("tls", "verify"), "certificates are always verified: write `fingerprint` or `ca_file`"),
+    (("tls", "insecure"), "certificates are always verified: write `fingerprint` or `ca_file`"),
+    (("spec", "vm"), "write `vms: {NAME: {…}}`"),
+    (("spec", "cluster"), "write `clusters: {NAME: {…}}`"),
+];
+
+/// Returns the word that is closest, if one is close.
+pub(crate) fn closest<'a>(name: &str, words: impl Iterator<Item = &'a str>) -> Option<&'a str> {
+    let near = |word: &&str| distance(name, word) <= (word.len().max(name.len()) / 3).clamp(1, 3);
+    if name.chars().count() > 40 {
+        return None;
+    }
+    words.filter(near).min_by_key(|word| distance(name, word))
+}
+
+/// Returns how many letters must be changed, added, left out or swapped.
+fn distance(one: &str, other: &str) -> usize {
+    let fold = |text: &str| text.to_lowercase().replace('-', "_").chars().collect::<Vec<_>>();
+    let (one, other) = (fold(one), fold(other));
+    let mut before: Vec<usize> = Vec::new();
+    let mut last: Vec<usize> = (0..=other.len()).collect();
+    for (at, letter) in one.iter().enumerate() {
+        let mut row = vec![at + 1];
+        for (to, target) in other.iter().enumerate() {
+            let change = last[to] + usize::from(letter != target);
+            let mut best = change.min(last[to + 1] + 1).min(row[to] + 1);
+            if at > 0 && to > 0 && *letter == other[to - 1] && one[at - 1] == *target {
+                best = best.min(before[to - 1] + 1);
+            }
+            row.push(best);
+        }
+        before = std::mem::replace(&mut last, row);
+    }
+    last[other.len()]
+}
+
+/// Checks a value.
+pub(crate) fn check_kind(node: Node<'_>, kind: &'static Kind, path: Path<'_>, faults: &mut Faults) {
+    match kind {
+        Kind::Object(object) => check_object(node, object, path, faults),
+        Kind::Map(rule, value, nullable) => check_map(node, rule, value, *nullable, path, faults),
+        Kind::List(item) => match node.shape() {
+            Shape::List => check_items(node, item, path, faults),
+            _ => wrong(node, kind, path, faults),
+        },
+        Kind::OneOrMany(item) => match node.shape() {
+            Shape::List => check_items(node, item, path, faults),
+            _ => check_kind(node, item, path, faults),
+        },
+        Kind::OneOf(kinds) => check_one_of(node, kinds, path, faults),
+        Kind::Free => check_free(node, path, faults),
+        _ => match node.shape() {
+            Shape::Plain(_) | Shape::Quoted(_) => check_scalar(node, kind, path, faults),
+            Shape::Null | Shape::List | Shape::Map => wrong(node, kind, path, faults),
+        },
+    }
+}
+
+fn check_items(node: Node<'_>, item: &'static Kind, path: Path<'_>, faults: &mut Faults) {
+    if is_flood(node, MAX_ENTRIES, path, faults) {
+        return;
+    }
+    for (at, value) in node.items().enumerate() {
+        if faults.are_full() {
+            return;
+        }
+        let number = at.to_string();
+        check_kind(value, item, path.key(&number), faults);
+    }
+}
+
+fn check_map(
+    node: Node<'_>,
+    rule: &'static TextRule,
+    kind: &'static Kind,
+    nullable: Nullable,
+    path: Path<'_>,
+    faults: &mut Faults,
+) {
+    if !matches!(node.shape(), Shape::Map) {
+        let hint = match node.shape() {
+            Shape::List => format!(
+                "write a map, `{{{}: …}}`: keys keep their place when others go, items of a list do not",
+                rule.example
+            ),
+            _ => format!("write `{{{}: …}}`", rule.example),
+        };
+        faults.error_hint(node.span(), path, format!("it must be a map keyed by {}", rule.name), hint);
+        return;
+    }
+    if is_flood(node, MAX_ENTRIES, path, faults) {
+        return;
+    }
+    let mut seen: HashMap<&str, ()> = HashMap::with_capacity(node.len());
+    for (key, value) in node.entries() {
+        if faults.are_full() {
+            return;
+        }
+        let Some(name) = key_text(key, path, faults) else { continue };
+        if seen.insert(name, ()).is_some() {
+            faults.error(key.span(), path.key(name), "this key stands twice in the same map");
+            continue;
+        }
+        check_text(key, name, rule, path, faults);
+        if value.is_null() && nullable == Nullable::Yes {
+            continue;
+        }
+        check_kind(value, kind, path.key(name), faults);
+    }
+}
+
+/// Checks a free value; its keys must be words, and it must not be endless.
+fn check_free(node: Node<'_>, path: Path<'_>, faults: &mut Faults) {
+    let mut left = MAX_FREE_VALUES;
+    if !free_value_fits(node, &mut left, path, faults) && !faults.are_full() {
+        faults.error(node.span(), path, format!("this holds more than {MAX_FREE_VALUES} values"));
+        faults.give_up();
+    }
+}
+
+fn free_value_fits(node: Node<'_>, left: &mut usize, path: Path<'_>, faults: &mut Faults) -> bool {
+    if node.len() > *left {
+        return false;
+    }
+    *left -= node.len();
+    let mut seen: HashMap<&str, ()> = HashMap::new();
+    for (key, value) in node.entries() {
+        let Some(name) = key_text(key, path, faults) else { continue };
+        if seen.insert(name, ()).is_some() {
+            faults.error(key.span(), path.key(name), "this key stands twice in the same map");
+        }
+        if faults.are_full() || !free_value_fits(value, left, path.key(name), faults) {
+            return false;
+        }
+    }
+    node.items().all(|value| free_value_fits(value, left, path, faults))
+}
+
+fn check_one_of(node: Node<'_>, kinds: &'static [Kind], path: Path<'_>, faults: &mut Faults) {
+    let fitting: Vec<&'static Kind> = kinds.iter().filter(|kind| takes_shape(kind, node)).collect();
+    match fitting.as_slice() {
+        [] => {
+            let words: Vec<String> = kinds.iter().map(Kind::describe).collect();
+            faults.error(node.span(), path, format!("it must be {}", words.join(", or ")));
+        }
+        [only] => check_kind(node, only, path, faults),
+        several => {
+            let mut trial = Faults::default();
+            for kind in several {
+                trial = Faults::default();
+                check_kind(node, kind, path, &mut trial);
+                if !trial.has_errors() {
+                    return;
+                }
+            }
+            drop(trial);
+            let text = node.text().unwrap_or_default();
+            let words: Vec<String> = several.iter().map(|kind| kind.describe()).collect();
+            let message = format!("`{}` is not {}", shown(text), words.join(", or "));
+            match several.iter().find_map(|kind| unit_hint(text, kind)) {
+                Some(hint) => faults.error_hint(node.span(), path, message, hint),
+                None => faults.error(node.span(), path, message),
+            }
+        }
+    }
+}
+
+/// Tells whether a value of this shape can be of this kind at all.
+fn takes_shape(kind: &Kind, node: Node<'_>) -> bool {
+    match (kind, node.shape()) {
+        (Kind::Object(object), Shape::Plain(_) | Shape::Quoted(_)) => object.shorthand.is_some(),
+        (Kind::Object(_) | Kind::Map(..), shape) => matches!(shape, Shape::Map),
+        (Kind::List(_), shape) => matches!(shape, Shape::List),
+        (Kind::OneOrMany(_) | Kind::OneOf(_) | Kind::Free, _) => true,
+        (_, shape) => matches!(shape, Shape::Plain(_) | Shape::Quoted(_)),
+    }
+}
+
+fn wrong(node: Node<'_>, kind: &Kind, path: Path<'_>, faults: &mut Faults) {
+    let found = match node.shape() {
+        Shape::Null => "nothing stands here",
+        Shape::Plain(_) | Shape::Quoted(_) => "this is a single value",
+        Shape::List => "this is a list",
+        Shape::Map => "this is a map",
+    };
+    faults.error(node.span(), path, format!("{found}; it must be {}", kind.describe()));
+}
+
+fn shown(text: &str) -> String {
+    text.chars().take(80).collect::<String>().escape_debug().to_string()
+}
+
+fn check_text(node: Node<'_>, text: &str, rule: &TextRule, path: Path<'_>, faults: &mut Faults) {
+    if text.contains("PRIVATE KEY") {
+        faults.conceal(node.span());
+        let message = "a private key must not stand in a spec; it is not shown here";
+        faults.error_hint(
+            node.span(),
+            path,
+            message,
+            "take it out of the file and of its history, and make a new one",
+        );
+        return;
+    }
+    let is_word = text.chars().all(|c| c.is_ascii_alphanumeric() || c == '_');
+    if rule.name == rules::ENV.name && !is_word {
+        // Perhaps the secret itself was written where its variable's name belongs.
+        faults.conceal(node.span());
+        let message = "this is not the name of an environment variable; it is not shown here";
+        faults.error_hint(node.span(), path, message, format!("write it like `{}`", rule.example));
+        return;
+    }
+    if let Err(reason) = (rule.check)(text) {
+        let message = format!("`{}` is not a valid {}: {reason}", shown(text), rule.name);
+        faults.error_hint(node.span(), path, message, format!("write it like `{}`", rule.example));
+    }
+}
+
+fn check_scalar(node: Node<'_>, kind: &Kind, path: Path<'_>, faults: &mut Faults) {
+    let text = node.text().unwrap_or_default();
+    let refuse = |faults: &mut Faults, hint: Option<String>| {
+        let message = format!("`{}` is not {}", shown(text), kind.describe());
+        match hint {
+            Some(hint) => faults.error_hint(node.span(), path, message, hint),
+            None => faults.error(node.span(), path, message),
+        }
+    };
+    let quoted = matches!(node.shape(), Shape::Quoted(_));
+    match kind {
+        Kind::Text(rule) => check_text(node, text, rule, path, faults),
+        Kind::Choice(words) if !words.contains(&text) => {
+            let hint = closest(text, words.iter().copied()).map(|word| format!("did you mean `{word}`?"));
+            refuse(faults, hint);
+        }
+        Kind::Bool | Kind::Only(_) | Kind::Int(..) | Kind::Number(..) if quoted => {
+            refuse(faults, Some("write it without quotes".to_owned()));
+        }
+        Kind::Bool if parse_bool(text).is_none() => refuse(faults, truth_hint(text)),
+        Kind::Only(truth) if parse_bool(text) != Some(*truth) => refuse(faults, None),
+        Kind::Int(min, max) if !text.parse().is_ok_and(|number: i64| (*min..=*max).contains(&number)) => {
+            refuse(faults, unit_hint(text, kind));
+        }
+        Kind::Number(min, max)
+            if parse_number(text).is_none_or(|number| !(*min..=*max).contains(&number)) =>
+        {
+            refuse(faults, None);
+        }
+        Kind::Size(min, max) => check_size(node, text, (*min, *max), path, faults),
+        Kind::Duration if parse_duration(text).is_none() => refuse(faults, unit_hint(text, kind)),
+        _ => {}
+    }
+}
+
+fn check_size(node: Node<'_>, text: &str, (min, max): (u64, u64), path: Path<'_>, faults: &mut Faults) {
+    match text.parse::<Bytes>() {
+        Ok(size) if (min..=max).contains(&size.get()) => {}
+        Ok(size) => {
+            let between = format!("it must be {} to {}", Bytes::new(min), Bytes::new(max));
+            faults.error(node.span(), path, format!("`{size}` is out of range: {between}"));
+        }
+        Err(error) => {
+            let message = format!("`{}` is not a size: {}", shown(text), error.reason);
+            let hint =
+                unit_hint(text, &Kind::Size(min, max)).unwrap_or_else(|| "write it like `4GiB`".to_owned());
+            faults.error_hint(node.span(), path, message, hint);
+        }
+    }
+}
+
+/// Returns what a number with a wrong or missing unit was probably meant to be.
+fn unit_hint(text: &str, kind: &Kind) -> Option<String> {
+    let number = text.trim_end_matches(|c: char| c.is_ascii_alphabetic()).trim_end();
+    let unit = text[number.len()..].trim().to_ascii_lowercase();
+    parse_number(number)?;
+    match (kind, unit.as_str()) {
+        (Kind::Size(..), "") => Some(match number.parse::<u64>() {
+            Ok(mib) if mib >= 1024 && mib % 1024 == 0 => {
+                format!("write `{}GiB` if these are MiB", mib / 1024)
+            }
+            _ => format!("write `{number}GiB` or `{number}MiB`"),
+        }),
+        (Kind::Size(..), "k" | "kb" | "kib") => Some(format!("write `{number}KiB`")),
+        (Kind::Size(..), "m" | "mb" | "mib") => Some(format!("write `{number}MiB`")),
+        (Kind::Size(..), "g" | "gb" | "gib") => Some(format!("write `{number}GiB`")),
+        (Kind::Size(..), "t" | "tb" | "tib") => Some(format!("write `{number}TiB`")),
+        (Kind::Duration, "") => Some(format!("write `{number}s` or `{number}m`")),
+        (Kind::Duration, "sec" | "secs" | "second" | "seconds") => Some(format!("write `{number}s`")),
+        (Kind::Duration, "min" | "mins" | "minute" | "minutes") => Some(format!("write `{number}m`")),
+        (Kind::Duration, "hour" | "hours" | "hr") => Some(format!("write `{number}h`")),
+        (Kind::Int(..), "g" | "gb" | "gib" | "m" | "mb" | "mib") => {
+            Some("it is a plain number, without a unit".to_owned())
+        }
+        _ => None,
+    }
+}
+
+fn truth_hint(text: &str) -> Option<String> {
+    match text.to_ascii_lowercase().as_str() {
+        "yes" | "on" | "1" | "y" | "true" | "enabled" => Some("write `true`".to_owned()),
+        "no" | "off" | "0" | "n" | "false" | "disabled" => Some("write `false`".to_owned()),
+        _ => None,
+    }
+}
+
+/// Reads `true` or `false`.
+pub(crate) fn parse_bool(text: &str) -> Option<bool> {
+    match text {
+        "true" => Some(true),
+        "false" => Some(false),
+        _ => None,
+    }
+}
+
+/// Reads a decimal number.
+pub(crate) fn parse_number(text: &str) -> Option<f64> {
+    let plain = |c: char| c.is_ascii_digit() || c == '.' || c == '-';
+    let number: f64 = Some(text).filter(|text| text.chars().all(plain)).and_then(|text| text.parse().ok())?;
+    number.is_finite().then_some(number)
+}
+
+/// Reads `30s`, `5m`, `2h`, or several of them in a row; at most a week.
+pub(crate) fn parse_duration(text: &str) -> Option<std::time::Duration> {
+    let mut seconds: u64 = 0;
+    let mut rest = text;
+    while !rest.is_empty() {
+        let digits = rest.len() - rest.trim_start_matches(|c: char| c.is_ascii_digit()).len();
+        let number: u64 = rest[..digits].parse().ok()?;
+        let factor = match rest[digits..].chars().next()? {
+            's' => 1,
+            'm' => 60,
+            'h' => 3600,
+            'd' => 86_400,
+            _ => return None,
+        };
+        seconds = seconds.checked_add(number.checked_mul(factor)?)?;
+        rest = &rest[digits + 1..];
+    }
+    (!text.is_empty() && seconds <= 7 * 86_400).then(|| std::time::Duration::from_secs(seconds))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn near_words_are_found_and_far_ones_are_not() {
+        let words = ["storage", "size", "image", "iothread", "keep"];
+        let check = |name, expect| assert_eq!(closest(name, words.iter().copied()), expect, "{name}");
+        check("stroage", Some("storage"));
+        check("Size", Some("size"));
+        check("io-thread", Some("iothread"));
+        check("imgae", Some("image"));
+        check("bandwidth", None);
+    }
+
+    #[test]
+    fn durations_need_a_unit() {
+        let seconds = |text| parse_duration(text).map(|time| time.as_secs());
+        assert_eq!(seconds("1h30m"), Some(5400));
+        assert_eq!(seconds("30s"), Some(30));
+        for text in ["", "5", "5x", "m", "-5s", "99999999999999999999s", "30d"] {
+            assert_eq!(seconds(text), None, "{text}");
+        }
+    }
+}

@@ -1,0 +1,34 @@
+//! From YAML to a typed and checked [`Deployment`].
+//!
+//! A file is parsed into a tree in which every value knows its place, checked against one table ([`schema`], which also
+//! gives the JSON Schema and the reference), merged with profiles and defaults, typed, and checked as a whole. All faults
+//! come at once.
+
+pub mod diagnostic;
+pub mod model;
+
+mod check;
+mod excerpt;
+mod faults;
+mod import_env;
+mod json_schema;
+mod lock;
+mod lower;
+mod read;
+mod reference;
+mod schema;
+mod tree;
+mod validate;
+mod version;
+mod view;
+
+pub use diagnostic::{Diagnostic, Excerpt, Severity, SourceFile, Span};
+pub use import_env::{Imported, StorageKind, import_env};
+pub use json_schema::json_schema;
+pub use lock::{print_lock, updated_lock};
+pub use model::*;
+pub use read::{LoadOptions, Loaded, errors, load};
+pub use reference::reference_markdown;
+pub use tree::{MAX_DEPTH, MAX_FILE_BYTES, MAX_NODES};
+pub use validate::{boot_order, cloud_init_storage};
+pub use version::check_disk_version;

@@ -1,0 +1,802 @@
+//! What a spec says, typed and checked: the input of planning.
+//!
+//! Values that a later refusal may have to point at carry their [`Span`]. Whatever ends up as a plain PVE option
+//! is lowered here already: [`Vm::options`] is keyed by PVE's own key and says which fields of it are wished for.
+
+use super::diagnostic::{Diagnostic, Severity, SourceFile, Span};
+use crate::plan::{RoadChoice, SecretRef};
+use ipnet::IpNet;
+use pve_config::DeviceSlot;
+use pve_types::{BridgeName, Bytes, GuestName, MacAddr, NodeName, PoolId, StorageId, Vmid, VolumeId};
+use std::collections::{BTreeMap, BTreeSet};
+use std::net::IpAddr;
+use std::time::Duration;
+
+/// A value with the place where the spec says it.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
+pub struct Spanned<T> {
+    /// The value.
+    pub value: T,
+    /// Where it stands.
+    pub span: Span,
+}
+
+impl<T> std::ops::Deref for Spanned<T> {
+    type Target = T;
+    fn deref(&self) -> &T {
+        &self.value
+    }
+}
+
+impl<T> Spanned<T> {
+    /// Returns `value` as read at `span`.
+    pub fn new(value: T, span: Span) -> Self {
+        Self { value, span }
+    }
+    /// Returns the value made of this one, at the same place.
+    pub fn map<U>(self, make: impl FnOnce(T) -> U) -> Spanned<U> {
+        Spanned { value: make(self.value), span: self.span }
+    }
+}
+
+/// What the spec wants of something that PVE has or has not: an absent key is not managed, `null` removes.
+#[derive(Debug, Clone, PartialEq, Eq, Default)]
+pub enum Wish<T> {
+    /// The spec says nothing; whatever is there stays.
+    #[default]
+    Unmanaged,
+    /// The spec says `null`: it shall not be there.
+    Remove(Span),
+    /// It shall be this. Boxed, so that maps of wishes stay small: five thousand VMs have many.
+    Set(Box<Spanned<T>>),
+}
+
+impl<T> Wish<T> {
+    /// Returns the wish for this value.
+    pub fn of(value: Spanned<T>) -> Self {
+        Self::Set(Box::new(value))
+    }
+    /// Returns the value that is wished for, if there is one.
+    pub fn set(&self) -> Option<&T> {
+        match self {
+            Self::Set(spanned) => Some(&spanned.value),
+            Self::Unmanaged | Self::Remove(_) => None,
+        }
+    }
+    /// Returns where the spec speaks of it, if it does.
+    pub fn span(&self) -> Option<Span> {
+        match self {
+            Self::Set(spanned) => Some(spanned.span),
+            Self::Remove(span) => Some(*span),
+            Self::Unmanaged => None,
+        }
+    }
+    /// Tells whether the spec says nothing about it.
+    pub fn is_unmanaged(&self) -> bool {
+        matches!(self, Self::Unmanaged)
+    }
+}
+
+/// A whole deployment: every file of the spec, merged, typed and checked.
+#[derive(Debug, Clone)]
+pub struct Deployment {
+    /// The files that it was read from; [`Span::file`] indexes them.
+    pub files: Vec<SourceFile>,
+    /// The project, `[a-z0-9-]{1,32}`; part of every VM's ownership mark.
+    pub project: Spanned<String>,
+    /// `road:`; `None` where the spec does not say (then hybrid).
+    pub road: Option<Spanned<RoadChoice>>,
+    /// The clusters by name; empty when the environment alone says where to go (cluster `default`).
+    pub clusters: BTreeMap<String, Cluster>,
+    /// The images by name.
+    pub images: BTreeMap<String, Image>,
+    /// The VMs in the order in which the files name them.
+    pub vms: Vec<Vm>,
+    /// The numbers that lock files pin, by cluster and VM name.
+    pub pins: BTreeMap<(String, GuestName), Pin>,
+    /// SHA-256 of what the spec means (not of its layout or comments), in hexadecimal.
+    pub digest: String,
+}
+
+impl Deployment {
+    /// Returns the VM with this name; where clusters share a name, the first.
+    pub fn vm(&self, name: &GuestName) -> Option<&Vm> {
+        self.vms.iter().find(|vm| vm.name.value == *name)
+    }
+    /// Returns the number that a lock file pins for the VM.
+    pub fn pin(&self, vm: &Vm) -> Option<&Pin> {
+        self.pins.get(&(vm.cluster.clone(), vm.name.value.clone()))
+    }
+    /// Returns an error that points at `span`, with its line, ready to be shown.
+    pub fn refusal(&self, span: Span, path: impl Into<String>, message: impl Into<String>) -> Diagnostic {
+        self.diagnostic(Severity::Error, span, path, message)
+    }
+    /// Returns a warning that points at `span`.
+    pub fn warning(&self, span: Span, path: impl Into<String>, message: impl Into<String>) -> Diagnostic {
+        self.diagnostic(Severity::Warning, span, path, message)
+    }
+    fn diagnostic(
+        &self,
+        severity: Severity,
+        span: Span,
+        path: impl Into<String>,
+        message: impl Into<String>,
+    ) -> Diagnostic {
+        let file = self.files.get(usize::from(span.file)).map_or("", |file| file.name.as_str());
+        let mut diagnostic = Diagnostic::new(severity, file, span, path, message);
+        diagnostic.excerpt = super::excerpt::Lines::new(&self.files).excerpt(span, &[]);
+        diagnostic
+    }
+    /// Returns the local files that planning or deploying reads, each with the place that names it.
+    pub fn local_files(&self) -> Vec<LocalFile> {
+        let images = self.images.values().filter_map(|image| match &image.source {
+            ImageSource::File { path } => Some(LocalFile::new(path, LocalFileUse::Image)),
+            _ => None,
+        });
+        let clouds = self.vms.iter().filter_map(|vm| vm.cloud_init.as_ref()).flat_map(CloudInit::local_files);
+        images.chain(clouds).collect()
+    }
+}
+
+/// A file on this machine that the spec names.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct LocalFile {
+    /// Its path, as the spec writes it.
+    pub path: Spanned<String>,
+    /// What it is for.
+    pub used_as: LocalFileUse,
+}
+
+impl LocalFile {
+    fn new(path: &Spanned<String>, used_as: LocalFileUse) -> Self {
+        Self { path: path.clone(), used_as }
+    }
+}
+
+/// What a local file is for.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
+pub enum LocalFileUse {
+    /// Public keys, one a line; read when planning.
+    PublicKeys,
+    /// Cloud-init data; hashed when planning, sent when deploying.
+    Snippet,
+    /// A disk image; sent when deploying.
+    Image,
+}
+
+/// A number that a lock file pins.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Pin {
+    /// The VMID.
+    pub vmid: Vmid,
+    /// Where the lock file says it.
+    pub span: Span,
+}
+
+/// A cluster and how it is reached.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Cluster {
+    /// Its name in the spec.
+    pub name: String,
+    /// Where the spec names it.
+    pub span: Span,
+    /// Its API endpoints, tried in order.
+    pub endpoints: Vec<Spanned<Endpoint>>,
+    /// Who we are; the environment's credentials where it is not said.
+    pub auth: Option<Auth>,
+    /// How its certificate is verified; system trust where nothing is said.
+    pub tls: Tls,
+    /// How its nodes are reached by SSH.
+    pub ssh: Ssh,
+    /// How much is done at once.
+    pub limits: SpecLimits,
+    /// The node for VMs that name none.
+    pub node: Option<Spanned<NodeName>>,
+}
+
+/// Host and port of an API.
+#[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord)]
+pub struct Endpoint {
+    /// Host name or address, an IPv6 address without brackets.
+    pub host: String,
+    /// The port, 8006 where it is not said.
+    pub port: u16,
+}
+
+/// Credentials by reference.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Auth {
+    /// `user@realm!token` or `user@realm`.
+    pub id: Spanned<String>,
+    /// The token's secret or the user's password.
+    pub secret: Spanned<SecretRef>,
+    /// The TOTP key of a user who needs one.
+    pub totp: Option<Spanned<SecretRef>>,
+}
+
+/// How a certificate is verified. Never not at all.
+#[derive(Debug, Clone, PartialEq, Eq, Default)]
+pub struct Tls {
+    /// The certificate's SHA-256, `AA:BB:…` upper-case; must match even where a CA is set too.
+    pub fingerprint: Option<Spanned<String>>,
+    /// A file with the CA's certificate.
+    pub ca_file: Option<Spanned<String>>,
+}
+
+/// How nodes are reached by SSH.
+#[derive(Debug, Clone, PartialEq, Eq, Default)]
+pub struct Ssh {
+    /// The user; `root` where it is not said.
+    pub user: Option<Spanned<String>>,
+    /// Whether commands go through `sudo`.
+    pub sudo: Option<Spanned<bool>>,
+    /// The port; 22 where it is not said.
+    pub port: Option<Spanned<u16>>,
+    /// The private key's file.
+    pub identity: Option<Spanned<String>>,
+    /// Whether the agent is asked.
+    pub agent: Option<Spanned<bool>>,
+    /// The host to jump through, `[user@]host[:port]`.
+    pub jump: Option<Spanned<String>>,
+    /// The file with the known host keys.
+    pub known_hosts: Option<Spanned<String>>,
+    /// Where each node answers, if not at its own name.
+    pub nodes: BTreeMap<NodeName, SshNode>,
+}
+
+/// Where a node answers by SSH.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct SshNode {
+    /// Host name or address.
+    pub host: Spanned<String>,
+    /// The port, if not the cluster's.
+    pub port: Option<Spanned<u16>>,
+}
+
+/// `limits:`; what is not said takes the program's default.
+#[derive(Debug, Clone, PartialEq, Eq, Default)]
+pub struct SpecLimits {
+    /// Steps at once on one node.
+    pub per_node: Option<u32>,
+    /// Copies at once to one storage.
+    pub per_storage: Option<u32>,
+    /// Clones at once of one source.
+    pub per_source: Option<u32>,
+}
+
+/// An image that disks are made from.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Image {
+    /// Its name in the spec.
+    pub name: String,
+    /// Where the spec names it.
+    pub span: Span,
+    /// Where it comes from.
+    pub source: ImageSource,
+    /// `ALGORITHM:hex` in lower case.
+    pub checksum: Option<Spanned<String>>,
+    /// `qcow2`, `raw`, `vmdk`; guessed from the name where it is not said.
+    pub format: Option<Spanned<String>>,
+    /// The size of the disk in it, where the spec says it.
+    pub size: Option<Spanned<Bytes>>,
+    /// Where it is placed; a storage that takes `import` content is chosen where nothing is said.
+    pub store: Option<ImageStore>,
+}
+
+/// Where an image comes from.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum ImageSource {
+    /// A file on the node, by absolute path.
+    Path {
+        /// The path.
+        path: Spanned<String>,
+    },
+    /// A volume that PVE has: an `import` volume, or another VM's disk.
+    Volume {
+        /// The volume.
+        volume: Spanned<VolumeId>,
+    },
+    /// A file on this machine, relative to the spec's folder.
+    File {
+        /// The path.
+        path: Spanned<String>,
+    },
+    /// A download; its checksum is always said.
+    Url {
+        /// The address.
+        url: Spanned<String>,
+    },
+    /// What a build in a VM gives; made by `image build`, then used like a file.
+    Build(Box<ImageBuild>),
+}
+
+/// How an image is built.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct ImageBuild {
+    /// The VM that builds.
+    pub vm: Spanned<GuestName>,
+    /// The folder on this machine that is sent there.
+    pub source: Option<Spanned<String>>,
+    /// The command that is run there, by `sh -c`.
+    pub command: Spanned<String>,
+    /// The file, or glob with one match, that it makes there.
+    pub output: Spanned<String>,
+    /// The file that it becomes here, relative to the spec's folder; `images/NAME.FORMAT` where it is not said.
+    pub file: Option<Spanned<String>>,
+    /// Environment of the command.
+    pub env: BTreeMap<String, String>,
+    /// How long it may take.
+    pub timeout: Duration,
+}
+
+/// Where an image is placed.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct ImageStore {
+    /// The storage.
+    pub storage: Spanned<StorageId>,
+    /// `import` (the default) or `iso`.
+    pub content: String,
+}
+
+/// One VM.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Vm {
+    /// Its name, unique in its cluster.
+    pub name: Spanned<GuestName>,
+    /// The cluster's name; `default` where the spec has none.
+    pub cluster: String,
+    /// Which number it shall have.
+    pub vmid: VmidWish,
+    /// The UUID of an adopted guest; else it is derived from cluster, project and name. Lower-case with dashes.
+    pub uuid: Option<Spanned<String>>,
+    /// The node it is made on.
+    pub node: Option<Spanned<NodeName>>,
+    /// The pool it is in.
+    pub pool: Wish<PoolId>,
+    /// High availability.
+    pub ha: Wish<Ha>,
+    /// The description, without the ownership marker.
+    pub description: Wish<String>,
+    /// The tags: lower-case, sorted, unique.
+    pub tags: Wish<BTreeSet<String>>,
+    /// Whether it is made a template.
+    pub template: bool,
+    /// The VM or template that it is cloned from.
+    pub clone: Option<CloneFrom>,
+    /// Every plain option by PVE's key (`cores`, `cpu`, `memory`, `agent`, `boot`, `hostpci0` …), `raw:` included;
+    /// without disks, NICs, cloud-init, description, tags and the `uuid` of `smbios1`.
+    pub options: BTreeMap<String, OptionWish>,
+    /// The disks and CD drives, EFI and TPM disk included; without the cloud-init drive.
+    pub disks: BTreeMap<DeviceSlot, Wish<Disk>>,
+    /// The NICs by index.
+    pub nics: BTreeMap<DeviceSlot, Wish<Nic>>,
+    /// Cloud-init.
+    pub cloud_init: Option<CloudInit>,
+    /// What may be done to it, and what it shall be doing.
+    pub lifecycle: Lifecycle,
+    /// What is waited for after a start.
+    pub ready: Ready,
+    /// How inventories show it.
+    pub inventory: Inventory,
+}
+
+impl Vm {
+    /// Returns the path of one of its keys, for messages: `vms.web01.disks.scsi0`.
+    pub fn path(&self, rest: &str) -> String {
+        if rest.is_empty() {
+            format!("vms.{}", self.name.value)
+        } else {
+            format!("vms.{}.{rest}", self.name.value)
+        }
+    }
+}
+
+/// Which number a VM shall have.
+#[derive(Debug, Clone, PartialEq, Eq, Default)]
+pub enum VmidWish {
+    /// Any that is free.
+    #[default]
+    Any,
+    /// This one.
+    Fixed(Spanned<Vmid>),
+    /// One of these, both ends included; pinned by the lock file.
+    Range(Spanned<(Vmid, Vmid)>),
+}
+
+/// One plain option.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct OptionWish {
+    /// Where in the VM's spec it stands, e.g. `cpu` or `raw.args`.
+    pub path: String,
+    /// Where the spec says it.
+    pub span: Span,
+    /// What it shall be.
+    pub value: OptionValue,
+}
+
+/// What a plain option shall be.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum OptionValue {
+    /// It shall not be set.
+    Remove,
+    /// It shall mean this (compare with [`pve_config::same_value`]).
+    Whole(String),
+    /// These fields of its property string shall be so; others stay (see [`pve_config::overlay`]).
+    Fields(FieldWishes),
+}
+
+/// Fields of a property string by PVE's name (`file`, `discard`, `cputype` …), the default key by its name too.
+pub type FieldWishes = BTreeMap<String, FieldWish>;
+
+/// One field of a property string.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct FieldWish {
+    /// Where in the VM's spec it stands, e.g. `disks.scsi0.discard`.
+    pub path: String,
+    /// Where the spec says it.
+    pub span: Span,
+    /// The value as PVE writes it; `None` removes the field.
+    pub value: Option<String>,
+}
+
+/// A disk, CD drive, EFI disk or TPM state.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Disk {
+    /// Its slot.
+    pub slot: DeviceSlot,
+    /// Where the spec names it.
+    pub span: Span,
+    /// The storage; always said for a disk that is to be made, unless the VM is a clone or the volume is named.
+    pub storage: Option<Spanned<StorageId>>,
+    /// The size that it shall have at least; grown, never shrunk.
+    pub size: Option<Spanned<Bytes>>,
+    /// What is in it when it is made.
+    pub content: DiskContent,
+    /// `raw`, `qcow2`, `vmdk`; the storage's default where it is not said.
+    pub format: Option<Spanned<String>>,
+    /// Whether it survives the destruction of its VM.
+    pub keep: Option<Keep>,
+    /// `os`, `data` or another word that `lifecycle.keep_disks` can name.
+    pub role: Option<Spanned<String>>,
+    /// The drive's options by PVE's name (`cache`, `discard`, `efitype` …), without `file`, `size` and `format`.
+    pub options: FieldWishes,
+    /// Options that a new disk gets where `options` does not say them; never compared with one that exists.
+    pub made_with: MadeWith,
+}
+
+impl Disk {
+    /// Returns the options of a new disk: those that are wished for, and those that a new one gets beside.
+    pub fn options_when_made(&self) -> FieldWishes {
+        under(&self.options, self.made_with, self.span)
+    }
+}
+
+impl Nic {
+    /// Returns the fields of a new NIC: those that are wished for, and those that a new one gets beside.
+    pub fn options_when_made(&self) -> FieldWishes {
+        under(&self.options, self.made_with, self.span)
+    }
+}
+
+/// Fields with their values.
+pub type MadeWith = &'static [(&'static str, &'static str)];
+
+fn under(said: &FieldWishes, beside: MadeWith, span: Span) -> FieldWishes {
+    let implied = |(name, value): &(&str, &str)| {
+        let wish = FieldWish { path: String::new(), span, value: Some((*value).to_owned()) };
+        ((*name).to_owned(), wish)
+    };
+    let mut all: FieldWishes = beside.iter().map(implied).collect();
+    all.extend(said.iter().map(|(name, wish)| (name.clone(), wish.clone())));
+    all
+}
+
+/// What is in a new disk.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum DiskContent {
+    /// Nothing (or, for a clone, what its source has there).
+    Blank,
+    /// A copy of this image of [`Deployment::images`].
+    Image(Spanned<String>),
+    /// A CD drive with this ISO image.
+    Iso(Spanned<VolumeId>),
+    /// A CD drive with nothing in it (`none`) or the node's own drive (`cdrom`).
+    EmptyDrive(Spanned<EmptyDrive>),
+    /// A volume that exists already is attached.
+    Volume(Spanned<VolumeId>),
+}
+
+/// A CD drive without an image.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum EmptyDrive {
+    /// Nothing is in it: `none`.
+    None,
+    /// The node's own drive: `cdrom`.
+    Physical,
+}
+
+/// How a disk survives its VM.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Keep {
+    /// The VM that it is handed to; without one a destroy is refused.
+    pub holder: Option<Spanned<Vmid>>,
+    /// Where the spec says it.
+    pub span: Span,
+}
+
+/// A NIC.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Nic {
+    /// Its slot, `net0` to `net31`.
+    pub slot: DeviceSlot,
+    /// Where the spec names it.
+    pub span: Span,
+    /// Its bridge or VNet.
+    pub bridge: Option<Spanned<BridgeName>>,
+    /// Its address; PVE draws one where it is not said, and that one stays.
+    pub mac: Option<Spanned<MacAddr>>,
+    /// Its VLAN.
+    pub vlan: Option<Spanned<u16>>,
+    /// The fields of `netN` by PVE's name: `model`, `macaddr`, `bridge`, `tag`, `firewall` …
+    pub options: FieldWishes,
+    /// Fields that a new NIC gets where `options` does not say them (`model`); never compared with one that exists.
+    pub made_with: MadeWith,
+    /// The fields of `ipconfigN`: `ip`, `gw`, `ip6`, `gw6`; empty when the spec says no address.
+    pub ipconfig: FieldWishes,
+    /// The static addresses among them, with their prefix.
+    pub addresses: Vec<Spanned<IpNet>>,
+    /// Whether inventories take this NIC's address.
+    pub primary: bool,
+}
+
+/// Cloud-init.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct CloudInit {
+    /// Where the spec names it.
+    pub span: Span,
+    /// The drive's slot, `ide2` where it is not said.
+    pub slot: DeviceSlot,
+    /// The drive's storage; that of the boot disk where it is not said.
+    pub storage: Option<Spanned<StorageId>>,
+    /// The drive's format; the storage's default where it is not said.
+    pub format: Option<Spanned<String>>,
+    /// The plain options by PVE's key: `ciuser`, `citype`, `ciupgrade`, `nameserver`, `searchdomain`.
+    pub options: BTreeMap<String, OptionWish>,
+    /// The password; set on create and with `--set-passwords`, never compared.
+    pub password: Option<Password>,
+    /// The public keys; `Remove` removes them.
+    pub ssh_keys: Wish<Vec<Spanned<SshKey>>>,
+    /// Data of one's own by part: `user`, `network`, `vendor`, `meta`.
+    pub custom: BTreeMap<String, Wish<SnippetSource>>,
+    /// How such data gets to the node.
+    pub delivery: Delivery,
+    /// Where snippets are written: a storage with content `snippets`.
+    pub snippets: Option<Spanned<StorageId>>,
+}
+
+impl CloudInit {
+    fn local_files(&self) -> Vec<LocalFile> {
+        let keys = self.ssh_keys.set().into_iter().flatten().filter_map(|key| match &key.value {
+            SshKey::File(path) => {
+                Some(LocalFile::new(&Spanned::new(path.clone(), key.span), LocalFileUse::PublicKeys))
+            }
+            SshKey::Literal(_) | SshKey::Account(_) => None,
+        });
+        let custom = self.custom.values().filter_map(|wish| match wish {
+            Wish::Set(source) => match &source.value {
+                SnippetSource::File(path) => {
+                    Some(LocalFile::new(&Spanned::new(path.clone(), source.span), LocalFileUse::Snippet))
+                }
+                SnippetSource::Volume(_) => None,
+            },
+            Wish::Unmanaged | Wish::Remove(_) => None,
+        });
+        keys.chain(custom).collect()
+    }
+}
+
+/// A password by reference.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Password {
+    /// Where it comes from.
+    pub source: Spanned<SecretRef>,
+    /// Whether the guest needs it in clear (Windows); API only.
+    pub clear: bool,
+}
+
+/// Where public keys come from.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum SshKey {
+    /// A file on this machine, read when planning.
+    File(String),
+    /// The key itself; it is public.
+    Literal(String),
+    /// An account, `github:NAME`, whose keys are fetched when deploying.
+    Account(String),
+}
+
+/// Where a part of cloud-init's data comes from.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum SnippetSource {
+    /// A file on this machine, relative to the spec's folder.
+    File(String),
+    /// A volume that PVE has already.
+    Volume(VolumeId),
+}
+
+/// How cloud-init data of one's own gets to the node.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
+pub enum Delivery {
+    /// By snippet where SSH is allowed, else it is refused.
+    #[default]
+    Auto,
+    /// As a snippet, by SFTP.
+    Snippet,
+}
+
+/// High availability.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Ha {
+    /// `started`, `stopped`, `disabled` or `ignored`.
+    pub state: String,
+    /// How often a start is tried again on its node.
+    pub max_restart: Option<u32>,
+    /// How often it is tried on other nodes.
+    pub max_relocate: Option<u32>,
+    /// The nodes with their priorities.
+    pub on_nodes: BTreeMap<NodeName, u32>,
+    /// Whether it must not run on other nodes.
+    pub strict: bool,
+}
+
+/// What a VM is cloned from.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct CloneFrom {
+    /// A VM of this spec, or a guest by number. `clone: linked` alone names the spec's template of the same image.
+    pub from: Spanned<CloneSource>,
+    /// Whether the spec names only the mode, so that the source is the template of the VM's own image.
+    pub by_image: bool,
+    /// Linked or full; full where nothing is said.
+    pub mode: CloneMode,
+    /// Where a full clone's disks go.
+    pub storage: Option<Spanned<StorageId>>,
+    /// The format of a full clone's disks.
+    pub format: Option<Spanned<String>>,
+    /// Where the spec says `clone:`.
+    pub span: Span,
+}
+
+/// What is cloned.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum CloneSource {
+    /// Another VM of the spec, by name.
+    Vm(GuestName),
+    /// A guest that PVE has, by number.
+    Vmid(Vmid),
+}
+
+/// How it is cloned.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
+pub enum CloneMode {
+    /// Disks are copied.
+    #[default]
+    Full,
+    /// Disks share the template's blocks.
+    Linked,
+}
+
+/// What may be done to a VM, and what it shall be doing.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Lifecycle {
+    /// Whether it shall run; `None` leaves it as it is after it was created running.
+    pub state: Option<Spanned<PowerState>>,
+    /// Whether a change that needs it may restart it.
+    pub restart: Permission,
+    /// Whether a change that cannot be made in place may destroy and remake it.
+    pub replace: Permission,
+    /// Roles of disks that survive its destruction.
+    pub keep_disks: BTreeSet<String>,
+    /// Paths whose differences are not looked at (`vga`, `disks.scsi1.cache`).
+    pub ignore: Vec<Spanned<String>>,
+    /// How long a shutdown is given.
+    pub shutdown_timeout: Duration,
+    /// Whether a guest that does not react to a shutdown is stopped.
+    pub force_stop: bool,
+    /// What follows a failure; by default undo for a create, keep for an update.
+    pub on_failure: Option<crate::plan::OnFailure>,
+}
+
+impl Default for Lifecycle {
+    fn default() -> Self {
+        Self {
+            state: None,
+            restart: Permission::Never,
+            replace: Permission::Never,
+            keep_disks: BTreeSet::new(),
+            ignore: Vec::new(),
+            shutdown_timeout: Duration::from_secs(180),
+            force_stop: false,
+            on_failure: None,
+        }
+    }
+}
+
+/// Whether a VM runs.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum PowerState {
+    /// It runs; the default for a VM that is made.
+    Running,
+    /// It does not run.
+    Stopped,
+    /// It is left as it is, also after it was made.
+    Unmanaged,
+}
+
+/// Whether something costly may be done.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
+pub enum Permission {
+    /// No; the default.
+    #[default]
+    Never,
+    /// Yes, when a change needs it.
+    WhenNeeded,
+}
+
+/// What is waited for after a start.
+#[derive(Debug, Clone, PartialEq, Eq, Default)]
+pub struct Ready {
+    /// The agent answers, within this time.
+    pub agent: Option<Duration>,
+    /// An address is there.
+    pub ip: Option<ReadyIp>,
+    /// Cloud-init is done, within this time.
+    pub cloud_init: Option<Duration>,
+    /// Ports answer.
+    pub tcp: Vec<ReadyTcp>,
+    /// A command on this machine succeeds.
+    pub command: Option<ReadyCommand>,
+}
+
+/// Waiting for an address.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct ReadyIp {
+    /// Of this NIC; of any where it is not said.
+    pub nic: Option<Spanned<DeviceSlot>>,
+    /// Of this family.
+    pub family: crate::plan::IpFamily,
+    /// Within this network.
+    pub within: Option<Spanned<IpNet>>,
+    /// How long.
+    pub timeout: Duration,
+}
+
+/// Waiting for a port.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct ReadyTcp {
+    /// The port.
+    pub port: Spanned<u16>,
+    /// How long.
+    pub timeout: Duration,
+}
+
+/// Waiting for a command.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct ReadyCommand {
+    /// Program and arguments.
+    pub argv: Spanned<Vec<String>>,
+    /// How long.
+    pub timeout: Duration,
+}
+
+/// How inventories show a VM.
+#[derive(Debug, Clone, PartialEq, Eq, Default)]
+pub struct Inventory {
+    /// Its groups.
+    pub groups: BTreeSet<String>,
+    /// The user to log in with; cloud-init's where it is not said.
+    pub user: Option<String>,
+    /// Its address, where it shall not be found out.
+    pub host: Option<IpAddr>,
+    /// Its variables.
+    pub vars: BTreeMap<String, serde_json::Value>,
+}

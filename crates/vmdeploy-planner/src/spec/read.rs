@@ -1,0 +1,353 @@
+//! From files to a [`Deployment`]: parse, check against the table, merge, type, and check what belongs together.
+
+mod cluster;
+mod devices;
+mod digest;
+mod raw;
+mod vm;
+
+pub(crate) use cluster::parse_endpoint;
+
+use super::check::{check_object, closest};
+use super::diagnostic::{Diagnostic, Severity, SourceFile, Span};
+use super::faults::{Faults, Path};
+use super::lock;
+use super::model::{Deployment, Spanned};
+use super::schema::{TOP, VM};
+use super::tree::{Node, Shape, Tree};
+use super::validate;
+use super::view::View;
+use crate::plan::RoadChoice;
+use std::collections::BTreeMap;
+
+/// How a spec is read.
+#[derive(Debug, Clone, Default)]
+pub struct LoadOptions {
+    /// The project where no file names one; `import-env` and tests use it.
+    pub default_project: Option<String>,
+}
+
+/// What came of reading a spec that is not refused.
+#[derive(Debug, Clone)]
+pub struct Loaded {
+    /// The deployment.
+    pub deployment: Deployment,
+    /// What is probably not meant so.
+    pub warnings: Vec<Diagnostic>,
+}
+
+/// Reads a deployment from its files; those named `*.lock.yaml` are lock files.
+///
+/// # Errors
+/// Every fault of every file, each with its place, in the order of the files; warnings among them.
+pub fn load(files: &[SourceFile], options: &LoadOptions) -> Result<Loaded, Vec<Diagnostic>> {
+    let mut faults = Faults::default();
+    let trees = parse_all(files, &mut faults);
+    let deployment = trees.and_then(|trees| read_all(files, &trees, options, &mut faults));
+    let refused = faults.has_errors();
+    let diagnostics = faults.finish(files);
+    match deployment {
+        Some(deployment) if !refused => Ok(Loaded { deployment, warnings: diagnostics }),
+        _ => Err(diagnostics),
+    }
+}
+
+/// Reads all files; nothing if one of them is no YAML, for then what it says is missing everywhere else.
+fn parse_all(files: &[SourceFile], faults: &mut Faults) -> Option<Vec<Tree>> {
+    let mut trees = Vec::with_capacity(files.len());
+    for (at, file) in files.iter().enumerate() {
+        let Ok(number) = u16::try_from(at) else {
+            faults.error(Span::default(), "", "a spec has at most 65535 files");
+            return None;
+        };
+        match Tree::parse(number, &file.text) {
+            Ok(tree) => trees.push(tree),
+            Err(fault) => match fault.hint {
+                Some(hint) => faults.error_hint(fault.span, "", fault.message, hint),
+                None => faults.error(fault.span, "", fault.message),
+            },
+        }
+    }
+    if trees.len() == files.len() {
+        return Some(trees);
+    }
+    for tree in &trees {
+        tree.documents().for_each(|document| check_object(document, &TOP, Path::TOP, faults));
+    }
+    None
+}
+
+/// What the files say, side by side.
+#[derive(Default)]
+struct Top<'a> {
+    project: Option<Spanned<String>>,
+    road: Option<Spanned<RoadChoice>>,
+    defaults: Option<Node<'a>>,
+    clusters: Named<'a>,
+    images: Named<'a>,
+    profiles: Named<'a>,
+    vms: Named<'a>,
+}
+
+/// Things by name, in the order of the files.
+#[derive(Default)]
+struct Named<'a> {
+    list: Vec<(&'a str, Span, Node<'a>)>,
+    at: BTreeMap<&'a str, usize>,
+}
+
+impl<'a> Named<'a> {
+    fn get(&self, name: &str) -> Option<Node<'a>> {
+        self.at.get(name).map(|&at| self.list[at].2)
+    }
+    fn names(&self) -> impl Iterator<Item = &'a str> {
+        self.at.keys().copied()
+    }
+    fn add_all(&mut self, node: Node<'a>, path: Path<'_>, faults: &mut Faults) {
+        for (key, value) in node.entries() {
+            let Some(name) = key.text() else { continue };
+            if faults.are_full() {
+                return;
+            }
+            if let Some(&at) = self.at.get(name) {
+                // Twice in one map is a fault that the check has told of already.
+                let first = self.list[at].1;
+                if first.file != key.span().file || !same_map(node, first) {
+                    faults.error(
+                        key.span(),
+                        path.key(name),
+                        "this name is taken already, in another place of the spec",
+                    );
+                }
+                continue;
+            }
+            self.at.insert(name, self.list.len());
+            self.list.push((name, key.span(), value));
+        }
+    }
+}
+
+/// Tells whether the map has a key at this place.
+fn same_map(map: Node<'_>, place: Span) -> bool {
+    map.entries().any(|(key, _)| key.span() == place)
+}
+
+fn read_all(
+    files: &[SourceFile],
+    trees: &[Tree],
+    options: &LoadOptions,
+    faults: &mut Faults,
+) -> Option<Deployment> {
+    let is_lock = |at: &usize| files[*at].name.ends_with(".lock.yaml");
+    let locks: Vec<&Tree> = (0..trees.len()).filter(is_lock).map(|at| &trees[at]).collect();
+    let specs: Vec<&Tree> = (0..trees.len()).filter(|at| !is_lock(at)).map(|at| &trees[at]).collect();
+    let documents: Vec<Node<'_>> = specs.iter().flat_map(|tree| tree.documents()).collect();
+    let mut top = Top::default();
+    for document in &documents {
+        check_object(*document, &TOP, Path::TOP, faults);
+        if faults.have_given_up() {
+            return None;
+        }
+        top.add(*document, faults);
+    }
+    if documents.is_empty() {
+        let place = Span { file: 0, line: u32::from(!files.is_empty()), column: 1 };
+        faults.error_hint(
+            place,
+            "",
+            "the spec is empty",
+            "begin with `version: 1`, `project: NAME` and `vms: {…}`",
+        );
+        return None;
+    }
+    for (name, _, profile) in &top.profiles.list {
+        if let Some(inner) = profile.get("profile") {
+            let path = Path::TOP.key("profiles");
+            let hint = "name both at the VM: `profile: [first, second]`";
+            faults.error_hint(inner.span(), path.key(name), "a profile names no other profiles", hint);
+        }
+    }
+    let project = top.project(options, &documents, faults);
+    let clusters = cluster::read_clusters(&top.clusters, faults);
+    let images = cluster::read_images(&top.images, faults);
+    let names: Vec<&str> = clusters.keys().map(String::as_str).collect();
+    let vms = top.vms.list.iter().filter_map(|entry| top.read_vm(entry, &names, faults)).collect();
+    let pins = lock::read_pins(&locks, faults);
+    let digest = digest::of(&top, project.as_ref(), &pins);
+    let mut deployment = Deployment {
+        files: files.to_vec(),
+        project: project.unwrap_or_else(|| Spanned::new("unnamed".to_owned(), Span::default())),
+        road: top.road,
+        clusters,
+        images,
+        vms,
+        pins,
+        digest,
+    };
+    validate::validate(&mut deployment, &top.images_templates(), faults);
+    Some(deployment)
+}
+
+impl<'a> Top<'a> {
+    fn add(&mut self, document: Node<'a>, faults: &mut Faults) {
+        let path = Path::TOP;
+        let get = |key| document.get(key).filter(|node| !node.is_null());
+        match document.shape() {
+            Shape::Map => {}
+            _ => return,
+        }
+        if get("version").is_none() {
+            let hint = "write `version: 1` at the top of each file";
+            faults.error_hint(document.span(), "", "the key `version` is missing", hint);
+        }
+        if let Some(node) = get("project")
+            && let Some(name) = node.text()
+        {
+            match &self.project {
+                Some(first) if first.value != name => {
+                    let message =
+                        format!("another file says `{}`: a spec has one project", first.value.escape_debug());
+                    faults.error(node.span(), path.key("project"), message);
+                }
+                _ => self.project = Some(Spanned::new(name.to_owned(), node.span())),
+            }
+        }
+        if let Some(node) = get("road")
+            && let Some(road) = node.text().and_then(parse_road)
+        {
+            match self.road {
+                Some(first) if first.value != road => {
+                    faults.error(
+                        node.span(),
+                        path.key("road"),
+                        "another file says another road: a spec has one",
+                    );
+                }
+                _ => self.road = Some(Spanned::new(road, node.span())),
+            }
+        }
+        if let Some(node) = get("defaults") {
+            match self.defaults {
+                Some(_) => faults.error(
+                    node.span(),
+                    path.key("defaults"),
+                    "`defaults` stands in two places of the spec",
+                ),
+                None => self.defaults = Some(node),
+            }
+        }
+        for (key, named) in [
+            ("clusters", &mut self.clusters),
+            ("images", &mut self.images),
+            ("profiles", &mut self.profiles),
+            ("vms", &mut self.vms),
+        ] {
+            if let Some(node) = get(key) {
+                named.add_all(node, path.key(key), faults);
+            }
+        }
+    }
+
+    fn project(
+        &self,
+        options: &LoadOptions,
+        documents: &[Node<'_>],
+        faults: &mut Faults,
+    ) -> Option<Spanned<String>> {
+        let place = documents.first().map_or_else(Span::default, |node| node.span());
+        let given = options.default_project.clone().map(|name| Spanned::new(name, place));
+        let project = self.project.clone().or(given);
+        if project.is_none() {
+            let hint = "write `project: NAME` in one of the files; it is part of every VM's ownership mark";
+            faults.error_hint(place, "", "the key `project` is missing", hint);
+        }
+        project
+    }
+
+    fn read_vm(
+        &self,
+        entry: &(&'a str, Span, Node<'a>),
+        clusters: &[&str],
+        faults: &mut Faults,
+    ) -> Option<super::model::Vm> {
+        let (name, span, own) = *entry;
+        let vms = Path::TOP.key("vms");
+        let path = vms.key(name);
+        let mut layers = vec![own];
+        let named = own.get("profile").or_else(|| self.defaults.and_then(|defaults| defaults.get("profile")));
+        let profiles: Vec<Node<'_>> =
+            named.and_then(|node| View::of(vec![node])).map_or_else(Vec::new, |view| view.items());
+        for wanted in profiles.iter().rev() {
+            let Some(profile) = wanted.text() else { continue };
+            match self.profiles.get(profile) {
+                Some(node) => layers.push(node),
+                None => unknown_name(
+                    *wanted,
+                    profile,
+                    "profile",
+                    self.profiles.names(),
+                    path.key("profile"),
+                    faults,
+                ),
+            }
+        }
+        layers.extend(self.defaults);
+        let view = View::of(layers)?;
+        if !view.is_map() {
+            return None;
+        }
+        super::view::check_complete(&view, &VM, path, faults);
+        vm::read_vm(&view, name, span, clusters, path, faults)
+    }
+
+    /// Returns what the images say of their templates.
+    fn images_templates(&self) -> BTreeMap<String, Spanned<String>> {
+        let template = |(name, _, node): &(&str, Span, Node<'_>)| {
+            let node = node.get("template")?;
+            Some(((*name).to_owned(), Spanned::new(node.text()?.to_owned(), node.span())))
+        };
+        self.images.list.iter().filter_map(template).collect()
+    }
+}
+
+/// Says that a name is not known, and what was probably meant.
+fn unknown_name<'n>(
+    node: Node<'_>,
+    name: &str,
+    what: &str,
+    known: impl Iterator<Item = &'n str>,
+    path: Path<'_>,
+    faults: &mut Faults,
+) {
+    let known: Vec<&str> = known.collect();
+    let message = format!("there is no {what} `{}`", name.escape_debug());
+    faults.error_hint(node.span(), path, message, name_hint(name, what, &known));
+}
+
+/// Returns what to write in place of an unknown name.
+pub(crate) fn name_hint(name: &str, what: &str, known: &[&str]) -> String {
+    match closest(name, known.iter().copied()) {
+        Some(close) => format!("did you mean `{close}`?"),
+        None if known.is_empty() => format!("the spec has no {what} at all"),
+        None => {
+            let shown: Vec<&str> = known.iter().take(8).copied().collect();
+            let more = if known.len() > shown.len() { " …" } else { "" };
+            format!("the spec has {}{more}", shown.join(", "))
+        }
+    }
+}
+
+fn parse_road(text: &str) -> Option<RoadChoice> {
+    match text {
+        "hybrid" => Some(RoadChoice::Hybrid),
+        "auto" => Some(RoadChoice::Auto),
+        "api" => Some(RoadChoice::Api),
+        "ssh" => Some(RoadChoice::Ssh),
+        _ => None,
+    }
+}
+
+/// Returns the errors among diagnostics.
+pub fn errors(diagnostics: &[Diagnostic]) -> impl Iterator<Item = &Diagnostic> {
+    diagnostics.iter().filter(|diagnostic| diagnostic.severity == Severity::Error)
+}

@@ -1,0 +1,35 @@
+//! What belongs together: names, numbers, addresses, devices, clones.
+
+mod clones;
+mod devices;
+mod network;
+mod numbers;
+mod vm;
+
+pub use devices::{boot_order, cloud_init_storage};
+
+use super::faults::Faults;
+use super::model::{Deployment, Spanned};
+use std::collections::BTreeMap;
+
+/// Checks a deployment, and finds the templates that `clone: linked` means.
+///
+/// `templates` is what the images say of their templates.
+pub(crate) fn validate(
+    deployment: &mut Deployment,
+    templates: &BTreeMap<String, Spanned<String>>,
+    faults: &mut Faults,
+) {
+    clones::resolve_templates(deployment, templates, faults);
+    numbers::check_numbers(deployment, faults);
+    network::check_network(deployment, faults);
+    clones::check_clones(deployment, faults);
+    clones::check_builds(deployment, faults);
+    for vm in &deployment.vms {
+        if faults.are_full() {
+            return;
+        }
+        devices::check_devices(vm, deployment, faults);
+        vm::check_vm(vm, faults);
+    }
+}

@@ -1,0 +1,183 @@
+//! Addresses of all kinds.
+
+use crate::spec::faults::Faults;
+use crate::spec::model::{Deployment, FieldWish, Nic, Vm};
+use ipnet::IpNet;
+use std::collections::HashMap;
+use std::net::IpAddr;
+
+pub(super) fn check_network(deployment: &Deployment, faults: &mut Faults) {
+    check_macs(deployment, faults);
+    check_addresses(deployment, faults);
+    for vm in &deployment.vms {
+        let nics = || vm.nics.values().filter_map(|nic| nic.set());
+        nics().for_each(|nic| check_nic(vm, nic, faults));
+        check_primary(vm, faults);
+        check_has_cloud_init(vm, faults);
+        check_has_gateway(vm, faults);
+    }
+}
+
+fn check_macs(deployment: &Deployment, faults: &mut Faults) {
+    let mut seen = HashMap::new();
+    for vm in &deployment.vms {
+        for nic in vm.nics.values().filter_map(|nic| nic.set()) {
+            let Some(mac) = nic.mac else { continue };
+            let place = format!("{} of `{}`", nic.slot, vm.name.value);
+            if let Some(other) = seen.insert((vm.cluster.as_str(), mac.value), place) {
+                let message = format!("the MAC address {} is that of {other} already", mac.value);
+                let hint = "leave `mac` out and let PVE draw one, or give each NIC its own";
+                faults.error_hint(mac.span, vm.path(&format!("nics.{}.mac", nic.slot)), message, hint);
+            }
+        }
+    }
+}
+
+/// The same address twice on one bridge and VLAN cannot work; on different ones it may be meant.
+fn check_addresses(deployment: &Deployment, faults: &mut Faults) {
+    let mut seen: HashMap<(&str, IpAddr), (String, &Nic)> = HashMap::new();
+    for vm in &deployment.vms {
+        for nic in vm.nics.values().filter_map(|nic| nic.set()) {
+            for address in &nic.addresses {
+                let ip = address.value.addr();
+                let place = format!("{} of `{}`", nic.slot, vm.name.value);
+                let Some((other, other_nic)) = seen.insert((&vm.cluster, ip), (place, nic)) else { continue };
+                let key = if ip.is_ipv4() { "ip" } else { "ip6" };
+                let path = vm.path(&format!("nics.{}.{key}", nic.slot));
+                let message = format!("the address {ip} is that of {other} already");
+                let value = |nic: &Nic| {
+                    (nic.bridge.as_ref().map(|bridge| bridge.value.clone()), nic.vlan.map(|vlan| vlan.value))
+                };
+                if value(nic) == value(other_nic) {
+                    faults.error(address.span, path, message);
+                } else {
+                    faults.warn(
+                        address.span,
+                        path,
+                        message,
+                        "this works only if the two networks never meet",
+                    );
+                }
+            }
+        }
+    }
+}
+
+fn check_nic(vm: &Vm, nic: &Nic, faults: &mut Faults) {
+    for (ip_key, gateway_key, ip_part, gateway_part) in
+        [("ip", "gateway", "ip", "gw"), ("ip6", "gateway6", "ip6", "gw6")]
+    {
+        let value = |part| nic.ipconfig.get(part).filter(|wish: &&FieldWish| wish.value.is_some());
+        let Some(gateway) = value(gateway_part) else { continue };
+        let path = vm.path(&format!("nics.{}.{gateway_key}", nic.slot));
+        let Some(ip) = value(ip_part) else {
+            let message = format!("a gateway needs an address in `{ip_key}`");
+            faults.error(gateway.span, path, message);
+            continue;
+        };
+        let text = ip.value.as_deref().unwrap_or_default();
+        let Ok(net) = text.parse::<IpNet>() else {
+            if !matches!(text, "dhcp" | "manual" | "auto") {
+                continue;
+            }
+            let hint = format!("remove `{gateway_key}`, or write an address in `{ip_key}`");
+            faults.error_hint(
+                gateway.span,
+                path,
+                format!("a gateway has no meaning beside `{ip_key}: {text}`"),
+                hint,
+            );
+            continue;
+        };
+        let Some(address) = gateway.value.as_deref().and_then(|text| text.parse::<IpAddr>().ok()) else {
+            continue;
+        };
+        // A link-local gateway is in every IPv6 network.
+        let is_link_local = matches!(address, IpAddr::V6(v6) if v6.segments()[0] & 0xffc0 == 0xfe80);
+        if !net.contains(&address) && !is_link_local {
+            let range = format!("{} to {}", net.network(), net.broadcast());
+            let message = format!("the gateway {address} is not in the network of {net}, which is {range}");
+            faults.error_hint(
+                gateway.span,
+                path,
+                message,
+                "correct the address, its prefix length, or the gateway",
+            );
+        } else if address == net.addr() {
+            faults.error(gateway.span, path, "the gateway is the guest's own address");
+        } else if address.is_ipv4()
+            && net.prefix_len() < 31
+            && (address == net.network() || address == net.broadcast())
+        {
+            faults.error(gateway.span, path, "the gateway is the network's own or its broadcast address");
+        }
+    }
+    check_nic_options(vm, nic, faults);
+}
+
+fn check_nic_options(vm: &Vm, nic: &Nic, faults: &mut Faults) {
+    let text = |part: &str| nic.options.get(part).and_then(|wish| wish.value.as_deref());
+    let model = text("model").unwrap_or("virtio");
+    for (part, key) in [("mtu", "mtu"), ("queues", "queues")] {
+        if let Some(wish) = nic.options.get(part).filter(|wish| wish.value.is_some() && model != "virtio") {
+            let path = vm.path(&format!("nics.{}.{key}", nic.slot));
+            faults.error(wish.span, path, format!("only a virtio NIC has `{key}`, and this is `{model}`"));
+        }
+    }
+    if text("bridge").is_none()
+        && (text("tag").is_some() || text("trunks").is_some() || text("firewall") == Some("1"))
+    {
+        let path = vm.path(&format!("nics.{}", nic.slot));
+        faults.error_hint(nic.span, path, "VLANs and firewall need a bridge", "add `bridge: vmbr0`");
+    }
+}
+
+fn check_primary(vm: &Vm, faults: &mut Faults) {
+    let primaries: Vec<&Nic> =
+        vm.nics.values().filter_map(|nic| nic.set()).filter(|nic| nic.primary).collect();
+    if let [_, second, ..] = primaries.as_slice() {
+        let path = vm.path(&format!("nics.{}.primary", second.slot));
+        faults.error(second.span, path, "only one NIC is primary");
+    }
+}
+
+/// Addresses reach the guest by cloud-init only.
+fn check_has_cloud_init(vm: &Vm, faults: &mut Faults) {
+    if vm.cloud_init.is_some() || vm.clone.is_some() {
+        return;
+    }
+    let Some(wish) =
+        vm.nics.values().filter_map(|nic| nic.set()).flat_map(|nic| nic.ipconfig.values()).next()
+    else {
+        return;
+    };
+    let hint = "add `cloud_init: {user: NAME, ssh_keys: [...]}`, or remove the address";
+    faults.error_hint(
+        wish.span,
+        vm.path(&wish.path),
+        "the address never reaches the guest: the VM has no cloud-init",
+        hint,
+    );
+}
+
+/// A guest with static addresses only and no gateway reaches nothing beyond its networks.
+fn check_has_gateway(vm: &Vm, faults: &mut Faults) {
+    let nics = || vm.nics.values().filter_map(|nic| nic.set());
+    let text = |nic: &Nic, part: &str| nic.ipconfig.get(part).and_then(|wish| wish.value.clone());
+    let static_ip = nics().flat_map(|nic| &nic.addresses).find(|address| address.value.addr().is_ipv4());
+    let reaches_out =
+        nics().any(|nic| text(nic, "gw").is_some() || text(nic, "ip").as_deref() == Some("dhcp"));
+    let own_data = vm.cloud_init.as_ref().is_some_and(|cloud| cloud.custom.contains_key("network"));
+    if let Some(address) = static_ip.filter(|_| !reaches_out && !own_data) {
+        let slot = nics()
+            .find(|nic| nic.addresses.contains(address))
+            .map_or_else(String::new, |nic| nic.slot.to_string());
+        let message = "no NIC of the VM has a gateway: it reaches only its own networks";
+        faults.warn(
+            address.span,
+            vm.path(&format!("nics.{slot}.ip")),
+            message,
+            "add `gateway: …` beside the address",
+        );
+    }
+}

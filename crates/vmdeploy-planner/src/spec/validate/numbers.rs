@@ -1,0 +1,108 @@
+//! Names, VMIDs, UUIDs, pins.
+
+use crate::spec::diagnostic::Span;
+use crate::spec::faults::Faults;
+use crate::spec::model::{Deployment, VmidWish};
+use pve_types::Vmid;
+use std::collections::{BTreeMap, HashMap};
+
+pub(super) fn check_numbers(deployment: &Deployment, faults: &mut Faults) {
+    check_names(deployment, faults);
+    check_vmids(deployment, faults);
+    check_uuids(deployment, faults);
+    check_pins(deployment, faults);
+    check_ranges(deployment, faults);
+}
+
+/// Names differ by more than their case: PVE and DNS do not tell them apart.
+fn check_names(deployment: &Deployment, faults: &mut Faults) {
+    let mut seen: HashMap<String, &str> = HashMap::new();
+    for vm in &deployment.vms {
+        let name = vm.name.value.as_str();
+        if let Some(other) = seen.insert(name.to_ascii_lowercase(), name) {
+            faults.error(vm.name.span, vm.path(""), format!("the name differs from `{other}` only in case"));
+        }
+    }
+}
+
+fn check_vmids(deployment: &Deployment, faults: &mut Faults) {
+    let mut seen: HashMap<(&str, Vmid), &str> = HashMap::new();
+    for vm in &deployment.vms {
+        let VmidWish::Fixed(vmid) = &vm.vmid else { continue };
+        if let Some(other) = seen.insert((&vm.cluster, vmid.value), vm.name.value.as_str()) {
+            let message = format!("VMID {} is that of `{other}` already", vmid.value);
+            faults.error_hint(vmid.span, vm.path("vmid"), message, "give each VM a number of its own");
+        }
+        for disk in vm.disks.values().filter_map(|disk| disk.set()) {
+            let holder = disk.keep.as_ref().and_then(|keep| keep.holder);
+            if let Some(holder) = holder.filter(|holder| holder.value == vmid.value) {
+                let path = vm.path(&format!("disks.{}.keep", disk.slot));
+                faults.error(
+                    holder.span,
+                    path,
+                    "the holder is the VM itself, which is destroyed with its disks",
+                );
+            }
+        }
+    }
+}
+
+fn check_uuids(deployment: &Deployment, faults: &mut Faults) {
+    let mut seen: HashMap<&str, &str> = HashMap::new();
+    for vm in &deployment.vms {
+        let Some(uuid) = &vm.uuid else { continue };
+        if let Some(other) = seen.insert(&uuid.value, vm.name.value.as_str()) {
+            faults.error(uuid.span, vm.path("uuid"), format!("this is the UUID of `{other}` already"));
+        }
+    }
+}
+
+fn check_pins(deployment: &Deployment, faults: &mut Faults) {
+    let mut taken: HashMap<(&str, Vmid), (&str, Span)> = HashMap::new();
+    for vm in &deployment.vms {
+        if let VmidWish::Fixed(vmid) = &vm.vmid {
+            taken.insert((&vm.cluster, vmid.value), (vm.name.value.as_str(), vmid.span));
+        }
+    }
+    for vm in &deployment.vms {
+        let Some(pin) = deployment.pin(vm) else { continue };
+        match &vm.vmid {
+            VmidWish::Fixed(vmid) if vmid.value != pin.vmid => {
+                let message =
+                    format!("the lock file pins VMID {}, and the spec says {}", pin.vmid, vmid.value);
+                faults.error_hint(
+                    vmid.span,
+                    vm.path("vmid"),
+                    message,
+                    "remove the VM's line from the lock file",
+                );
+            }
+            VmidWish::Range(range) if !(range.value.0..=range.value.1).contains(&pin.vmid) => {
+                let message = format!("the lock file pins VMID {}, which is not in this range", pin.vmid);
+                let hint = "widen the range, or remove the VM's line from the lock file";
+                faults.error_hint(range.span, vm.path("vmid"), message, hint);
+            }
+            VmidWish::Fixed(_) => continue,
+            VmidWish::Range(_) | VmidWish::Any => {}
+        }
+        if let Some((other, _)) = taken.insert((&vm.cluster, pin.vmid), (vm.name.value.as_str(), pin.span)) {
+            let message = format!("VMID {} is that of `{other}` already", pin.vmid);
+            faults.error_hint(pin.span, vm.path("vmid"), message, "remove this line from the lock file");
+        }
+    }
+}
+
+/// A range has room for all VMs that draw from it.
+fn check_ranges(deployment: &Deployment, faults: &mut Faults) {
+    let mut drawn: BTreeMap<(&str, Vmid, Vmid), u64> = BTreeMap::new();
+    for vm in &deployment.vms {
+        let VmidWish::Range(range) = &vm.vmid else { continue };
+        let (first, last) = range.value;
+        let count = drawn.entry((&vm.cluster, first, last)).or_default();
+        *count += 1;
+        if *count == u64::from(last.get() - first.get()) + 2 {
+            let message = format!("more VMs draw from {first} to {last} than it has numbers");
+            faults.error(range.span, vm.path("vmid.range"), message);
+        }
+    }
+}

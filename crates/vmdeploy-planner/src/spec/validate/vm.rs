@@ -1,0 +1,215 @@
+//! What one VM says about itself.
+
+use crate::spec::check::closest;
+use crate::spec::faults::Faults;
+use crate::spec::model::{OptionValue, PowerState, Vm};
+use crate::spec::schema::VM;
+use pve_config::{Bus, Machine};
+
+pub(super) fn check_vm(vm: &Vm, faults: &mut Faults) {
+    check_memory(vm, faults);
+    check_processors(vm, faults);
+    check_firmware(vm, faults);
+    check_passthrough(vm, faults);
+    check_ready(vm, faults);
+    check_template(vm, faults);
+    check_lifecycle(vm, faults);
+}
+
+fn whole<'v>(vm: &'v Vm, key: &str) -> Option<&'v str> {
+    match &vm.options.get(key)?.value {
+        OptionValue::Whole(text) => Some(text),
+        _ => None,
+    }
+}
+
+fn part<'v>(vm: &'v Vm, key: &str, part: &str) -> Option<&'v str> {
+    match &vm.options.get(key)?.value {
+        OptionValue::Fields(fields) => fields.get(part)?.value.as_deref(),
+        _ => None,
+    }
+}
+
+fn number(text: Option<&str>) -> Option<u64> {
+    text?.parse().ok()
+}
+
+fn check_memory(vm: &Vm, faults: &mut Faults) {
+    // PVE: qemu-server src/PVE/QemuServer.pm: "balloon value too large (must be smaller than assigned memory)".
+    let memory = number(part(vm, "memory", "current"));
+    if let (Some(balloon), Some(memory)) = (number(whole(vm, "balloon")), memory)
+        && balloon > memory
+    {
+        let span = vm.options["balloon"].span;
+        faults.error(
+            span,
+            vm.path("memory.balloon"),
+            format!("{balloon}MiB is more than the memory, {memory}MiB"),
+        );
+    }
+}
+
+fn check_processors(vm: &Vm, faults: &mut Faults) {
+    let of = |key| number(whole(vm, key));
+    let all = of("cores").unwrap_or(1) * of("sockets").unwrap_or(1);
+    if let Some(vcpus) = of("vcpus").filter(|vcpus| *vcpus > all) {
+        let message = format!("{vcpus} is more than sockets times cores, {all}");
+        faults.error(vm.options["vcpus"].span, vm.path("cpu.vcpus"), message);
+    }
+    let has_nodes = vm.options.iter().find(|(key, _)| key.starts_with("numa") && key.as_str() != "numa");
+    if let Some((key, wish)) = has_nodes
+        && whole(vm, "numa") != Some("1")
+        && vm.clone.is_none()
+    {
+        let message = format!("`{key}` means nothing without NUMA");
+        faults.error_hint(wish.span, vm.path(&wish.path), message, "add `cpu: {numa: true}`");
+    }
+}
+
+fn check_firmware(vm: &Vm, faults: &mut Faults) {
+    let efi = vm.disks.iter().find(|(slot, _)| slot.bus() == Bus::Efidisk).and_then(|(_, disk)| disk.set());
+    let bios = whole(vm, "bios");
+    if let (Some("ovmf"), None, None) = (bios, efi, &vm.clone) {
+        let span = vm.options["bios"].span;
+        let message = "OVMF without an EFI disk forgets its settings at every start";
+        faults.warn(span, vm.path("bios"), message, "add `efi: {storage: …}`");
+    }
+    if let Some(efi) = efi.filter(|_| bios != Some("ovmf") && vm.clone.is_none()) {
+        let message = "an EFI disk means nothing to SeaBIOS";
+        faults.error_hint(efi.span, vm.path("bios.efi"), message, "write `bios: {type: ovmf, efi: {…}}`");
+    }
+}
+
+fn check_passthrough(vm: &Vm, faults: &mut Faults) {
+    let machine = part(vm, "machine", "type").and_then(|kind| Machine::parse(kind).ok());
+    let is_q35 = machine.as_ref().is_some_and(Machine::is_q35);
+    for (key, wish) in vm.options.iter().filter(|(key, _)| key.starts_with("hostpci")) {
+        // PVE: qemu-server src/PVE/QemuServer/PCI.pm: "q35 machine model is not enabled".
+        if part(vm, key, "pcie") == Some("1") && !is_q35 && (machine.is_some() || vm.clone.is_none()) {
+            let message = "PCI express needs a q35 machine";
+            faults.error_hint(
+                wish.span,
+                vm.path(&wish.path),
+                message,
+                "add `machine: q35`, or remove `pcie`",
+            );
+        }
+    }
+    for (key, wish) in vm.options.iter().filter(|(key, _)| key.starts_with("vga")) {
+        let Some(port) = part(vm, key, "type").filter(|kind| kind.starts_with("serial")) else { continue };
+        if !vm.options.contains_key(port) && vm.clone.is_none() {
+            let message = format!("the display is `{port}`, which the VM has not");
+            faults.error_hint(
+                wish.span,
+                vm.path("vga"),
+                message,
+                format!("add `serial: {{{port}: socket}}`"),
+            );
+        }
+    }
+}
+
+fn check_ready(vm: &Vm, faults: &mut Faults) {
+    let ready = &vm.ready;
+    let asks_agent = [
+        (ready.agent.is_some(), "ready.agent"),
+        (ready.ip.is_some(), "ready.ip"),
+        (ready.cloud_init.is_some(), "ready.cloud_init"),
+    ];
+    let has_agent = match vm.options.get("agent").map(|wish| &wish.value) {
+        Some(OptionValue::Fields(fields)) => {
+            fields.get("enabled").and_then(|wish| wish.value.as_deref()) == Some("1")
+        }
+        Some(OptionValue::Whole(text)) => pve_config::Agent::parse(text).is_ok_and(|agent| agent.enabled),
+        Some(OptionValue::Remove) => false,
+        // A clone may have it from its source, an adopted guest from before.
+        None => vm.clone.is_some() || vm.uuid.is_some(),
+    };
+    for (_, path) in asks_agent.into_iter().filter(|(asked, _)| *asked && !has_agent) {
+        let hint = "add `agent: true`, and install the agent in the guest";
+        faults.error_hint(
+            vm.name.span,
+            vm.path(path),
+            "this asks the guest agent, which the VM does not enable",
+            hint,
+        );
+    }
+    let static_address = vm.nics.values().filter_map(|nic| nic.set()).any(|nic| !nic.addresses.is_empty());
+    if let Some(tcp) = ready.tcp.first()
+        && ready.ip.is_none()
+        && !static_address
+    {
+        let hint = "add `ip: {timeout: 5m}` to `ready`, or a static address to a NIC";
+        faults.error_hint(
+            tcp.port.span,
+            vm.path("ready.tcp"),
+            "no address of the VM is known to try the port at",
+            hint,
+        );
+    }
+    check_ready_ip(vm, faults);
+}
+
+fn check_ready_ip(vm: &Vm, faults: &mut Faults) {
+    let Some(ip) = &vm.ready.ip else { return };
+    let Some(slot) = ip.nic else { return };
+    let Some(nic) = vm.nics.get(&slot.value).and_then(|nic| nic.set()) else {
+        if vm.clone.is_none() {
+            faults.error(slot.span, vm.path("ready.ip.nic"), format!("the VM has no NIC `{}`", slot.value));
+        }
+        return;
+    };
+    let Some(within) = ip.within else { return };
+    let family = |net: &ipnet::IpNet| net.addr().is_ipv4() == within.value.addr().is_ipv4();
+    if let Some(address) =
+        nic.addresses.iter().find(|net| family(&net.value) && !within.value.contains(&net.value.addr()))
+    {
+        let message = format!(
+            "the address of `{}`, {}, is not within {}",
+            slot.value,
+            address.value.addr(),
+            within.value
+        );
+        faults.error(within.span, vm.path("ready.ip.within"), message);
+    }
+}
+
+fn check_template(vm: &Vm, faults: &mut Faults) {
+    if !vm.template {
+        return;
+    }
+    if let Some(state) = vm.lifecycle.state.filter(|state| state.value == PowerState::Running) {
+        faults.error(state.span, vm.path("lifecycle.state"), "a template never runs");
+    }
+    let waits = vm.ready.agent.is_some() || vm.ready.ip.is_some() || vm.ready.cloud_init.is_some();
+    if waits || !vm.ready.tcp.is_empty() || vm.ready.command.is_some() {
+        faults.error(vm.name.span, vm.path("ready"), "a template is never started, so it never gets ready");
+    }
+    if let Some(span) = vm.ha.span().filter(|_| vm.ha.set().is_some()) {
+        faults.error(span, vm.path("ha"), "a template cannot be under high availability");
+    }
+}
+
+fn check_lifecycle(vm: &Vm, faults: &mut Faults) {
+    for path in &vm.lifecycle.ignore {
+        let first = path.value.split('.').next().unwrap_or_default();
+        if VM.field(first).is_none() {
+            let message = format!("a VM has no key `{first}`");
+            match closest(first, VM.fields.iter().map(|field| field.key)) {
+                Some(close) => faults.error_hint(
+                    path.span,
+                    vm.path("lifecycle.ignore"),
+                    message,
+                    format!("did you mean `{close}`?"),
+                ),
+                None => faults.error(path.span, vm.path("lifecycle.ignore"), message),
+            }
+        }
+    }
+    let state = vm.lifecycle.state.map(|state| (state.value, state.span));
+    let managed = vm.ha.set().map(|ha| ha.state.as_str());
+    if let (Some((PowerState::Stopped, span)), Some("started")) = (state, managed) {
+        let hint = "write `ha: {state: stopped}`, or remove `state`";
+        faults.error_hint(span, vm.path("lifecycle.state"), "high availability is told to start it", hint);
+    }
+}

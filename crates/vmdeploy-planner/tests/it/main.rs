@@ -1,0 +1,13 @@
+//! What the planner does as a whole, by public interfaces only; plans against a small pure model of PVE.
+
+mod deploy;
+mod deployments;
+mod documents;
+mod forms;
+mod properties;
+mod pve;
+mod spec_faults;
+mod spec_files;
+mod spec_import;
+mod spec_schema;
+mod specs;
