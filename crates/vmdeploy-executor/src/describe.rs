@@ -1,0 +1,161 @@
+//! What an action does, in a few words for people; and what it touches.
+
+use pve_types::{NodeName, Vmid};
+use std::collections::BTreeSet;
+use vmdeploy_planner::plan::{Action, Condition, PatchValue, Plan, Step};
+
+/// Returns what the action does: a short verb phrase without the VM's name.
+pub fn title(action: &Action) -> String {
+    match action {
+        Action::ProbeStorage { node, .. } => format!("check storages of {node}"),
+        Action::PlaceImage { image, node, .. } => format!("place image {image} on {node}"),
+        Action::VerifyImage { image, node, .. } => format!("check image {image} on {node}"),
+        Action::PlaceSnippet { volume, .. } => format!("write snippet {volume}"),
+        Action::CreateVm { guest, .. } => format!("create VM {}", guest.vmid),
+        Action::CloneVm { source, guest, .. } => format!("clone VM {} to {}", source.vmid, guest.vmid),
+        Action::ImportDisk { slot, .. } => format!("import {slot}"),
+        Action::SetConfig { patch, .. } => {
+            let keys: BTreeSet<&str> = patch.set.keys().chain(&patch.delete).map(String::as_str).collect();
+            format!("set {}", shortened(&keys))
+        }
+        Action::ResizeDisk { slot, size, .. } => format!("resize {slot} to {size}"),
+        Action::MoveDisk { slot, storage, .. } => format!("move {slot} to {storage}"),
+        Action::ReassignDisk { slot, holder, .. } => format!("hand {slot} to VM {holder}"),
+        Action::ConvertToTemplate { .. } => "make it a template".into(),
+        Action::RegenerateCloudInit { .. } => "write the cloud-init drive".into(),
+        Action::SetHa { ha: Some(wish), .. } => format!("high availability: {}", wish.state),
+        Action::SetHa { ha: None, .. } => "take out of high availability".into(),
+        Action::SetPool { pool: Some(pool), .. } => format!("put into pool {pool}"),
+        Action::SetPool { pool: None, .. } => "take out of its pool".into(),
+        Action::StartVm { .. } => "start".into(),
+        Action::ShutdownVm { .. } => "shut down".into(),
+        Action::StopVm { .. } => "stop".into(),
+        Action::RebootVm { .. } => "reboot".into(),
+        Action::DeleteVm { guest, .. } => format!("delete VM {}", guest.vmid),
+        Action::FreeVolume { .. } => "free a volume".into(),
+        Action::Await { condition, .. } => format!("wait for {}", awaited(condition)),
+    }
+}
+
+/// Returns what is waited for.
+fn awaited(condition: &Condition) -> String {
+    match condition {
+        Condition::Running => "running".into(),
+        Condition::Stopped => "stopped".into(),
+        Condition::Agent => "the agent".into(),
+        Condition::Address { nic: Some(nic), .. } => format!("the address of {nic}"),
+        Condition::Address { nic: None, .. } => "an address".into(),
+        Condition::CloudInit => "cloud-init".into(),
+        Condition::Tcp { port } => format!("TCP port {port}"),
+        Condition::Command { .. } => "the command".into(),
+    }
+}
+
+fn shortened(keys: &BTreeSet<&str>) -> String {
+    let first: Vec<&str> = keys.iter().take(4).copied().collect();
+    match keys.len().saturating_sub(first.len()) {
+        0 => first.join(", "),
+        more => format!("{} and {more} more", first.join(", ")),
+    }
+}
+
+/// Returns the node that the action works on, as planned.
+pub fn node(action: &Action) -> Option<&NodeName> {
+    match action {
+        Action::ProbeStorage { node, .. }
+        | Action::PlaceImage { node, .. }
+        | Action::VerifyImage { node, .. }
+        | Action::PlaceSnippet { node, .. }
+        | Action::FreeVolume { node, .. } => Some(node),
+        other => other.guest().map(|guest| &guest.node),
+    }
+}
+
+/// Returns what a step is, for those who draw it.
+pub fn head(step: &Step) -> crate::StepHead {
+    crate::StepHead {
+        id: step.id.clone(),
+        vm: step.vm.clone(),
+        vmid: step.action.guest().map(|guest| guest.vmid),
+        node: node(&step.action).cloned(),
+        title: title(&step.action),
+        road: step.road,
+        after: step.after.iter().cloned().collect(),
+    }
+}
+
+/// Returns what an action leaves behind and the command that removes it, typed on the node; `None` if it leaves nothing.
+pub fn leaves(action: &Action, outcome: Option<&crate::Outcome>) -> Option<(String, String)> {
+    let volume = outcome.and_then(crate::Outcome::volume);
+    match action {
+        Action::CreateVm { guest, .. } | Action::CloneVm { guest, .. } => Some((
+            format!("VM {} `{}` on {}", guest.vmid, guest.name, guest.node),
+            destroy_command(guest.vmid),
+        )),
+        Action::ImportDisk { .. } => {
+            volume.map(|volume| (format!("volume {volume}"), format!("pvesm free {volume}")))
+        }
+        Action::PlaceImage { volume, .. } | Action::PlaceSnippet { volume, .. } => {
+            Some((format!("volume {volume}"), format!("pvesm free {volume}")))
+        }
+        _ => None,
+    }
+}
+
+/// Returns the command that destroys a guest, typed on its node.
+pub fn destroy_command(vmid: Vmid) -> String {
+    format!("qm destroy {vmid} --purge 1")
+}
+
+/// Tells whether the step only waits for the guest.
+pub fn is_wait(action: &Action) -> bool {
+    matches!(action, Action::Await { .. })
+}
+
+/// Tells whether a configuration value makes a new volume when it is set.
+///
+/// A new drive is `STORAGE:SIZE` or `STORAGE:cloudinit`. PVE: qemu-server src/PVE/API2/Qemu.pm, `$NEW_DISK_RE`.
+pub fn allocates(value: &PatchValue) -> bool {
+    match value {
+        PatchValue::ImportFrom { .. } => true,
+        PatchValue::Text(text) => {
+            let drive = text.split(',').next().unwrap_or_default();
+            let drive = drive.strip_prefix("file=").unwrap_or(drive);
+            drive.split_once(':').is_some_and(|(storage, rest)| {
+                let is_storage = !storage.is_empty() && !storage.contains(['/', '=', ' ']);
+                let is_size = rest.starts_with(|c: char| c.is_ascii_digit())
+                    && rest.chars().all(|c| c.is_ascii_digit() || c == '.');
+                is_storage && (is_size || rest == "cloudinit")
+            })
+        }
+        PatchValue::Drive { .. } | PatchValue::Secret { .. } | PatchValue::PublicKeys { .. } => false,
+    }
+}
+
+/// Returns all steps' heads.
+pub fn heads(plan: &Plan) -> Vec<crate::StepHead> {
+    plan.steps.iter().map(head).collect()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_value_that_makes_a_volume_is_known_by_its_form() {
+        let check = |text: &str, expect: bool| {
+            assert_eq!(allocates(&PatchValue::Text(text.into())), expect, "{text}");
+        };
+        check("local-lvm:10", true);
+        check("local-lvm:0.5,discard=on", true);
+        check("file=local-lvm:10", true);
+        check("local-lvm:cloudinit", true);
+        check("local-lvm:vm-201-disk-0,size=10G", false);
+        check("local:201/vm-201-disk-0.qcow2", false);
+        check("local:iso/debian.iso,media=cdrom", false);
+        check("none,media=cdrom", false);
+        check("virtio=BC:24:11:00:00:01,bridge=vmbr0", false);
+        check("order=scsi0", false);
+        check("2", false);
+    }
+}

@@ -1,0 +1,251 @@
+//! Changing a guest's configuration.
+
+use super::patch::{Ready, Sent};
+use crate::describe::allocates;
+use crate::drive::job::{Done, Job, volumes_of};
+use crate::{Failure, FailureKind, Found, Outcome, TookEffect};
+use pve_api::QemuConfig;
+use pve_ssh::command::{Command, files, qm};
+use pve_types::{NodeName, Vmid};
+use std::time::Duration;
+use vmdeploy_planner::plan::{ConfigPatch, GuestRef, Road, SecretForm, Verb};
+
+impl Job {
+    /// Sets and removes options in one call.
+    ///
+    /// Neither road is a transaction. When it had begun before, what it allocated is found by reading, and only the
+    /// rest is sent again; setting a value twice changes nothing.
+    pub(super) async fn set_config(
+        &self,
+        guest: &GuestRef,
+        patch: &ConfigPatch,
+        digest: Option<&str>,
+    ) -> Result<Done, Failure> {
+        if !self.probe {
+            self.refuse_occupied(guest, patch).await?;
+            let ready = self.ready(patch).await?;
+            return self.send_config(guest, patch, ready, digest).await;
+        }
+        let seen = self.config(guest).await?;
+        let rest = missing(patch, &seen.config);
+        let found = match () {
+            () if rest.is_empty() => Found::Done { outcome: Outcome::Done },
+            () if rest == *patch => Found::NotDone,
+            () => Found::Partly { what: "some of the options".to_owned() },
+        };
+        self.found(found);
+        let ready = self.ready(&rest).await?;
+        if ready.is_empty() {
+            return Ok(Done::plain());
+        }
+        // The digest of the plan no longer fits after a change of our own.
+        self.send_config(guest, &rest, ready, None).await
+    }
+
+    /// Refuses to make a volume for a slot that holds one: PVE would put the old one aside and nobody would know.
+    async fn refuse_occupied(&self, guest: &GuestRef, patch: &ConfigPatch) -> Result<(), Failure> {
+        let slots = allocating_slots(patch);
+        if slots.is_empty() {
+            return Ok(());
+        }
+        let volumes = volumes_of(&self.config(guest).await?.config);
+        match slots.into_iter().find_map(|slot| Some((slot, volumes.get(slot)?))) {
+            None => Ok(()),
+            Some((slot, volume)) => {
+                let text = format!("`{slot}` of VM {} holds {volume} already", guest.vmid);
+                Err(Failure::new(FailureKind::SlotOccupied, text))
+            }
+        }
+    }
+
+    async fn send_config(
+        &self,
+        guest: &GuestRef,
+        patch: &ConfigPatch,
+        ready: Ready,
+        digest: Option<&str>,
+    ) -> Result<Done, Failure> {
+        let done = match self.step.road {
+            Road::Ssh => {
+                self.qm_set(&self.node_of(guest), guest.vmid, &ready, digest).await?;
+                Done::plain()
+            }
+            Road::Api | Road::Local => self.put_config(guest, patch, ready, digest).await?,
+        };
+        self.with_pending(guest, patch, done).await
+    }
+
+    async fn put_config(
+        &self,
+        guest: &GuestRef,
+        patch: &ConfigPatch,
+        mut ready: Ready,
+        digest: Option<&str>,
+    ) -> Result<Done, Failure> {
+        let hashes = if self.shared.connections.is_pvesh() { ready.split_off_hashes() } else { Vec::new() };
+        let params = ready.params().with_some("digest", digest);
+        let qemu = self.qemu(guest);
+        // What allocates may take long; as a task it is followed, and found again.
+        let done = if patch.set.values().any(allocates) {
+            let finished = match qemu.set_config_async(params).await? {
+                Some(task) => Some(self.follow(task).await?),
+                None => None,
+            };
+            Done::plain().with(finished)
+        } else {
+            if !ready.is_empty() {
+                qemu.set_config(params).await?;
+            }
+            Done::plain()
+        };
+        if !hashes.is_empty() {
+            let ready = Ready { set: hashes, delete: Vec::new() };
+            self.qm_set(&self.node_of(guest), guest.vmid, &ready, None).await?;
+        }
+        Ok(done)
+    }
+
+    /// Runs one `qm set`.
+    pub(super) async fn qm_set(
+        &self,
+        node: &NodeName,
+        vmid: Vmid,
+        ready: &Ready,
+        digest: Option<&str>,
+    ) -> Result<(), Failure> {
+        let command = Command::new("qm").arg("set").arg(vmid.to_string());
+        let command = digest.into_iter().fold(command, |command, digest| command.option("digest", digest));
+        self.qm_with(node, vmid, command, ready).await.map(|_| ())
+    }
+
+    /// Runs a `qm` command with the values as its options.
+    pub(super) async fn qm_with(
+        &self,
+        node: &NodeName,
+        vmid: Vmid,
+        mut command: Command,
+        ready: &Ready,
+    ) -> Result<pve_ssh::Output, Failure> {
+        let mut key_file = None;
+        for (key, sent) in &ready.set {
+            command = match sent {
+                Sent::Text(text) => command.option(key, text),
+                Sent::Secret(hash, SecretForm::Sha512Crypt) => command.hidden_option(key, hash.expose()),
+                Sent::Secret(_, SecretForm::Clear) => return Err(clear_on_a_command_line(key)),
+                Sent::Keys(keys) => {
+                    let path = self.place_keys(node, vmid, keys).await?;
+                    let command = command.option(key, &path);
+                    key_file = Some(path);
+                    command
+                }
+            };
+        }
+        if !ready.delete.is_empty() {
+            command = command.option("delete", ready.delete.join(","));
+        }
+        let outcome = self.run(node, &command).await;
+        if let Some(path) = key_file {
+            // The file holds public keys only; that it could not be removed is no failure of the step.
+            let host = self.host(node).await?;
+            let _ = host.run_to_success(&files::remove(&path), Duration::from_secs(20)).await;
+        }
+        outcome
+    }
+
+    /// Puts public keys into a file, from which `qm set --sshkeys` reads them.
+    async fn place_keys(&self, node: &NodeName, vmid: Vmid, keys: &str) -> Result<String, Failure> {
+        let path = format!("/tmp/vmdeploy-{}-{vmid}.pub", self.shared.plan.run_id);
+        // Without a line feed at the end, so that the value is the same as by API.
+        let upload = pve_ssh::Upload::private_text(keys, path.clone());
+        let host = self.host(node).await?;
+        let uploaded = host.upload(&upload, &mut |_, _| {}).await;
+        uploaded.map_err(|error| Failure::from(error).at(node).effect(TookEffect::No))?;
+        Ok(path)
+    }
+
+    /// Finds out what of a change waits for a restart; a VM that is being made does not run.
+    async fn with_pending(&self, guest: &GuestRef, patch: &ConfigPatch, done: Done) -> Result<Done, Failure> {
+        let is_new = self.shared.plan.changes.iter().any(|change| {
+            change.guest.vmid == guest.vmid && matches!(change.verb, Verb::Create | Verb::Replace)
+        });
+        if is_new {
+            return Ok(done);
+        }
+        let pending = self.qemu(guest).pending().await?;
+        let concerns = |key: &String| patch.set.contains_key(key) || patch.delete.contains(key);
+        let keys: Vec<String> = pending
+            .into_iter()
+            .filter(|value| value.is_pending())
+            .map(|value| value.key)
+            .filter(concerns)
+            .collect();
+        let outcome = if keys.is_empty() { done.outcome } else { Outcome::Pending { keys } };
+        Ok(Done { outcome, ..done })
+    }
+
+    pub(super) async fn regenerate_cloud_init(&self, guest: &GuestRef) -> Result<Done, Failure> {
+        match self.step.road {
+            Road::Ssh => drop(self.run(&self.node_of(guest), &qm::cloudinit_update(guest.vmid)).await?),
+            Road::Api | Road::Local => self.qemu(guest).cloud_init_regenerate().await?,
+        }
+        Ok(Done::plain())
+    }
+}
+
+/// Returns the slots for which the patch makes a volume.
+fn allocating_slots(patch: &ConfigPatch) -> Vec<&String> {
+    patch.set.iter().filter(|(_, value)| allocates(value)).map(|(slot, _)| slot).collect()
+}
+
+/// Returns what of a patch is not in the configuration yet.
+///
+/// A value that allocates is done when its slot holds a volume; any other is done when it is the same by meaning.
+fn missing(patch: &ConfigPatch, config: &QemuConfig) -> ConfigPatch {
+    let volumes = volumes_of(config);
+    let is_missing = |key: &String, value: &vmdeploy_planner::plan::PatchValue| match value {
+        value if allocates(value) => !volumes.contains_key(key),
+        vmdeploy_planner::plan::PatchValue::Text(text) => {
+            !config.get(key).is_some_and(|now| pve_config::same_value(key, now, text))
+        }
+        _ => true,
+    };
+    let set = patch.set.iter().filter(|(key, value)| is_missing(key, value));
+    let delete = patch.delete.iter().filter(|key| config.get(key).is_some());
+    ConfigPatch { set: set.map(|(k, v)| (k.clone(), v.clone())).collect(), delete: delete.cloned().collect() }
+}
+
+fn clear_on_a_command_line(key: &str) -> Failure {
+    let text =
+        format!("`{key}` is wanted in clear, and a command line on the node can be read by everybody there");
+    Failure::new(FailureKind::Secret, text).hint("this VM needs an API road: `road: hybrid`, `auto` or `api`")
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use vmdeploy_planner::plan::PatchValue;
+
+    #[test]
+    fn only_what_is_missing_is_sent_again() {
+        let mut config: QemuConfig = serde_json::from_str(
+            r#"{"scsi0":"local-lvm:vm-201-disk-0,size=10G","ide2":"local-lvm:vm-201-cloudinit,media=cdrom","cores":2,"digest":"x"}"#,
+        )
+        .unwrap();
+        config.digest = None;
+        let text = |text: &str| PatchValue::Text(text.to_owned());
+        let patch = ConfigPatch {
+            set: [
+                ("scsi0".to_owned(), text("local-lvm:10")),
+                ("scsi1".to_owned(), text("local-lvm:20")),
+                ("ide2".to_owned(), text("local-lvm:cloudinit")),
+                ("cores".to_owned(), text("2")),
+                ("memory".to_owned(), text("4096")),
+            ]
+            .into(),
+            delete: ["net3".to_owned(), "cores".to_owned()].into(),
+        };
+        let rest = missing(&patch, &config);
+        assert_eq!(rest.set.keys().collect::<Vec<_>>(), ["memory", "scsi1"]);
+        assert_eq!(rest.delete.iter().collect::<Vec<_>>(), ["cores"]);
+    }
+}

@@ -1,0 +1,311 @@
+//! Disks: imported, grown, moved, handed over, freed.
+
+use crate::drive::job::{Done, Job, Seen, gone, volumes_of};
+use crate::{Failure, FailureKind, Found, TookEffect};
+use pve_api::{MoveDisk, Params, QemuConfig};
+use pve_ssh::command::{Command, pvesm, qm};
+use pve_ssh::parse;
+use pve_types::{Bytes, NodeName, StorageId, Vmid, VolumeId};
+use std::collections::BTreeSet;
+use vmdeploy_planner::plan::{Action, DiskSource, GuestRef, Ref, Road};
+
+impl Job {
+    /// Imports an image as a disk. Before, it writes down which volumes the guest has, so that whatever happens, the
+    /// one that the import made can be told from the others.
+    pub(super) async fn import_disk(&self, action: &Action) -> Result<Done, Failure> {
+        let Action::ImportDisk { guest, slot, source, storage, format, attach } = action else {
+            return Err(Failure::new(FailureKind::Internal, "this is no import"));
+        };
+        let seen = self.config(guest).await?;
+        if self.probe {
+            self.reattach().await?;
+            if let Some(volume) = self.imported_before(guest, slot, *attach).await? {
+                return Ok(self.found_done(Done::volume(volume)));
+            }
+            self.found(Found::NotDone);
+            self.free_half_imported(guest, &seen, storage).await?;
+        }
+        let in_slot = volumes_of(&seen.config).remove(slot);
+        if let (true, Some(volume)) = (*attach || self.step.road != Road::Ssh, in_slot) {
+            let text = format!("`{slot}` of VM {} holds {volume} already", guest.vmid);
+            return Err(Failure::new(FailureKind::SlotOccupied, text));
+        }
+        let on_storage = self.volumes_on(&seen.node, storage, guest.vmid).await?;
+        self.saw(volumes_of(&seen.config).into_values().chain(on_storage)).await?;
+        let source = match source {
+            DiskSource::Path(path) => path.clone(),
+            // `qm importdisk` takes a path and nothing else.
+            DiskSource::Volume(volume) if self.step.road == Road::Ssh => {
+                let found = self.run(&seen.node, &pvesm::path(&self.resolve(volume)?)).await?;
+                found.stdout.trim().to_owned()
+            }
+            DiskSource::Volume(volume) => self.resolve(volume)?.to_string(),
+        };
+        if self.step.road == Road::Ssh {
+            let command =
+                import_command(guest.vmid, &source, storage, format.as_deref(), attach.then_some(slot));
+            let output = self.run(&seen.node, &command).await?;
+            return match parse::imported_disk(&output.stdout) {
+                Ok(disk) => Ok(Done::volume(disk.volume)),
+                Err(_) => self.read_back(guest, slot, *attach).await,
+            };
+        }
+        let value = format!("{storage}:0,import-from={source}");
+        let value = format.iter().fold(value, |value, format| format!("{value},format={format}"));
+        let task = self.qemu(guest).set_config_async(Params::new().with(slot, value)).await?;
+        let finished = match task {
+            Some(task) => Some(self.follow(task).await?),
+            None => None,
+        };
+        Ok(self.read_back(guest, slot, true).await?.with(finished))
+    }
+
+    /// Returns the volumes of a guest's number on a storage.
+    async fn volumes_on(
+        &self,
+        node: &NodeName,
+        storage: &StorageId,
+        vmid: Vmid,
+    ) -> Result<Vec<VolumeId>, Failure> {
+        let place = self.shared.connections.api().node(node).storage(storage);
+        let filter = pve_api::ContentFilter { vmid: Some(vmid), ..pve_api::ContentFilter::default() };
+        Ok(place.content(&filter).await?.into_iter().map(|found| found.volid).collect())
+    }
+
+    /// Frees what an import of this step left when it was ended in its midst: a volume of the guest's number that was
+    /// not there when the journal looked, right before the import, and that no configuration names.
+    async fn free_half_imported(
+        &self,
+        guest: &GuestRef,
+        seen: &Seen,
+        storage: &StorageId,
+    ) -> Result<(), Failure> {
+        let Some(before) = self.sight.volumes.clone() else { return Ok(()) };
+        let named: BTreeSet<VolumeId> = volumes_of(&seen.config).into_values().collect();
+        let others = self.shared.volumes_of_this_run();
+        for volume in self.volumes_on(&seen.node, storage, guest.vmid).await? {
+            if before.contains(&volume) || named.contains(&volume) || others.contains(&volume) {
+                continue;
+            }
+            self.tell(None, format!("frees {volume}, which an earlier attempt left half made"));
+            self.free_volume(&seen.node, &Ref::Known(volume)).await?;
+        }
+        Ok(())
+    }
+
+    async fn read_back(&self, guest: &GuestRef, slot: &str, attach: bool) -> Result<Done, Failure> {
+        self.imported_before(guest, slot, attach).await?.map(Done::volume).ok_or_else(|| {
+            let text = format!("the import ended well, but VM {} has no new disk", guest.vmid);
+            Failure::new(FailureKind::Answer, text).effect(TookEffect::Maybe)
+        })
+    }
+
+    /// Returns the volume that an import of this step made: the one in its slot, or the new unused one.
+    async fn imported_before(
+        &self,
+        guest: &GuestRef,
+        slot: &str,
+        attach: bool,
+    ) -> Result<Option<VolumeId>, Failure> {
+        let seen = self.look(guest).await?.ok_or_else(|| gone(guest))?;
+        let before = self.sight.volumes.clone().unwrap_or_default();
+        let others = self.shared.volumes_of_this_run();
+        let is_new = |volume: &VolumeId| !before.contains(volume) && !others.contains(volume);
+        let mut new = volumes_of(&seen.config)
+            .into_iter()
+            .filter(|(key, volume)| {
+                is_new(volume) && if attach { key == slot } else { key.starts_with("unused") }
+            })
+            .map(|(_, volume)| volume);
+        Ok(new.next())
+    }
+
+    /// Grows a disk; does nothing where it is that large already. Reads the size back, since `qm resize` exits 0
+    /// whatever happened.
+    pub(super) async fn resize_disk(
+        &self,
+        guest: &GuestRef,
+        slot: &str,
+        size: Bytes,
+    ) -> Result<Done, Failure> {
+        if self.probe {
+            self.reattach().await?;
+        }
+        let seen = self.config(guest).await?;
+        if size_of(&seen.config, slot).is_some_and(|now| now >= size) {
+            return Ok(if self.probe { self.found_done(Done::plain()) } else { Done::already() });
+        }
+        let wanted = size.to_pve_size();
+        let finished = match self.step.road {
+            Road::Ssh => {
+                let command = qm::disk_resize(guest.vmid, slot, &wanted);
+                let output = self.run(&seen.node, &command).await?;
+                if let kind @ (FailureKind::ConfigLock | FailureKind::GuestLocked) =
+                    crate::kind_of(&output.stderr)
+                {
+                    return Err(Failure::new(kind, output.stderr));
+                }
+                None
+            }
+            Road::Api | Road::Local => {
+                match self.qemu_at(&seen.node, guest.vmid).resize(slot, &wanted).await? {
+                    Some(task) => Some(self.follow(task).await?),
+                    None => None,
+                }
+            }
+        };
+        let now = size_of(&self.config(guest).await?.config, slot);
+        if now.is_some_and(|now| now >= size) {
+            return Ok(Done::plain().with(finished));
+        }
+        let now = now.map_or_else(|| "unknown".to_owned(), |now| now.to_pve_size());
+        let text = format!("`{slot}` of VM {} was to grow to {wanted}, and its size is {now}", guest.vmid);
+        Err(Failure::new(FailureKind::Resize, text).effect(TookEffect::Maybe))
+    }
+
+    pub(super) async fn move_disk(
+        &self,
+        guest: &GuestRef,
+        slot: &str,
+        storage: &StorageId,
+        format: Option<&str>,
+    ) -> Result<Done, Failure> {
+        if self.probe {
+            self.reattach().await?;
+        }
+        if let Some(volume) = self.volume_in(guest, slot).await?
+            && volume.storage() == storage
+        {
+            let done = Done::volume(volume);
+            return Ok(if self.probe { self.found_done(done) } else { done });
+        }
+        let how = MoveDisk {
+            disk: slot.to_owned(),
+            storage: Some(storage.clone()),
+            format: format.map(str::to_owned),
+            delete_original: true,
+            ..MoveDisk::default()
+        };
+        let task = self.qemu(guest).move_disk(&how).await?;
+        let finished = self.follow(task).await?;
+        match self.volume_in(guest, slot).await? {
+            Some(volume) if volume.storage() == storage => Ok(Done::volume(volume).with(Some(finished))),
+            _ => Err(moved_nowhere(guest, slot)),
+        }
+    }
+
+    async fn volume_in(&self, guest: &GuestRef, slot: &str) -> Result<Option<VolumeId>, Failure> {
+        let seen = self.config(guest).await?;
+        Ok(volumes_of(&seen.config).remove(slot))
+    }
+
+    /// Hands a disk to the holder, and reads it back there: only then may its old owner be deleted.
+    pub(super) async fn reassign_disk(
+        &self,
+        guest: &GuestRef,
+        slot: &str,
+        holder: Vmid,
+    ) -> Result<Done, Failure> {
+        if self.probe {
+            self.reattach().await?;
+        }
+        let there = self.holder(guest, holder).await?;
+        let given = self.volume_in(guest, slot).await?;
+        let before: BTreeSet<VolumeId> = match (&self.sight.volumes, self.probe) {
+            (Some(volumes), true) => volumes.clone(),
+            _ => volumes_of(&there.config).into_values().collect(),
+        };
+        if given.is_none() {
+            let volume = new_unused(&there.config, &before);
+            let text = format!("`{slot}` of VM {} holds nothing that could be handed over", guest.vmid);
+            let volume = volume.ok_or_else(|| Failure::new(FailureKind::SlotOccupied, text))?;
+            return Ok(self.found_done(Done::volume(volume)));
+        }
+        self.saw(before.iter().cloned()).await?;
+        let how = MoveDisk {
+            disk: slot.to_owned(),
+            target_vmid: Some(holder),
+            target_disk: Some(free_unused(&there.config)),
+            ..MoveDisk::default()
+        };
+        let task = self.qemu(guest).move_disk(&how).await?;
+        let finished = self.follow(task).await?;
+        let there = self.holder(guest, holder).await?;
+        let volume = new_unused(&there.config, &before).ok_or_else(|| moved_nowhere(guest, slot))?;
+        Ok(Done::volume(volume).with(Some(finished)))
+    }
+
+    async fn holder(&self, guest: &GuestRef, holder: Vmid) -> Result<Seen, Failure> {
+        let node = self.find_node(holder).await?.unwrap_or_else(|| self.node_of(guest));
+        let config = self.qemu_at(&node, holder).config().await?;
+        Ok(Seen { node, config })
+    }
+
+    /// Frees a volume that this run made, after making sure that no configuration of its owner names it.
+    pub(super) async fn free_volume(&self, node: &NodeName, volume: &Ref<VolumeId>) -> Result<Done, Failure> {
+        let volume = self.resolve(volume)?;
+        if !self.is_there(node, &volume).await? {
+            return Ok(Done::already());
+        }
+        match self.step.road {
+            Road::Ssh => drop(self.run(node, &pvesm::free(&volume)).await?),
+            Road::Api | Road::Local => {
+                let storage = self.shared.connections.api().node(node).storage(volume.storage());
+                if let Some(task) = storage.free(&volume).await? {
+                    self.follow(task).await?;
+                }
+            }
+        }
+        // `pvesm free` exits 0 even where its task failed.
+        match self.is_there(node, &volume).await? {
+            false => Ok(Done::plain()),
+            true => {
+                let text = format!("volume {volume} is still there");
+                Err(Failure::new(FailureKind::TaskFailed, text).effect(TookEffect::Maybe))
+            }
+        }
+    }
+
+    /// Tells whether the volume exists on its storage.
+    pub(super) async fn is_there(&self, node: &NodeName, volume: &VolumeId) -> Result<bool, Failure> {
+        let storage = self.shared.connections.api().node(node).storage(volume.storage());
+        let filter = pve_api::ContentFilter { vmid: volume.owner(), ..pve_api::ContentFilter::default() };
+        Ok(storage.content(&filter).await?.iter().any(|found| found.volid == *volume))
+    }
+}
+
+/// Returns the import command: the old name where the disk stays unused, which every version knows.
+fn import_command(
+    vmid: Vmid,
+    source: &str,
+    storage: &StorageId,
+    format: Option<&str>,
+    slot: Option<&String>,
+) -> Command {
+    let command = match slot {
+        Some(slot) => qm::disk_import_to(vmid, source, storage, slot),
+        None => qm::importdisk(vmid, source, storage),
+    };
+    format.into_iter().fold(command, |command, format| command.option("format", format))
+}
+
+/// Returns the size that PVE noted for a disk.
+fn size_of(config: &QemuConfig, slot: &str) -> Option<Bytes> {
+    pve_config::Drive::parse(slot, config.get(slot)?).ok()?.size()
+}
+
+/// Returns the lowest free `unusedN`.
+fn free_unused(config: &QemuConfig) -> String {
+    let free = (0..256).map(|number| format!("unused{number}")).find(|slot| config.get(slot).is_none());
+    free.unwrap_or_else(|| "unused0".to_owned())
+}
+
+fn new_unused(config: &QemuConfig, before: &BTreeSet<VolumeId>) -> Option<VolumeId> {
+    let is_new = |(key, volume): &(String, VolumeId)| key.starts_with("unused") && !before.contains(volume);
+    volumes_of(config).into_iter().find(is_new).map(|(_, volume)| volume)
+}
+
+fn moved_nowhere(guest: &GuestRef, slot: &str) -> Failure {
+    let text = format!("`{slot}` of VM {} was moved, and is not where it should be", guest.vmid);
+    Failure::new(FailureKind::Answer, text).effect(TookEffect::Maybe)
+}

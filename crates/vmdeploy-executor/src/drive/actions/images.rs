@@ -1,0 +1,228 @@
+//! Storages, images, and snippets.
+
+use crate::drive::job::{Done, Job};
+use crate::{Failure, FailureKind, TookEffect};
+use pve_api::{Checksum, ContentFilter, Download, FileContent, UploadSource};
+use pve_ssh::command::{files, pvesm};
+use pve_ssh::parse::{self, StorageState};
+use pve_types::{Bytes, NodeName, StorageId, VolumeId};
+use sha2::{Digest as _, Sha256};
+use std::collections::BTreeMap;
+use std::path::{Path, PathBuf};
+use vmdeploy_planner::plan::{ImageOrigin, Road};
+
+impl Job {
+    /// Makes sure that the node's storages are active and have room for what will be written.
+    pub(super) async fn probe_storage(
+        &self,
+        node: &NodeName,
+        needed: &BTreeMap<StorageId, Bytes>,
+    ) -> Result<Done, Failure> {
+        let states = match self.step.road {
+            Road::Ssh => self.storages_by_ssh(node).await?,
+            Road::Api | Road::Local => self.storages_by_api(node, needed).await?,
+        };
+        for (storage, bytes) in needed {
+            let unfit = |text: String| Failure::new(FailureKind::StorageUnfit, text).at(node);
+            match states.get(storage) {
+                None => return Err(unfit(format!("node {node} has no storage `{storage}`"))),
+                Some(None) => return Err(unfit(format!("storage `{storage}` is not active on {node}"))),
+                Some(Some(free)) if free < bytes => {
+                    let text =
+                        format!("storage `{storage}` on {node} has {free} free, and {bytes} are needed");
+                    return Err(Failure::new(FailureKind::StorageFull, text).at(node));
+                }
+                Some(Some(_)) => {}
+            }
+        }
+        Ok(Done::already())
+    }
+
+    /// Returns what is free on each storage; `None` for one that is not active.
+    async fn storages_by_ssh(&self, node: &NodeName) -> Result<BTreeMap<StorageId, Option<Bytes>>, Failure> {
+        let output = self.run(node, &pvesm::status()).await?;
+        let rows = parse::pvesm_status(&output.stdout).map_err(pve_ssh::Error::from)?;
+        let free = |row: &parse::StorageRow| (row.state == StorageState::Active).then_some(row.available);
+        Ok(rows.iter().map(|row| (row.id.clone(), free(row))).collect())
+    }
+
+    async fn storages_by_api(
+        &self,
+        node: &NodeName,
+        needed: &BTreeMap<StorageId, Bytes>,
+    ) -> Result<BTreeMap<StorageId, Option<Bytes>>, Failure> {
+        let mut states = BTreeMap::new();
+        for storage in needed.keys() {
+            match self.shared.connections.api().node(node).storage(storage).status().await {
+                Ok(state) => {
+                    let free = state.is_usable().then(|| Bytes::new(state.avail.unwrap_or(0)));
+                    states.insert(storage.clone(), free);
+                }
+                Err(error) if error.is_absent() => {}
+                Err(error) => return Err(error.into()),
+            }
+        }
+        Ok(states)
+    }
+
+    /// Makes sure that a file on the node is there, and is what the spec says.
+    pub(super) async fn verify_image(
+        &self,
+        node: &NodeName,
+        path: &str,
+        checksum: Option<&str>,
+    ) -> Result<Done, Failure> {
+        let unfit = |text: String| Failure::new(FailureKind::ImageUnfit, text).at(node);
+        let Some((algorithm, expected)) = checksum.and_then(|checksum| checksum.split_once(':')) else {
+            self.run(node, &files::is_file(path)).await.map_err(|failure| match failure.kind {
+                FailureKind::CommandFailed => unfit(format!("there is no file `{path}` on {node}")),
+                _ => failure,
+            })?;
+            return Ok(Done::already());
+        };
+        let bits = match algorithm {
+            "sha1" => 1,
+            "sha256" => 256,
+            "sha512" => 512,
+            other => return Err(unfit(format!("`{other}` checksums cannot be computed on the node"))),
+        };
+        let output = self.run(node, &files::checksum(bits, path)).await?;
+        let found = parse::checksum(bits, &output.stdout).map_err(pve_ssh::Error::from)?;
+        match found.eq_ignore_ascii_case(expected) {
+            true => Ok(Done::already()),
+            false => {
+                Err(unfit(format!("`{path}` on {node} has checksum {algorithm}:{found}, not {expected}")))
+            }
+        }
+    }
+
+    /// Makes sure that an image is there as a volume. One that is there already is left as it is.
+    pub(super) async fn place_image(
+        &self,
+        node: &NodeName,
+        volume: &VolumeId,
+        origin: &ImageOrigin,
+        checksum: Option<&str>,
+    ) -> Result<Done, Failure> {
+        if self.probe {
+            self.reattach().await?;
+        }
+        if self.has_volume(node, volume).await? {
+            let done = Done::volume(volume.clone());
+            return Ok(if self.probe { self.found_done(done) } else { Done::already() });
+        }
+        let (kind, file_name) = volume.name().split_once('/').unwrap_or(("import", volume.name()));
+        let content = match kind {
+            "iso" => FileContent::Iso,
+            _ => FileContent::Import,
+        };
+        let checksum = checksum
+            .and_then(|checksum| checksum.split_once(':'))
+            .map(|(algorithm, value)| Checksum { algorithm: algorithm.to_owned(), value: value.to_owned() });
+        let storage = self.shared.connections.api().node(node).storage(volume.storage());
+        let finished = match origin {
+            ImageOrigin::Url { url } => {
+                let what = Download {
+                    url: url.clone(),
+                    content,
+                    file_name: file_name.to_owned(),
+                    checksum,
+                    compression: None,
+                    verify_certificates: None,
+                };
+                let task = storage.download_url(&what).await?;
+                self.follow(task).await?
+            }
+            ImageOrigin::File { path } if self.shared.connections.is_pvesh() => {
+                return self.send_image(node, volume, &self.local(path), checksum.as_ref()).await;
+            }
+            ImageOrigin::File { path } => {
+                let path = self.local(path);
+                let source = UploadSource::file(&path).await.map_err(|error| unreadable(&path, &error))?;
+                let progress = |sent: pve_api::UploadProgress| {
+                    let percent = (sent.total > 0).then(|| sent.sent as f64 * 100.0 / sent.total as f64);
+                    self.tell(percent, "sends the image");
+                };
+                let task = storage.upload(content, file_name, source, checksum.as_ref(), progress).await?;
+                self.follow(task).await?
+            }
+        };
+        match self.has_volume(node, volume).await? {
+            true => Ok(Done::volume(volume.clone()).with(Some(finished))),
+            false => {
+                let text = format!("the image was placed, and {volume} is not there");
+                Err(Failure::new(FailureKind::Answer, text).effect(TookEffect::Maybe))
+            }
+        }
+    }
+
+    /// Sends an image by SFTP to where the storage keeps it.
+    async fn send_image(
+        &self,
+        node: &NodeName,
+        volume: &VolumeId,
+        path: &Path,
+        checksum: Option<&Checksum>,
+    ) -> Result<Done, Failure> {
+        let target = self.path_of(node, volume).await?;
+        let upload = pve_ssh::Upload::file(path, target.clone());
+        let mut progress = |sent: Bytes, total: Bytes| {
+            let percent = (total.get() > 0).then(|| sent.get() as f64 * 100.0 / total.get() as f64);
+            self.tell(percent, "sends the image");
+        };
+        self.host(node).await?.upload(&upload, &mut progress).await.map_err(Failure::from)?;
+        if let Some(checksum) = checksum {
+            let text = format!("{}:{}", checksum.algorithm, checksum.value);
+            self.verify_image(node, &target, Some(&text)).await?;
+        }
+        Ok(Done::volume(volume.clone()))
+    }
+
+    async fn has_volume(&self, node: &NodeName, volume: &VolumeId) -> Result<bool, Failure> {
+        let storage = self.shared.connections.api().node(node).storage(volume.storage());
+        let content = storage.content(&ContentFilter::default()).await?;
+        Ok(content.iter().any(|found| found.volid == *volume))
+    }
+
+    async fn path_of(&self, node: &NodeName, volume: &VolumeId) -> Result<String, Failure> {
+        let output = self.run(node, &pvesm::path(volume)).await?;
+        Ok(parse::pvesm_path(&output.stdout).map_err(pve_ssh::Error::from)?)
+    }
+
+    /// Writes a snippet by SFTP. A file that changed since the plan was made is refused.
+    pub(super) async fn place_snippet(
+        &self,
+        node: &NodeName,
+        volume: &VolumeId,
+        source: &str,
+        sha256: &str,
+    ) -> Result<Done, Failure> {
+        let path = self.local(source);
+        let bytes = tokio::fs::read(&path).await.map_err(|error| unreadable(&path, &error))?;
+        if hex(&Sha256::digest(&bytes)) != sha256 {
+            let text = format!("`{}` changed after the plan was made", path.display());
+            return Err(Failure::new(FailureKind::ImageUnfit, text)
+                .hint("`vmdeploy plan` shows what it would do now"));
+        }
+        let text = String::from_utf8(bytes).map_err(|_| {
+            Failure::new(FailureKind::ImageUnfit, format!("`{}` is not UTF-8 text", path.display()))
+        })?;
+        let target = self.path_of(node, volume).await?;
+        let upload = pve_ssh::Upload::private_text(text, target);
+        self.host(node).await?.upload(&upload, &mut |_, _| {}).await.map_err(Failure::from)?;
+        Ok(Done::volume(volume.clone()))
+    }
+
+    /// Returns the path of a file on this machine, relative to the spec's folder.
+    fn local(&self, path: &str) -> PathBuf {
+        self.shared.options.0.spec_folder.join(path)
+    }
+}
+
+fn unreadable(path: &Path, error: &std::io::Error) -> Failure {
+    Failure::new(FailureKind::ImageUnfit, format!("`{}` cannot be read: {error}", path.display()))
+}
+
+fn hex(bytes: &[u8]) -> String {
+    bytes.iter().map(|byte| format!("{byte:02x}")).collect()
+}

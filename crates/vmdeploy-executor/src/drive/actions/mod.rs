@@ -1,0 +1,57 @@
+//! What each action does. The one `match` over the closed set.
+
+mod cluster;
+mod config;
+mod disks;
+mod guests;
+mod images;
+mod patch;
+mod power;
+mod undo;
+mod wait;
+
+use super::job::{Done, Job};
+use crate::Failure;
+use vmdeploy_planner::plan::Action;
+
+impl Job {
+    /// Does the step. With `probe` set it first finds out what is there already, and does only what is missing.
+    pub(crate) async fn act(&self) -> Result<Done, Failure> {
+        match &self.step.action {
+            Action::ProbeStorage { node, needed } => self.probe_storage(node, needed).await,
+            Action::PlaceImage { node, volume, origin, checksum, .. } => {
+                self.place_image(node, volume, origin, checksum.as_deref()).await
+            }
+            Action::VerifyImage { node, path, checksum, .. } => {
+                self.verify_image(node, path, checksum.as_deref()).await
+            }
+            Action::PlaceSnippet { node, volume, source, sha256 } => {
+                self.place_snippet(node, volume, source, sha256).await
+            }
+            Action::CreateVm { guest, config, pool } => self.create_vm(guest, config, pool.as_ref()).await,
+            Action::CloneVm { .. } => self.clone_vm(&self.step.action).await,
+            Action::ImportDisk { .. } => self.import_disk(&self.step.action).await,
+            Action::SetConfig { guest, patch, digest } => {
+                self.set_config(guest, patch, digest.as_deref()).await
+            }
+            Action::ResizeDisk { guest, slot, size } => self.resize_disk(guest, slot, *size).await,
+            Action::MoveDisk { guest, slot, storage, format } => {
+                self.move_disk(guest, slot, storage, format.as_deref()).await
+            }
+            Action::ReassignDisk { guest, slot, holder } => self.reassign_disk(guest, slot, *holder).await,
+            Action::ConvertToTemplate { guest } => self.convert_to_template(guest).await,
+            Action::RegenerateCloudInit { guest } => self.regenerate_cloud_init(guest).await,
+            Action::SetHa { guest, ha } => self.set_ha(guest, ha.as_ref()).await,
+            Action::SetPool { guest, pool } => self.set_pool(guest, pool.as_ref()).await,
+            Action::StartVm { guest } => self.start_vm(guest).await,
+            Action::ShutdownVm { guest, timeout_s, force } => {
+                self.shutdown_vm(guest, *timeout_s, *force).await
+            }
+            Action::StopVm { guest } => self.stop_vm(guest).await,
+            Action::RebootVm { guest } => self.reboot_vm(guest).await,
+            Action::DeleteVm { guest, stop } => self.delete_vm(guest, *stop).await,
+            Action::FreeVolume { node, volume } => self.free_volume(node, volume).await,
+            Action::Await { guest, condition } => self.wait_for(guest, condition).await,
+        }
+    }
+}

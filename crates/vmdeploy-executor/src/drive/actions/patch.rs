@@ -1,0 +1,134 @@
+//! A configuration change as the roads carry it: parameters of the API, or options of `qm`.
+
+use crate::drive::job::Job;
+use crate::secrets::in_form;
+use crate::{Failure, FailureKind};
+use pve_types::Secret;
+use vmdeploy_planner::plan::{ConfigPatch, DiskSource, PatchValue, SecretForm};
+
+/// One value, ready to be sent.
+#[derive(Debug)]
+pub(super) enum Sent {
+    /// A text.
+    Text(String),
+    /// A secret, and in which form it is.
+    Secret(Secret, SecretForm),
+    /// Public keys, one a line.
+    Keys(String),
+}
+
+/// A configuration change, ready to be sent: the values by key, and the keys that go.
+#[derive(Debug, Default)]
+pub(super) struct Ready {
+    pub(super) set: Vec<(String, Sent)>,
+    pub(super) delete: Vec<String>,
+}
+
+impl Job {
+    /// Resolves what is not known before: volumes of earlier steps, secrets, keys of accounts.
+    pub(super) async fn ready(&self, patch: &ConfigPatch) -> Result<Ready, Failure> {
+        let mut ready = Ready { set: Vec::new(), delete: patch.delete.iter().cloned().collect() };
+        for (key, value) in &patch.set {
+            ready.set.push((key.clone(), self.ready_value(value).await?));
+        }
+        Ok(ready)
+    }
+
+    async fn ready_value(&self, value: &PatchValue) -> Result<Sent, Failure> {
+        Ok(match value {
+            PatchValue::Text(text) => Sent::Text(text.clone()),
+            PatchValue::Drive { volume, options } => {
+                Sent::Text(joined(self.resolve(volume)?.as_str(), options))
+            }
+            PatchValue::ImportFrom { storage, source, options } => {
+                let source = match source {
+                    DiskSource::Path(path) => path.clone(),
+                    DiskSource::Volume(volume) => self.resolve(volume)?.to_string(),
+                };
+                Sent::Text(joined(&format!("{storage}:0,import-from={source}"), options))
+            }
+            PatchValue::Secret { source, form } => {
+                let (resolver, source) = (self.shared.options.0.secrets.clone(), source.clone());
+                let secret = blocking(move || resolver.secret(&source)).await?;
+                let form = *form;
+                Sent::Secret(blocking(move || in_form(&secret, form)).await?, form)
+            }
+            PatchValue::PublicKeys { keys, fetch } => {
+                let mut all = keys.clone();
+                for account in fetch {
+                    let (resolver, account) = (self.shared.options.0.secrets.clone(), account.clone());
+                    all.extend(blocking(move || resolver.public_keys(&account)).await?);
+                }
+                Sent::Keys(all.join("\n"))
+            }
+        })
+    }
+}
+
+/// Runs something that may block where that is allowed.
+async fn blocking<T: Send + 'static>(
+    work: impl FnOnce() -> Result<T, crate::SecretError> + Send + 'static,
+) -> Result<T, Failure> {
+    let outcome = tokio::task::spawn_blocking(work).await;
+    let outcome =
+        outcome.map_err(|_| Failure::new(FailureKind::Internal, "a secret's resolver broke down"))?;
+    outcome.map_err(|error| {
+        let failure = Failure::new(FailureKind::Secret, error.to_string());
+        error.hint.into_iter().fold(failure, Failure::hint)
+    })
+}
+
+fn joined(first: &str, options: &str) -> String {
+    if options.is_empty() { first.to_owned() } else { format!("{first},{options}") }
+}
+
+impl Ready {
+    /// Tells whether nothing is left to be done.
+    pub(super) fn is_empty(&self) -> bool {
+        self.set.is_empty() && self.delete.is_empty()
+    }
+    /// Takes out the secrets that `qm` may be given as a hash where `pvesh` must not be.
+    pub(super) fn split_off_hashes(&mut self) -> Vec<(String, Sent)> {
+        let is_hash = |sent: &Sent| matches!(sent, Sent::Secret(_, SecretForm::Sha512Crypt));
+        let (hashes, rest) = std::mem::take(&mut self.set).into_iter().partition(|(_, sent)| is_hash(sent));
+        self.set = rest;
+        hashes
+    }
+    /// Returns the parameters of an API call.
+    pub(super) fn params(&self) -> pve_api::Params {
+        let mut params = pve_api::Params::new();
+        for (key, sent) in &self.set {
+            params = match sent {
+                Sent::Text(text) => params.with(key, text),
+                Sent::Secret(secret, _) => params.with_secret(key, secret),
+                Sent::Keys(keys) => params.with(key, encoded(keys)),
+            };
+        }
+        params.with_list("delete", self.delete.iter())
+    }
+}
+
+/// Percent-encodes as PVE wants `sshkeys`, whichever way it then travels.
+// PVE: pve-common src/PVE/JSONSchema.pm, format urlencoded: what encodeURIComponent leaves alone is left alone.
+pub(super) fn encoded(text: &str) -> String {
+    let mut out = String::new();
+    for byte in text.bytes() {
+        if byte.is_ascii_alphanumeric() || b"-_.!~*'()".contains(&byte) {
+            out.push(char::from(byte));
+        } else {
+            out.push_str(&format!("%{byte:02X}"));
+        }
+    }
+    out
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn keys_are_encoded_as_pve_wants_them() {
+        assert_eq!(encoded("ssh-ed25519 AA+/= a@b\nk2"), "ssh-ed25519%20AA%2B%2F%3D%20a%40b%0Ak2");
+        assert_eq!(encoded("it's (a) ~*!"), "it's%20(a)%20~*!");
+    }
+}

@@ -1,0 +1,575 @@
+//! The loop around the scheduler: it writes the journal, sends steps out, listens to them, and tells the world.
+
+use super::job::{Done, Job, Message, Shared, Sight};
+use super::lock::ClusterLock;
+use crate::describe;
+use crate::journal::{Entry, JournalWriter};
+use crate::schedule::{Command, Input, Rules, Scheduler, Verdict, tasks_of};
+use crate::{
+    Cancellation, Event, EventKind, Failure, FailureKind, Outcome, ResumeMode, RunError, RunReport,
+    RunResult, Stop, TookEffect, UndoNote, report_of,
+};
+use jiff::Timestamp;
+use rand::RngExt as _;
+use std::collections::BTreeMap;
+use std::sync::Arc;
+use std::time::Duration;
+use tokio::sync::mpsc::{UnboundedReceiver, UnboundedSender, unbounded_channel};
+use tokio::task::JoinSet;
+use tokio::time::Instant;
+use tracing::Instrument as _;
+use vmdeploy_planner::plan::{Plan, StepId};
+
+/// How a run begins.
+pub(crate) struct Begin {
+    /// Its journal, with at least its first record.
+    pub(crate) journal: JournalWriter,
+    /// What is resumed, if it is.
+    pub(crate) mode: Option<ResumeMode>,
+    /// SHA-256 of the plan, in hexadecimal.
+    pub(crate) plan_digest: String,
+}
+
+/// What a task of the loop ends with.
+enum Ended {
+    Step(StepId, Result<Done, Failure>),
+    Undo(StepId, Result<UndoNote, Failure>),
+    Waited(StepId),
+}
+
+struct Engine {
+    scheduler: Scheduler,
+    journal: JournalWriter,
+    events: UnboundedSender<Event>,
+    shared: Arc<Shared>,
+    sights: BTreeMap<StepId, Sight>,
+    begun: BTreeMap<StepId, Instant>,
+    jobs: JoinSet<Ended>,
+    sender: UnboundedSender<Message>,
+    messages: UnboundedReceiver<Message>,
+    stop: Stop,
+    wrote: usize,
+}
+
+/// How long steps that are given up may take to end what they began on a node.
+const LAST_WORDS: Duration = Duration::from_secs(25);
+/// The longest wait before another attempt.
+const LONGEST_WAIT: Duration = Duration::from_secs(30);
+
+/// Drives a run to its end.
+pub(crate) async fn drive(
+    begin: Begin,
+    shared: Shared,
+    events: UnboundedSender<Event>,
+    mut cancellation: Cancellation,
+) -> Result<RunReport, RunError> {
+    let mut engine = Engine::new(&begin, begin.mode, shared, events)?.with_journal(begin.journal);
+    engine.announce(begin.mode, &begin.plan_digest)?;
+    let lock = engine.lock().await?;
+    let outcome = engine.run(&mut cancellation, lock.as_ref()).await;
+    if let Some(lock) = lock
+        && !matches!(outcome, Err(RunError::Died))
+    {
+        lock.release().await;
+    }
+    let stopped = outcome?;
+    engine.finish(stopped)
+}
+
+/// An engine that has no journal yet.
+struct Bare {
+    scheduler: Scheduler,
+    events: UnboundedSender<Event>,
+    shared: Arc<Shared>,
+    sights: BTreeMap<StepId, Sight>,
+}
+
+impl Bare {
+    fn with_journal(self, journal: JournalWriter) -> Engine {
+        let (sender, messages) = unbounded_channel();
+        Engine {
+            scheduler: self.scheduler,
+            journal,
+            events: self.events,
+            shared: self.shared,
+            sights: self.sights,
+            begun: BTreeMap::new(),
+            jobs: JoinSet::new(),
+            sender,
+            messages,
+            stop: Stop::No,
+            wrote: 0,
+        }
+    }
+}
+
+impl Engine {
+    #[expect(clippy::new_ret_no_self, reason = "the journal is moved in afterwards")]
+    fn new(
+        begin: &Begin,
+        mode: Option<ResumeMode>,
+        shared: Shared,
+        events: UnboundedSender<Event>,
+    ) -> Result<Bare, RunError> {
+        let records = begin.journal.records();
+        for record in records {
+            if let Entry::Succeeded { step, outcome, .. } = &record.entry {
+                shared.note_outcome(step, outcome);
+            }
+        }
+        let options = &shared.options.0;
+        let rule = |change: &vmdeploy_planner::plan::Change| {
+            (change.vm.clone(), options.on_failure.unwrap_or(change.on_failure))
+        };
+        let rules = Rules {
+            limits: shared.plan.limits,
+            attempts: options.attempts,
+            on_failure: shared.plan.changes.iter().map(rule).collect(),
+            undo_all: mode == Some(ResumeMode::Undo),
+        };
+        let scheduler = Scheduler::new(tasks_of(&shared.plan, records), rules);
+        Ok(Bare { scheduler, events, sights: Sight::of(records), shared: Arc::new(shared) })
+    }
+
+    fn plan(&self) -> &Plan {
+        &self.shared.plan
+    }
+
+    /// Says that the run begins, and writes down that it is resumed.
+    fn announce(&mut self, mode: Option<ResumeMode>, plan_digest: &str) -> Result<(), RunError> {
+        if let Some(mode) = mode {
+            self.write(Entry::Resumed { mode })?;
+            self.journal.flush()?;
+        }
+        self.tell(EventKind::RunStarted {
+            project: self.plan().project.clone(),
+            plan_digest: plan_digest.to_owned(),
+            resumed: mode.is_some(),
+            steps: describe::heads(self.plan()),
+        });
+        Ok(())
+    }
+
+    /// Takes the project's lock on the cluster, on roads that have SSH.
+    async fn lock(&mut self) -> Result<Option<ClusterLock>, RunError> {
+        let is_api_only = self.plan().road == vmdeploy_planner::plan::RoadChoice::Api;
+        if is_api_only || !self.shared.connections.has_ssh() || self.plan().is_empty() {
+            return Ok(None);
+        }
+        let last = self.journal.records().iter().rev().find_map(|record| match record.entry {
+            Entry::Locked { modified_s } => Some(modified_s),
+            _ => None,
+        });
+        let project = self.plan().project.clone();
+        let taken = ClusterLock::take(&self.shared.connections, &project, last).await;
+        let lock = taken.map_err(|failure| RunError::ClusterLock { project, source: Box::new(failure) })?;
+        if let Some(modified_s) = lock.modified_s() {
+            self.write(Entry::Locked { modified_s })?;
+        }
+        Ok(Some(lock))
+    }
+
+    /// Obeys the scheduler until it says that nothing is left; returns whether the user stopped it before.
+    async fn run(
+        &mut self,
+        cancellation: &mut Cancellation,
+        lock: Option<&ClusterLock>,
+    ) -> Result<bool, RunError> {
+        let commands = self.scheduler.on(Input::Begin);
+        if let Some(stopped) = self.obey(commands)? {
+            return Ok(stopped);
+        }
+        loop {
+            let input = tokio::select! {
+                biased;
+                Some(message) = self.messages.recv() => {
+                    self.hear(message)?;
+                    continue;
+                }
+                stop = cancellation.beyond(self.stop) => self.stopping(stop)?,
+                Some(joined) = self.jobs.join_next() => match joined {
+                    Ok(ended) => self.ended(ended)?,
+                    Err(error) if error.is_panic() => std::panic::resume_unwind(error.into_panic()),
+                    Err(_) => continue,
+                },
+                modified_s = ClusterLock::kept(lock) => {
+                    self.write(Entry::Locked { modified_s })?;
+                    continue;
+                }
+            };
+            let commands = self.scheduler.on(input);
+            if let Some(stopped) = self.obey(commands)? {
+                return Ok(stopped);
+            }
+        }
+    }
+
+    /// Does what the scheduler says. What is sent out stands in the journal, on the disk, before.
+    fn obey(&mut self, commands: Vec<Command>) -> Result<Option<bool>, RunError> {
+        for command in &commands {
+            match command {
+                Command::Start { step, attempt, .. } => {
+                    self.write(Entry::Started { step: step.clone(), attempt: *attempt })?;
+                }
+                Command::Undo { step } => self.write(Entry::UndoStarted { step: step.clone() })?,
+                _ => {}
+            }
+        }
+        self.journal.flush()?;
+        for command in commands {
+            match command {
+                Command::Start { step, attempt, probe } => self.start(&step, attempt, probe),
+                Command::Undo { step } => self.undo(&step),
+                Command::Wait { step, attempt } => self.wait(step, attempt),
+                Command::GiveUp => self.shared.cancel.cancel(),
+                Command::Finish { stopped } => return Ok(Some(stopped)),
+            }
+        }
+        Ok(None)
+    }
+
+    fn job(&self, id: &StepId, probe: bool) -> Option<Job> {
+        let step = self.plan().step(id)?.clone();
+        let until = Instant::now() + Duration::from_secs(step.deadline_s.max(1));
+        let sight = self.sights.get(id).cloned().unwrap_or_default();
+        Some(Job { shared: self.shared.clone(), step, probe, sight, messages: self.sender.clone(), until })
+    }
+
+    fn start(&mut self, id: &StepId, attempt: u32, probe: bool) {
+        let Some(job) = self.job(id, probe) else { return };
+        self.begun.entry(id.clone()).or_insert_with(Instant::now);
+        self.tell(EventKind::StepStarted { step: id.clone(), attempt });
+        let span = tracing::info_span!("step", step = %id, road = %job.step.road, attempt);
+        let (id, cancel) = (id.clone(), self.shared.cancel.clone());
+        let work = async move {
+            let done = tokio::select! {
+                done = job.carry_out() => done,
+                () = given_up(&cancel, &job) => Err(interrupted()),
+            };
+            Ended::Step(id, done)
+        };
+        self.jobs.spawn(work.instrument(span));
+    }
+
+    fn undo(&mut self, id: &StepId) {
+        let Some(job) = self.job(id, false) else { return };
+        self.tell(EventKind::UndoStarted { step: id.clone() });
+        let span = tracing::info_span!("undo", step = %id);
+        let (id, cancel) = (id.clone(), self.shared.cancel.clone());
+        let work = async move {
+            let note = tokio::select! {
+                note = job.undo() => note,
+                () = given_up(&cancel, &job) => Err(interrupted()),
+            };
+            Ended::Undo(id, note)
+        };
+        self.jobs.spawn(work.instrument(span));
+    }
+
+    fn wait(&mut self, step: StepId, attempt: u32) {
+        let pause = self.pause(attempt);
+        let cancel = self.shared.cancel.clone();
+        self.jobs.spawn(async move {
+            tokio::select! {
+                () = tokio::time::sleep(pause) => {}
+                () = cancel.cancelled() => {}
+            }
+            Ended::Waited(step)
+        });
+    }
+
+    /// Returns how long to wait after that attempt: doubling, and spread by chance, so that many do not come at once.
+    fn pause(&self, attempt: u32) -> Duration {
+        let doubled = self.shared.options.0.first_wait.saturating_mul(1 << attempt.saturating_sub(1).min(10));
+        doubled.min(LONGEST_WAIT).mul_f64(rand::rng().random_range(0.5..1.0))
+    }
+
+    /// Listens to a step that is on its way.
+    fn hear(&mut self, message: Message) -> Result<(), RunError> {
+        match message {
+            Message::Submitted(step, upid) => {
+                self.write(Entry::Submitted { step: step.clone(), upid: upid.clone() })?;
+                self.journal.flush()?;
+                self.sights.entry(step.clone()).or_default().upid = Some(upid.clone());
+                self.tell(EventKind::StepSubmitted { step, upid });
+            }
+            Message::Progress(step, percent, text) => {
+                self.tell(EventKind::StepProgress { step, percent, text })
+            }
+            Message::Saw(step, volumes, written) => {
+                self.write(Entry::Saw { step: step.clone(), volumes: volumes.clone() })?;
+                self.journal.flush()?;
+                self.sights.entry(step).or_default().volumes = Some(volumes.into_iter().collect());
+                let _ = written.send(());
+            }
+            Message::Probed(step, found) => {
+                self.write(Entry::Probed { step: step.clone(), found: found.clone() })?;
+                self.tell(EventKind::StepProbed { step, found });
+            }
+        }
+        Ok(())
+    }
+
+    /// Takes the end of a step or an undo.
+    fn ended(&mut self, ended: Ended) -> Result<Input, RunError> {
+        match ended {
+            Ended::Waited(step) => Ok(Input::Waited { step }),
+            Ended::Step(step, Ok(done)) => self.succeeded(step, done),
+            Ended::Step(step, Err(failure)) => self.failed(step, failure),
+            Ended::Undo(step, Ok(note)) => {
+                self.write(Entry::UndoFinished { step: step.clone(), note: note.clone() })?;
+                self.tell(EventKind::UndoFinished { step: step.clone(), note });
+                Ok(Input::UndoFinished { step })
+            }
+            Ended::Undo(step, Err(failure)) => {
+                let failure = self.dressed(&step, failure);
+                self.write(Entry::UndoFailed { step: step.clone(), failure: failure.clone() })?;
+                self.tell(EventKind::UndoFailed { step: step.clone(), failure });
+                Ok(Input::UndoFailed { step })
+            }
+        }
+    }
+
+    fn succeeded(&mut self, step: StepId, done: Done) -> Result<Input, RunError> {
+        let Done { outcome, warnings } = done;
+        self.shared.note_outcome(&step, &outcome);
+        let entry =
+            Entry::Succeeded { step: step.clone(), outcome: outcome.clone(), warnings: warnings.clone() };
+        self.write(entry)?;
+        let changed = outcome != Outcome::AlreadyDone;
+        let took_ms = self.took_ms(&step);
+        self.tell(EventKind::StepSucceeded { step: step.clone(), outcome, warnings, took_ms });
+        Ok(Input::Succeeded { step, changed })
+    }
+
+    fn failed(&mut self, step: StepId, failure: Failure) -> Result<Input, RunError> {
+        let failure = self.dressed(&step, failure);
+        let verdict = verdict(&failure);
+        let input = Input::Failed { step: step.clone(), verdict };
+        // Whether it is tried again is the scheduler's to say; a copy is asked, so that the journal can tell.
+        let commands = self.scheduler.clone().on(input.clone());
+        let again = commands.iter().find_map(|command| match command {
+            Command::Wait { step: waits, attempt } if *waits == step => Some(*attempt),
+            _ => None,
+        });
+        let entry = Entry::Failed { step: step.clone(), failure: failure.clone(), again: again.is_some() };
+        self.write(entry)?;
+        match again {
+            Some(attempt) => {
+                let wait_ms = u64::try_from(self.pause(attempt).as_millis()).unwrap_or(u64::MAX);
+                self.tell(EventKind::StepRetrying { step, attempt: attempt + 1, wait_ms, failure });
+            }
+            None => {
+                tracing::warn!(%step, %failure, "a step failed");
+                let took_ms = self.took_ms(&step);
+                self.tell(EventKind::StepFailed { step, failure, took_ms });
+            }
+        }
+        Ok(input)
+    }
+
+    /// Adds to a failure what the step does not know of itself.
+    fn dressed(&self, id: &StepId, mut failure: Failure) -> Failure {
+        let step = self.plan().step(id);
+        failure.step = Some(id.clone());
+        failure.vm = step.and_then(|step| step.vm.clone());
+        let vmid = step.and_then(|step| step.action.guest()).map(|guest| guest.vmid);
+        if failure.node.is_none() {
+            failure.node = step.and_then(|step| describe::node(&step.action)).cloned();
+        }
+        failure.with_usual_hint(vmid)
+    }
+
+    fn stopping(&mut self, stop: Stop) -> Result<Input, RunError> {
+        self.stop = stop;
+        let now = stop == Stop::Now;
+        self.write(Entry::Stopped { now })?;
+        self.tell(EventKind::Cancelling { now });
+        Ok(Input::Stop(stop))
+    }
+
+    /// Writes the end down and makes the report.
+    fn finish(mut self, stopped: bool) -> Result<RunReport, RunError> {
+        while let Ok(message) = self.messages.try_recv() {
+            self.hear(message)?;
+        }
+        if !stopped {
+            let mut records = self.journal.records().to_vec();
+            let probe = Entry::Finished { result: RunResult::Done };
+            records.push(crate::Record { at: Timestamp::now(), entry: probe });
+            let result = report_of(self.plan(), &records).result;
+            self.write(Entry::Finished { result })?;
+        }
+        self.journal.flush()?;
+        let report = report_of(self.plan(), self.journal.records());
+        for step in &report.steps {
+            if let crate::StepState::Skipped { because } = &step.state {
+                self.tell(EventKind::StepSkipped { step: step.step.clone(), because: because.clone() });
+            }
+        }
+        self.tell(EventKind::RunFinished { report: Box::new(report.clone()) });
+        Ok(report)
+    }
+
+    fn took_ms(&self, step: &StepId) -> u64 {
+        let took = self.begun.get(step).map(Instant::elapsed).unwrap_or_default();
+        u64::try_from(took.as_millis()).unwrap_or(u64::MAX)
+    }
+
+    fn write(&mut self, entry: Entry) -> Result<(), RunError> {
+        self.journal.append(entry)?;
+        self.wrote += 1;
+        match self.shared.options.0.die_after_records {
+            Some(limit) if self.wrote >= limit => Err(RunError::Died),
+            _ => Ok(()),
+        }
+    }
+
+    fn tell(&self, event: EventKind) {
+        let run = self.plan().run_id.clone();
+        let event = Event { format_version: crate::EVENT_FORMAT_VERSION, at: Timestamp::now(), run, event };
+        // Nobody listens any more: the journal holds what counts.
+        let _ = self.events.send(event);
+    }
+}
+
+/// Waits until the run is given up; a step that works over SSH then has a moment to end its command on the node.
+async fn given_up(cancel: &tokio_util::sync::CancellationToken, job: &Job) {
+    cancel.cancelled().await;
+    if job.step.road == vmdeploy_planner::plan::Road::Ssh {
+        tokio::time::sleep(LAST_WORDS).await;
+    }
+}
+
+fn interrupted() -> Failure {
+    Failure::new(FailureKind::Interrupted, "the run was stopped while the step was on its way")
+        .effect(TookEffect::Maybe)
+}
+
+/// Decides by kind and effect what may be done about a failure.
+fn verdict(failure: &Failure) -> Verdict {
+    use FailureKind as K;
+    let may_pass = crate::is_passing(failure.kind);
+    match failure.took_effect {
+        TookEffect::No if may_pass && failure.kind != K::GuestGone => Verdict::Again,
+        TookEffect::Maybe if failure.kind == K::NoAnswer => Verdict::AgainAfterProbe,
+        effect => Verdict::Final(effect),
+    }
+}
+
+impl Job {
+    /// Does the step within its time; waits for locks of others, and follows a guest that moved.
+    async fn carry_out(&self) -> Result<Done, Failure> {
+        let work = async {
+            if self.probe {
+                self.wait_for_earlier_command().await?;
+            }
+            match self.act().await {
+                Err(failure)
+                    if failure.took_effect == TookEffect::No && failure.kind == FailureKind::GuestGone =>
+                {
+                    self.act_where_it_is_now(failure).await
+                }
+                Err(failure)
+                    if failure.took_effect == TookEffect::No && failure.kind == FailureKind::GuestLocked =>
+                {
+                    self.act_when_unlocked(failure).await
+                }
+                Err(failure) if failure.kind == FailureKind::ConfigLock => {
+                    Err(self.with_busy_task(failure).await)
+                }
+                other => other,
+            }
+        };
+        match tokio::time::timeout_at(self.until + LAST_WORDS, work).await {
+            Ok(done) => done.map_err(|failure| match self.step.action.only_reads() {
+                true => failure.effect(TookEffect::No),
+                false => failure,
+            }),
+            Err(_) => {
+                let text = format!("the step took longer than {} s", self.step.deadline_s);
+                let effect = if self.step.action.only_reads() { TookEffect::No } else { TookEffect::Maybe };
+                Err(Failure::new(FailureKind::Deadline, text).effect(effect))
+            }
+        }
+    }
+
+    async fn act_where_it_is_now(&self, failure: Failure) -> Result<Done, Failure> {
+        let Some(guest) = self.step.action.guest() else { return Err(failure) };
+        let before = self.node_of(guest);
+        match self.find_node(guest.vmid).await? {
+            Some(node) if node != before => {
+                self.tell(None, format!("the guest is on {node} now"));
+                self.act().await
+            }
+            _ => Err(failure),
+        }
+    }
+
+    /// Waits until nobody holds the guest locked. A lock that no task explains is left to a person.
+    async fn act_when_unlocked(&self, failure: Failure) -> Result<Done, Failure> {
+        let Some(guest) = self.step.action.guest() else { return Err(failure) };
+        loop {
+            let Some(lock) = self.config(guest).await?.config.get("lock").map(str::to_owned) else {
+                return self.act().await;
+            };
+            let Some(task) = self.task_on(guest.vmid).await? else {
+                let text = format!(
+                    "VM {} is locked ({}), and no task works on it",
+                    guest.vmid,
+                    crate::printable(&lock)
+                );
+                return Err(Failure::new(FailureKind::GuestLocked, text));
+            };
+            if Instant::now() >= self.until {
+                let line = format!("task {task} still works on VM {}", guest.vmid);
+                return Err(failure.log([line]));
+            }
+            self.tell(None, format!("waits: the guest is locked ({lock})"));
+            tokio::time::sleep(self.shared.options.0.poll).await;
+        }
+    }
+
+    /// Adds which task holds the guest, where the cluster tells.
+    async fn with_busy_task(&self, failure: Failure) -> Failure {
+        let Some(guest) = self.step.action.guest() else { return failure };
+        match self.task_on(guest.vmid).await {
+            Ok(Some(task)) => failure.log([format!("task {task} works on VM {}", guest.vmid)]),
+            _ => failure,
+        }
+    }
+
+    /// Returns the task that works on a guest, if one does.
+    async fn task_on(&self, vmid: pve_types::Vmid) -> Result<Option<String>, Failure> {
+        let tasks = self.shared.connections.api().cluster().tasks().await?;
+        let is_on = |task: &&pve_api::TaskItem| {
+            let about = task.upid.split(':').nth(6).unwrap_or_default();
+            task.endtime.is_none()
+                && (about == vmid.to_string() || task.task_type.as_deref() == Some("vzdump"))
+        };
+        Ok(tasks.iter().find(is_on).map(|task| task.upid.clone()))
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn only_what_certainly_did_nothing_is_repeated_unasked() {
+        use FailureKind as K;
+        let check = |kind: K, effect: TookEffect, expect: Verdict| {
+            assert_eq!(verdict(&Failure::new(kind, "x").effect(effect)), expect, "{kind:?} {effect:?}");
+        };
+        check(K::ConfigLock, TookEffect::No, Verdict::Again);
+        check(K::StorageLock, TookEffect::No, Verdict::Again);
+        check(K::Unreachable, TookEffect::No, Verdict::Again);
+        check(K::ConfigLock, TookEffect::Maybe, Verdict::Final(TookEffect::Maybe));
+        check(K::NoAnswer, TookEffect::Maybe, Verdict::AgainAfterProbe);
+        check(K::TaskFailed, TookEffect::Maybe, Verdict::Final(TookEffect::Maybe));
+        check(K::CommandFailed, TookEffect::Maybe, Verdict::Final(TookEffect::Maybe));
+        check(K::Forbidden, TookEffect::No, Verdict::Final(TookEffect::No));
+        check(K::NoQuorum, TookEffect::No, Verdict::Final(TookEffect::No));
+        check(K::Deadline, TookEffect::Maybe, Verdict::Final(TookEffect::Maybe));
+    }
+}

@@ -1,0 +1,429 @@
+//! One step on its way: what it knows, whom it tells, and how it asks about the guest it works on.
+
+use crate::journal::{Entry, Record};
+use crate::{Connections, Failure, FailureKind, Found, Outcome, RunOptions};
+use pve_api::{Finished, Qemu, QemuConfig, Task, Wait};
+use pve_ssh::Host;
+use pve_ssh::command::Command;
+use pve_types::{NodeName, Upid, Vmid, VolumeId};
+use std::collections::{BTreeMap, BTreeSet};
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::time::Duration;
+use tokio::sync::{mpsc, oneshot};
+use tokio::time::Instant;
+use tokio_util::sync::CancellationToken;
+use vmdeploy_planner::identity::{Marker, MarkerSearch, smbios_uuid};
+use vmdeploy_planner::plan::{Action, GuestRef, Plan, Ref, Road, Step, StepId};
+
+/// What all steps of a run share.
+#[derive(Debug)]
+pub(crate) struct Shared {
+    pub(crate) connections: Connections,
+    pub(crate) plan: Plan,
+    pub(crate) options: OptionsOfSteps,
+    pub(crate) cancel: CancellationToken,
+    outcomes: Mutex<BTreeMap<StepId, Outcome>>,
+    nodes: Mutex<BTreeMap<Vmid, NodeName>>,
+}
+
+/// What steps need of the run's options.
+pub(crate) struct OptionsOfSteps(pub(crate) RunOptions);
+
+impl std::fmt::Debug for OptionsOfSteps {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.write_str("RunOptions")
+    }
+}
+
+/// What the journal says of one step from before.
+#[derive(Debug, Clone, Default)]
+pub(crate) struct Sight {
+    /// Its task.
+    pub(crate) upid: Option<Upid>,
+    /// The volumes that the guest had before.
+    pub(crate) volumes: Option<BTreeSet<VolumeId>>,
+    /// When it was first begun.
+    pub(crate) begun: Option<jiff::Timestamp>,
+}
+
+impl Sight {
+    /// Returns what the journal says of each step.
+    pub(crate) fn of(records: &[Record]) -> BTreeMap<StepId, Self> {
+        let mut sights: BTreeMap<StepId, Self> = BTreeMap::new();
+        for record in records {
+            match &record.entry {
+                Entry::Started { step, .. } => {
+                    sights.entry(step.clone()).or_default().begun.get_or_insert(record.at);
+                }
+                Entry::Submitted { step, upid } => {
+                    sights.entry(step.clone()).or_default().upid = Some(upid.clone());
+                }
+                Entry::Saw { step, volumes } => {
+                    let sight = sights.entry(step.clone()).or_default();
+                    sight.volumes.get_or_insert_with(|| volumes.iter().cloned().collect());
+                }
+                Entry::Failed { step, failure, .. } if failure.took_effect == crate::TookEffect::No => {
+                    sights.remove(step);
+                }
+                _ => {}
+            }
+        }
+        sights
+    }
+}
+
+/// What a step tells the loop.
+#[derive(Debug)]
+pub(crate) enum Message {
+    /// PVE made a task of it.
+    Submitted(StepId, Upid),
+    /// How far it is.
+    Progress(StepId, Option<f64>, String),
+    /// It is about to be sent out, and this must be on the disk before.
+    Saw(StepId, Vec<VolumeId>, oneshot::Sender<()>),
+    /// What a probe found.
+    Probed(StepId, Found),
+}
+
+/// What a step gives when it succeeds.
+#[derive(Debug)]
+pub(crate) struct Done {
+    pub(crate) outcome: Outcome,
+    pub(crate) warnings: Vec<String>,
+}
+
+impl Done {
+    /// It has its effect and nothing more.
+    pub(crate) fn plain() -> Self {
+        Self { outcome: Outcome::Done, warnings: Vec::new() }
+    }
+    /// It was so already.
+    pub(crate) fn already() -> Self {
+        Self { outcome: Outcome::AlreadyDone, warnings: Vec::new() }
+    }
+    /// It gave a volume.
+    pub(crate) fn volume(volume: VolumeId) -> Self {
+        Self { outcome: Outcome::Volume { volume }, warnings: Vec::new() }
+    }
+    /// Adds what a task warned of.
+    pub(crate) fn with(mut self, finished: Option<Finished>) -> Self {
+        let lines = finished.into_iter().flat_map(|finished| finished.warnings);
+        self.warnings.extend(lines.map(|line| crate::printable(&line)));
+        self
+    }
+}
+
+/// One step on its way.
+#[derive(Debug, Clone)]
+pub(crate) struct Job {
+    pub(crate) shared: Arc<Shared>,
+    pub(crate) step: Step,
+    /// Whether it had begun before, so that its effect may be there.
+    pub(crate) probe: bool,
+    pub(crate) sight: Sight,
+    pub(crate) messages: mpsc::UnboundedSender<Message>,
+    pub(crate) until: Instant,
+}
+
+impl Shared {
+    pub(crate) fn new(connections: Connections, plan: Plan, options: RunOptions) -> Self {
+        Self {
+            connections,
+            plan,
+            options: OptionsOfSteps(options),
+            cancel: CancellationToken::new(),
+            outcomes: Mutex::default(),
+            nodes: Mutex::default(),
+        }
+    }
+    /// Notes what came of a step, for those that need it.
+    pub(crate) fn note_outcome(&self, step: &StepId, outcome: &Outcome) {
+        lock(&self.outcomes).insert(step.clone(), outcome.clone());
+    }
+    /// Returns what came of a step.
+    pub(crate) fn outcome(&self, step: &StepId) -> Option<Outcome> {
+        lock(&self.outcomes).get(step).cloned()
+    }
+    /// Returns the volumes that steps of this run gave: the only ones that undo may free.
+    pub(crate) fn volumes_of_this_run(&self) -> BTreeSet<VolumeId> {
+        lock(&self.outcomes).values().filter_map(|outcome| outcome.volume().cloned()).collect()
+    }
+    /// Returns the addresses that were found for a VM.
+    pub(crate) fn addresses_of(&self, vm: &pve_types::GuestName) -> Vec<std::net::IpAddr> {
+        let outcomes = lock(&self.outcomes);
+        let own = self.plan.steps.iter().filter(|step| step.vm.as_ref() == Some(vm));
+        own.filter_map(|step| match outcomes.get(&step.id) {
+            Some(Outcome::Addresses { addresses, .. }) => Some(addresses.clone()),
+            _ => None,
+        })
+        .next_back()
+        .unwrap_or_default()
+    }
+}
+
+fn lock<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
+    mutex.lock().unwrap_or_else(PoisonError::into_inner)
+}
+
+/// A guest's configuration and where it is.
+#[derive(Debug, Clone)]
+pub(crate) struct Seen {
+    pub(crate) node: NodeName,
+    pub(crate) config: QemuConfig,
+}
+
+impl Job {
+    /// Returns what is left of the step's time.
+    pub(crate) fn time_left(&self) -> Duration {
+        self.until.saturating_duration_since(Instant::now()).max(Duration::from_millis(1))
+    }
+    pub(crate) fn tell(&self, percent: Option<f64>, text: impl Into<String>) {
+        let text = crate::printable(&text.into());
+        let _ = self.messages.send(Message::Progress(self.step.id.clone(), percent, text));
+    }
+    pub(crate) fn found(&self, found: Found) {
+        let _ = self.messages.send(Message::Probed(self.step.id.clone(), found));
+    }
+    /// Says that the effect is there already.
+    pub(crate) fn found_done(&self, done: Done) -> Done {
+        self.found(Found::Done { outcome: done.outcome.clone() });
+        done
+    }
+    /// Writes down what the guest has before something is made for it.
+    pub(crate) async fn saw(&self, volumes: impl IntoIterator<Item = VolumeId>) -> Result<(), Failure> {
+        let (done, written) = oneshot::channel();
+        let volumes = volumes.into_iter().collect();
+        let _ = self.messages.send(Message::Saw(self.step.id.clone(), volumes, done));
+        written
+            .await
+            .map_err(|_| Failure::new(FailureKind::Interrupted, "the run ended before the step was sent out"))
+    }
+
+    /// Returns the guest as the API names it, on the node where it is believed to be.
+    pub(crate) fn qemu(&self, guest: &GuestRef) -> Qemu {
+        self.qemu_at(&self.node_of(guest), guest.vmid)
+    }
+    pub(crate) fn qemu_at(&self, node: &NodeName, vmid: Vmid) -> Qemu {
+        self.shared.connections.api().node(node).qemu(vmid)
+    }
+    /// Returns the node where the guest is believed to be.
+    pub(crate) fn node_of(&self, guest: &GuestRef) -> NodeName {
+        lock(&self.shared.nodes).get(&guest.vmid).unwrap_or(&guest.node).clone()
+    }
+    fn note_node(&self, vmid: Vmid, node: &NodeName) {
+        lock(&self.shared.nodes).insert(vmid, node.clone());
+    }
+    /// Asks the cluster where the guest is now. `None` when it lists no such guest.
+    pub(crate) async fn find_node(&self, vmid: Vmid) -> Result<Option<NodeName>, Failure> {
+        let kind = Some(pve_api::ResourceKind::Guests);
+        let resources = self.shared.connections.api().cluster().resources(kind).await?;
+        let found = resources.into_iter().find(|resource| resource.vmid == Some(vmid));
+        let node = found.and_then(|resource| resource.node);
+        if let Some(node) = &node {
+            self.note_node(vmid, node);
+        }
+        Ok(node)
+    }
+    /// Returns the guest's configuration, looking for it once on another node. `None` when it is nowhere.
+    ///
+    /// A list that lags is no proof of absence: the guest's last node is asked first.
+    pub(crate) async fn look(&self, guest: &GuestRef) -> Result<Option<Seen>, Failure> {
+        let node = self.node_of(guest);
+        match self.qemu_at(&node, guest.vmid).config().await {
+            Ok(config) => return Ok(Some(Seen { node, config })),
+            Err(error) if error.is_absent() => {}
+            Err(error) => return Err(error.into()),
+        }
+        match self.find_node(guest.vmid).await? {
+            Some(other) if other != node => match self.qemu_at(&other, guest.vmid).config().await {
+                Ok(config) => Ok(Some(Seen { node: other, config })),
+                Err(error) if error.is_absent() => Ok(None),
+                Err(error) => Err(error.into()),
+            },
+            _ => Ok(None),
+        }
+    }
+    /// Returns the guest's configuration.
+    ///
+    /// # Errors
+    /// [`FailureKind::GuestGone`] when it is nowhere.
+    pub(crate) async fn config(&self, guest: &GuestRef) -> Result<Seen, Failure> {
+        self.look(guest).await?.ok_or_else(|| gone(guest))
+    }
+    /// Refuses a guest that does not bear our mark: UUID, marker, and the marker's own VMID.
+    pub(crate) fn check_ours(&self, guest: &GuestRef, config: &QemuConfig) -> Result<Marker, Failure> {
+        let description = config.get("description").unwrap_or_default();
+        let uuid = config.get("smbios1").and_then(smbios_uuid);
+        let what = format!(
+            "VM {} on {} does not bear the mark of `{}`",
+            guest.vmid,
+            self.node_of(guest),
+            guest.name
+        );
+        match Marker::find(description) {
+            MarkerSearch::Found(marker) if self.is_marker_of(&marker, guest) => match uuid {
+                Some(uuid) if uuid == guest.uuid => Ok(marker),
+                // A clone whose UUID was not written yet; its marker is of this very run.
+                _ if marker.run == self.shared.plan.run_id => Ok(marker),
+                _ => Err(Failure::new(FailureKind::NotOurs, format!("{what}: its UUID is another"))),
+            },
+            MarkerSearch::Found(_) => {
+                Err(Failure::new(FailureKind::NotOurs, format!("{what}, but another's")))
+            }
+            _ => Err(Failure::new(FailureKind::NotOurs, what)),
+        }
+    }
+    fn is_marker_of(&self, marker: &Marker, guest: &GuestRef) -> bool {
+        marker.vmid == guest.vmid && marker.name == guest.name && marker.project == self.shared.plan.project
+    }
+
+    /// Waits for a task to its end, telling how far it is.
+    pub(crate) async fn follow(&self, task: Task) -> Result<Finished, Failure> {
+        let _ = self.messages.send(Message::Submitted(self.step.id.clone(), task.upid().clone()));
+        self.follow_again(task).await
+    }
+    /// Waits for a task that the journal knows already.
+    pub(crate) async fn follow_again(&self, task: Task) -> Result<Finished, Failure> {
+        let slowest = self.shared.options.0.poll;
+        let wait = Wait { timeout: self.time_left(), fastest: slowest / 10, slowest };
+        let tell = |progress: pve_api::TaskProgress<'_>| {
+            if let Some(line) = progress.lines.last() {
+                self.tell(progress.percent, &line.t);
+            }
+        };
+        Ok(task.wait_with(wait, tell).await?)
+    }
+    /// Takes up the task that the journal knows, if there is one and PVE still knows it.
+    pub(crate) async fn reattach(&self) -> Result<Option<Finished>, Failure> {
+        let Some(upid) = &self.sight.upid else { return Ok(None) };
+        let task = self.shared.connections.api().task(upid);
+        match task.status().await {
+            Err(error) if error.is_absent() => Ok(None),
+            Err(error) => Err(error.into()),
+            Ok(_) => {
+                self.tell(None, format!("takes up the {} task again", upid.task_type()));
+                match self.follow_again(task).await {
+                    Ok(finished) => Ok(Some(finished)),
+                    // It failed; whether it left something is seen by looking.
+                    Err(failure) if failure.upid.is_some() && failure.kind != FailureKind::Deadline => {
+                        Ok(None)
+                    }
+                    Err(failure) => Err(failure),
+                }
+            }
+        }
+    }
+
+    /// Returns the host of a node.
+    pub(crate) async fn host(&self, node: &NodeName) -> Result<Host, Failure> {
+        self.shared.connections.host(node).await
+    }
+    /// Runs a command on a node; each line that it prints is a sign of life, and a percentage where it names one.
+    pub(crate) async fn run(&self, node: &NodeName, command: &Command) -> Result<pve_ssh::Output, Failure> {
+        let host = self.host(node).await?;
+        let mut options = pve_ssh::RunOptions::within(self.time_left());
+        options.cancel = self.shared.cancel.clone();
+        let mut on_line = |_stream, line: &str| {
+            let percent = pve_ssh::parse::progress(line).map(|progress| progress.percent);
+            if percent.is_some() {
+                self.tell(percent, line);
+            }
+        };
+        let output = host.run(command, options, &mut on_line).await.map_err(|e| Failure::from(e).at(node))?;
+        host.require_success(command, output).map_err(|error| Failure::from(error).at(node))
+    }
+
+    /// Waits until no command of an earlier attempt works on the guest any more.
+    ///
+    /// The node ends a command whose connection is lost, but not at once; what it does until then must not be missed.
+    pub(crate) async fn wait_for_earlier_command(&self) -> Result<(), Failure> {
+        let Some(guest) = self.step.action.guest().filter(|_| self.step.road == Road::Ssh) else {
+            return Ok(());
+        };
+        if !self.shared.connections.has_ssh() {
+            return Ok(());
+        }
+        let node = self.node_of(guest);
+        let command = Command::new("ps").arg("-e").arg("-o").arg("args=");
+        loop {
+            let output = self.run(&node, &command).await?;
+            let Some(line) = output.stdout.lines().find(|line| is_qm_on(line, guest.vmid)) else {
+                return Ok(());
+            };
+            if Instant::now() >= self.until {
+                let text = format!("a command of an earlier attempt still works on VM {}", guest.vmid);
+                return Err(Failure::new(FailureKind::Deadline, text).at(&node).log([line.to_owned()]));
+            }
+            self.tell(None, "waits for a command of an earlier attempt to end");
+            tokio::time::sleep(self.shared.options.0.poll).await;
+        }
+    }
+
+    /// Returns a value that an earlier step may have given.
+    pub(crate) fn resolve(&self, volume: &Ref<VolumeId>) -> Result<VolumeId, Failure> {
+        match volume {
+            Ref::Known(volume) => Ok(volume.clone()),
+            Ref::OutputOf(step) => match self.shared.outcome(step).as_ref().and_then(Outcome::volume) {
+                Some(volume) => Ok(volume.clone()),
+                None => Err(Failure::new(FailureKind::Internal, format!("step `{step}` gave no volume"))),
+            },
+        }
+    }
+    /// Returns the same job for another action: what its undo runs.
+    pub(crate) fn with_action(&self, action: Action) -> Self {
+        let mut job = self.clone();
+        job.step.action = action;
+        job
+    }
+}
+
+/// Tells whether a line of `ps` shows a `qm` that works on the guest.
+fn is_qm_on(line: &str, vmid: Vmid) -> bool {
+    let words: Vec<&str> = line.split_whitespace().collect();
+    let vmid = vmid.to_string();
+    let is_qm = |word: &&str| *word == "qm" || word.ends_with("/qm");
+    let after = words.iter().position(is_qm).map_or(&[][..], |place| &words[place + 1..]);
+    let is_verb = |word: &&str| word.starts_with(|c: char| c.is_ascii_lowercase());
+    after.iter().find(|word| !is_verb(word)).is_some_and(|first| *first == vmid)
+}
+
+/// Says that a guest is nowhere.
+pub(crate) fn gone(guest: &GuestRef) -> Failure {
+    let text = format!("VM {} `{}` is on no node of the cluster", guest.vmid, guest.name);
+    Failure::new(FailureKind::GuestGone, text)
+}
+
+/// Returns the volumes that a configuration names, by slot; CD images and the cloud-init drive included.
+pub(crate) fn volumes_of(config: &QemuConfig) -> BTreeMap<String, VolumeId> {
+    let is_slot =
+        |key: &str| key.parse::<pve_config::DeviceSlot>().is_ok_and(|slot| slot.bus().holds_volume());
+    let volume = |key: &String, value: &String| {
+        let drive = pve_config::Drive::parse(key, value).ok()?;
+        drive.volume().cloned().map(|volume| (key.clone(), volume))
+    };
+    config
+        .values
+        .iter()
+        .filter(|(key, _)| is_slot(key))
+        .filter_map(|(key, value)| volume(key, value))
+        .collect()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_qm_that_works_on_the_guest_is_seen() {
+        let check = |line: &str, expect: bool| {
+            assert_eq!(is_qm_on(line, Vmid::new(201).unwrap()), expect, "{line}");
+        };
+        check("timeout -k 10 630 qm importdisk 201 /x.qcow2 local-lvm", true);
+        check("/usr/bin/perl -T /usr/sbin/qm disk import 201 /x.qcow2 local-lvm", true);
+        check("  4711  4711 qm set 201 --cores 2", true);
+        check("qm set 2011 --cores 2", false);
+        check("qm set 300 --name 201", false);
+        check("/usr/bin/kvm -id 201 -name web01", false);
+        check("qm list", false);
+    }
+}

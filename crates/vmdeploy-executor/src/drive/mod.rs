@@ -1,0 +1,9 @@
+//! Carries steps out: the loop that obeys the scheduler, and the one `match` that runs an action by its road.
+
+mod actions;
+mod engine;
+mod job;
+mod lock;
+
+pub(crate) use engine::{Begin, drive};
+pub(crate) use job::Shared;

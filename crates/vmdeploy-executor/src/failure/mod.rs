@@ -1,0 +1,224 @@
+//! What went wrong, to which VM and step, whether it took effect, and what to do next.
+
+mod classify;
+mod translate;
+
+pub use classify::{About, hint_of, is_passing, kind_of};
+
+use pve_types::{GuestName, NodeName, Upid};
+use serde::{Deserialize, Serialize};
+use vmdeploy_planner::plan::StepId;
+
+/// Whether something that failed may have changed the cluster all the same.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub enum TookEffect {
+    /// Nothing was changed; it may be tried again.
+    No,
+    /// It cannot be told from the answer; the cluster is asked before anything is repeated.
+    Maybe,
+    /// It was done, wholly or in part.
+    Yes,
+}
+
+impl std::fmt::Display for TookEffect {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.pad(match self {
+            Self::No => "it changed nothing",
+            Self::Maybe => "it may have taken effect",
+            Self::Yes => "it took effect in part",
+        })
+    }
+}
+
+/// The kinds of failure that somebody acts on differently.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub enum FailureKind {
+    /// PVE could not lock the guest's configuration file.
+    ConfigLock,
+    /// PVE could not lock a storage, or a file of the cluster.
+    StorageLock,
+    /// The guest is locked by a backup, clone, migration or snapshot.
+    GuestLocked,
+    /// The VMID belongs to a guest that is not ours.
+    VmidTaken,
+    /// No answer came; whether it was done is not known.
+    NoAnswer,
+    /// The task ran and failed.
+    TaskFailed,
+    /// A slot that shall get a new disk holds one already.
+    SlotOccupied,
+    /// PVE would have to shrink a disk, or did not grow it.
+    Resize,
+    /// A storage is missing, disabled, inactive or may not hold this content.
+    StorageUnfit,
+    /// A storage is full.
+    StorageFull,
+    /// The credentials may not do it.
+    Forbidden,
+    /// Only root@pam may do it.
+    RootOnly,
+    /// This version of PVE does it in another way.
+    Version,
+    /// The credentials were refused.
+    Unauthenticated,
+    /// The server's certificate or host key is not the one that is trusted.
+    Untrusted,
+    /// The guest's configuration names no agent.
+    AgentNotConfigured,
+    /// The agent did not answer in time.
+    AgentNotRunning,
+    /// No fitting address appeared in time.
+    NoAddress,
+    /// The guest did not become as awaited in time.
+    NotReady,
+    /// A change could not be made to the running guest.
+    Hotplug,
+    /// The guest is not where it was: it moved, or it is gone.
+    GuestGone,
+    /// PVE refuses to destroy the guest as it is.
+    DestroyRefused,
+    /// The guest does not bear our mark.
+    NotOurs,
+    /// Somebody else changed the configuration meanwhile.
+    DigestChanged,
+    /// The cluster has no quorum.
+    NoQuorum,
+    /// The connection could not be made; nothing was sent.
+    Unreachable,
+    /// The deadline of the step passed.
+    Deadline,
+    /// A command on the node failed.
+    CommandFailed,
+    /// A file, image or checksum is not what the plan was made with.
+    ImageUnfit,
+    /// A secret or a public key could not be had.
+    Secret,
+    /// PVE refused it for another reason.
+    Refused,
+    /// The answer could not be understood.
+    Answer,
+    /// The user stopped the run.
+    Interrupted,
+    /// A fault of this program or of this machine.
+    Internal,
+}
+
+/// A step that failed, as it is journaled, reported, and shown.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize, thiserror::Error)]
+#[error("{message}")]
+#[serde(deny_unknown_fields)]
+pub struct Failure {
+    /// What kind it is.
+    pub kind: FailureKind,
+    /// Whether it took effect.
+    pub took_effect: TookEffect,
+    /// The VM, if it was one VM's step.
+    pub vm: Option<GuestName>,
+    /// The step.
+    pub step: Option<StepId>,
+    /// The node.
+    pub node: Option<NodeName>,
+    /// The task, if one had begun.
+    pub upid: Option<Upid>,
+    /// What happened, as a lowercase fragment without control characters.
+    pub message: String,
+    /// The causes below it, outermost first.
+    pub causes: Vec<String>,
+    /// The last lines of the task's log or of what the command printed.
+    pub log: Vec<String>,
+    /// What to do next.
+    pub hint: Option<String>,
+}
+
+impl Failure {
+    /// Makes a failure that changed nothing; the other facts are added by the methods below.
+    pub fn new(kind: FailureKind, message: impl Into<String>) -> Self {
+        Self {
+            kind,
+            took_effect: TookEffect::No,
+            vm: None,
+            step: None,
+            node: None,
+            upid: None,
+            message: printable(&message.into()),
+            causes: Vec::new(),
+            log: Vec::new(),
+            hint: None,
+        }
+    }
+    /// Says whether it took effect.
+    #[must_use]
+    pub fn effect(mut self, took_effect: TookEffect) -> Self {
+        self.took_effect = took_effect;
+        self
+    }
+    /// Says what to do next.
+    #[must_use]
+    pub fn hint(mut self, hint: impl Into<String>) -> Self {
+        self.hint = Some(hint.into());
+        self
+    }
+    /// Says on which node.
+    #[must_use]
+    pub fn at(mut self, node: &NodeName) -> Self {
+        self.node = Some(node.clone());
+        self
+    }
+    /// Adds the causes of an error, without the error itself.
+    #[must_use]
+    pub fn because(mut self, error: &dyn std::error::Error) -> Self {
+        let mut next = error.source();
+        while let Some(cause) = next {
+            self.causes.push(printable(&cause.to_string()));
+            next = cause.source();
+        }
+        self
+    }
+    /// Adds log lines.
+    #[must_use]
+    pub fn log(mut self, lines: impl IntoIterator<Item = String>) -> Self {
+        self.log.extend(lines.into_iter().map(|line| printable(&line)));
+        self
+    }
+    /// Tells whether the credentials are the trouble (exit code 7).
+    pub fn is_about_credentials(&self) -> bool {
+        use FailureKind as K;
+        matches!(self.kind, K::Forbidden | K::RootOnly | K::Unauthenticated | K::Untrusted)
+    }
+}
+
+/// Returns the text with every control character but tab written as an escape, so that it may reach a terminal.
+pub fn printable(text: &str) -> String {
+    let mut out = String::with_capacity(text.len());
+    for c in text.trim_end_matches(['\n', '\r']).chars() {
+        match c {
+            '\n' => out.push_str("; "),
+            '\t' => out.push('\t'),
+            c if c.is_control() || is_direction_mark(c) => out.extend(c.escape_unicode()),
+            c => out.push(c),
+        }
+    }
+    out
+}
+
+/// Tells whether the character changes the direction of text, with which a line can be made to lie.
+fn is_direction_mark(c: char) -> bool {
+    matches!(c, '\u{202a}'..='\u{202e}' | '\u{2066}'..='\u{2069}' | '\u{200e}' | '\u{200f}' | '\u{061c}')
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn control_characters_do_not_reach_a_terminal() {
+        let check = |input: &str, expect: &str| assert_eq!(printable(input), expect);
+        check("plain text\n", "plain text");
+        check("two\nlines", "two; lines");
+        check("\u{1b}[2Jgone", "\\u{1b}[2Jgone");
+        check("\u{202e}txet", "\\u{202e}txet");
+        check("tab\tstays", "tab\tstays");
+    }
+}

@@ -1,0 +1,124 @@
+//! From the errors of the two roads to one failure.
+
+use super::classify::kind_of;
+use super::{Failure, FailureKind, TookEffect, printable};
+use pve_api::ApiError;
+
+impl From<ApiError> for Failure {
+    fn from(error: ApiError) -> Self {
+        let kind = api_kind(&error);
+        let mut failure = Self::new(kind, error.to_string()).effect(api_effect(&error)).because(&error);
+        if let ApiError::Task { upid, log, .. } = &error {
+            failure.upid = Some(upid.clone());
+            failure.node = Some(upid.node().clone());
+            failure = failure.log(log.iter().cloned());
+        }
+        if let ApiError::TaskTimeout { upid, .. } = &error {
+            failure.upid = Some(upid.clone());
+            failure.node = Some(upid.node().clone());
+        }
+        failure.hint =
+            error.hint().filter(|_| kind == FailureKind::Untrusted || kind == FailureKind::Unauthenticated);
+        failure
+    }
+}
+
+fn api_effect(error: &ApiError) -> TookEffect {
+    match error.effect() {
+        pve_api::TookEffect::No => TookEffect::No,
+        pve_api::TookEffect::Maybe => TookEffect::Maybe,
+        pve_api::TookEffect::Yes => TookEffect::Yes,
+    }
+}
+
+fn api_kind(error: &ApiError) -> FailureKind {
+    use FailureKind as K;
+    match error {
+        ApiError::Connect { .. } => K::Unreachable,
+        ApiError::Certificate { .. } => K::Untrusted,
+        ApiError::Interrupted { .. } | ApiError::Timeout { .. } => K::NoAnswer,
+        ApiError::TaskTimeout { .. } => K::Deadline,
+        ApiError::Decode { .. } => K::Answer,
+        ApiError::Unusable(_) | ApiError::SecretOnCommandLine { .. } => K::Internal,
+        _ if error.is_unauthenticated() => K::Unauthenticated,
+        _ if error.is_denied() => {
+            said_kind(error).filter(|kind| *kind == K::RootOnly).unwrap_or(K::Forbidden)
+        }
+        ApiError::Task { .. } => said_kind(error).unwrap_or(K::TaskFailed),
+        _ => match said_kind(error) {
+            Some(kind) => kind,
+            None if error.is_unreachable() => K::NoAnswer,
+            None => K::Refused,
+        },
+    }
+}
+
+/// Returns the kind that PVE's words tell, in its answer or in one of its parameter errors.
+fn said_kind(error: &ApiError) -> Option<FailureKind> {
+    let parameters = error.parameter_errors().into_iter().flatten().map(|(_, text)| text.as_str());
+    let mut texts = error.said().into_iter().chain(parameters);
+    texts.find_map(|text| Some(kind_of(text)).filter(|kind| *kind != FailureKind::Refused))
+}
+
+impl From<pve_ssh::Error> for Failure {
+    fn from(error: pve_ssh::Error) -> Self {
+        let effect = match error.took_effect() {
+            pve_ssh::TookEffect::No => TookEffect::No,
+            pve_ssh::TookEffect::Maybe => TookEffect::Maybe,
+            pve_ssh::TookEffect::Yes => TookEffect::Yes,
+        };
+        let failure = Self::new(ssh_kind(&error), error.to_string()).effect(effect).because(&error);
+        match &error {
+            pve_ssh::Error::Exit { output, .. } => {
+                let nothing_done = is_refused_first(&output.stderr);
+                let effect = if nothing_done { TookEffect::No } else { failure.took_effect };
+                failure.effect(effect).log(last_lines(output))
+            }
+            _ => failure,
+        }
+    }
+}
+
+fn ssh_kind(error: &pve_ssh::Error) -> FailureKind {
+    use FailureKind as K;
+    use pve_ssh::Error as E;
+    match error {
+        E::Connect { .. } | E::Jump { .. } if !error.is_access() => K::Unreachable,
+        E::HostKey(_) => K::Untrusted,
+        _ if error.is_access() => K::Unauthenticated,
+        E::Refused { .. } => K::Unreachable,
+        E::Lost { .. } => K::NoAnswer,
+        E::Deadline { .. } => K::Deadline,
+        E::Cancelled { .. } => K::Interrupted,
+        E::Exit { output, .. } => match kind_of(&output.stderr) {
+            K::Refused => K::CommandFailed,
+            kind => kind,
+        },
+        E::Output(_) | E::TooMuchOutput { .. } => K::Answer,
+        E::Upload(_) if error.is_connection() => K::NoAnswer,
+        E::Command(_) => K::Internal,
+        _ => K::CommandFailed,
+    }
+}
+
+/// Tells whether a command's words are a check that PVE makes before it does anything.
+///
+/// `qm set` is no transaction: only a parameter error, a lock that was not got, and a guest that is not there are sure.
+fn is_refused_first(stderr: &str) -> bool {
+    use pve_ssh::parse::Failure as F;
+    let late = stderr.contains("hotplug problem") || stderr.contains("unable to apply pending change");
+    let known = pve_ssh::parse::failure(stderr);
+    let first = matches!(
+        known,
+        Some(F::LockTimeout { .. } | F::GuestLocked { .. } | F::NoSuchGuest { .. } | F::Parameters { .. })
+            | Some(F::DigestMismatch | F::NoQuorum | F::CannotRun { .. } | F::GuestExists)
+    );
+    first && !late
+}
+
+/// Returns the last lines that a command printed.
+fn last_lines(output: &pve_ssh::Output) -> Vec<String> {
+    let lines: Vec<&str> = output.stdout.lines().chain(output.stderr.lines()).collect();
+    let from = lines.len().saturating_sub(12);
+    lines[from..].iter().map(|line| printable(line)).collect()
+}

@@ -1,0 +1,40 @@
+//! Observes a cluster and carries out a plan: scheduler, journal, undo, events.
+//!
+//! A run is recorded before it does anything: each step stands in the journal, on the disk, before it is sent out. So
+//! whatever happens to the process, [`resume`] finds out what took effect, and finishes the run or takes it back.
+//! [`execute`] and [`resume`] tell what they do as [`Event`]s and end with a [`RunReport`].
+//!
+//! What is absent here: nothing decides *what* is done. That is the plan's, and it is complete.
+
+mod cancel;
+mod connections;
+mod describe;
+mod drive;
+mod event;
+mod failure;
+mod journal;
+mod observe;
+mod outcome;
+mod report;
+mod run;
+mod schedule;
+mod secrets;
+
+pub use cancel::{Cancellation, Canceller, Stop, cancellation};
+pub use connections::{ApiAccess, Connections, ConnectionsConfig, SshAccess};
+pub use describe::title;
+pub use event::{EVENT_FORMAT_VERSION, Event, EventKind, Found, StepHead};
+pub use failure::{About, Failure, FailureKind, TookEffect, hint_of, is_passing, kind_of, printable};
+pub use journal::{
+    Entry, JOURNAL_FORMAT_VERSION, JournalError, JournalWriter, ProjectLock, Record, ResumeMode, RunSummary,
+    RunsError, RunsFolder, StoredRun, read,
+};
+pub use observe::{observe, only_node};
+pub use outcome::{Outcome, UndoNote};
+pub use report::{
+    Leftover, REPORT_FORMAT_VERSION, RunReport, RunResult, Span, SpanKind, StepReport, StepState, VmReport,
+    VmState, html_page, report_of,
+};
+pub use run::{RunError, RunOptions, execute, resume};
+pub use schedule::ideal_ms;
+pub use secrets::{NoSecrets, SecretError, SecretResolver, in_form};

@@ -1,0 +1,302 @@
+//! Guests: their configurations, kept for those that may be ours and dropped for all others as they are parsed.
+
+use crate::{Connections, Failure};
+use futures::StreamExt as _;
+use pve_api::{QemuConfig, Resource};
+use pve_config::GuestConfig;
+use pve_ssh::command::files;
+use pve_ssh::parse::{self, GuestKind};
+use pve_types::{Vmid, VolumeId};
+use sha1::{Digest as _, Sha1};
+use std::collections::{BTreeMap, BTreeSet};
+use std::time::Duration;
+use vmdeploy_planner::identity::{Marker, MarkerSearch, may_be_ours};
+use vmdeploy_planner::observed::{Observed, ObservedConfig, ObservedGuest, Query};
+
+/// How many configurations are asked for at once through the API.
+const AT_ONCE: usize = 8;
+
+/// Returns the guests, with the configurations that may be kept.
+pub(super) async fn observe(
+    connections: &Connections,
+    queries: &[Query],
+    observed: &Observed,
+) -> Result<BTreeMap<Vmid, ObservedGuest>, Failure> {
+    let guests = observed.guests.clone();
+    let Some(query) = queries.iter().find(|query| matches!(query, Query::Configs { .. })) else {
+        return Ok(guests);
+    };
+    match connections.has_ssh() {
+        true => by_ssh(connections, query, guests).await,
+        false => by_api(connections, query, queries, guests).await,
+    }
+}
+
+/// Returns what `/cluster/resources` says of a guest.
+pub(super) fn from_resource(resource: &Resource) -> Option<ObservedGuest> {
+    Some(ObservedGuest {
+        vmid: resource.vmid?,
+        node: resource.node.clone()?,
+        name: resource.name.clone(),
+        kind: resource.kind.clone(),
+        status: resource.status.clone().unwrap_or_else(|| "unknown".to_owned()),
+        template: resource.template.unwrap_or(false),
+        pool: resource.pool.clone(),
+        volumes: BTreeSet::new(),
+        config: None,
+    })
+}
+
+/// Reads all configurations of the cluster with one command.
+async fn by_ssh(
+    connections: &Connections,
+    query: &Query,
+    mut guests: BTreeMap<Vmid, ObservedGuest>,
+) -> Result<BTreeMap<Vmid, ObservedGuest>, Failure> {
+    let host = connections.first_host()?;
+    let command = files::guest_configs();
+    let options = pve_ssh::RunOptions::within(Duration::from_secs(60));
+    let output = host.run(&command, options, &mut |_, _| {}).await?;
+    // grep ends with 1 when there is no guest at all.
+    let output = if output.status == 1 && output.stderr.is_empty() {
+        output
+    } else {
+        host.require_success(&command, output)?
+    };
+    for file in parse::guest_configs(&output.stdout).map_err(pve_ssh::Error::from)? {
+        // A guest that the list does not name yet was made a moment ago; its file is the truth.
+        let guest = guests.entry(file.vmid).or_insert_with(|| ObservedGuest {
+            vmid: file.vmid,
+            node: file.node.clone(),
+            name: None,
+            kind: kind_of(file.kind).to_owned(),
+            status: "unknown".to_owned(),
+            template: false,
+            pool: None,
+            volumes: BTreeSet::new(),
+            config: None,
+        });
+        guest.node = file.node;
+        guest.volumes = volumes_of(&file.text);
+        if file.kind == GuestKind::Vm {
+            guest.config = kept_of_file(query, file.vmid, &file.text);
+        }
+    }
+    Ok(guests)
+}
+
+fn kind_of(kind: GuestKind) -> &'static str {
+    match kind {
+        GuestKind::Vm => "qemu",
+        GuestKind::Container => "lxc",
+    }
+}
+
+/// Returns the volumes that a configuration file names, snapshots and pending changes included.
+fn volumes_of(text: &str) -> BTreeSet<VolumeId> {
+    let volume = |line: &str| {
+        let (key, value) = line.split_once(": ")?;
+        let bus = key.trim_end_matches(|c: char| c.is_ascii_digit());
+        let holds =
+            ["ide", "sata", "scsi", "virtio", "efidisk", "tpmstate", "unused", "mp", "rootfs", "vmstate"];
+        let first = value
+            .split(',')
+            .find(|part| !part.contains('=') || part.starts_with("file=") || part.starts_with("volume="))?;
+        let first = first.trim_start_matches("file=").trim_start_matches("volume=");
+        holds.contains(&bus).then(|| first.trim().parse::<VolumeId>().ok()).flatten()
+    };
+    text.lines().filter(|line| !line.starts_with('#')).filter_map(volume).collect()
+}
+
+/// Returns a configuration from its file, if it may be kept.
+fn kept_of_file(query: &Query, vmid: Vmid, text: &str) -> Option<ObservedConfig> {
+    let config = GuestConfig::parse_file(text);
+    may_be_ours(query, vmid, config.get("description"), config.get("smbios1")).then(|| ObservedConfig {
+        lock: config.get("lock").map(str::to_owned),
+        snapshots: !config.snapshots.is_empty(),
+        cloud_init_stale: stale(&config),
+        // PVE: pve-guest-common src/PVE/AbstractConfig.pm: the digest is the SHA-1 of the file's text.
+        digest: Some(Sha1::digest(text.as_bytes()).iter().map(|byte| format!("{byte:02x}")).collect()),
+        values: config.current,
+        pending: config.pending,
+    })
+}
+
+/// Returns the keys in which the cloud-init drive differs from the configuration.
+///
+/// The file's section `[special:cloudinit]` holds all that the drive was made from; without it no drive was made yet.
+// PVE: qemu-server src/PVE/QemuServer/Cloudinit.pm get_pending_config.
+fn stale(config: &GuestConfig) -> BTreeSet<String> {
+    if config.cloud_init.is_empty() {
+        return BTreeSet::new();
+    }
+    let is_own = |key: &str| {
+        let bare = key.trim_end_matches(|c: char| c.is_ascii_digit());
+        key.starts_with("ci") || matches!(bare, "ipconfig" | "nameserver" | "searchdomain" | "sshkeys")
+    };
+    let differs = |key: &String| match (config.cloud_init.get(key), config.current.get(key)) {
+        // Of a NIC only its MAC matters to the drive.
+        (Some(old), Some(new)) if key.starts_with("net") => {
+            !pve_config::same_value(key, old, new) && !new.contains(old.as_str())
+        }
+        (Some(old), Some(new)) => !pve_config::same_value(key, old, new),
+        (None, Some(_)) => is_own(key),
+        (_, None) => true,
+    };
+    config.cloud_init.keys().chain(config.current.keys()).filter(|key| differs(key)).cloned().collect()
+}
+
+/// Reads the configurations one by one, at most one call for each VM.
+async fn by_api(
+    connections: &Connections,
+    query: &Query,
+    queries: &[Query],
+    guests: BTreeMap<Vmid, ObservedGuest>,
+) -> Result<BTreeMap<Vmid, ObservedGuest>, Failure> {
+    let names = queries.iter().find_map(|query| match query {
+        Query::Pending { vms } => Some(vms),
+        _ => None,
+    });
+    let looks = guests.into_values().map(|guest| async move {
+        let mut guest = guest;
+        if guest.kind == "qemu" {
+            look(connections, query, &mut guest).await?;
+        }
+        let is_named = |marker: &Marker| names.is_some_and(|names| names.contains(&marker.name));
+        if guest.status == "running" && marker_of(&guest).as_ref().is_some_and(is_named) {
+            look_at_pending(connections, &mut guest).await?;
+        }
+        Ok::<_, Failure>((guest.vmid, guest))
+    });
+    let seen: Vec<Result<(Vmid, ObservedGuest), Failure>> =
+        futures::stream::iter(looks).buffer_unordered(AT_ONCE).collect().await;
+    seen.into_iter().collect()
+}
+
+async fn look(connections: &Connections, query: &Query, guest: &mut ObservedGuest) -> Result<(), Failure> {
+    let config: QemuConfig = match connections.api().node(&guest.node).qemu(guest.vmid).current_config().await
+    {
+        Ok(config) => config,
+        // It is listed and may not be read, or has just gone: foreign, as far as we can see.
+        Err(error) if error.is_denied() || error.is_absent() || error.is_unreachable() => return Ok(()),
+        Err(error) => return Err(error.into()),
+    };
+    let text: String = config.values.iter().map(|(key, value)| format!("{key}: {value}\n")).collect();
+    guest.volumes = volumes_of(&text);
+    guest.config =
+        may_be_ours(query, guest.vmid, config.get("description"), config.get("smbios1")).then(|| {
+            let parsed = GuestConfig::from_api(config.values.clone());
+            ObservedConfig {
+                lock: config.get("lock").map(str::to_owned),
+                snapshots: config.get("parent").is_some(),
+                cloud_init_stale: BTreeSet::new(),
+                digest: config.digest.clone(),
+                values: parsed.current,
+                pending: BTreeMap::new(),
+            }
+        });
+    Ok(())
+}
+
+fn marker_of(guest: &ObservedGuest) -> Option<Marker> {
+    let description = guest.config.as_ref()?.values.get("description")?;
+    match Marker::find(description) {
+        MarkerSearch::Found(marker) => Some(marker),
+        _ => None,
+    }
+}
+
+/// Notes what of a running guest's configuration waits for a restart.
+async fn look_at_pending(connections: &Connections, guest: &mut ObservedGuest) -> Result<(), Failure> {
+    let qemu = connections.api().node(&guest.node).qemu(guest.vmid);
+    let pending = qemu.pending().await?;
+    let stale = match qemu.cloud_init().await {
+        Ok(values) => values,
+        Err(error) if super::is_optional(&error) => Vec::new(),
+        Err(error) => return Err(error.into()),
+    };
+    if let Some(config) = &mut guest.config {
+        let waits = pending.into_iter().filter(pve_api::PendingValue::is_pending);
+        config.pending = waits.map(|value| (value.key, value.pending)).collect();
+        config.cloud_init_stale = stale
+            .into_iter()
+            .filter(|v| v.pending.is_some() || v.delete.is_some_and(|delete| delete > 0))
+            .map(|value| value.key)
+            .collect();
+    }
+    Ok(())
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    const FILE: &str = "#<!-- vmdeploy cluster=default project=web name=web01 vmid=201 run=r1 -->\n\
+        cipassword: $6$secret$hash\n\
+        ide2: local-lvm:vm-201-cloudinit,media=cdrom\n\
+        net0: virtio=BC:24:11:00:00:01,bridge=vmbr0\n\
+        scsi0: local-lvm:vm-201-disk-0,size=10G\n\
+        scsi1: file=local:201/vm-201-disk-1.qcow2,size=1G\n\
+        unused0: local-lvm:vm-201-disk-7\n\
+        \n[snap]\nscsi0: local-lvm:vm-201-disk-3,size=10G\n";
+
+    fn query(also: &[u32]) -> Query {
+        Query::Configs {
+            project: "web".to_owned(),
+            uuids: BTreeSet::new(),
+            also: also.iter().map(|vmid| Vmid::new(*vmid).unwrap()).collect(),
+        }
+    }
+
+    #[test]
+    fn a_marked_configuration_is_kept_without_its_password() {
+        let config = kept_of_file(&query(&[]), Vmid::new(201).unwrap(), FILE).unwrap();
+        assert_eq!(config.values["cipassword"], "**********");
+        assert!(config.snapshots);
+        let text = serde_json::to_string(&config).unwrap();
+        assert!(!text.contains("hash"), "{text}");
+    }
+
+    #[test]
+    fn a_drive_is_stale_where_it_differs() {
+        let file = |section: &str| {
+            GuestConfig::parse_file(&format!(
+                "ciuser: admin\nipconfig0: ip=dhcp\nmemory: 512\nnet0: virtio=BC:24:11:00:00:01,bridge=vmbr0\n{section}"
+            ))
+        };
+        let check = |section: &str, expect: &[&str]| {
+            assert_eq!(
+                stale(&file(section)).iter().map(String::as_str).collect::<Vec<_>>(),
+                expect,
+                "{section}"
+            );
+        };
+        check("", &[]);
+        check("\n[special:cloudinit]\nciuser: admin\nipconfig0: ip=dhcp\nnet0: BC:24:11:00:00:01\n", &[]);
+        check("\n[special:cloudinit]\nciuser: root\nipconfig0: ip=dhcp\n", &["ciuser"]);
+        check("\n[special:cloudinit]\nciuser: admin\nnameserver: 1.1.1.1\n", &["ipconfig0", "nameserver"]);
+    }
+
+    #[test]
+    fn a_foreign_configuration_is_dropped() {
+        let foreign = FILE.replace("project=web", "project=other");
+        assert_eq!(kept_of_file(&query(&[]), Vmid::new(201).unwrap(), &foreign), None);
+        assert!(kept_of_file(&query(&[201]), Vmid::new(201).unwrap(), &foreign).is_some());
+    }
+
+    #[test]
+    fn all_volumes_of_a_file_are_seen() {
+        let volumes: Vec<String> = volumes_of(FILE).iter().map(ToString::to_string).collect();
+        let expect = [
+            "local-lvm:vm-201-cloudinit",
+            "local-lvm:vm-201-disk-0",
+            "local-lvm:vm-201-disk-3",
+            "local-lvm:vm-201-disk-7",
+            "local:201/vm-201-disk-1.qcow2",
+        ];
+        assert_eq!(volumes, expect);
+        let container =
+            "rootfs: local-lvm:vm-300-disk-0,size=8G\nmp0: volume=local-lvm:vm-300-disk-1,mp=/srv\n";
+        assert_eq!(volumes_of(container).len(), 2);
+    }
+}

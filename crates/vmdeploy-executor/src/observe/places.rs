@@ -1,0 +1,221 @@
+//! Nodes, storages, images, high availability.
+
+use super::is_optional;
+use crate::{Connections, Failure};
+use pve_api::{ContentFilter, InterfaceKind, StorageState};
+use pve_ssh::command::files;
+use pve_ssh::parse;
+use pve_types::{BridgeName, Bytes, NodeName, PveVersion, StorageId};
+use std::collections::{BTreeMap, BTreeSet};
+use std::time::Duration;
+use vmdeploy_planner::observed::{Observed, ObservedHa, ObservedImage, ObservedStorage, Query};
+use vmdeploy_planner::plan::HaWish;
+
+/// What one query about a place found.
+pub(super) enum Place {
+    Node {
+        node: NodeName,
+        bridges: Option<BTreeSet<BridgeName>>,
+        storages: Vec<ObservedStorage>,
+    },
+    Images(Vec<ObservedImage>),
+    /// A listing by its name, if the storage answered.
+    Content(Option<String>, Vec<ObservedImage>),
+}
+
+/// Asks everything about nodes, storages and images, all at once.
+pub(super) async fn observe(connections: &Connections, queries: &[Query]) -> Result<Vec<Place>, Failure> {
+    let looks = queries.iter().map(|query| async move {
+        match query {
+            Query::Node { node } => look_at_node(connections, node).await.map(Some),
+            Query::Content { node, storage, content } => {
+                look_at_content(connections, node, storage, content).await.map(Some)
+            }
+            Query::File { node, path } => look_at_file(connections, node, path).await,
+            _ => Ok(None),
+        }
+    });
+    let places = futures::future::join_all(looks).await;
+    places.into_iter().filter_map(Result::transpose).collect()
+}
+
+/// Notes what was found.
+pub(super) fn note(observed: &mut Observed, places: Vec<Place>) {
+    for place in places {
+        match place {
+            Place::Node { node, bridges, storages } => {
+                if let Some(seen) = observed.nodes.get_mut(&node) {
+                    seen.bridges = bridges;
+                }
+                observed.storages.extend(storages);
+            }
+            Place::Images(images) => observed.images.extend(images),
+            Place::Content(listing, images) => {
+                observed.listings.extend(listing);
+                observed.images.extend(images);
+            }
+        }
+    }
+    observed.storages.sort_by(|a, b| (&a.node, &a.storage).cmp(&(&b.node, &b.storage)));
+}
+
+async fn look_at_node(connections: &Connections, node: &NodeName) -> Result<Place, Failure> {
+    let api = connections.api().node(node);
+    let (network, storages) =
+        futures::join!(api.network(Some(InterfaceKind::AnyBridge)), api.storages_with_formats());
+    let bridges = match network {
+        Ok(interfaces) => {
+            Some(interfaces.iter().filter_map(|interface| interface.iface.parse().ok()).collect())
+        }
+        Err(error) if is_optional(&error) => None,
+        Err(error) => return Err(Failure::from(error).at(node)),
+    };
+    let storages = match storages {
+        Ok(states) => states.iter().filter_map(|state| observed_storage(node, state)).collect(),
+        // A node that is offline has no storages to show.
+        Err(error) if error.is_unreachable() || error.is_denied() => Vec::new(),
+        Err(error) => return Err(Failure::from(error).at(node)),
+    };
+    Ok(Place::Node { node: node.clone(), bridges, storages })
+}
+
+fn observed_storage(node: &NodeName, state: &StorageState) -> Option<ObservedStorage> {
+    let content = state.content.as_deref().unwrap_or_default();
+    let default_format = state.formats.as_ref().and_then(|formats| formats.default.clone());
+    let old_default = || state.format.as_ref()?.get(1)?.as_str().map(str::to_owned);
+    Some(ObservedStorage {
+        node: node.clone(),
+        storage: state.storage.clone()?,
+        kind: state.kind.clone().unwrap_or_default(),
+        content: content.split(',').map(str::trim).filter(|c| !c.is_empty()).map(str::to_owned).collect(),
+        enabled: state.enabled.unwrap_or(true),
+        active: state.active,
+        shared: state.shared.unwrap_or(false),
+        total: state.total.map(Bytes::new),
+        available: state.avail.map(Bytes::new),
+        default_format: default_format.or_else(old_default),
+        formats: state.supported_formats().into_iter().collect(),
+    })
+}
+
+async fn look_at_content(
+    connections: &Connections,
+    node: &NodeName,
+    storage: &StorageId,
+    content: &str,
+) -> Result<Place, Failure> {
+    let filter = ContentFilter { content: Some(content.to_owned()), vmid: None };
+    let mut listing = Some(format!("{node}/{storage}/{content}"));
+    let volumes = match connections.api().node(node).storage(storage).content(&filter).await {
+        Ok(volumes) => volumes,
+        // A storage that is not there, or may not hold this content, has none; the plan's checks say so.
+        Err(error) if is_optional(&error) => {
+            listing = None;
+            Vec::new()
+        }
+        Err(error) => return Err(Failure::from(error).at(node)),
+    };
+    let image = |volume: pve_api::Volume| ObservedImage {
+        node: node.clone(),
+        location: volume.volid.to_string(),
+        present: true,
+        size: volume.size.map(Bytes::new),
+        virtual_size: None,
+        format: volume.format,
+    };
+    Ok(Place::Content(listing, volumes.into_iter().map(image).collect()))
+}
+
+/// Looks at a file on a node; without SSH nothing can be said about it.
+async fn look_at_file(
+    connections: &Connections,
+    node: &NodeName,
+    path: &str,
+) -> Result<Option<Place>, Failure> {
+    if !connections.has_ssh() {
+        return Ok(None);
+    }
+    let host = connections.host(node).await?;
+    let limit = Duration::from_secs(60);
+    let absent = ObservedImage {
+        node: node.clone(),
+        location: path.to_owned(),
+        present: false,
+        size: None,
+        virtual_size: None,
+        format: None,
+    };
+    let options = || pve_ssh::RunOptions::within(limit);
+    let stat = host.run(&files::stat(path), options(), &mut |_, _| {}).await?;
+    if !stat.success() {
+        return Ok(Some(Place::Images(vec![absent])));
+    }
+    let size = parse::file_stat(stat.stdout.trim_end()).map_err(pve_ssh::Error::from)?.size;
+    let info = host.run(&files::image_info(path), options(), &mut |_, _| {}).await?;
+    let info = info.success().then(|| parse::image_info(&info.stdout).ok()).flatten();
+    let image = ObservedImage {
+        present: true,
+        size: Some(size),
+        virtual_size: info.as_ref().map(|info| Bytes::new(info.virtual_size)),
+        format: info.map(|info| info.format),
+        ..absent
+    };
+    Ok(Some(Place::Images(vec![image])))
+}
+
+/// Returns the guests under high availability, with the nodes that a group or a rule names.
+pub(super) async fn ha(
+    connections: &Connections,
+    version: PveVersion,
+) -> Result<Option<ObservedHa>, Failure> {
+    let ha = connections.api().cluster().ha();
+    let resources = match ha.resources().await {
+        Ok(resources) => resources,
+        Err(error) if is_optional(&error) => return Ok(None),
+        Err(error) => return Err(error.into()),
+    };
+    let mut wishes = BTreeMap::new();
+    for resource in resources {
+        let Some(vmid) = resource.sid.strip_prefix("vm:").and_then(|vmid| vmid.parse().ok()) else {
+            continue;
+        };
+        let small = |number: Option<u64>| number.and_then(|number| u32::try_from(number).ok());
+        let wish = HaWish {
+            state: resource.state.unwrap_or_else(|| "started".to_owned()),
+            max_restart: small(resource.max_restart),
+            max_relocate: small(resource.max_relocate),
+            on_nodes: BTreeMap::new(),
+            strict: false,
+        };
+        wishes.insert(vmid, (wish, resource.group, resource.sid));
+    }
+    // PVE: pve-ha-manager: groups up to version 8, rules from 9 on.
+    if version.major >= 9 {
+        for rule in ha.rules().await.unwrap_or_default() {
+            let named: Vec<&str> =
+                rule.resources.as_deref().unwrap_or_default().split(',').map(str::trim).collect();
+            for (wish, _, sid) in wishes.values_mut().filter(|(_, _, sid)| named.contains(&sid.as_str())) {
+                tracing::debug!(%sid, rule = %rule.rule, "a node-affinity rule");
+                note_nodes(wish, rule.nodes.as_deref(), rule.strict);
+            }
+        }
+    } else {
+        for group in ha.groups().await.unwrap_or_default() {
+            for (wish, _, _) in wishes.values_mut().filter(|(_, name, _)| name.as_ref() == Some(&group.group))
+            {
+                note_nodes(wish, group.nodes.as_deref(), group.restricted);
+            }
+        }
+    }
+    Ok(Some(ObservedHa { resources: wishes.into_iter().map(|(vmid, (wish, _, _))| (vmid, wish)).collect() }))
+}
+
+fn note_nodes(wish: &mut HaWish, nodes: Option<&str>, strict: Option<bool>) {
+    let Some(nodes) = nodes else { return };
+    let node = |text: &str| {
+        let (name, priority) = text.trim().split_once(':').unwrap_or((text.trim(), "0"));
+        Some((name.parse().ok()?, priority.parse().ok()?))
+    };
+    wish.on_nodes = nodes.split(',').filter_map(node).collect();
+    wish.strict = strict.unwrap_or(false);
+}

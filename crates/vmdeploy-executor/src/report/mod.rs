@@ -1,0 +1,211 @@
+//! The report of a run: everything that is known of it afterwards, made from its plan and its journal.
+
+mod build;
+mod html;
+
+pub use build::report_of;
+pub use html::html_page;
+
+use crate::{Failure, Outcome};
+use jiff::Timestamp;
+use pve_types::{GuestName, NodeName, Upid, Vmid};
+use serde::{Deserialize, Serialize};
+use std::collections::BTreeMap;
+use std::net::IpAddr;
+use vmdeploy_planner::plan::{Road, StepId, Verb};
+
+/// The version of the report's serialised form.
+pub const REPORT_FORMAT_VERSION: u32 = 1;
+
+/// A run, as it stands or as it ended.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+pub struct RunReport {
+    /// [`REPORT_FORMAT_VERSION`].
+    pub format_version: u32,
+    /// The run.
+    pub run: String,
+    /// The project.
+    pub project: String,
+    /// When it began.
+    pub started: Timestamp,
+    /// When its journal ends.
+    pub ended: Timestamp,
+    /// How it ended.
+    pub result: RunResult,
+    /// The VMs, in the spec's order.
+    pub vms: Vec<VmReport>,
+    /// The steps, in the plan's order.
+    pub steps: Vec<StepReport>,
+    /// What was made and is still there although the run failed, with the command that removes it.
+    pub left: Vec<Leftover>,
+}
+
+/// How a run ended.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub enum RunResult {
+    /// Everything was done.
+    Done,
+    /// It failed, and what it had made is undone; or nothing had happened.
+    Undone,
+    /// It failed, and something is left.
+    Left,
+    /// It failed because of credentials, before anything had happened.
+    Credentials,
+    /// It failed because the cluster has no quorum, before anything had happened.
+    Refused,
+    /// It was interrupted, or is still going on; it may be resumed.
+    Unfinished,
+}
+
+impl RunResult {
+    /// Returns the exit code of the program that ran it.
+    pub fn exit_code(self) -> u8 {
+        match self {
+            Self::Done => 0,
+            Self::Refused => 4,
+            Self::Undone => 5,
+            Self::Left => 6,
+            Self::Credentials => 7,
+            Self::Unfinished => 8,
+        }
+    }
+}
+
+/// One VM's part of a run.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct VmReport {
+    /// Its name.
+    pub vm: GuestName,
+    /// Its number.
+    pub vmid: Vmid,
+    /// Its node, as planned.
+    pub node: NodeName,
+    /// What was to be done to it.
+    pub verb: Verb,
+    /// How far it came.
+    pub state: VmState,
+    /// Its addresses, if they were waited for.
+    pub addresses: Vec<IpAddr>,
+}
+
+/// How far a VM came.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub enum VmState {
+    /// It is as the spec says.
+    Done,
+    /// Nothing was done to it.
+    Untouched,
+    /// A step failed, and what was made is undone.
+    Undone,
+    /// A step failed, and something is left.
+    Failed,
+    /// Some of it is done.
+    Unfinished,
+}
+
+/// One step's part of a run.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+pub struct StepReport {
+    /// The step.
+    pub step: StepId,
+    /// Its VM.
+    pub vm: Option<GuestName>,
+    /// What it does, in a few words.
+    pub title: String,
+    /// Its road.
+    pub road: Road,
+    /// Why that road.
+    pub why: String,
+    /// How far it came.
+    pub state: StepState,
+    /// Each time that it was sent out, or undone.
+    pub spans: Vec<Span>,
+    /// Its task, the last one.
+    pub upid: Option<Upid>,
+    /// What came of it.
+    pub outcome: Option<Outcome>,
+    /// Warnings of its task.
+    pub warnings: Vec<String>,
+    /// What went wrong, the last time that something did.
+    pub failure: Option<Failure>,
+}
+
+/// How far a step came.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(tag = "state", rename_all = "snake_case")]
+pub enum StepState {
+    /// It was never sent out.
+    NotStarted,
+    /// It was not sent out because another failed.
+    Skipped {
+        /// The one that failed.
+        because: StepId,
+    },
+    /// It was sent out, and its end is not in the journal.
+    Started,
+    /// It is done.
+    Succeeded,
+    /// It failed.
+    Failed,
+    /// It was done or begun, and is undone.
+    Undone,
+    /// It could not be undone.
+    UndoFailed,
+}
+
+/// A stretch of time that a step took.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Span {
+    /// What was done in it.
+    pub kind: SpanKind,
+    /// When it began.
+    pub start: Timestamp,
+    /// When it ended; `None` when the journal does not say.
+    pub end: Option<Timestamp>,
+}
+
+/// What was done in a stretch of time.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub enum SpanKind {
+    /// The step's work.
+    Work,
+    /// An attempt that was made again.
+    Retried,
+    /// A wait for the guest.
+    Wait,
+    /// Its undo.
+    Undo,
+}
+
+/// Something that a run made and could not take away.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Leftover {
+    /// The VM it belongs to.
+    pub vm: Option<GuestName>,
+    /// The step that made it.
+    pub step: StepId,
+    /// What it is.
+    pub what: String,
+    /// The command that removes it, as it is typed on the node.
+    pub command: String,
+    /// Why it is left, as a fragment.
+    pub why: String,
+}
+
+impl RunReport {
+    /// Returns the exit code of the program that ran it.
+    pub fn exit_code(&self) -> u8 {
+        self.result.exit_code()
+    }
+    /// Returns the addresses that were found, by VM.
+    pub fn addresses(&self) -> BTreeMap<&GuestName, &[IpAddr]> {
+        self.vms.iter().map(|vm| (&vm.vm, vm.addresses.as_slice())).collect()
+    }
+    /// Returns the failures that were not followed by success, in the plan's order.
+    pub fn failures(&self) -> impl Iterator<Item = &Failure> {
+        self.steps.iter().filter(|step| step.state != StepState::Succeeded).filter_map(|s| s.failure.as_ref())
+    }
+}

@@ -1,0 +1,129 @@
+//! One run from its beginning to its end: what is asked for, and why it may not begin.
+
+use crate::drive::{Begin, Shared, drive};
+use crate::journal::{JournalError, RunsError, RunsFolder};
+use crate::secrets::SecretResolver;
+use crate::{Cancellation, Connections, Event, ResumeMode, RunReport, StoredRun};
+use std::path::PathBuf;
+use std::sync::Arc;
+use std::time::Duration;
+use tokio::sync::mpsc::UnboundedSender;
+use tracing::Instrument as _;
+use vmdeploy_planner::plan::{CheckedPlan, OnFailure};
+
+/// What a run is told beside its plan. Nothing here changes what a step means.
+#[derive(Clone)]
+pub struct RunOptions {
+    /// Where plan and journal are kept.
+    pub runs: RunsFolder,
+    /// The folder that relative paths in the plan start from: the spec's.
+    pub spec_folder: PathBuf,
+    /// What follows when a step fails, if the command line says so; else each VM's own rule holds.
+    pub on_failure: Option<OnFailure>,
+    /// Gets secrets and public keys when they are needed.
+    pub secrets: Arc<dyn SecretResolver>,
+    /// Whether commands on this machine may be run, for `ready: {command: …}`.
+    pub allow_commands: bool,
+    /// How often tasks and guests are asked how far they are.
+    pub poll: Duration,
+    /// How often a step that certainly changed nothing is tried in all.
+    pub attempts: u32,
+    /// The first wait before a step is tried again; it doubles each time, and is spread by chance.
+    pub first_wait: Duration,
+    /// For tests: the run ends without another word after that many records, as if the process had been killed.
+    #[doc(hidden)]
+    pub die_after_records: Option<usize>,
+}
+
+impl RunOptions {
+    /// Returns the options that suit a cluster.
+    pub fn new(runs: RunsFolder, spec_folder: impl Into<PathBuf>, secrets: Arc<dyn SecretResolver>) -> Self {
+        Self {
+            runs,
+            spec_folder: spec_folder.into(),
+            on_failure: None,
+            secrets,
+            allow_commands: false,
+            poll: Duration::from_millis(500),
+            attempts: 6,
+            first_wait: Duration::from_secs(1),
+            die_after_records: None,
+        }
+    }
+}
+
+/// Why a run could not begin, or could not be followed to its end. Steps that fail are in the report instead.
+#[derive(Debug, thiserror::Error)]
+pub enum RunError {
+    /// The folder of runs refused, or another run of the project is going on on this machine.
+    #[error("the run could not be recorded")]
+    Runs(#[from] RunsError),
+    /// The journal could not be written; nothing is sent out that is not written down.
+    #[error("the run was stopped because its journal could not be written")]
+    Journal(#[from] JournalError),
+    /// The cluster refused the project's lock.
+    #[error("the project `{project}` could not be locked on the cluster")]
+    ClusterLock {
+        /// The project.
+        project: String,
+        /// Why, and what to do.
+        source: Box<crate::Failure>,
+    },
+    /// The stored run is at its end.
+    #[error("the run `{run}` is finished; there is nothing to resume")]
+    NothingToResume {
+        /// The run.
+        run: String,
+    },
+    /// The run was made to end as if it had been killed. Only tests ask for that.
+    #[doc(hidden)]
+    #[error("the run was ended after the records that were asked for")]
+    Died,
+}
+
+/// Carries the plan out, and tells about it on `events`.
+///
+/// # Errors
+/// When the run cannot begin, see [`RunError`]. A step that fails is no error here; the report says so.
+pub async fn execute(
+    plan: CheckedPlan,
+    connections: &Connections,
+    options: &RunOptions,
+    events: UnboundedSender<Event>,
+    cancellation: Cancellation,
+) -> Result<RunReport, RunError> {
+    let plan = plan.plan().clone();
+    let _lock = options.runs.lock(&plan.project, &format!("run {}", plan.run_id))?;
+    let (stored, journal) = options.runs.begin(&plan)?;
+    let shared = Shared::new(connections.clone(), plan, options.clone());
+    let begin = Begin { journal, mode: None, plan_digest: stored.plan_digest };
+    drive(begin, shared, events, cancellation).instrument(span(&stored.run)).await
+}
+
+/// Goes on with a run that was interrupted or failed: what had begun is probed, and nothing is repeated blindly.
+///
+/// # Errors
+/// See [`RunError`]; [`RunError::NothingToResume`] when the run is at its end.
+pub async fn resume(
+    stored: StoredRun,
+    mode: ResumeMode,
+    connections: &Connections,
+    options: &RunOptions,
+    events: UnboundedSender<Event>,
+    cancellation: Cancellation,
+) -> Result<RunReport, RunError> {
+    let _lock = options.runs.lock(&stored.plan.project, &format!("run {}", stored.run))?;
+    // Another process may have gone on with it since it was read.
+    let stored = options.runs.open(&stored.run)?;
+    if !stored.is_resumable() {
+        return Err(RunError::NothingToResume { run: stored.run });
+    }
+    let journal = stored.reopen()?;
+    let shared = Shared::new(connections.clone(), stored.plan, options.clone());
+    let begin = Begin { journal, mode: Some(mode), plan_digest: stored.plan_digest };
+    drive(begin, shared, events, cancellation).instrument(span(&stored.run)).await
+}
+
+fn span(run: &str) -> tracing::Span {
+    tracing::info_span!("run", run)
+}

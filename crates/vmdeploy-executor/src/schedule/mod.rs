@@ -1,0 +1,471 @@
+//! Decides what is done next. Pure: no clock, no I/O, no chance; [`Scheduler::on`] takes what happened and returns what
+//! to do. So order, limits, cancellation and undo are tested without a cluster, all interleavings of small plans included.
+//!
+//! The rules:
+//! - A step begins when all steps before it are done, nobody else writes to its guest, and node, storage and clone
+//!   source have room. Among those that may begin, the one with the longest chain behind it goes first.
+//! - A step that certainly changed nothing is tried again, a bounded number of times; one that may have taken effect is
+//!   probed first.
+//! - When a step fails, what depends on it is skipped, and other VMs go on. If the VM's rule is to undo, its steps are
+//!   undone in reverse order once nothing of it is on the wire; so are those of VMs that depend on it.
+//! - An undo that fails stops the undoing of what it depends on.
+
+mod graph;
+mod ideal;
+mod task;
+#[cfg(test)]
+mod tests;
+
+mod usage;
+
+pub use ideal::ideal_ms;
+pub use task::{Claims, Past, Task, claims_of, tasks_of};
+
+use crate::{Stop, TookEffect};
+use pve_types::GuestName;
+use std::cmp::Reverse;
+use std::collections::{BTreeMap, BTreeSet};
+use usage::Usage;
+use vmdeploy_planner::plan::{Limits, OnFailure, StepId};
+
+/// What happened.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum Input {
+    /// The run begins, or goes on.
+    Begin,
+    /// A step is done; `changed` tells whether there is something to undo.
+    Succeeded {
+        /// The step.
+        step: StepId,
+        /// Whether it changed something.
+        changed: bool,
+    },
+    /// A step failed.
+    Failed {
+        /// The step.
+        step: StepId,
+        /// What may be done about it.
+        verdict: Verdict,
+    },
+    /// The wait before another attempt is over.
+    Waited {
+        /// The step.
+        step: StepId,
+    },
+    /// A step is undone.
+    UndoFinished {
+        /// The step.
+        step: StepId,
+    },
+    /// A step could not be undone.
+    UndoFailed {
+        /// The step.
+        step: StepId,
+    },
+    /// The user wants it to stop.
+    Stop(Stop),
+}
+
+/// What may be done about a failure.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Verdict {
+    /// Nothing can have happened, and another attempt may succeed.
+    Again,
+    /// It may have taken effect; the cluster is asked before it is tried again.
+    AgainAfterProbe,
+    /// It is not tried again.
+    Final(TookEffect),
+}
+
+/// What is to be done.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum Command {
+    /// Send the step out; with `probe`, ask first whether it took effect.
+    Start {
+        /// The step.
+        step: StepId,
+        /// 1 for the first time.
+        attempt: u32,
+        /// Whether it had begun before.
+        probe: bool,
+    },
+    /// Wait, then say [`Input::Waited`].
+    Wait {
+        /// The step.
+        step: StepId,
+        /// The attempt that failed.
+        attempt: u32,
+    },
+    /// Undo the step.
+    Undo {
+        /// The step.
+        step: StepId,
+    },
+    /// Give up everything on the wire.
+    GiveUp,
+    /// Nothing more is to be done, and nothing is on the wire.
+    Finish {
+        /// Whether the user stopped it before its end.
+        stopped: bool,
+    },
+}
+
+/// Where a step stands.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum State {
+    /// Not begun in this process.
+    Ready { probe: bool },
+    /// On the wire.
+    Running,
+    /// Waiting for another attempt.
+    Sleeping { probe: bool },
+    /// Done; `changed` tells whether there is something to undo.
+    Done { changed: bool },
+    /// Failed for good.
+    Failed { effect: TookEffect },
+    /// Not done, because another failed.
+    Skipped { begun: bool },
+    /// To be undone, because an earlier process had begun to.
+    UndoDue,
+    /// Being undone.
+    Undoing,
+    /// Undone.
+    Undone,
+    /// Not undoable.
+    UndoFailed,
+}
+
+/// A step with its place among the others.
+#[derive(Debug, Clone)]
+struct Node {
+    task: Task,
+    before: Vec<usize>,
+    behind: Vec<usize>,
+    /// The length of the longest chain behind it.
+    height: usize,
+    /// The VMs that need it, for a shared step.
+    needed_by: BTreeSet<GuestName>,
+    /// How many of the steps before it are not done.
+    waits_for: usize,
+    state: State,
+    attempts: u32,
+}
+
+/// Decides what is done next.
+#[derive(Debug, Clone)]
+pub struct Scheduler {
+    nodes: Vec<Node>,
+    index: BTreeMap<StepId, usize>,
+    ready: BTreeSet<(Reverse<usize>, usize)>,
+    usage: Usage,
+    sleeping: usize,
+    limits: Limits,
+    attempts: u32,
+    rules: BTreeMap<GuestName, OnFailure>,
+    doomed: BTreeSet<GuestName>,
+    doomed_alone: BTreeSet<usize>,
+    undo_all: bool,
+    stop: Stop,
+    finished: bool,
+}
+
+/// What a scheduler is made with, beside the tasks.
+#[derive(Debug, Clone)]
+pub struct Rules {
+    /// How many steps may run at once.
+    pub limits: Limits,
+    /// How often a step is tried in all.
+    pub attempts: u32,
+    /// What follows a failure, per VM; VMs that are not named are kept.
+    pub on_failure: BTreeMap<GuestName, OnFailure>,
+    /// Whether nothing is done any more and everything is undone.
+    pub undo_all: bool,
+}
+
+impl Scheduler {
+    /// Makes a scheduler. Tasks must come in an order that respects `after`, as a checked plan's do.
+    pub fn new(tasks: Vec<Task>, rules: Rules) -> Self {
+        let index: BTreeMap<StepId, usize> =
+            tasks.iter().enumerate().map(|(place, task)| (task.id.clone(), place)).collect();
+        let nodes = graph::linked(tasks, &index);
+        let mut scheduler = Self {
+            nodes,
+            index,
+            ready: BTreeSet::new(),
+            usage: Usage::default(),
+            sleeping: 0,
+            limits: rules.limits,
+            attempts: rules.attempts.max(1),
+            rules: rules.on_failure,
+            doomed: BTreeSet::new(),
+            doomed_alone: BTreeSet::new(),
+            undo_all: rules.undo_all,
+            stop: Stop::No,
+            finished: false,
+        };
+        (0..scheduler.nodes.len()).for_each(|place| scheduler.note_ready(place));
+        scheduler
+    }
+
+    /// Takes what happened, and returns what to do now.
+    pub fn on(&mut self, input: Input) -> Vec<Command> {
+        let mut commands = Vec::new();
+        match input {
+            Input::Begin => self.begin(),
+            Input::Succeeded { step, changed } => self.set(&step, State::Done { changed }),
+            Input::Failed { step, verdict } => commands.extend(self.failed(&step, verdict)),
+            Input::Waited { step } => self.waited(&step),
+            Input::UndoFinished { step } => self.set(&step, State::Undone),
+            Input::UndoFailed { step } => self.set(&step, State::UndoFailed),
+            Input::Stop(stop) => commands.extend(self.stopped(stop)),
+        }
+        commands.extend(self.next());
+        commands
+    }
+
+    /// Finds the VMs whose undo an earlier process had begun; everything of them is undone.
+    fn begin(&mut self) {
+        let is_doomed = |node: &Node| self.undo_all || matches!(node.task.past, Past::Undoing | Past::Undone);
+        let places: Vec<usize> =
+            (0..self.nodes.len()).filter(|place| is_doomed(&self.nodes[*place])).collect();
+        for place in places {
+            match self.nodes[place].task.vm.clone() {
+                Some(vm) => drop(self.doomed.insert(vm)),
+                None => drop(self.doomed_alone.insert(place)),
+            }
+        }
+        self.skip_doomed();
+    }
+
+    fn set(&mut self, step: &StepId, state: State) {
+        if let Some(place) = self.index.get(step).copied() {
+            self.change(place, state);
+        }
+    }
+
+    /// Changes a step's state, and everything that is counted by it.
+    fn change(&mut self, place: usize, state: State) {
+        let was = std::mem::replace(&mut self.nodes[place].state, state);
+        let node = &self.nodes[place];
+        if let Some(claims) = node.claims_in(was) {
+            self.usage.release(claims, node.task.vm.as_ref());
+        }
+        if let Some(claims) = node.claims_in(state) {
+            self.usage.take(claims, node.task.vm.as_ref());
+        }
+        self.sleeping -= usize::from(matches!(was, State::Sleeping { .. }));
+        self.sleeping += usize::from(matches!(state, State::Sleeping { .. }));
+        let change: isize = isize::from(is_done(was)) - isize::from(is_done(state));
+        for behind in node.behind.clone() {
+            let waits = &mut self.nodes[behind].waits_for;
+            *waits = waits.saturating_add_signed(change);
+            self.note_ready(behind);
+        }
+        self.note_ready(place);
+    }
+
+    /// Keeps the set of steps that may begin.
+    fn note_ready(&mut self, place: usize) {
+        let node = &self.nodes[place];
+        let key = (Reverse(node.height), place);
+        if matches!(node.state, State::Ready { .. }) && node.waits_for == 0 {
+            self.ready.insert(key);
+        } else {
+            self.ready.remove(&key);
+        }
+    }
+
+    fn failed(&mut self, step: &StepId, verdict: Verdict) -> Option<Command> {
+        let place = *self.index.get(step)?;
+        let attempt = self.nodes[place].attempts;
+        let (probe, effect) = match verdict {
+            Verdict::Again => (false, TookEffect::No),
+            Verdict::AgainAfterProbe => (true, TookEffect::Maybe),
+            Verdict::Final(effect) => {
+                self.give_up_on(place, effect);
+                return None;
+            }
+        };
+        if attempt >= self.attempts || self.stop != Stop::No || self.is_doomed(place) {
+            self.give_up_on(place, effect);
+            return None;
+        }
+        self.change(place, State::Sleeping { probe });
+        Some(Command::Wait { step: step.clone(), attempt })
+    }
+
+    /// Notes that a step failed for good: what depends on it is skipped, and its VM is undone where the rule says so.
+    fn give_up_on(&mut self, place: usize, effect: TookEffect) {
+        self.change(place, State::Failed { effect });
+        if self.stop == Stop::No {
+            self.doom(place);
+        }
+        for behind in graph::all_behind(&self.nodes, place) {
+            self.skip(behind);
+        }
+        self.skip_doomed();
+    }
+
+    /// Marks the failed step's VM for undoing, and every VM that depends on one so marked.
+    fn doom(&mut self, place: usize) {
+        let mut open: Vec<GuestName> = match &self.nodes[place].task.vm {
+            Some(vm) => vec![vm.clone()],
+            None => self.nodes[place].needed_by.iter().cloned().collect(),
+        };
+        while let Some(vm) = open.pop() {
+            if self.rules.get(&vm) != Some(&OnFailure::Undo) || !self.doomed.insert(vm.clone()) {
+                continue;
+            }
+            let own = self.nodes.iter().filter(|node| node.task.vm.as_ref() == Some(&vm));
+            let behind =
+                own.flat_map(|node| &node.behind).filter_map(|behind| self.nodes[*behind].task.vm.clone());
+            open.extend(behind);
+        }
+    }
+
+    /// Tells whether the step is to be undone: its VM is, or all VMs that need it are.
+    fn is_doomed(&self, place: usize) -> bool {
+        let node = &self.nodes[place];
+        match &node.task.vm {
+            Some(vm) => self.doomed.contains(vm),
+            None if node.needed_by.is_empty() => self.doomed_alone.contains(&place),
+            None => node.needed_by.is_subset(&self.doomed),
+        }
+    }
+
+    /// Skips every step that is to be undone.
+    fn skip_doomed(&mut self) {
+        if self.doomed.is_empty() && self.doomed_alone.is_empty() {
+            return;
+        }
+        for place in 0..self.nodes.len() {
+            if self.is_doomed(place) {
+                self.skip(place);
+            }
+        }
+    }
+
+    fn skip(&mut self, place: usize) {
+        if let State::Ready { probe } | State::Sleeping { probe } = self.nodes[place].state {
+            self.change(place, State::Skipped { begun: probe });
+        }
+    }
+
+    fn waited(&mut self, step: &StepId) {
+        if let Some(place) = self.index.get(step).copied()
+            && let State::Sleeping { probe } = self.nodes[place].state
+        {
+            self.change(place, State::Ready { probe });
+        }
+    }
+
+    fn stopped(&mut self, stop: Stop) -> Option<Command> {
+        let is_new = stop > self.stop;
+        self.stop = self.stop.max(stop);
+        (is_new && stop == Stop::Now).then_some(Command::GiveUp)
+    }
+
+    /// Returns everything that may begin now, or the end.
+    fn next(&mut self) -> Vec<Command> {
+        let mut commands = Vec::new();
+        if self.finished {
+            return commands;
+        }
+        if self.stop == Stop::No {
+            self.start_undos(&mut commands);
+            self.start_steps(&mut commands);
+        }
+        if self.usage.on_the_wire == 0 && (self.sleeping == 0 || self.stop != Stop::No) {
+            self.finished = true;
+            commands.push(Command::Finish { stopped: self.stop != Stop::No && self.has_more() });
+        }
+        commands
+    }
+
+    fn start_steps(&mut self, commands: &mut Vec<Command>) {
+        let ready: Vec<usize> = self.ready.iter().map(|(_, place)| *place).collect();
+        for place in ready {
+            let State::Ready { probe } = self.nodes[place].state else { continue };
+            if !self.usage.has_room(&self.nodes[place].task.claims, self.limits) {
+                continue;
+            }
+            self.change(place, State::Running);
+            let node = &mut self.nodes[place];
+            node.attempts += 1;
+            commands.push(Command::Start { step: node.task.id.clone(), attempt: node.attempts, probe });
+        }
+    }
+
+    fn start_undos(&mut self, commands: &mut Vec<Command>) {
+        if self.doomed.is_empty() && self.doomed_alone.is_empty() {
+            return;
+        }
+        let settled = self.settled();
+        for place in (0..self.nodes.len()).rev() {
+            let node = &self.nodes[place];
+            let Some(claims) = node.task.undo.as_ref().filter(|_| node.has_touched()) else { continue };
+            let is_free = node.task.vm.as_ref().is_none_or(|vm| !self.usage.has_steps_of(vm));
+            let behind_settled = node.behind.iter().all(|behind| settled[*behind]);
+            if self.is_doomed(place) && is_free && behind_settled && self.usage.has_room(claims, self.limits)
+            {
+                commands.push(Command::Undo { step: node.task.id.clone() });
+                self.change(place, State::Undoing);
+            }
+        }
+    }
+
+    /// Tells for each step whether it, and everything behind it, leaves the way free to undo what is before it.
+    fn settled(&self) -> Vec<bool> {
+        let mut settled = vec![false; self.nodes.len()];
+        for place in (0..self.nodes.len()).rev() {
+            let node = &self.nodes[place];
+            let own = match node.state {
+                State::Running | State::Sleeping { .. } | State::Undoing | State::UndoFailed => false,
+                State::Undone => true,
+                _ => !node.has_touched() || (node.task.undo.is_none() && self.is_doomed(place)),
+            };
+            settled[place] = own && node.behind.iter().all(|behind| settled[*behind]);
+        }
+        settled
+    }
+
+    /// Tells whether there is more to do for another process.
+    fn has_more(&self) -> bool {
+        self.nodes.iter().enumerate().any(|(place, node)| match node.state {
+            State::Ready { .. } | State::Sleeping { .. } | State::UndoDue | State::Failed { .. } => true,
+            State::UndoFailed => false,
+            _ => self.is_doomed(place) && node.task.undo.is_some() && node.has_touched(),
+        })
+    }
+}
+
+fn is_done(state: State) -> bool {
+    matches!(state, State::Done { .. })
+}
+
+impl Node {
+    /// Tells whether the step may have changed something that is still there.
+    fn has_touched(&self) -> bool {
+        match self.state {
+            State::Done { changed } => changed,
+            State::Failed { effect } => effect != TookEffect::No,
+            State::Skipped { begun } => begun,
+            State::UndoDue => true,
+            State::Ready { .. }
+            | State::Running
+            | State::Sleeping { .. }
+            | State::Undoing
+            | State::Undone
+            | State::UndoFailed => false,
+        }
+    }
+
+    /// Returns what the step occupies in that state.
+    fn claims_in(&self, state: State) -> Option<&Claims> {
+        match state {
+            State::Running => Some(&self.task.claims),
+            State::Undoing => self.task.undo.as_ref(),
+            _ => None,
+        }
+    }
+}

@@ -1,0 +1,153 @@
+//! What the scheduler knows of a step: its place, what it may not share, and what became of it before.
+
+use crate::describe;
+use crate::journal::{Entry, Record};
+use crate::{Outcome, TookEffect};
+use pve_types::{GuestName, NodeName, StorageId, Vmid};
+use std::collections::{BTreeMap, BTreeSet};
+use vmdeploy_planner::plan::{Action, DiskSource, PatchValue, Plan, Step, StepId, Undo};
+
+/// A step as the scheduler sees it.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Task {
+    /// Its name.
+    pub id: StepId,
+    /// Its VM; `None` when several VMs need it.
+    pub vm: Option<GuestName>,
+    /// The steps before it.
+    pub after: BTreeSet<StepId>,
+    /// What it may not share.
+    pub claims: Claims,
+    /// Whether it can be undone, and what that may not share; `None` when there is nothing to do.
+    pub undo: Option<Claims>,
+    /// What became of it before.
+    pub past: Past,
+}
+
+/// What a step occupies while it is done.
+#[derive(Debug, Clone, PartialEq, Eq, Default)]
+pub struct Claims {
+    /// The guests that it writes to; nobody else may write to them.
+    pub writes: BTreeSet<Vmid>,
+    /// The guest that it copies; nobody may write to it, and only so many may copy it.
+    pub copies: Option<Vmid>,
+    /// The node that it works on.
+    pub node: Option<NodeName>,
+    /// The storages that it copies data to.
+    pub storages: BTreeSet<StorageId>,
+}
+
+/// What the journal says of a step when the scheduler begins.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
+pub enum Past {
+    /// It was never begun, or failed without effect.
+    #[default]
+    None,
+    /// It was begun, and whether it took effect is not known.
+    Begun,
+    /// It is done; `true` when it changed something.
+    Done {
+        /// Whether there is something to undo.
+        changed: bool,
+    },
+    /// It was being undone, or its undo failed.
+    Undoing,
+    /// It is undone.
+    Undone,
+}
+
+/// Returns the scheduler's view of a plan, with what its journal says.
+pub fn tasks_of(plan: &Plan, records: &[Record]) -> Vec<Task> {
+    let pasts = pasts_of(records);
+    let task = |step: &Step| Task {
+        id: step.id.clone(),
+        vm: step.vm.clone(),
+        after: step.after.clone(),
+        claims: claims_of(&step.action),
+        undo: match &step.undo {
+            Undo::Run { action } => Some(claims_of(action)),
+            Undo::Nothing | Undo::CannotUndo { .. } => None,
+        },
+        past: pasts.get(&step.id).copied().unwrap_or_default(),
+    };
+    plan.steps.iter().map(task).collect()
+}
+
+/// Returns what a journal says of each step. This is the whole of what resuming rests on.
+fn pasts_of(records: &[Record]) -> BTreeMap<StepId, Past> {
+    let mut pasts = BTreeMap::new();
+    for record in records {
+        let (step, past) = match &record.entry {
+            Entry::Started { step, .. } | Entry::Submitted { step, .. } => (step, Past::Begun),
+            Entry::Succeeded { step, outcome, .. } => {
+                (step, Past::Done { changed: *outcome != Outcome::AlreadyDone })
+            }
+            Entry::Failed { step, failure, .. } if failure.took_effect == TookEffect::No => {
+                (step, Past::None)
+            }
+            Entry::Failed { step, .. } => (step, Past::Begun),
+            Entry::UndoStarted { step } | Entry::UndoFailed { step, .. } => (step, Past::Undoing),
+            Entry::UndoFinished { step, .. } => (step, Past::Undone),
+            Entry::Probed { .. }
+            | Entry::Saw { .. }
+            | Entry::RunStarted { .. }
+            | Entry::Resumed { .. }
+            | Entry::Locked { .. }
+            | Entry::Stopped { .. }
+            | Entry::Finished { .. } => continue,
+        };
+        pasts.insert(step.clone(), past);
+    }
+    pasts
+}
+
+/// Returns what an action may not share.
+pub fn claims_of(action: &Action) -> Claims {
+    let mut claims = Claims::default();
+    if describe::is_wait(action) {
+        return claims;
+    }
+    claims.node = describe::node(action).cloned();
+    if !action.only_reads() {
+        claims.writes.extend(action.guest().map(|guest| guest.vmid));
+    }
+    match action {
+        Action::CloneVm { source, storage, .. } => {
+            claims.copies = Some(source.vmid);
+            claims.storages.extend(storage.clone());
+        }
+        Action::ImportDisk { storage, source, .. } => {
+            claims.storages.insert(storage.clone());
+            claims.copies = owner_of(source).filter(|owner| !claims.writes.contains(owner));
+        }
+        Action::MoveDisk { storage, .. } => {
+            claims.storages.insert(storage.clone());
+        }
+        Action::PlaceImage { volume, .. } => {
+            claims.storages.insert(volume.storage().clone());
+        }
+        Action::ReassignDisk { holder, .. } => {
+            claims.writes.insert(*holder);
+        }
+        Action::CreateVm { config: patch, .. } | Action::SetConfig { patch, .. } => {
+            claims.storages.extend(patch.set.values().filter_map(storage_copied_to).cloned());
+        }
+        _ => {}
+    }
+    claims
+}
+
+/// Returns the guest whose disk is copied.
+fn owner_of(source: &DiskSource) -> Option<Vmid> {
+    match source {
+        DiskSource::Volume(vmdeploy_planner::plan::Ref::Known(volume)) => volume.owner(),
+        _ => None,
+    }
+}
+
+fn storage_copied_to(value: &PatchValue) -> Option<&StorageId> {
+    match value {
+        PatchValue::ImportFrom { storage, .. } => Some(storage),
+        _ => None,
+    }
+}

@@ -1,0 +1,10 @@
+//! Runs over the lab's real doors: HTTPS with a pinned certificate, SSH with a checked host key.
+
+mod deploy;
+mod documents;
+mod failures;
+mod journal;
+mod killed;
+mod recovery;
+mod spec;
+mod stage;

@@ -1,0 +1,219 @@
+//! Killed at any point, a run is finished or taken back by one command, and ends as the undisturbed one.
+
+use crate::stage::{Stage, plan, plan_by_api};
+use futures::StreamExt as _;
+use pve_types::Vmid;
+use std::collections::BTreeMap;
+use vmdeploy_executor::{EventKind, ResumeMode, RunError, RunOptions, RunResult, StepState};
+use vmdeploy_planner::plan::Plan;
+
+/// What the world looks like after a run: each guest's configuration, and the number of volumes.
+type Ended = (BTreeMap<Vmid, BTreeMap<String, String>>, usize);
+
+/// How many records the journal of an undisturbed run has, and what the world then looks like.
+async fn undisturbed(plan: Plan) -> (usize, Ended) {
+    let stage = Stage::start().await;
+    let run = plan.run_id.clone();
+    let (report, _) = stage.run(plan).await;
+    assert_eq!(report.result, RunResult::Done, "{:#?}", report.failures().collect::<Vec<_>>());
+    let records = stage.runs().open(&run).unwrap().records.len();
+    (records, (stage.guests(), stage.volumes()))
+}
+
+/// Ends a run after so many records as if it had been killed, and returns whether it came that far.
+async fn killed_after(stage: &Stage, plan: Plan, records: usize) -> bool {
+    let options = RunOptions { die_after_records: Some(records), ..stage.options() };
+    match stage.try_run(plan, &options).await.0 {
+        Err(RunError::Died) => true,
+        other => {
+            assert_eq!(other.unwrap().result, RunResult::Done);
+            false
+        }
+    }
+}
+
+/// Kills a run after one record, finishes it, and compares; returns whether it was killed.
+async fn killed_and_finished(plan: Plan, place: usize, expect: &Ended) -> bool {
+    let stage = Stage::start().await;
+    if !killed_after(&stage, plan, place).await {
+        return false;
+    }
+    let report = match stage.resume("r1", ResumeMode::Finish).await {
+        // The very last record was written.
+        Err(RunError::NothingToResume { .. }) => stage.runs().open("r1").unwrap().report(),
+        other => other.unwrap(),
+    };
+    let failures: Vec<_> = report.failures().collect();
+    assert_eq!(report.result, RunResult::Done, "killed after {place}: {failures:#?}");
+    assert!(&(stage.guests(), stage.volumes()) == expect, "killed after {place}: {:#?}", stage.guests());
+    true
+}
+
+/// Kills a run after one record, takes it back, and looks whether anything is left.
+async fn killed_and_undone(plan: Plan, place: usize) -> bool {
+    let stage = Stage::start().await;
+    if !killed_after(&stage, plan, place).await {
+        return false;
+    }
+    let report = match stage.resume("r1", ResumeMode::Undo).await {
+        Err(RunError::NothingToResume { .. }) => return false,
+        other => other.unwrap(),
+    };
+    let failures: Vec<_> = report.failures().collect();
+    assert!(stage.guests().is_empty(), "killed after {place}: {failures:#?}");
+    assert_eq!(stage.volumes(), 0, "killed after {place}");
+    assert!(report.left.is_empty(), "killed after {place}: {:?}", report.left);
+    assert_eq!(report.result, RunResult::Undone, "killed after {place}");
+    true
+}
+
+/// Walks all points at which a run may be killed, several at a time, and returns how many there were.
+async fn walk<F: Future<Output = bool>>(records: usize, look: impl Fn(usize) -> F) -> usize {
+    let looks = (1..records).map(look);
+    futures::stream::iter(looks).buffer_unordered(8).filter(|died| std::future::ready(*died)).count().await
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_run_killed_after_any_record_is_finished_by_resume() {
+    let (records, expect) = undisturbed(plan("r1", 2)).await;
+    let died = walk(records, |place| killed_and_finished(plan("r1", 2), place, &expect)).await;
+    assert!(died > 20, "{died}");
+}
+
+/// Ten VMs; the run is killed after every single record.
+#[tokio::test(flavor = "multi_thread")]
+async fn ten_vms_killed_after_any_record_end_as_undisturbed_ones() {
+    let (records, expect) = undisturbed(plan_by_api("r1", 10)).await;
+    let died = walk(records, |place| killed_and_finished(plan_by_api("r1", 10), place, &expect)).await;
+    assert!(died > 100, "{died}");
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_run_killed_after_any_record_is_taken_back_by_undo() {
+    let (records, _) = undisturbed(plan("r1", 1)).await;
+    let died = walk(records, |place| killed_and_undone(plan("r1", 1), place)).await;
+    assert!(died > 10, "{died}");
+    let (records, _) = undisturbed(plan_by_api("r1", 3)).await;
+    let died = walk(records, |place| killed_and_undone(plan_by_api("r1", 3), place)).await;
+    assert!(died > 20, "{died}");
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_finished_run_has_nothing_to_resume() {
+    let stage = Stage::start().await;
+    stage.run(plan("r1", 1)).await;
+    let refused = stage.resume("r1", ResumeMode::Finish).await.unwrap_err();
+    assert!(matches!(refused, RunError::NothingToResume { .. }));
+    assert!(stage.runs().newest_unfinished(None).unwrap().is_none());
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn one_stop_lets_what_is_on_the_wire_finish_and_resume_does_the_rest() {
+    let stage = Stage::start().await;
+    let (report, events) = stage
+        .conducted(plan("r1", 2), |event, switch| {
+            if matches!(&event.event, EventKind::StepSucceeded { step, .. } if step.0.ends_with("/create")) {
+                switch.stop_when_idle();
+            }
+        })
+        .await;
+    assert_eq!(report.result, RunResult::Unfinished);
+    assert_eq!(report.exit_code(), 8);
+    assert!(report.steps.iter().all(|step| step.state != StepState::Started), "nothing is left on the wire");
+    assert!(events.iter().any(|event| matches!(event.event, EventKind::Cancelling { now: false })));
+    let report = stage.resume("r1", ResumeMode::Finish).await.unwrap();
+    assert_eq!(report.result, RunResult::Done);
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_run_that_was_refused_at_the_lock_does_not_stand_before_the_one_to_resume() {
+    let stage = Stage::start().await;
+    let options = RunOptions { die_after_records: Some(8), ..stage.options() };
+    let (died, _) = stage.try_run(plan("r1", 1), &options).await;
+    assert!(matches!(died, Err(RunError::Died)), "{died:?}");
+    let (refused, _) = stage.try_run(plan("r2", 1), &stage.options()).await;
+    assert!(matches!(refused, Err(RunError::ClusterLock { .. })), "{refused:?}");
+    assert_eq!(stage.runs().newest_unfinished(None).unwrap().unwrap().run, "r1");
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn two_stops_give_up_what_is_on_the_wire_and_it_can_still_be_resumed() {
+    let (_, expect) = undisturbed(plan("r1", 1)).await;
+    let stage = Stage::start().await;
+    let (report, _) = stage
+        .conducted(plan("r1", 1), |event, switch| {
+            if matches!(&event.event, EventKind::StepStarted { step, .. } if step.0.ends_with("/import-scsi0")) {
+                switch.stop_when_idle();
+                switch.stop_now();
+            }
+        })
+        .await;
+    assert_eq!(report.result, RunResult::Unfinished);
+    let report = stage.resume("r1", ResumeMode::Finish).await.unwrap();
+    assert_eq!(report.result, RunResult::Done, "{:#?}", report.failures().collect::<Vec<_>>());
+    assert_eq!((stage.guests(), stage.volumes()), expect);
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_failed_create_is_undone_and_other_vms_go_on() {
+    let stage =
+        Stage::with_faults("[{when: {task: qmstart, vmid: 201}, do: {fail-task: {text: no luck}}}]").await;
+    let (report, events) = stage.run(plan("r1", 2)).await;
+    assert_eq!(report.result, RunResult::Undone, "{:#?}", report.left);
+    assert_eq!(report.exit_code(), 5);
+    let guests = stage.guests();
+    assert_eq!(guests.len(), 1, "VM 201 is gone, VM 202 runs");
+    assert_eq!(guests.values().next().unwrap()["running"], "true");
+    let undone =
+        |event: &EventKind| matches!(event, EventKind::UndoFinished { step, .. } if step.0 == "vm1/create");
+    assert!(events.iter().any(|event| undone(&event.event)));
+    let failure =
+        report.steps.iter().find(|step| step.step.0 == "vm1/start").unwrap().failure.clone().unwrap();
+    assert!(failure.upid.is_some() && failure.node.is_some() && failure.hint.is_some(), "{failure:?}");
+    assert!(failure.message.contains("no luck"), "{failure:?}");
+    let hint = failure.hint.unwrap();
+    assert!(
+        hint.contains("the same command again") && !hint.contains("resume"),
+        "nothing is left to resume: {hint}"
+    );
+    assert!(stage.runs().newest_unfinished(None).unwrap().is_none());
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn what_cannot_be_undone_is_listed_with_the_command() {
+    let faults = "[{when: {task: qmstart}, do: {fail-task: {text: no luck}}}, \
+                   {when: {task: qmdestroy}, do: {fail-task: {text: no way}}}]";
+    let stage = Stage::with_faults(faults).await;
+    let (report, _) = stage.run(plan("r1", 1)).await;
+    assert_eq!(report.result, RunResult::Left);
+    assert_eq!(report.exit_code(), 6);
+    assert_eq!(report.left.len(), 1, "{:?}", report.left);
+    assert_eq!(report.left[0].command, "qm destroy 201 --purge 1");
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_second_run_of_the_project_is_refused_while_one_goes_on() {
+    let stage = Stage::start().await;
+    let held = stage.runs().lock("test", "run r0").unwrap();
+    let (result, _) = stage.try_run(plan("r1", 1), &stage.options()).await;
+    assert!(matches!(result, Err(RunError::Runs(_))));
+    drop(held);
+    assert!(stage.guests().is_empty());
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_lock_that_another_machine_holds_on_the_cluster_is_respected() {
+    let stage = Stage::start().await;
+    let host = stage.connections.first_host().unwrap();
+    let path = "/etc/pve/priv/lock/vmdeploy-test";
+    let limit = std::time::Duration::from_secs(10);
+    host.run_to_success(&pve_ssh::command::files::mkdir_parents(path), limit).await.unwrap();
+    let (result, _) = stage.try_run(plan("r1", 1), &stage.options()).await;
+    assert!(matches!(result, Err(RunError::ClusterLock { .. })), "{result:?}");
+    assert_eq!(stage.runs().newest_unfinished(None).unwrap().unwrap().run, "r1");
+    host.run_to_success(&pve_ssh::command::files::rmdir(path), limit).await.unwrap();
+    let report = stage.resume("r1", ResumeMode::Finish).await.unwrap();
+    assert_eq!(report.result, RunResult::Done);
+    let gone = host.run_to_success(&pve_ssh::command::files::stat(path), limit).await;
+    assert!(gone.is_err(), "the lock is freed at the end");
+}
