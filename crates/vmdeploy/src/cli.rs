@@ -1,0 +1,69 @@
+//! The command line's root: global options, and the way from `main` to a subcommand and back to an exit code.
+
+use crate::commands::Command;
+use crate::context::Context;
+use crate::environment::Environment;
+use crate::exit::Exit;
+use crate::failure::{CommandResult, Failure};
+use crate::logging::{self, LogFormat};
+use crate::output;
+use clap::Parser;
+
+/// Deploys virtual machines to Proxmox VE from YAML specs kept in git.
+#[derive(Debug, Parser)]
+#[command(name = "vmdeploy", version, propagate_version = true, max_term_width = 100)]
+#[command(after_help = "Exit codes are listed in docs/exit-codes.md.")]
+pub struct Cli {
+    /// Say more on stderr: -v what is done, -vv every request and command, -vvv everything
+    #[arg(short, long, global = true, action = clap::ArgAction::Count)]
+    pub verbose: u8,
+    /// How log lines are written
+    #[arg(long, global = true, value_enum, default_value_t, value_name = "FORMAT")]
+    pub log_format: LogFormat,
+    /// Believe a node whose SSH host key is not known yet, and add the key to the known hosts
+    #[arg(long, global = true)]
+    pub trust_on_first_use: bool,
+    /// What to do.
+    #[command(subcommand)]
+    pub command: Command,
+}
+
+/// Runs the program with the process's own arguments and environment.
+pub fn main() -> std::process::ExitCode {
+    let cli = Cli::parse();
+    logging::start(cli.verbose, cli.log_format);
+    let verbosity = cli.verbose;
+    let exit = run(cli).unwrap_or_else(|failure| report(&failure, verbosity));
+    exit.into()
+}
+
+fn run(cli: Cli) -> CommandResult {
+    // reqwest panics without a provider, and russh, rcgen and rustls shall all use this one.
+    let _ = rustls::crypto::ring::default_provider().install_default();
+    let context = Context {
+        environment: Environment::load()?.trusting_on_first_use(cli.trust_on_first_use),
+        verbosity: cli.verbose,
+    };
+    let runtime = tokio::runtime::Runtime::new()
+        .map_err(|error| Failure::of(Exit::INTERNAL, error).context("cannot start the runtime"))?;
+    runtime.block_on(cli.command.run(&context))
+}
+
+fn report(failure: &Failure, verbosity: u8) -> Exit {
+    output::write_stderr(&failure.render());
+    if let Some(backtrace) = failure.backtrace().filter(|_| verbosity > 1) {
+        output::say(&backtrace);
+    }
+    failure.exit()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use clap::CommandFactory as _;
+
+    #[test]
+    fn the_command_tree_is_sound() {
+        Cli::command().debug_assert();
+    }
+}

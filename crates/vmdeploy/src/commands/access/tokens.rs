@@ -1,0 +1,165 @@
+//! `vmdeploy access tokens`.
+
+use super::{Session, expiry, one, text, yes_no};
+use crate::api_client;
+use crate::commands::api::print_json;
+use crate::exit::Exit;
+use crate::failure::{CommandResult, Failure};
+use crate::output;
+use crate::table::Table;
+use pve_api::access::{NewToken, Token, TokenSettings};
+use pve_types::{TokenName, UserId};
+use std::io::Write as _;
+use std::os::unix::fs::OpenOptionsExt as _;
+use std::path::{Path, PathBuf};
+
+#[derive(Debug, clap::Subcommand)]
+pub(super) enum Command {
+    /// List a user's tokens
+    List {
+        /// The user
+        user: UserId,
+    },
+    /// Show a token
+    Show {
+        /// The user
+        user: UserId,
+        /// The token's own name
+        name: TokenName,
+    },
+    /// Make a token; its secret is told once
+    Add {
+        /// The user
+        user: UserId,
+        /// The token's own name
+        name: TokenName,
+        #[command(flatten)]
+        settings: Settings,
+        /// Write the secret into this new file, which only you can read, instead of printing it
+        #[arg(long, value_name = "FILE")]
+        secret_to: Option<PathBuf>,
+    },
+    /// Change a token; its secret stays
+    Change {
+        /// The user
+        user: UserId,
+        /// The token's own name
+        name: TokenName,
+        #[command(flatten)]
+        settings: Settings,
+    },
+    /// Remove a token, with its ACL entries
+    Remove {
+        /// The user
+        user: UserId,
+        /// The token's own name
+        name: TokenName,
+    },
+}
+
+#[derive(Debug, clap::Args)]
+pub(super) struct Settings {
+    /// Whether it has only the rights that it is given itself
+    #[arg(long, value_name = "BOOL")]
+    privsep: Option<bool>,
+    /// When it ends, in seconds since 1970; 0 is never
+    #[arg(long, value_name = "SECONDS")]
+    expire: Option<u64>,
+    /// A comment
+    #[arg(long)]
+    comment: Option<String>,
+}
+
+impl Settings {
+    fn settings(&self) -> TokenSettings {
+        TokenSettings { privsep: self.privsep, expire: self.expire, comment: self.comment.clone() }
+    }
+}
+
+pub(super) async fn run(command: &Command, session: &Session<'_>) -> CommandResult {
+    match command {
+        Command::List { user } => session.print(session.access.tokens(user).list().await, |list| table(list)),
+        Command::Show { user, name } => session.print(session.access.tokens(user).get(name).await, |token| {
+            one([
+                ("token", format!("{user}!{name}")),
+                ("privsep", yes_no(Some(token.is_separated()))),
+                ("expires", expiry(token.expire)),
+                ("comment", text(token.comment.as_ref())),
+            ])
+        }),
+        Command::Add { user, name, settings, secret_to } => {
+            // The file is made first: a secret that cannot be kept must not be made.
+            let file =
+                secret_to.as_deref().map(|path| Ok::<_, Failure>((path, new_file(path)?))).transpose()?;
+            let made = session.access.tokens(user).create(name, &settings.settings()).await;
+            let made = match made {
+                Ok(made) => made,
+                Err(error) => {
+                    if let Some((path, _)) = file {
+                        let _ = std::fs::remove_file(path);
+                    }
+                    return Err(api_client::failure(error));
+                }
+            };
+            hand_over(&made, file, session.json)
+        }
+        Command::Change { user, name, settings } => {
+            let changed = session.access.tokens(user).update(name, &settings.settings()).await;
+            session.done(changed, format!("token `{user}!{name}` is changed"))
+        }
+        Command::Remove { user, name } => {
+            if !session.confirmed(&format!("remove token `{user}!{name}` with its ACL entries"))? {
+                return Ok(Exit::DONE);
+            }
+            let removed = session.access.tokens(user).delete(name).await;
+            session.done(removed, format!("token `{user}!{name}` is removed"))
+        }
+    }
+}
+
+/// Gives the secret to whoever asked for it: it cannot be had again.
+fn hand_over(made: &NewToken, file: Option<(&Path, std::fs::File)>, json: bool) -> CommandResult {
+    let written = file.map(|(path, mut file)| {
+        writeln!(file, "{}", made.secret.expose()).and_then(|()| file.sync_all()).map(|()| path)
+    });
+    match written {
+        Some(Ok(path)) => {
+            output::say(&format!("token `{}` is made; its secret is in `{}`", made.id, path.display()));
+        }
+        Some(Err(error)) => {
+            let message = format!("token `{}` is made, and its secret could not be written", made.id);
+            let hint = format!(
+                "remove the token and try again: `vmdeploy access tokens remove {} {}`",
+                made.id.user, made.id.name
+            );
+            return Err(Failure::of(Exit::FAILED_LEFT, error).context(message).hint(hint));
+        }
+        None if json => print_json(&serde_json::json!({
+            "full-tokenid": made.id.to_string(),
+            "value": made.secret.expose(),
+        }))?,
+        None => {
+            output::say(&format!("token `{}` is made; its secret is not told again:", made.id));
+            output::print_line(made.secret.expose());
+        }
+    }
+    Ok(Exit::DONE)
+}
+
+fn new_file(path: &Path) -> Result<std::fs::File, Failure> {
+    let file = std::fs::OpenOptions::new().write(true).create_new(true).mode(0o600).open(path);
+    file.map_err(|error| Failure::of(Exit::USAGE, error).context(format!("cannot make `{}`", path.display())))
+}
+
+fn table(tokens: &[Token]) -> Table {
+    let mut table = Table::new(&["token", "privsep", "expires", "comment"]);
+    for token in tokens {
+        table.row([
+            token.tokenid.as_ref().map(ToString::to_string).unwrap_or_default(),
+            yes_no(Some(token.is_separated())),
+            expiry(token.expire),
+            text(token.comment.as_ref()),
+        ]);
+    }
+    table
+}

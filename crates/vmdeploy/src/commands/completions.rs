@@ -1,0 +1,26 @@
+//! `vmdeploy completions SHELL`.
+
+use crate::cli::Cli;
+use crate::exit::Exit;
+use crate::failure::CommandResult;
+use crate::output;
+use clap::CommandFactory as _;
+
+/// Prints the completions for a shell.
+#[derive(Debug, clap::Args)]
+pub struct Args {
+    /// The shell
+    #[arg(value_enum)]
+    shell: clap_complete::Shell,
+}
+
+/// Prints them to stdout.
+///
+/// # Errors
+/// None.
+pub fn run(args: &Args) -> CommandResult {
+    let mut text = Vec::new();
+    clap_complete::generate(args.shell, &mut Cli::command(), "vmdeploy", &mut text);
+    output::write_stdout(&String::from_utf8_lossy(&text));
+    Ok(Exit::DONE)
+}

@@ -1,0 +1,115 @@
+//! `vmdeploy doctor`: from DNS to the bridge, one line each, and what to do about those that are not well.
+
+mod checks;
+
+use crate::context::Context;
+use crate::exit::Exit;
+use crate::failure::CommandResult;
+use crate::output;
+use crate::reach;
+use crate::spec_files::{OptionalSpecArgs, load_if_named};
+use crate::{escape, redact};
+use owo_colors::OwoColorize as _;
+use serde::Serialize;
+
+/// Checks everything between this machine and the nodes, and says what to do about what is not well.
+#[derive(Debug, clap::Args)]
+pub struct Args {
+    #[command(flatten)]
+    spec: OptionalSpecArgs,
+    /// Print the checks as JSON
+    #[arg(long)]
+    json: bool,
+}
+
+/// One line of the answer.
+#[derive(Debug, Serialize)]
+pub struct Check {
+    /// What was looked at.
+    name: String,
+    /// `ok`, `failed` or `skipped`.
+    outcome: Outcome,
+    /// What was found.
+    text: String,
+    /// What to do.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    hint: Option<String>,
+    /// Whether the credentials or keys are the trouble.
+    #[serde(skip)]
+    about_trust: bool,
+}
+
+/// How a check went.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize)]
+#[serde(rename_all = "snake_case")]
+enum Outcome {
+    Ok,
+    Failed,
+    Skipped,
+}
+
+impl Check {
+    fn ok(name: &str, text: impl Into<String>) -> Self {
+        Self {
+            name: name.to_owned(),
+            outcome: Outcome::Ok,
+            text: text.into(),
+            hint: None,
+            about_trust: false,
+        }
+    }
+    fn skipped(name: &str, text: impl Into<String>) -> Self {
+        Self { outcome: Outcome::Skipped, ..Self::ok(name, text) }
+    }
+    fn failed(name: &str, text: impl Into<String>, hint: impl Into<String>) -> Self {
+        Self { outcome: Outcome::Failed, hint: Some(hint.into()), ..Self::ok(name, text) }
+    }
+    fn about_trust(self) -> Self {
+        Self { about_trust: true, ..self }
+    }
+    fn line(&self) -> String {
+        let word = match self.outcome {
+            Outcome::Ok => "ok    ".green().to_string(),
+            Outcome::Failed => "FAILED".red().bold().to_string(),
+            Outcome::Skipped => "-     ".dimmed().to_string(),
+        };
+        let text = escape::one_line(&redact::redact(&self.text));
+        let hint = self.hint.as_deref().map(|hint| format!("\n{:29}hint: {}", "", escape::one_line(hint)));
+        format!("{word} {:<20}  {text}{}", self.name, hint.unwrap_or_default())
+    }
+}
+
+/// Runs the checks, printing each as it is done.
+///
+/// # Errors
+/// Nothing says where to go.
+pub async fn run(args: &Args, context: &Context) -> CommandResult {
+    let deployment = load_if_named(&args.spec, context)?;
+    let config = reach::connections_config(&context.environment)?;
+    let default_node = reach::default_node(&context.environment)?;
+    let asked = checks::Asked { config, default_node, deployment: deployment.as_ref() };
+    let mut checks = Vec::new();
+    asked
+        .run(&mut |check| {
+            if !args.json {
+                output::print_line(&check.line());
+            }
+            checks.push(check);
+        })
+        .await;
+    if args.json {
+        output::print_line(&serde_json::to_string_pretty(&checks).map_err(anyhow::Error::from)?);
+    }
+    let failed = checks.iter().filter(|check| check.outcome == Outcome::Failed);
+    let verdict = verdict(failed.map(|check| check.about_trust));
+    output::say(if verdict == Exit::DONE { "all is well" } else { "not all is well: see the hints" });
+    Ok(verdict)
+}
+
+/// Credentials and host keys outweigh the rest: they are what the reader can put right here.
+fn verdict(failed: impl Iterator<Item = bool>) -> Exit {
+    failed.fold(
+        Exit::DONE,
+        |exit, about_trust| if about_trust { Exit::RIGHTS } else { exit.or(Exit::OBSERVED) },
+    )
+}

@@ -1,0 +1,352 @@
+//! The checks, from the outside in. One that needs another that failed is skipped.
+
+use super::Check;
+use pve_api::{ApiError, Client, InterfaceKind};
+use pve_ssh::command::Command;
+use pve_ssh::{Error as SshError, Host, Privilege};
+use pve_types::{BridgeName, NodeName, StorageId};
+use std::collections::BTreeSet;
+use std::net::SocketAddr;
+use std::time::{Duration, SystemTime, UNIX_EPOCH};
+use vmdeploy_executor::{ApiAccess, Connections, ConnectionsConfig, SshAccess};
+use vmdeploy_planner::spec::Deployment;
+
+const TCP_TIMEOUT: Duration = Duration::from_secs(5);
+const COMMAND_TIMEOUT: Duration = Duration::from_secs(30);
+/// PVE's tickets carry a time, and are refused when it lies this far in the future.
+// PVE: pve-access-control src/PVE/AccessControl.pm: verify_ticket takes ages from -300 s on.
+const MOST_SKEW_S: i64 = 300;
+
+/// What is checked.
+pub(super) struct Asked<'a> {
+    /// Where to go.
+    pub config: ConnectionsConfig,
+    /// The node for VMs that name none.
+    pub default_node: Option<NodeName>,
+    /// The spec, for its nodes, storages and bridges.
+    pub deployment: Option<&'a Deployment>,
+}
+
+impl Asked<'_> {
+    /// Runs all checks, and tells each as soon as it is done.
+    pub async fn run(&self, tell: &mut impl FnMut(Check)) {
+        let connections = match Connections::open(self.config.clone()).await {
+            Ok(connections) => connections,
+            Err(failure) => {
+                let hint = failure.hint.clone().unwrap_or_else(|| "see docs/exit-codes.md".to_owned());
+                return tell(Check::failed("settings", failure.message, hint).about_trust());
+            }
+        };
+        let api_works = match &self.config.api {
+            Some(api) => check_api(api, connections.api(), tell).await,
+            None => {
+                tell(Check::skipped("API", "no user is set; everything goes by SSH"));
+                false
+            }
+        };
+        let ssh_works = match &self.config.ssh {
+            Some(ssh) => check_ssh(ssh, &connections, tell).await,
+            None => {
+                tell(Check::skipped("SSH", "no host is set"));
+                false
+            }
+        };
+        if api_works || (ssh_works && connections.is_pvesh()) {
+            self.check_places(connections.api(), tell).await;
+        }
+        connections.close().await;
+    }
+
+    /// Checks nodes, storages and bridges that the spec or the environment names.
+    async fn check_places(&self, api: &Client, tell: &mut impl FnMut(Check)) {
+        let nodes = match api.nodes().await {
+            Ok(nodes) => nodes,
+            Err(error) => return tell(api_failure("nodes", &error)),
+        };
+        for name in self.nodes() {
+            match nodes.iter().find(|node| node.node == name) {
+                Some(node) if node.is_online() => tell(Check::ok(&format!("node {name}"), "online")),
+                Some(_) => tell(Check::failed(
+                    &format!("node {name}"),
+                    "it is offline",
+                    "start it, or see its network",
+                )),
+                None => {
+                    let known: Vec<&str> = nodes.iter().map(|node| node.node.as_str()).collect();
+                    let hint =
+                        format!("the nodes are {}: correct PROXMOX_NODE or the spec", known.join(", "));
+                    tell(Check::failed(&format!("node {name}"), "there is no such node", hint));
+                    continue;
+                }
+            }
+            self.check_storages(api, &name, tell).await;
+            self.check_bridges(api, &name, tell).await;
+        }
+    }
+
+    fn nodes(&self) -> BTreeSet<NodeName> {
+        let of_spec = self.deployment.into_iter().flat_map(|deployment| &deployment.vms);
+        let named = of_spec.filter_map(|vm| vm.node.as_ref().map(|node| node.value.clone()));
+        named.chain(self.default_node.clone()).collect()
+    }
+
+    async fn check_storages(&self, api: &Client, node: &NodeName, tell: &mut impl FnMut(Check)) {
+        let wanted = self.storages();
+        if wanted.is_empty() {
+            return;
+        }
+        let found = match api.node(node).storages(None).await {
+            Ok(found) => found,
+            Err(error) => return tell(api_failure(&format!("storages of {node}"), &error)),
+        };
+        for storage in wanted {
+            let name = format!("storage {storage}");
+            match found.iter().find(|state| state.storage.as_ref() == Some(&storage)) {
+                Some(state) if state.is_usable() => tell(Check::ok(&name, format!("active on {node}"))),
+                Some(_) => {
+                    let hint = format!("see `pvesm status` on {node}");
+                    tell(Check::failed(&name, format!("it is disabled or not active on {node}"), hint));
+                }
+                None => {
+                    let known: Vec<&str> =
+                        found.iter().filter_map(|state| Some(state.storage.as_ref()?.as_str())).collect();
+                    let hint = format!(
+                        "visible there: {}; a token sees only storages that it has a right to",
+                        known.join(", ")
+                    );
+                    tell(Check::failed(&name, format!("{node} has no such storage"), hint));
+                }
+            }
+        }
+    }
+
+    fn storages(&self) -> BTreeSet<StorageId> {
+        let vms = self.deployment.into_iter().flat_map(|deployment| &deployment.vms);
+        let disks = vms.flat_map(|vm| vm.disks.values()).filter_map(|disk| disk.set());
+        disks.filter_map(|disk| disk.storage.as_ref().map(|storage| storage.value.clone())).collect()
+    }
+
+    async fn check_bridges(&self, api: &Client, node: &NodeName, tell: &mut impl FnMut(Check)) {
+        let wanted = self.bridges();
+        if wanted.is_empty() {
+            return;
+        }
+        let found = match api.node(node).network(Some(InterfaceKind::AnyBridge)).await {
+            Ok(found) => found,
+            Err(error) => return tell(api_failure(&format!("bridges of {node}"), &error)),
+        };
+        for bridge in wanted {
+            let name = format!("bridge {bridge}");
+            if found.iter().any(|interface| interface.iface == bridge.as_str()) {
+                tell(Check::ok(&name, format!("there on {node}")));
+            } else {
+                let known: Vec<&str> = found.iter().map(|interface| interface.iface.as_str()).collect();
+                let hint = format!("visible there: {}", known.join(", "));
+                tell(Check::failed(&name, format!("{node} has no such bridge or VNet"), hint));
+            }
+        }
+    }
+
+    fn bridges(&self) -> BTreeSet<BridgeName> {
+        let vms = self.deployment.into_iter().flat_map(|deployment| &deployment.vms);
+        let nics = vms.flat_map(|vm| vm.nics.values()).filter_map(|nic| nic.set());
+        nics.filter_map(|nic| nic.bridge.as_ref().map(|bridge| bridge.value.clone())).collect()
+    }
+}
+
+/// Checks the way to the API, and whether it answers; returns whether it does.
+async fn check_api(access: &ApiAccess, api: &Client, tell: &mut impl FnMut(Check)) -> bool {
+    let mut reached = false;
+    for host in &access.hosts {
+        reached |= check_tcp("API", host, access.port, tell).await;
+    }
+    if !reached {
+        return false;
+    }
+    match api.version().await {
+        Ok(version) => {
+            tell(Check::ok("TLS", trust_text(access)));
+            tell(Check::ok("credentials", format!("{} is let in", access.user)));
+            tell(Check::ok("version", format!("PVE {}", version.version)));
+            check_clock(api, tell).await;
+            true
+        }
+        Err(error @ ApiError::Certificate { .. }) => {
+            tell(api_failure("TLS", &error).about_trust());
+            false
+        }
+        Err(error) => {
+            let name = if error.is_unauthenticated() { "credentials" } else { "API" };
+            let check = api_failure(name, &error);
+            tell(if error.is_unauthenticated() { check.about_trust() } else { check });
+            false
+        }
+    }
+}
+
+fn trust_text(access: &ApiAccess) -> String {
+    match (&access.fingerprint, &access.ca_pem) {
+        (Some(fingerprint), Some(_)) => format!("signed by the CA that is set, and the pinned {fingerprint}"),
+        (Some(fingerprint), None) => format!("the certificate is the pinned {fingerprint}"),
+        (None, Some(_)) => "the certificate is signed by the CA that is set".to_owned(),
+        (None, None) => "the certificate is signed by a CA of the system".to_owned(),
+    }
+}
+
+/// Compares the clocks: a skew makes tickets and one-time codes fail.
+async fn check_clock(api: &Client, tell: &mut impl FnMut(Check)) {
+    let node = match api.nodes().await {
+        Ok(nodes) => nodes.into_iter().find(|node| node.is_online()).map(|node| node.node),
+        Err(_) => None,
+    };
+    let Some(node) = node else { return tell(Check::skipped("clock", "no node may be asked for its time")) };
+    let time = match api.node(&node).time().await {
+        Ok(time) => time.time,
+        Err(error) => {
+            return tell(Check::skipped("clock", format!("{node} may not be asked for its time: {error}")));
+        }
+    };
+    let here = SystemTime::now().duration_since(UNIX_EPOCH).map_or(0, |since| since.as_secs());
+    let skew = i64::try_from(here).unwrap_or(0) - i64::try_from(time).unwrap_or(0);
+    if skew.abs() < MOST_SKEW_S / 10 {
+        tell(Check::ok("clock", format!("{node} and this machine agree to {} s", skew.abs())));
+    } else {
+        let text = format!("{node} and this machine are {} s apart", skew.abs());
+        tell(Check::failed(
+            "clock",
+            text,
+            "set the clocks (chrony, timedatectl): tickets and one-time codes depend on them",
+        ));
+    }
+}
+
+/// Checks name and port; returns whether somebody answers.
+async fn check_tcp(what: &str, host: &str, port: u16, tell: &mut impl FnMut(Check)) -> bool {
+    let bare = host.trim_start_matches('[').trim_end_matches(']');
+    let addresses: Vec<SocketAddr> = match tokio::net::lookup_host((bare, port)).await {
+        Ok(addresses) => addresses.collect(),
+        Err(error) => {
+            let hint = "correct the name in .env, or see /etc/resolv.conf";
+            tell(Check::failed(&format!("{what} name"), format!("`{host}` has no address: {error}"), hint));
+            return false;
+        }
+    };
+    let shown: BTreeSet<String> = addresses.iter().map(|address| address.ip().to_string()).collect();
+    let shown = shown.into_iter().collect::<Vec<_>>().join(", ");
+    tell(Check::ok(&format!("{what} name"), format!("{host} is {shown}")));
+    let name = format!("{what} port");
+    match tokio::time::timeout(TCP_TIMEOUT, tokio::net::TcpStream::connect(addresses.as_slice())).await {
+        Ok(Ok(_)) => {
+            tell(Check::ok(&name, format!("{port} answers")));
+            true
+        }
+        Ok(Err(error)) => {
+            tell(Check::failed(&name, format!("{port} does not answer: {error}"), port_hint(what)));
+            false
+        }
+        Err(_) => {
+            let text = format!("{port} did not answer within {} s", TCP_TIMEOUT.as_secs());
+            tell(Check::failed(&name, text, port_hint(what)));
+            false
+        }
+    }
+}
+
+fn port_hint(what: &str) -> String {
+    let service = if what == "SSH" { "sshd" } else { "pveproxy" };
+    format!("is the port right, does a firewall stand between, and does `{service}` run there?")
+}
+
+/// Checks login, rights and tools on the first node; returns whether commands can run.
+async fn check_ssh(access: &SshAccess, connections: &Connections, tell: &mut impl FnMut(Check)) -> bool {
+    if access.jump.is_empty() && !check_tcp("SSH", &access.host, access.port, tell).await {
+        return false;
+    }
+    let host = match connections.first_host() {
+        Ok(host) => host,
+        Err(failure) => {
+            tell(Check::failed("SSH", failure.message, failure.hint.unwrap_or_default()));
+            return false;
+        }
+    };
+    match host.check().await {
+        Ok(privilege) => {
+            tell(Check::ok("SSH host key", format!("{} is known", host.address())));
+            tell(Check::ok("SSH login", format!("{} is let in", access.user)));
+            tell(Check::ok("root", privilege_text(&access.user, privilege)));
+        }
+        Err(error) => {
+            tell(ssh_failure(&host, &error));
+            return false;
+        }
+    }
+    check_tools(&host, tell).await
+}
+
+fn privilege_text(user: &str, privilege: Privilege) -> String {
+    match privilege {
+        Privilege::Direct => "commands run as root".to_owned(),
+        Privilege::Sudo => format!("{user} may use sudo without a password"),
+    }
+}
+
+/// Returns the first thing on the way that failed, with those before it left out: they were well.
+fn ssh_failure(host: &Host, error: &SshError) -> Check {
+    let text = chain_text(error);
+    let known_hosts =
+        host.config().known_hosts.files.first().map(|path| path.display().to_string()).unwrap_or_default();
+    let scan = format!(
+        "if the key is right, add it: `ssh-keyscan -p {} {} >> {known_hosts}`",
+        host.config().port,
+        host.config().host
+    );
+    match error {
+        SshError::HostKey(_) => Check::failed("SSH host key", text, scan).about_trust(),
+        SshError::Auth { .. } | SshError::Key(_) => {
+            let hint =
+                "set PROXMOX_SSH_KEY to a key whose public half is in the user's authorized_keys on the node";
+            Check::failed("SSH login", text, hint).about_trust()
+        }
+        SshError::Sudo { .. } => Check::failed("root", text, "see the line to add above").about_trust(),
+        _ => Check::failed("SSH", text, port_hint("SSH")),
+    }
+}
+
+async fn check_tools(host: &Host, tell: &mut impl FnMut(Check)) -> bool {
+    let mut all = true;
+    for tool in ["qm", "pvesm"] {
+        let command =
+            if tool == "qm" { Command::new("qm").arg("list") } else { pve_ssh::command::pvesm::status() };
+        match host.run_to_success(&command, COMMAND_TIMEOUT).await {
+            Ok(_) => tell(Check::ok(tool, "runs on the node")),
+            Err(error) => {
+                all = false;
+                tell(Check::failed(
+                    tool,
+                    chain_text(&error),
+                    "is this a Proxmox VE node, and is the cluster's file system (/etc/pve) mounted?",
+                ));
+            }
+        }
+    }
+    all
+}
+
+fn api_failure(name: &str, error: &ApiError) -> Check {
+    Check::failed(
+        name,
+        chain_text(error),
+        error.hint().unwrap_or_else(|| "run it again with -vv to see every request".to_owned()),
+    )
+}
+
+fn chain_text(error: &dyn std::error::Error) -> String {
+    let mut text = error.to_string();
+    let mut next = error.source();
+    while let Some(cause) = next {
+        text.push_str(": ");
+        text.push_str(&cause.to_string());
+        next = cause.source();
+    }
+    text
+}

@@ -1,0 +1,260 @@
+//! `vmdeploy fix-token`: grants exactly what check-token finds missing, and asks as the token whether it helped.
+
+use super::check_token::{by_ssh, user_holds, verdict};
+use crate::confirm::confirm;
+use crate::context::Context;
+use crate::environment::{DOTENV, names, set_in_dotenv};
+use crate::exit::Exit;
+use crate::failure::{CommandResult, Failure};
+use crate::output;
+use crate::reach;
+use crate::spec_files::{OptionalSpecArgs, load_if_named};
+use crate::token::grants::{AccessFacts, Operation, operations};
+use crate::token::{Duty, Identity};
+use pve_api::access::{Grant, Subject, TokenSettings, UserSettings};
+use pve_api::{ApiError, Client, TokenId};
+use pve_types::{Secret, TokenName, UserId};
+use std::path::Path;
+use vmdeploy_executor::{Connections, ConnectionsConfig};
+
+/// Shows the grants that the credentials lack, and makes them.
+#[derive(Debug, clap::Args)]
+pub struct Args {
+    #[command(flatten)]
+    spec: OptionalSpecArgs,
+    /// Make the user and the token that PROXMOX_API_USER names, where they are not there, and write the secret into .env
+    #[arg(long)]
+    create: bool,
+    /// Do not ask
+    #[arg(short, long)]
+    yes: bool,
+}
+
+/// Fixes the token.
+///
+/// # Errors
+/// Nobody may change the access control, or the cluster cannot be reached.
+pub async fn run(args: &Args, context: &Context) -> CommandResult {
+    let user = context.environment.get(names::API_USER).ok_or_else(|| {
+        Failure::usage(format!("{} is not set", names::API_USER))
+            .hint("set it to `user@realm!token`; with --create both are made, e.g. `vmdeploy@pve!ci`")
+    })?;
+    let identity = Identity::parse(user).map_err(|error| Failure::of(Exit::USAGE, error))?;
+    let Some(token) = identity.token.clone() else {
+        output::say(&format!("{user} is a password login: there is no token to fix, and nothing is needed"));
+        return Ok(Exit::DONE);
+    };
+    let admin = Admin::find(context).await?;
+    let made = if args.create { create(args, &admin, &identity.user, &token).await? } else { None };
+    if let Some(secret) = &made {
+        remember(user, secret)?;
+    }
+    let config = reach::config_with_secret(&context.environment, made.as_ref())?;
+    let before = verdict(user, &config, &args.spec, context).await?;
+    let missing: Vec<Duty> = before.duties.iter().filter(|duty| !duty.held).cloned().collect();
+    if missing.is_empty() {
+        output::say("nothing is missing; nothing was changed");
+        return Ok(Exit::DONE);
+    }
+    let pool = common_pool(&args.spec, context)?;
+    let todo = admin.operations(&missing, &before.identity, &token, pool.as_deref()).await?;
+    output::say(&format!("to be done as {}:", admin.name));
+    todo.iter().for_each(|operation| output::print_line(&format!("  {operation}")));
+    if !confirm(args.yes, &format!("change roles and grants for {user}"), "`--yes`")? {
+        return Ok(Exit::USAGE);
+    }
+    for operation in &todo {
+        admin.carry_out(operation).await?;
+    }
+    verify(user, &config, args, context).await
+}
+
+/// Asks as the token whether it is enough now.
+async fn verify(user: &str, config: &ConnectionsConfig, args: &Args, context: &Context) -> CommandResult {
+    let after = verdict(user, config, &args.spec, context).await?;
+    let still: Vec<String> = after
+        .duties
+        .iter()
+        .filter(|duty| !duty.held)
+        .map(|duty| format!("{} on {}", duty.privilege, duty.path))
+        .collect();
+    if still.is_empty() {
+        output::say(&format!("done; {user} was asked, and now holds all {} rights", after.duties.len()));
+        return Ok(Exit::DONE);
+    }
+    let still: Vec<&str> = still.iter().map(String::as_str).collect();
+    Err(Failure::list(Exit::RIGHTS, "the grants were made, and this is still missing", &still).hint(
+        "is there a NoAccess entry, or does the user itself lack it? `vmdeploy check-token` shows more",
+    ))
+}
+
+/// Who changes the access control.
+struct Admin {
+    connections: Connections,
+    name: String,
+}
+
+impl Admin {
+    /// Takes root by SSH where that works, else the API's own credentials.
+    async fn find(context: &Context) -> Result<Self, Failure> {
+        let by_api = reach::connections_config(&context.environment);
+        let ssh = reach::ssh_only(&context.environment)?;
+        if let Some(connections) = by_ssh(&ssh).await {
+            return Ok(Self { connections, name: "root by SSH".to_owned() });
+        }
+        let config = by_api
+            .map_err(|failure| failure.hint("or let root in by SSH: then no other credentials are needed"))?;
+        let name = config.api.as_ref().map(|api| api.user.clone()).unwrap_or_default();
+        Ok(Self { connections: reach::open(config).await?, name: format!("{name} by the API") })
+    }
+    fn client(&self) -> &Client {
+        self.connections.api()
+    }
+
+    async fn operations(
+        &self,
+        missing: &[Duty],
+        identity: &Identity,
+        token: &TokenName,
+        pool: Option<&str>,
+    ) -> Result<Vec<Operation>, Failure> {
+        let facts = self.facts(&identity.user).await?;
+        let mut identity = identity.clone();
+        crate::token::look_up(&mut identity, self.client()).await;
+        let id = TokenId { user: identity.user.clone(), name: token.clone() };
+        let user_lacks: Vec<Duty> =
+            missing.iter().filter(|duty| !user_has(&identity, duty)).cloned().collect();
+        let of_user = operations(&user_lacks, &Subject::User(identity.user.clone()), pool, &facts);
+        let of_token = match identity.separated {
+            Some(false) => Vec::new(),
+            _ => operations(missing, &Subject::Token(id), pool, &facts),
+        };
+        let mut all: Vec<Operation> = Vec::new();
+        for operation in of_token.into_iter().chain(of_user) {
+            if !all.contains(&operation) {
+                all.push(operation);
+            }
+        }
+        all.sort_by_key(|operation| matches!(operation, Operation::Grant { .. }));
+        Ok(all)
+    }
+
+    async fn facts(&self, user: &UserId) -> Result<AccessFacts, Failure> {
+        let access = self.client().access();
+        Ok(AccessFacts {
+            roles: access.roles().list().await.map_err(|error| self.refused("read the roles", error))?,
+            acl: access
+                .acl()
+                .list()
+                .await
+                .map_err(|error| self.refused("read the access control list", error))?,
+            groups: access.users().get(user).await.map(|user| user.groups).unwrap_or_default(),
+        })
+    }
+
+    async fn carry_out(&self, operation: &Operation) -> Result<(), Failure> {
+        let access = self.client().access();
+        let done = match operation {
+            Operation::CreateUser(user) => {
+                let settings =
+                    UserSettings { comment: Some("vmdeploy".to_owned()), ..UserSettings::default() };
+                access.users().create(user, &settings, None).await
+            }
+            Operation::CreateToken(..) => Ok(()),
+            Operation::CreateRole(role, privileges) => {
+                access.roles().create(role, &privileges.iter().copied().collect::<Vec<_>>()).await
+            }
+            Operation::ExtendRole(role, privileges) => {
+                access.roles().add_privileges(role, &privileges.iter().copied().collect::<Vec<_>>()).await
+            }
+            Operation::Grant { path, roles, subject } => {
+                let grant = Grant {
+                    path: path.clone(),
+                    roles: roles.clone(),
+                    subjects: vec![subject.clone()],
+                    propagate: true,
+                };
+                access.acl().grant(&grant).await
+            }
+        };
+        done.map_err(|error| self.refused(&format!("run `{operation}`"), error))
+    }
+
+    fn refused(&self, what: &str, error: ApiError) -> Failure {
+        let denied = error.is_denied();
+        let exit = if denied { Exit::RIGHTS } else { Exit::OBSERVED };
+        let failure = Failure::of(exit, error).context(format!("{} may not or cannot {what}", self.name));
+        if denied {
+            failure.hint("run it with SSH as root, or hand the printed commands to somebody who may")
+        } else {
+            failure
+        }
+    }
+}
+
+fn user_has(identity: &Identity, duty: &Duty) -> bool {
+    identity.user.as_str() == "root@pam"
+        || identity.user_may.as_ref().is_some_and(|may| user_holds(may, duty))
+}
+
+/// Makes user and token where they are missing; returns the secret of a token that was made.
+async fn create(
+    args: &Args,
+    admin: &Admin,
+    user: &UserId,
+    token: &TokenName,
+) -> Result<Option<Secret>, Failure> {
+    let access = admin.client().access();
+    let mut todo = Vec::new();
+    match access.users().get(user).await {
+        Ok(_) => {}
+        Err(error) if error.is_absent() => todo.push(Operation::CreateUser(user.clone())),
+        Err(error) => return Err(admin.refused("look for the user", error)),
+    }
+    let there = todo.is_empty() && access.tokens(user).get(token).await.is_ok();
+    if there {
+        output::say(&format!("{user}!{token} is there already"));
+        return Ok(None);
+    }
+    todo.push(Operation::CreateToken(user.clone(), token.clone()));
+    output::say(&format!("to be made as {}:", admin.name));
+    todo.iter().for_each(|operation| output::print_line(&format!("  {operation}")));
+    if !confirm(args.yes, &format!("make {user}!{token} and write its secret into {DOTENV}"), "`--yes`")? {
+        return Err(Failure::usage("not confirmed; nothing was changed"));
+    }
+    for operation in todo.iter().filter(|operation| matches!(operation, Operation::CreateUser(_))) {
+        admin.carry_out(operation).await?;
+    }
+    let settings = TokenSettings {
+        privsep: Some(true),
+        comment: Some("vmdeploy".to_owned()),
+        ..TokenSettings::default()
+    };
+    let made = access.tokens(user).create(token, &settings).await;
+    let made = made.map_err(|error| admin.refused("make the token", error))?;
+    crate::redact::register(made.secret.expose());
+    Ok(Some(made.secret))
+}
+
+/// Writes user and secret into `.env`, which only its owner may read.
+fn remember(user: &str, secret: &Secret) -> Result<(), Failure> {
+    let pairs = [(names::API_USER, user), (names::API_PASSWORD, secret.expose())];
+    set_in_dotenv(Path::new(DOTENV), &pairs).map_err(|error| {
+        Failure::of(Exit::INTERNAL, error)
+            .context(format!("the token was made, and its secret could not be written into {DOTENV}"))
+            .hint(format!(
+                "remove the token (`pveum user token remove`), make {DOTENV} writable, and run this again"
+            ))
+    })?;
+    output::say(&format!("its secret is in {DOTENV}, which only you may read"));
+    Ok(())
+}
+
+/// Returns the pool that all VMs of the spec are in, if there is one.
+fn common_pool(spec: &OptionalSpecArgs, context: &Context) -> Result<Option<String>, Failure> {
+    let Some(deployment) = load_if_named(spec, context)? else { return Ok(None) };
+    let pools: Vec<Option<String>> =
+        deployment.vms.iter().map(|vm| vm.pool.set().map(ToString::to_string)).collect();
+    let first = pools.first().cloned().flatten();
+    Ok(first.filter(|pool| pools.iter().all(|other| other.as_ref() == Some(pool))))
+}

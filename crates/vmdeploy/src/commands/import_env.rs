@@ -1,0 +1,55 @@
+//! `vmdeploy import-env`: the `.env` of the vm-deploy project becomes a spec.
+
+use crate::exit::Exit;
+use crate::failure::{CommandResult, Failure};
+use crate::output;
+use crate::spec_files::refused;
+use std::path::PathBuf;
+use vmdeploy_planner::spec::{SourceFile, StorageKind, import_env};
+
+/// Prints the spec that makes what vm-deploy's playbook makes of its `.env`.
+#[derive(Debug, clap::Args)]
+pub struct Args {
+    /// The file
+    #[arg(value_name = "FILE")]
+    file: PathBuf,
+    /// The project that the VMs shall belong to
+    #[arg(long, value_name = "NAME", default_value = "vm-deploy")]
+    project: String,
+    /// What kind of storage STORAGE_POOL is; vm-deploy asks the node
+    #[arg(long, value_enum, default_value_t, value_name = "KIND")]
+    storage: KindArg,
+}
+
+/// `--storage`.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default, clap::ValueEnum)]
+enum KindArg {
+    /// A ZFS pool
+    #[default]
+    Zfs,
+    /// An LVM thin pool
+    Lvmthin,
+    /// A directory, NFS and the like
+    Dir,
+}
+
+/// Prints the spec.
+///
+/// # Errors
+/// The file cannot be read, or holds what PVE would refuse.
+pub fn run(args: &Args) -> CommandResult {
+    let text = std::fs::read_to_string(&args.file).map_err(|error| {
+        Failure::of(Exit::USAGE, error).context(format!("cannot read `{}`", args.file.display()))
+    })?;
+    let kind = match args.storage {
+        KindArg::Zfs => StorageKind::Zfs,
+        KindArg::Lvmthin => StorageKind::LvmThin,
+        KindArg::Dir => StorageKind::Directory,
+    };
+    let file = SourceFile::new(args.file.display().to_string(), text);
+    let imported = import_env(&file, &args.project, kind).map_err(|faults| refused(&faults))?;
+    output::write_stdout(&imported.yaml);
+    imported.notes.iter().for_each(|note| output::say(&format!("note: {note}")));
+    output::say("next: write this into a file, e.g. vms/vm-deploy.yaml, and run `vmdeploy plan` on it");
+    Ok(Exit::DONE)
+}

@@ -1,0 +1,51 @@
+//! `vmdeploy init`: a `.env` and a first spec to fill in.
+
+use crate::exit::Exit;
+use crate::failure::{CommandResult, Failure};
+use crate::output;
+use std::io::Write as _;
+use std::path::Path;
+
+/// Writes `.env` (0600) and `vms/first.yaml`, where they are not there yet.
+#[derive(Debug, clap::Args)]
+pub struct Args {}
+
+/// What `.env` begins as.
+const DOTENV: &str = include_str!("../../../../.env.example");
+/// What the first spec begins as.
+const FIRST_SPEC: &str = include_str!("first-spec.yaml");
+const FIRST_SPEC_PATH: &str = "vms/first.yaml";
+
+/// Writes what is missing, and never over anything.
+///
+/// # Errors
+/// A file that cannot be written.
+pub fn run(_args: &Args) -> CommandResult {
+    let made = [write_new(Path::new(".env"), DOTENV)?, write_new(Path::new(FIRST_SPEC_PATH), FIRST_SPEC)?];
+    if made == [false, false] {
+        output::say("nothing to write: .env and the first spec are there already");
+    }
+    output::say("next: fill in .env (host, user, password or token), then run `vmdeploy doctor`");
+    output::say(&format!("then: edit {FIRST_SPEC_PATH}, and run `make plan SPEC={FIRST_SPEC_PATH}`"));
+    Ok(Exit::DONE)
+}
+
+/// Writes a file that only its owner may read, and says so; leaves one that is there.
+fn write_new(path: &Path, text: &str) -> Result<bool, Failure> {
+    use std::os::unix::fs::OpenOptionsExt as _;
+    let context = |error: std::io::Error| {
+        Failure::of(Exit::USAGE, error).context(format!("cannot write `{}`", path.display()))
+    };
+    let folder = path.parent().filter(|folder| !folder.as_os_str().is_empty());
+    folder.map_or(Ok(()), std::fs::create_dir_all).map_err(context)?;
+    match std::fs::OpenOptions::new().write(true).create_new(true).mode(0o600).open(path) {
+        Ok(mut file) => file.write_all(text.as_bytes()).map_err(context)?,
+        Err(error) if error.kind() == std::io::ErrorKind::AlreadyExists => {
+            output::say(&format!("kept:  {} (it is there already)", path.display()));
+            return Ok(false);
+        }
+        Err(error) => return Err(context(error)),
+    }
+    output::say(&format!("wrote: {}", path.display()));
+    Ok(true)
+}

@@ -1,0 +1,226 @@
+//! `vmdeploy ip`: the address of a VM.
+
+use crate::api_client;
+use crate::commands::api::print_json;
+use crate::context::Context;
+use crate::exit::Exit;
+use crate::failure::{CommandResult, Failure};
+use crate::{output, reach};
+use pve_api::{
+    AddressWish, AgentTrouble, Client, FoundAddress, IpFamily, Qemu, QemuConfig, ResourceKind,
+    choose_address, choose_neighbour,
+};
+use pve_types::{NodeName, Vmid};
+use std::time::Duration;
+use vmdeploy_executor::Connections;
+
+/// Prints the address of a VM: of its NICs by their MAC addresses, as its guest agent tells it.
+///
+/// Exits with 20 if the VM has no agent configured, 21 if the agent is not running (yet), 22 if there is no address
+/// yet, and 7 if the credentials do not allow to ask.
+#[derive(Debug, clap::Args)]
+pub struct Args {
+    /// The VM's name or number
+    vm: String,
+    /// Only the address of this NIC, such as net0
+    #[arg(long, value_name = "NIC")]
+    nic: Option<String>,
+    /// Only IPv4
+    #[arg(short = '4', long, conflicts_with = "ipv6")]
+    ipv4: bool,
+    /// Only IPv6
+    #[arg(short = '6', long)]
+    ipv6: bool,
+    /// Only an address in this network, such as 10.0.0.0/8
+    #[arg(long, value_name = "NETWORK")]
+    cidr: Option<String>,
+    /// Wait this long for the agent and an address, in seconds
+    #[arg(long, value_name = "SECONDS", default_value_t = 0)]
+    wait: u64,
+    /// Do not look into the node's neighbour table over SSH when the agent gives no address
+    #[arg(long)]
+    no_neighbours: bool,
+    /// Print address, interface, MAC address and source as JSON
+    #[arg(long)]
+    json: bool,
+}
+
+/// Prints the address.
+///
+/// # Errors
+/// There is no such VM, it has no address, or it may not be asked for.
+pub async fn run(args: &Args, context: &Context) -> CommandResult {
+    let cidr = args.cidr.as_deref().map(parse_cidr).transpose()?;
+    let connections = reach::open(reach::connections_config(&context.environment)?).await?;
+    let guest = find(connections.api(), &args.vm).await?;
+    let vm = connections.api().node(&guest.node).qemu(guest.vmid);
+    let config = vm.config().await.map_err(api_client::failure)?;
+    let family = match (args.ipv4, args.ipv6) {
+        (true, _) => Some(IpFamily::V4),
+        (_, true) => Some(IpFamily::V6),
+        _ => None,
+    };
+    let wish = AddressWish { macs: macs(&config, args)?, family, cidr };
+    let no_address = match ask_agent(&vm, &config, &wish, Duration::from_secs(args.wait), &guest).await {
+        Ok(found) => return print(&found, args.json),
+        Err(failure) => failure,
+    };
+    // What the node remembers of a VM that is off says nothing about now.
+    let is_off = no_address.exit() == Exit::AGENT_SILENT && is_stopped(&vm).await;
+    if no_address.exit() == Exit::RIGHTS || args.no_neighbours || is_off || !connections.has_ssh() {
+        return Err(no_address);
+    }
+    match ask_neighbours(&connections, &guest.node, &wish).await {
+        Ok(Some(found)) => {
+            output::say(&format!(
+                "no address from the guest agent; this one is from the neighbour table of `{}`",
+                guest.node
+            ));
+            print(&found, args.json)
+        }
+        Ok(None) => Err(no_address),
+        Err(why) => Err(no_address.hint(format!("the node's neighbour table could not be read: {why}"))),
+    }
+}
+
+/// Tells whether the VM is known not to run.
+async fn is_stopped(vm: &Qemu) -> bool {
+    vm.status().await.is_ok_and(|status| !status.is_running())
+}
+
+/// A VM, and where it is.
+pub struct Guest {
+    /// Its number.
+    pub vmid: Vmid,
+    /// Its node.
+    pub node: NodeName,
+    /// How it is called in messages.
+    pub label: String,
+}
+
+/// Finds the VM of a name or number.
+async fn find(client: &Client, name: &str) -> Result<Guest, Failure> {
+    let resources = client.cluster().resources(Some(ResourceKind::Guests)).await;
+    let mut fitting = resources.map_err(api_client::failure)?;
+    let number: Option<Vmid> = name.parse().ok();
+    fitting.retain(|item| {
+        item.is_vm() && (item.name.as_deref() == Some(name) || (number.is_some() && item.vmid == number))
+    });
+    // A number means the VM of that number, even where another one is called so.
+    if fitting.len() > 1 && number.is_some() {
+        fitting.retain(|item| item.vmid == number);
+    }
+    let shown = crate::escape::one_line(name);
+    let vmids: Vec<String> =
+        fitting.iter().filter_map(|item| item.vmid).map(|vmid| vmid.to_string()).collect();
+    match fitting.pop() {
+        None => Err(Failure::new(
+            Exit::OBSERVED,
+            format!("there is no VM `{shown}` that these credentials may see"),
+        )
+        .hint("`vmdeploy api get /cluster/resources type=vm` lists those that there are")),
+        Some(_) if vmids.len() > 1 => {
+            let message = format!("`{shown}` is the name of {} VMs: {}", vmids.len(), vmids.join(", "));
+            Err(Failure::usage(message).hint("say the number"))
+        }
+        Some(item) => match (item.vmid, item.node) {
+            (Some(vmid), Some(node)) => {
+                let label =
+                    item.name.map_or_else(|| format!("VM {vmid}"), |name| format!("VM `{name}` ({vmid})"));
+                Ok(Guest { vmid, node, label })
+            }
+            _ => Err(Failure::new(Exit::OBSERVED, format!("PVE does not say where VM `{shown}` is"))),
+        },
+    }
+}
+
+/// Returns the MAC addresses whose addresses are meant.
+fn macs(config: &QemuConfig, args: &Args) -> Result<Vec<pve_types::MacAddr>, Failure> {
+    let all = config.mac_addresses();
+    let Some(wanted) = &args.nic else {
+        return Ok(all.into_iter().map(|(_, mac)| mac).collect());
+    };
+    match all.iter().find(|(slot, _)| slot == wanted) {
+        Some((_, mac)) => Ok(vec![*mac]),
+        None => {
+            let slots: Vec<&str> = all.iter().map(|(slot, _)| slot.as_str()).collect();
+            let shown = crate::escape::one_line(wanted);
+            Err(Failure::usage(format!("the VM has no NIC `{shown}`"))
+                .hint(format!("it has: {}", slots.join(", "))))
+        }
+    }
+}
+
+/// Asks the agent until there is an address or the time is over.
+async fn ask_agent(
+    vm: &Qemu,
+    config: &QemuConfig,
+    wish: &AddressWish,
+    patience: Duration,
+    guest: &Guest,
+) -> Result<FoundAddress, Failure> {
+    if !config.agent_enabled() {
+        return Err(Failure::new(Exit::NO_AGENT, format!("{} has no guest agent configured", guest.label))
+            .hint(format!("switch it on with `vmdeploy api put /nodes/{}/qemu/{}/config agent=1`, install qemu-guest-agent in the guest, and restart the VM", guest.node, guest.vmid)));
+    }
+    let deadline = tokio::time::Instant::now() + patience;
+    loop {
+        let failure = match vm.agent().network_interfaces().await {
+            Ok(interfaces) => match choose_address(&interfaces, wish) {
+                Some(found) => return Ok(found),
+                None => Failure::new(Exit::NO_ADDRESS, format!("{} has no such address yet", guest.label))
+                    .hint("wait for it with `--wait 60`, or widen what you ask for"),
+            },
+            Err(error) => match AgentTrouble::of(&error) {
+                Some(AgentTrouble::NotConfigured) => return Err(trouble(Exit::NO_AGENT, error, guest)),
+                Some(AgentTrouble::VmNotRunning) => {
+                    let start =
+                        format!("vmdeploy api post /nodes/{}/qemu/{}/status/start", guest.node, guest.vmid);
+                    trouble(Exit::AGENT_SILENT, error, guest)
+                        .hint(format!("the VM does not run; `{start}` starts it"))
+                }
+                Some(_) => trouble(Exit::AGENT_SILENT, error, guest).hint(
+                    "wait for it with `--wait 60`; is qemu-guest-agent installed and running in the guest?",
+                ),
+                None => return Err(api_client::failure(error)),
+            },
+        };
+        if tokio::time::Instant::now() >= deadline {
+            return Err(failure);
+        }
+        tokio::time::sleep(Duration::from_secs(1)).await;
+    }
+}
+
+fn trouble(exit: Exit, error: pve_api::ApiError, guest: &Guest) -> Failure {
+    let said = error.said().unwrap_or("no answer").to_owned();
+    Failure::chain(exit, &format!("the guest agent of {} does not answer", guest.label), &[&said])
+}
+
+/// Looks for the VM's MAC addresses in the neighbour table of its node.
+async fn ask_neighbours(
+    connections: &Connections,
+    node: &NodeName,
+    wish: &AddressWish,
+) -> Result<Option<FoundAddress>, String> {
+    let host = connections.host(node).await.map_err(|failure| failure.to_string())?;
+    let command = pve_ssh::command::files::neighbours();
+    let output = host.run_to_success(&command, Duration::from_secs(20)).await;
+    let output = output.map_err(|error| error.to_string())?;
+    Ok(choose_neighbour(&pve_ssh::parse::neighbours(&output.stdout), wish))
+}
+
+fn print(found: &FoundAddress, json: bool) -> CommandResult {
+    match json {
+        true => print_json(found)?,
+        false => output::print_line(&found.address.to_string()),
+    }
+    Ok(Exit::DONE)
+}
+
+fn parse_cidr(text: &str) -> Result<pve_api::IpNet, Failure> {
+    text.parse().map_err(|_| {
+        let shown = crate::escape::one_line(text);
+        Failure::usage(format!("`{shown}` is no network")).hint("write it as `10.0.0.0/8`")
+    })
+}

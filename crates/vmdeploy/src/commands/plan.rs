@@ -1,0 +1,120 @@
+//! `vmdeploy plan`.
+
+use crate::context::Context;
+use crate::exit::Exit;
+use crate::failure::{CommandResult, Failure};
+use crate::output;
+use crate::planning::{self, PlanArgs, Planned, plan_text, write_plan};
+use crate::spec_files::lock_path;
+use pve_types::{GuestName, Vmid};
+use std::collections::BTreeMap;
+use std::path::PathBuf;
+use vmdeploy_planner::plan::{Plan, PlanMode};
+use vmdeploy_planner::render;
+use vmdeploy_planner::spec::{VmidWish, updated_lock};
+
+/// Shows what `deploy` would do, and changes nothing.
+#[derive(Debug, clap::Args)]
+pub struct Args {
+    #[command(flatten)]
+    plan: PlanArgs,
+    /// Print the plan as JSON, as `deploy --plan` reads it
+    #[arg(long, group = "form")]
+    json: bool,
+    /// Print the plan as Markdown, for a comment on a merge request
+    #[arg(long, group = "form")]
+    markdown: bool,
+    /// Print the steps as a graph for Graphviz
+    #[arg(long, group = "form")]
+    dot: bool,
+    /// Write the plan into this file, for `deploy --plan`
+    #[arg(long, value_name = "FILE")]
+    out: Option<PathBuf>,
+    /// Print how long the steps take, and which of them decide that
+    #[arg(long, group = "form")]
+    timing: bool,
+    /// Plan from an observation in this file instead of looking at the cluster
+    #[arg(long, value_name = "FILE", conflicts_with_all = ["pin", "write_observed"])]
+    observed: Option<PathBuf>,
+    /// Write what was seen of the cluster into this file, for `--observed`
+    #[arg(long, value_name = "FILE")]
+    write_observed: Option<PathBuf>,
+    /// Write the VMIDs that were drawn into the lock file beside the spec
+    #[arg(long)]
+    pin: bool,
+    /// End with 3 when there are changes
+    #[arg(long)]
+    detailed_exitcode: bool,
+    /// Plan the destruction of the spec's VMs
+    #[arg(long)]
+    destroy: bool,
+}
+
+/// Makes and prints the plan.
+///
+/// # Errors
+/// The spec is refused, the cluster cannot be reached, or the plan could not be carried out.
+pub async fn run(args: &Args, context: &Context) -> CommandResult {
+    let mode = if args.destroy { PlanMode::Destroy } else { PlanMode::Deploy };
+    if let Some(path) = &args.observed {
+        let spec = crate::spec_files::load(&args.plan.spec, context)?;
+        let observed = planning::read_observed(path)?;
+        let plan = planning::plan_from(&args.plan, mode, &spec, (&observed, true), context)?;
+        return shown(args, plan);
+    }
+    let planned = planning::plan(&args.plan, mode, context).await?;
+    if let Some(path) = &args.write_observed {
+        planning::write_json(&planned.observed, path)?;
+    }
+    if args.pin {
+        pin(&planned, &args.plan, context)?;
+    }
+    planned.connections.close().await;
+    shown(args, planned.plan)
+}
+
+/// Prints the plan, writes it where that was asked for, and says by the exit code what it is.
+fn shown(args: &Args, plan: Plan) -> CommandResult {
+    output::write_stdout(&text(args, &plan)?);
+    if let Some(path) = &args.out {
+        write_plan(&plan, path)?;
+    }
+    let is_empty = plan.is_empty();
+    planning::check(plan)?;
+    Ok(if args.detailed_exitcode && !is_empty { Exit::CHANGES } else { Exit::DONE })
+}
+
+fn text(args: &Args, plan: &Plan) -> Result<String, Failure> {
+    if args.json {
+        return Ok(format!("{}\n", serde_json::to_string_pretty(plan).map_err(anyhow::Error::from)?));
+    }
+    if args.markdown {
+        return Ok(render::markdown(plan));
+    }
+    if args.dot {
+        return Ok(render::dot(plan));
+    }
+    if args.timing {
+        return Ok(render::timing_text(plan));
+    }
+    Ok(plan_text(plan, output::stdout_has_colour()))
+}
+
+/// Writes the lock file: beside the spec file, or `vmdeploy.lock.yaml` in the spec folder.
+fn pin(planned: &Planned, args: &PlanArgs, context: &Context) -> Result<(), Failure> {
+    let deployment = &planned.spec.deployment;
+    let drawn: BTreeMap<(String, GuestName), Vmid> = planned
+        .plan
+        .changes
+        .iter()
+        .map(|change| ((planned.plan.cluster.clone(), change.vm.clone()), change.guest.vmid))
+        .filter(|((_, name), _)| deployment.vm(name).is_some_and(|vm| !matches!(vm.vmid, VmidWish::Fixed(_))))
+        .collect();
+    let path =
+        lock_path(&args.spec, context).unwrap_or_else(|| planned.spec.folder.join("vmdeploy.lock.yaml"));
+    std::fs::write(&path, updated_lock(deployment, &drawn)).map_err(|error| {
+        Failure::of(Exit::USAGE, error).context(format!("cannot write `{}`", path.display()))
+    })?;
+    output::say(&format!("the VMIDs are pinned in {}; keep it in git", path.display()));
+    Ok(())
+}

@@ -1,0 +1,59 @@
+//! `vmdeploy runs`.
+
+use crate::context::Context;
+use crate::exit::Exit;
+use crate::failure::CommandResult;
+use crate::output;
+use crate::running::{run_failure, runs_folder};
+use crate::table::Table;
+use vmdeploy_executor::{RunResult, RunSummary};
+
+/// Lists the runs that are recorded here, the newest first.
+#[derive(Debug, clap::Args)]
+pub struct Args {
+    /// Print them as JSON
+    #[arg(long)]
+    json: bool,
+}
+
+/// Prints the list.
+///
+/// # Errors
+/// The folder of runs cannot be read.
+pub fn run(args: &Args, context: &Context) -> CommandResult {
+    let runs = runs_folder(context).list().map_err(|error| run_failure(error.into()))?;
+    if args.json {
+        let text = serde_json::to_string_pretty(&runs).map_err(anyhow::Error::from)?;
+        output::print_line(&text);
+    } else if runs.is_empty() {
+        output::say("no run is recorded here");
+    } else {
+        output::write_stdout(&table(&runs).render());
+    }
+    Ok(Exit::DONE)
+}
+
+fn table(runs: &[RunSummary]) -> Table {
+    let mut table = Table::new(&["run", "project", "began", "steps", "result"]);
+    for run in runs {
+        table.row([
+            run.run.clone(),
+            run.project.clone(),
+            run.started.map_or_else(String::new, |time| time.strftime("%Y-%m-%d %H:%M:%S UTC").to_string()),
+            format!("{}/{}", run.steps_done, run.steps),
+            run.trouble.clone().unwrap_or_else(|| run.result.map_or("", result).to_owned()),
+        ]);
+    }
+    table
+}
+
+fn result(result: RunResult) -> &'static str {
+    match result {
+        RunResult::Done => "done",
+        RunResult::Undone => "failed, undone",
+        RunResult::Left => "failed, something is left",
+        RunResult::Credentials => "refused: credentials",
+        RunResult::Refused => "refused by the cluster",
+        RunResult::Unfinished => "unfinished",
+    }
+}

@@ -1,0 +1,146 @@
+//! `vmdeploy status`.
+
+use crate::context::Context;
+use crate::exit::Exit;
+use crate::failure::CommandResult;
+use crate::fleet::{self, Member, Selection};
+use crate::output;
+use crate::planning::{self, PlanArgs};
+use crate::spec_files::{SpecArgs, load};
+use crate::table::Table;
+use serde::Serialize;
+use std::collections::BTreeMap;
+use vmdeploy_planner::plan::{Plan, PlanMode, Verb};
+
+/// Shows the spec's VMs as they are.
+#[derive(Debug, clap::Args)]
+pub struct Args {
+    #[command(flatten)]
+    spec: SpecArgs,
+    #[command(flatten)]
+    selection: Selection,
+    /// Print them as JSON
+    #[arg(long)]
+    json: bool,
+}
+
+/// One line.
+#[derive(Debug, Serialize)]
+struct Row {
+    vm: String,
+    vmid: Option<String>,
+    node: Option<String>,
+    state: String,
+    address: Option<String>,
+    address_source: Option<&'static str>,
+    uptime_s: Option<u64>,
+    drift: String,
+    pending: Vec<String>,
+    note: Option<String>,
+}
+
+/// Prints the table.
+///
+/// # Errors
+/// The spec is refused, or the cluster cannot be reached.
+pub async fn run(args: &Args, context: &Context) -> CommandResult {
+    let spec = load(&args.spec, context)?;
+    let plan_args = PlanArgs::default();
+    let connections = planning::open(&plan_args, &spec, context).await?;
+    let members = fleet::members(&spec.deployment, &connections).await?;
+    let members = fleet::look(args.selection.of(members)?, &connections).await;
+    let planned = planning::plan_of(&plan_args, PlanMode::Deploy, &spec, &connections, context).await;
+    connections.close().await;
+    let drift = planned.as_ref().map(|(plan, _)| drift(plan)).unwrap_or_default();
+    let rows: Vec<Row> = members.iter().map(|member| row(member, &drift)).collect();
+    if args.json {
+        output::print_line(&serde_json::to_string_pretty(&rows).map_err(anyhow::Error::from)?);
+    } else {
+        output::write_stdout(&table(&rows).render());
+        rows.iter().filter_map(|row| Some((&row.vm, row.note.as_ref()?))).for_each(|(vm, note)| {
+            output::say(&format!("note: {vm}: {note}"));
+        });
+    }
+    if let Err(failure) = planned {
+        output::say("note: how far the VMs are from the spec could not be found out:");
+        output::write_stderr(&failure.render());
+    }
+    Ok(Exit::DONE)
+}
+
+/// Returns in a word or two how far each VM is from the spec.
+fn drift(plan: &Plan) -> BTreeMap<String, String> {
+    let word = |verb: Verb, reasons: usize| match verb {
+        Verb::NoOp => "none".to_owned(),
+        Verb::Create => "to be created".to_owned(),
+        Verb::Replace => "to be replaced".to_owned(),
+        Verb::Delete => "to be deleted".to_owned(),
+        Verb::Update | Verb::UpdatePending if reasons == 1 => "1 difference".to_owned(),
+        Verb::Update | Verb::UpdatePending => format!("{reasons} differences"),
+    };
+    plan.changes
+        .iter()
+        .map(|change| (change.vm.to_string(), word(change.verb, change.reasons.len())))
+        .collect()
+}
+
+fn row(member: &Member<'_>, drift: &BTreeMap<String, String>) -> Row {
+    let found = member.live.as_ref().map(|live| &live.found);
+    let address = found.and_then(|found| found.addresses.first());
+    let trouble = found.and_then(|found| found.trouble.clone());
+    Row {
+        vm: member.name().to_string(),
+        vmid: member.place().map(|(_, vmid)| vmid.to_string()),
+        node: member.place().map(|(node, _)| node.to_string()),
+        state: member.state().to_owned(),
+        address: address.map(ToString::to_string),
+        address_source: address.and(found).map(|found| found.source.as_str()),
+        uptime_s: member.live.as_ref().and_then(|live| live.uptime_s),
+        drift: drift.get(member.name().as_str()).cloned().unwrap_or_else(|| "unknown".to_owned()),
+        pending: pending(member),
+        note: member.trouble.clone().or(trouble),
+    }
+}
+
+fn pending(member: &Member<'_>) -> Vec<String> {
+    let config = member.guest.as_ref().and_then(|guest| guest.config.as_ref());
+    config.map(|config| config.pending.keys().cloned().collect()).unwrap_or_default()
+}
+
+fn table(rows: &[Row]) -> Table {
+    let mut table = Table::new(&["vm", "vmid", "node", "state", "address", "uptime", "drift", "pending"]);
+    for row in rows {
+        table.row([
+            row.vm.clone(),
+            row.vmid.clone().unwrap_or_default(),
+            row.node.clone().unwrap_or_default(),
+            row.state.clone(),
+            row.address.clone().unwrap_or_default(),
+            row.uptime_s.map(uptime).unwrap_or_default(),
+            row.drift.clone(),
+            row.pending.join(" "),
+        ]);
+    }
+    table
+}
+
+/// Returns a time as people read it: `45s`, `12m`, `5h 3m`, `12d 4h`.
+fn uptime(seconds: u64) -> String {
+    let (minutes, hours, days) = (seconds / 60, seconds / 3600, seconds / 86_400);
+    match () {
+        () if days > 0 => format!("{days}d {}h", hours % 24),
+        () if hours > 0 => format!("{hours}h {}m", minutes % 60),
+        () if minutes > 0 => format!("{minutes}m"),
+        () => format!("{seconds}s"),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn uptimes_are_short() {
+        assert_eq!([5, 65, 3_700, 90_000].map(uptime), ["5s", "1m", "1h 1m", "1d 1h"]);
+    }
+}

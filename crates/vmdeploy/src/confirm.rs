@@ -1,0 +1,29 @@
+//! A change is confirmed by `--yes`, or by a person at a terminal; never by nobody.
+
+use crate::failure::Failure;
+use crate::output;
+use std::io::BufRead as _;
+
+/// Asks, unless `yes` is given already.
+///
+/// `what` completes "this would …". Returns whether it may be done.
+///
+/// # Errors
+/// Nobody can be asked.
+pub fn confirm(yes: bool, what: &str, how_to_agree: &str) -> Result<bool, Failure> {
+    if yes {
+        return Ok(true);
+    }
+    if !output::can_ask() {
+        return Err(Failure::usage(format!("this would {what}, and there is no terminal to ask on"))
+            .hint(format!("read the plan, then run it again with {how_to_agree}")));
+    }
+    output::write_stderr(&format!("This would {}. Go on? [y/N] ", crate::escape::one_line(what)));
+    let mut answer = String::new();
+    let _ = std::io::stdin().lock().read_line(&mut answer);
+    let agreed = matches!(answer.trim().to_lowercase().as_str(), "y" | "yes");
+    if !agreed {
+        output::say("not confirmed; nothing was changed");
+    }
+    Ok(agreed)
+}

@@ -1,0 +1,86 @@
+//! The exit codes, one constant each; docs/exit-codes.md is compared with them by a test.
+
+/// What the process says about its outcome.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
+pub struct Exit(u8);
+
+impl Exit {
+    /// Done, or nothing was to be done.
+    pub const DONE: Self = Self(0);
+    /// An internal fault of vmdeploy.
+    pub const INTERNAL: Self = Self(1);
+    /// The command line, the environment or the spec was refused; nothing was changed.
+    pub const USAGE: Self = Self(2);
+    /// The plan has changes; only with `--detailed-exitcode`.
+    pub const CHANGES: Self = Self(3);
+    /// What was observed of the cluster refuses the plan, or the cluster cannot be reached; nothing was changed.
+    pub const OBSERVED: Self = Self(4);
+    /// The run failed, and what it had done was undone, or it had done nothing.
+    pub const FAILED_UNDONE: Self = Self(5);
+    /// The run failed, and something is left; it is listed with the command that removes it.
+    pub const FAILED_LEFT: Self = Self(6);
+    /// Credentials, host keys, certificates or permissions are missing or refused.
+    pub const RIGHTS: Self = Self(7);
+    /// The run was interrupted, and can be resumed.
+    pub const INTERRUPTED: Self = Self(8);
+    /// `ip`: the VM has no guest agent configured.
+    pub const NO_AGENT: Self = Self(20);
+    /// `ip`: the guest agent is not running.
+    pub const AGENT_SILENT: Self = Self(21);
+    /// `ip`: the agent runs, and there is no address yet.
+    pub const NO_ADDRESS: Self = Self(22);
+
+    /// All of them with what each means, as docs/exit-codes.md lists them.
+    pub const ALL: &'static [(Self, &'static str)] = &[
+        (Self::DONE, "Done, or nothing was to be done."),
+        (Self::INTERNAL, "An internal fault of vmdeploy."),
+        (Self::USAGE, "The command line, the environment or the spec was refused; nothing was changed."),
+        (Self::CHANGES, "The plan has changes; only with `--detailed-exitcode`."),
+        (
+            Self::OBSERVED,
+            "What was observed of the cluster refuses the plan, or the cluster cannot be reached; nothing was changed.",
+        ),
+        (Self::FAILED_UNDONE, "The run failed, and what it had done was undone, or it had done nothing."),
+        (
+            Self::FAILED_LEFT,
+            "The run failed, and something is left; it is listed with the command that removes it.",
+        ),
+        (Self::RIGHTS, "Credentials, host keys, certificates or permissions are missing or refused."),
+        (Self::INTERRUPTED, "The run was interrupted, and can be resumed."),
+        (Self::NO_AGENT, "`ip`: the VM has no guest agent configured."),
+        (Self::AGENT_SILENT, "`ip`: the guest agent is not running."),
+        (Self::NO_ADDRESS, "`ip`: the agent runs, and there is no address yet."),
+    ];
+
+    /// Returns how a run's end is said.
+    pub fn from_run(result: vmdeploy_executor::RunResult) -> Self {
+        Self(result.exit_code())
+    }
+    /// Returns the number.
+    pub fn code(self) -> u8 {
+        self.0
+    }
+    /// Returns the worse of two outcomes: an interrupted or failed part outweighs a done one.
+    #[must_use]
+    pub fn or(self, other: Self) -> Self {
+        if self == Self::DONE { other } else { self }
+    }
+}
+
+impl From<Exit> for std::process::ExitCode {
+    fn from(exit: Exit) -> Self {
+        Self::from(exit.0)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn every_code_is_listed_once() {
+        let mut codes: Vec<u8> = Exit::ALL.iter().map(|(exit, _)| exit.code()).collect();
+        codes.dedup();
+        assert_eq!(codes, [0, 1, 2, 3, 4, 5, 6, 7, 8, 20, 21, 22]);
+    }
+}

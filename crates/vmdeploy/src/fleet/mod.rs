@@ -1,0 +1,214 @@
+//! The VMs of a spec as they are: which guest each one is, whether it runs, and where it is reached.
+
+mod addresses;
+
+pub use addresses::{Found, Source, choose, configured_address, wish};
+
+use crate::exit::Exit;
+use crate::failure::Failure;
+use crate::reach::executor_failure;
+use futures::StreamExt as _;
+use pve_api::{AgentTrouble, ApiError};
+use pve_types::{GuestName, NodeName, Vmid};
+use std::collections::{BTreeMap, BTreeSet};
+use vmdeploy_executor::{Connections, observe};
+use vmdeploy_planner::identity::{Ownership, config_uuid, guest_uuid, ownership};
+use vmdeploy_planner::observed::{Observed, ObservedGuest, Query};
+use vmdeploy_planner::spec::{Deployment, Vm};
+
+/// How many guests are asked at the same time.
+const AT_ONCE: usize = 16;
+
+/// One VM of the spec and the guest that it is, if there is one.
+#[derive(Debug, Clone)]
+pub struct Member<'a> {
+    /// The VM.
+    pub vm: &'a Vm,
+    /// Its guest.
+    pub guest: Option<ObservedGuest>,
+    /// What stands in the way of calling a guest ours, as a fragment.
+    pub trouble: Option<String>,
+    /// What was asked of the running guest.
+    pub live: Option<Live>,
+}
+
+/// What only the running guest tells.
+#[derive(Debug, Clone, Default)]
+pub struct Live {
+    /// How long it runs, in seconds.
+    pub uptime_s: Option<u64>,
+    /// Where it is reached.
+    pub found: Found,
+}
+
+impl Member<'_> {
+    /// Returns the VM's name.
+    pub fn name(&self) -> &GuestName {
+        &self.vm.name.value
+    }
+    /// Returns the state in one word: PVE's own, or `absent`.
+    pub fn state(&self) -> &str {
+        self.guest.as_ref().map_or("absent", |guest| guest.status.as_str())
+    }
+    /// Tells whether PVE says that it runs.
+    pub fn is_running(&self) -> bool {
+        self.state() == "running"
+    }
+    /// Returns node and number of its guest.
+    pub fn place(&self) -> Option<(&NodeName, Vmid)> {
+        self.guest.as_ref().map(|guest| (&guest.node, guest.vmid))
+    }
+    /// Returns a value of its guest's configuration.
+    pub fn config(&self, key: &str) -> Option<&str> {
+        self.guest.as_ref()?.config.as_ref()?.values.get(key).map(String::as_str)
+    }
+    /// Returns its tags: the guest's, where there is one, else those of the spec.
+    pub fn tags(&self) -> BTreeSet<String> {
+        match &self.guest {
+            Some(_) => {
+                let tags = self.config("tags").unwrap_or_default().split([';', ',', ' ']);
+                tags.filter(|tag| !tag.is_empty()).map(str::to_owned).collect()
+            }
+            None => self.vm.tags.set().cloned().unwrap_or_default(),
+        }
+    }
+}
+
+/// Returns the UUID by which the VM's guest is known.
+pub fn uuid_of(deployment: &Deployment, vm: &Vm) -> String {
+    let derived = || guest_uuid(&vm.cluster, &deployment.project.value, &vm.name.value);
+    vm.uuid.as_ref().map_or_else(derived, |uuid| uuid.value.clone())
+}
+
+/// Returns what must be known of the cluster to find the deployment's guests.
+pub fn queries(deployment: &Deployment) -> Vec<Query> {
+    let uuids = deployment.vms.iter().map(|vm| uuid_of(deployment, vm)).collect();
+    let vms = deployment.vms.iter().map(|vm| vm.name.value.clone()).collect();
+    vec![
+        Query::Version,
+        Query::Resources,
+        Query::Configs { project: deployment.project.value.clone(), uuids, also: BTreeSet::new() },
+        Query::Pending { vms },
+    ]
+}
+
+/// Observes the cluster and finds each VM's guest, in the spec's order.
+///
+/// # Errors
+/// The cluster cannot be reached or refuses.
+pub async fn members<'a>(
+    deployment: &'a Deployment,
+    connections: &Connections,
+) -> Result<Vec<Member<'a>>, Failure> {
+    let observed =
+        observe(connections, &queries(deployment)).await.map_err(|failure| executor_failure(&failure))?;
+    Ok(find(deployment, &observed))
+}
+
+/// Finds each VM's guest among those observed.
+pub fn find<'a>(deployment: &'a Deployment, observed: &Observed) -> Vec<Member<'a>> {
+    let mut by_uuid: BTreeMap<String, Vec<&ObservedGuest>> = BTreeMap::new();
+    for guest in observed.guests.values() {
+        if let Some(uuid) = guest.config.as_ref().and_then(config_uuid) {
+            by_uuid.entry(uuid).or_default().push(guest);
+        }
+    }
+    deployment
+        .vms
+        .iter()
+        .map(|vm| member(vm, by_uuid.get(&uuid_of(deployment, vm)).map_or(&[], Vec::as_slice)))
+        .collect()
+}
+
+fn member<'a>(vm: &'a Vm, candidates: &[&ObservedGuest]) -> Member<'a> {
+    let (ours, others): (Vec<&ObservedGuest>, Vec<&ObservedGuest>) =
+        candidates.iter().partition(|guest| matches!(ownership(guest), Ownership::Ours(_)));
+    let (guest, trouble) = match (ours.as_slice(), others.as_slice()) {
+        ([one], _) => (Some((*one).clone()), None),
+        ([], []) => (None, None),
+        ([], [other, ..]) => (None, Some(format!("VM {} has its UUID and not its mark", other.vmid))),
+        ([first, second, ..], _) => {
+            (None, Some(format!("VMs {} and {} both bear its mark", first.vmid, second.vmid)))
+        }
+    };
+    Member { vm, guest, trouble, live: None }
+}
+
+/// Asks every running guest how long it runs and where it is reached, several at a time.
+pub async fn look<'a>(members: Vec<Member<'a>>, connections: &Connections) -> Vec<Member<'a>> {
+    let asked = members.into_iter().map(|mut member| async {
+        if member.is_running() {
+            member.live = Some(live(&member, connections).await);
+        }
+        member
+    });
+    futures::stream::iter(asked).buffered(AT_ONCE).collect().await
+}
+
+async fn live(member: &Member<'_>, connections: &Connections) -> Live {
+    let Some((node, vmid)) = member.place() else { return Live::default() };
+    let qemu = connections.api().node(node).qemu(vmid);
+    let agent = qemu.agent();
+    let (status, interfaces) = futures::join!(qemu.status(), agent.network_interfaces());
+    let config = member.guest.as_ref().and_then(|guest| guest.config.as_ref());
+    let found = match interfaces {
+        Ok(interfaces) => choose(&interfaces, &wish(member.vm, config)),
+        Err(error) => Found { trouble: Some(agent_trouble(&error)), ..configured_address(config) },
+    };
+    Live { uptime_s: status.ok().and_then(|status| status.uptime), found }
+}
+
+/// Returns why the agent gave no address, as a fragment.
+fn agent_trouble(error: &ApiError) -> String {
+    match AgentTrouble::of(error) {
+        Some(AgentTrouble::NotConfigured) => "no guest agent is configured".to_owned(),
+        Some(AgentTrouble::NotRunning) => "the guest agent is not running".to_owned(),
+        Some(AgentTrouble::VmNotRunning) => "it is not running".to_owned(),
+        Some(AgentTrouble::TimedOut) => "the guest agent did not answer in time".to_owned(),
+        None => format!("the guest agent could not be asked: {error}"),
+    }
+}
+
+/// Which of a spec's VMs are meant.
+#[derive(Debug, Clone, Default, clap::Args)]
+pub struct Selection {
+    /// Only this VM; may be given several times
+    #[arg(long, value_name = "VM")]
+    pub target: Vec<GuestName>,
+    /// Only VMs with this tag
+    #[arg(long, value_name = "TAG")]
+    pub tag: Vec<String>,
+    /// Only VMs in this pool
+    #[arg(long, value_name = "POOL")]
+    pub pool: Vec<String>,
+}
+
+impl Selection {
+    /// Tells whether nothing is selected in particular.
+    pub fn is_empty(&self) -> bool {
+        self.target.is_empty() && self.tag.is_empty() && self.pool.is_empty()
+    }
+    /// Returns the members that are meant.
+    ///
+    /// # Errors
+    /// A VM is named that the spec has not.
+    pub fn of<'a>(&self, members: Vec<Member<'a>>) -> Result<Vec<Member<'a>>, Failure> {
+        if let Some(unknown) =
+            self.target.iter().find(|name| !members.iter().any(|member| member.name() == *name))
+        {
+            let known: Vec<&str> = members.iter().map(|member| member.name().as_str()).take(20).collect();
+            return Err(Failure::new(Exit::USAGE, format!("the spec has no VM `{unknown}`"))
+                .hint(format!("it has {}", known.join(", "))));
+        }
+        Ok(members.into_iter().filter(|member| self.has(member)).collect())
+    }
+
+    fn has(&self, member: &Member<'_>) -> bool {
+        let pool = member.guest.as_ref().and_then(|guest| guest.pool.as_ref()).or(member.vm.pool.set());
+        let tags = member.tags();
+        (self.target.is_empty() || self.target.contains(member.name()))
+            && (self.tag.is_empty() || self.tag.iter().any(|tag| tags.contains(tag)))
+            && (self.pool.is_empty()
+                || pool.is_some_and(|pool| self.pool.iter().any(|wanted| wanted == pool.as_str())))
+    }
+}

@@ -1,0 +1,166 @@
+//! Files on this machine that a spec names: public keys, snippets and images. Read when planning, sent when deploying.
+
+use crate::context::Context;
+use crate::exit::Exit;
+use crate::failure::Failure;
+use pve_types::Bytes;
+use sha2::{Digest as _, Sha256};
+use std::collections::BTreeMap;
+use std::fs::File;
+use std::io::Read as _;
+use std::path::{Path, PathBuf};
+use vmdeploy_planner::plan::LocalFileFacts;
+use vmdeploy_planner::spec::{Deployment, LocalFile, LocalFileUse, Severity};
+
+/// No public key file is longer than this, in bytes.
+const LONGEST_KEY_FILE: u64 = 256 * 1024;
+/// The key types that sshd takes, and certificates of none.
+const KEY_TYPES: &[&str] = &[
+    "ssh-ed25519",
+    "ssh-rsa",
+    "ecdsa-sha2-nistp256",
+    "ecdsa-sha2-nistp384",
+    "ecdsa-sha2-nistp521",
+    "sk-ssh-ed25519@openssh.com",
+    "sk-ecdsa-sha2-nistp256@openssh.com",
+];
+
+/// Reads what the planner must know of every local file that the spec names.
+///
+/// # Errors
+/// A file cannot be read, or should hold public keys and does not; its content is never shown.
+pub fn read(
+    deployment: &Deployment,
+    folder: &Path,
+    context: &Context,
+) -> Result<BTreeMap<String, LocalFileFacts>, Failure> {
+    let mut facts = BTreeMap::new();
+    for file in deployment.local_files() {
+        let path = resolve(&file.path.value, folder, context);
+        let found = match file.used_as {
+            LocalFileUse::PublicKeys => public_keys(&path),
+            LocalFileUse::Snippet => content(&path),
+            LocalFileUse::Image => image(&path),
+        };
+        let found = found.map_err(|trouble| refused(deployment, &file, &trouble))?;
+        facts.insert(file.path.value.clone(), found);
+    }
+    Ok(facts)
+}
+
+/// Returns the file's path: from the home folder, absolute, or from the spec's folder.
+pub fn resolve(path: &str, folder: &Path, context: &Context) -> PathBuf {
+    folder.join(context.environment.expand_home(path))
+}
+
+fn refused(deployment: &Deployment, file: &LocalFile, trouble: &str) -> Failure {
+    let mut fault = deployment.refusal(file.path.span, "", format!("`{}` {trouble}", file.path.value));
+    fault.severity = Severity::Error;
+    crate::spec_files::refused(&[fault])
+        .replaced("a file that the spec names cannot be used; nothing was changed", Exit::USAGE)
+}
+
+fn public_keys(path: &Path) -> Result<LocalFileFacts, String> {
+    let length = std::fs::metadata(path).map_err(|error| format!("cannot be read: {error}"))?.len();
+    if length > LONGEST_KEY_FILE {
+        return Err("is too long for a file of public keys".to_owned());
+    }
+    let text = std::fs::read_to_string(path).map_err(|error| format!("cannot be read: {error}"))?;
+    let lines = text.lines().map(str::trim).filter(|line| !line.is_empty() && !line.starts_with('#'));
+    let keys: Vec<String> = lines.map(str::to_owned).collect();
+    if keys.is_empty() || !keys.iter().all(|key| is_public_key(key)) {
+        return Err("is no file of public SSH keys (its content is not shown)".to_owned());
+    }
+    Ok(LocalFileFacts::PublicKeys(keys))
+}
+
+/// Tells whether the line is a public key without options, of a type that sshd takes.
+pub(crate) fn is_public_key(line: &str) -> bool {
+    let mut words = line.split_whitespace();
+    let (kind, key) = (words.next().unwrap_or_default(), words.next().unwrap_or_default());
+    let base64 = |character: char| character.is_ascii_alphanumeric() || "+/=".contains(character);
+    KEY_TYPES.contains(&kind) && key.starts_with("AAAA") && key.chars().all(base64)
+}
+
+/// The first bytes of a compressed file, and the program that unpacks it. PVE would take the file for a disk as it is.
+const COMPRESSED: &[(&[u8], &str)] =
+    &[(b"\x1f\x8b", "gunzip"), (b"\xfd7zXZ\0", "unxz"), (b"\x28\xb5\x2f\xfd", "unzstd")];
+
+fn image(path: &Path) -> Result<LocalFileFacts, String> {
+    let mut start = Vec::new();
+    let file = File::open(path).map_err(|error| format!("cannot be read: {error}"))?;
+    file.take(8).read_to_end(&mut start).map_err(|error| format!("cannot be read: {error}"))?;
+    match COMPRESSED.iter().find(|(magic, _)| start.starts_with(magic)) {
+        Some((_, program)) => {
+            Err(format!("is compressed: unpack it with `{program} -k`, and name the unpacked file"))
+        }
+        None => content(path),
+    }
+}
+
+fn content(path: &Path) -> Result<LocalFileFacts, String> {
+    let unreadable = |error: std::io::Error| format!("cannot be read: {error}");
+    let mut file = File::open(path).map_err(unreadable)?;
+    let mut digest = Sha256::new();
+    let mut buffer = vec![0; 1 << 20];
+    let mut size = 0_u64;
+    loop {
+        let count = file.read(&mut buffer).map_err(unreadable)?;
+        if count == 0 {
+            break;
+        }
+        digest.update(&buffer[..count]);
+        size += count as u64;
+    }
+    let sha256 = digest.finalize().iter().map(|byte| format!("{byte:02x}")).collect();
+    Ok(LocalFileFacts::Content { sha256, size: Bytes::new(size) })
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_compressed_image_is_refused_with_the_program_that_unpacks_it() {
+        let folder = tempfile::tempdir().unwrap();
+        let check = |bytes: &[u8], program: Option<&str>| {
+            let path = folder.path().join("disk");
+            std::fs::write(&path, bytes).unwrap();
+            match (image(&path), program) {
+                (Err(trouble), Some(program)) => assert!(trouble.contains(program), "{trouble}"),
+                (found, program) => assert_eq!(found.is_err(), program.is_some(), "{bytes:?}"),
+            }
+        };
+        check(b"\x1f\x8b\x08\0", Some("gunzip -k"));
+        check(b"\xfd7zXZ\0\0", Some("unxz -k"));
+        check(b"\x28\xb5\x2f\xfd\0", Some("unzstd -k"));
+        check(b"QFI\xfb\0\0\0\x03", None);
+        check(b"", None);
+    }
+
+    #[test]
+    fn only_public_keys_are_taken_for_such() {
+        let check = |line: &str, expect: bool| assert_eq!(is_public_key(line), expect, "{line}");
+        check("ssh-ed25519 AAAAC3NzaC1lZDI1NTE5AAAAIDigm3MJiAsk me", true);
+        check("-----BEGIN OPENSSH PRIVATE KEY-----", false);
+        check("root:$6$salt$hash:19000:0", false);
+        check("ssh-ed25519 not-a-key", false);
+    }
+
+    #[test]
+    fn a_file_that_is_no_key_is_not_shown() {
+        let folder = tempfile::tempdir().unwrap();
+        let path = folder.path().join("shadow");
+        std::fs::write(&path, "root:$6$secret\n").unwrap();
+        assert!(!public_keys(&path).unwrap_err().contains("secret"));
+    }
+
+    #[test]
+    fn content_is_known_by_its_digest() {
+        let folder = tempfile::tempdir().unwrap();
+        let path = folder.path().join("user-data");
+        std::fs::write(&path, "abc").unwrap();
+        let LocalFileFacts::Content { sha256, size } = content(&path).unwrap() else { panic!("content") };
+        assert_eq!((&sha256[..16], size.get()), ("ba7816bf8f01cfea", 3));
+    }
+}

@@ -1,0 +1,312 @@
+//! From the command line to a plan: load, read local files, observe, plan, show.
+
+use crate::context::Context;
+use crate::exit::Exit;
+use crate::failure::Failure;
+use crate::local_files;
+use crate::output;
+use crate::reach;
+use crate::reach_cluster::config_for;
+use crate::spec_files::{LoadedSpec, SpecArgs, load, refused};
+use pve_types::{GuestName, Vmid};
+use std::collections::{BTreeMap, BTreeSet};
+use std::path::Path;
+use vmdeploy_executor::{Connections, observe, only_node};
+use vmdeploy_planner::observed::{OBSERVED_FORMAT_VERSION, Observed, Query};
+use vmdeploy_planner::plan::{Check, CheckedPlan, Plan, PlanContext, PlanMode, PlanRefusal, RoadChoice};
+use vmdeploy_planner::spec::{Deployment, Diagnostic};
+use vmdeploy_planner::verify::{ask_again, check_world};
+use vmdeploy_planner::{AskContext, ask, make_plan, render};
+
+/// What a plan is made of, beside the cluster.
+#[derive(Debug, Clone, Default, clap::Args)]
+pub struct PlanArgs {
+    /// The specs.
+    #[command(flatten)]
+    pub spec: SpecArgs,
+    /// Only this VM; may be given several times
+    #[arg(long, value_name = "VM")]
+    pub target: Vec<GuestName>,
+    /// The cluster, where the spec names several
+    #[arg(long, value_name = "NAME")]
+    pub cluster: Option<String>,
+    /// Use the credentials that the spec's cluster refers to
+    #[arg(long)]
+    pub allow_cluster_auth: bool,
+    /// Which roads may be taken, over what the spec says
+    #[arg(long, value_enum, value_name = "ROAD")]
+    pub road: Option<RoadArg>,
+    /// Delete the VMs of the project that the spec no longer has, if there are exactly N
+    #[arg(long, value_name = "N")]
+    pub prune: Option<usize>,
+    /// Destroy this VM and make it anew, where the spec alone does not allow it
+    #[arg(long, value_name = "VM")]
+    pub replace: Vec<GuestName>,
+    /// Set passwords on VMs that exist already, too
+    #[arg(long)]
+    pub set_passwords: bool,
+}
+
+/// `--road`.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, clap::ValueEnum)]
+pub enum RoadArg {
+    /// Lifecycle by API; imports, disks and cloud-init by SSH
+    Hybrid,
+    /// Per step the cheapest that version, rights and step allow
+    Auto,
+    /// No SSH at all
+    Api,
+    /// No token at all
+    Ssh,
+}
+
+impl From<RoadArg> for RoadChoice {
+    fn from(arg: RoadArg) -> Self {
+        match arg {
+            RoadArg::Hybrid => Self::Hybrid,
+            RoadArg::Auto => Self::Auto,
+            RoadArg::Api => Self::Api,
+            RoadArg::Ssh => Self::Ssh,
+        }
+    }
+}
+
+/// A plan with all that it was made from.
+#[derive(Debug)]
+pub struct Planned {
+    /// The spec.
+    pub spec: LoadedSpec,
+    /// What was seen.
+    pub observed: Observed,
+    /// The plan.
+    pub plan: Plan,
+    /// The way to the cluster.
+    pub connections: Connections,
+}
+
+/// Loads the spec, looks at the cluster, and makes the plan. Nothing is changed.
+///
+/// # Errors
+/// The spec is refused, the cluster cannot be reached, or what the spec asks for cannot be done.
+pub async fn plan(args: &PlanArgs, mode: PlanMode, context: &Context) -> Result<Planned, Failure> {
+    let spec = load(&args.spec, context)?;
+    let connections = open(args, &spec, context).await?;
+    let (plan, observed) = plan_of(args, mode, &spec, &connections, context).await?;
+    Ok(Planned { spec, observed, plan, connections })
+}
+
+/// Opens the connections that the plan's roads need.
+///
+/// # Errors
+/// No host is named, or a key or certificate cannot be read.
+pub async fn open(args: &PlanArgs, spec: &LoadedSpec, context: &Context) -> Result<Connections, Failure> {
+    let mut config = config_for(
+        &context.environment,
+        &spec.deployment,
+        args.cluster.as_deref(),
+        args.allow_cluster_auth,
+        &spec.folder,
+    )?;
+    match road(args, &spec.deployment) {
+        RoadChoice::Ssh => config.api = None,
+        RoadChoice::Api => config.ssh = None,
+        RoadChoice::Hybrid | RoadChoice::Auto => {}
+    }
+    reach::open(config).await
+}
+
+fn road(args: &PlanArgs, deployment: &Deployment) -> RoadChoice {
+    let of_spec = deployment.road.as_ref().map(|road| road.value);
+    args.road.map(RoadChoice::from).or(of_spec).unwrap_or_default()
+}
+
+/// Observes the cluster, and makes the plan for a spec that is loaded already.
+///
+/// # Errors
+/// As [`plan`].
+pub async fn plan_of(
+    args: &PlanArgs,
+    mode: PlanMode,
+    spec: &LoadedSpec,
+    connections: &Connections,
+    context: &Context,
+) -> Result<(Plan, Observed), Failure> {
+    let (_, observed) = look(args, spec, connections, context).await?;
+    let plan = plan_from(args, mode, spec, (&observed, connections.has_ssh()), context)?;
+    Ok((plan, observed))
+}
+
+/// Asks the cluster what the spec's plan rests on; returns the questions with the answers.
+///
+/// # Errors
+/// The cluster cannot be reached.
+pub async fn look(
+    args: &PlanArgs,
+    spec: &LoadedSpec,
+    connections: &Connections,
+    context: &Context,
+) -> Result<(Vec<Query>, Observed), Failure> {
+    let deployment = &spec.deployment;
+    let mut default_node = reach::default_node(&context.environment)?;
+    if default_node.is_none() && deployment.vms.iter().any(|vm| vm.node.is_none()) {
+        default_node = only_node(connections).await.map_err(|failure| reach::executor_failure(&failure))?;
+    }
+    let asked = AskContext { cluster: args.cluster.clone().unwrap_or_default(), default_node };
+    let queries = ask(deployment, &asked);
+    let observed =
+        observe(connections, &queries).await.map_err(|failure| reach::executor_failure(&failure))?;
+    Ok((queries, observed))
+}
+
+/// Makes the plan from what was observed, and from whether SSH is configured.
+///
+/// # Errors
+/// What the spec asks for cannot be done.
+pub fn plan_from(
+    args: &PlanArgs,
+    mode: PlanMode,
+    spec: &LoadedSpec,
+    (observed, ssh_available): (&Observed, bool),
+    context: &Context,
+) -> Result<Plan, Failure> {
+    let deployment = &spec.deployment;
+    let plan_context = PlanContext {
+        mode,
+        cluster: args.cluster.clone(),
+        road: args.road.map(RoadChoice::from),
+        default_node: reach::default_node(&context.environment)?,
+        targets: args.target.iter().cloned().collect::<BTreeSet<_>>(),
+        prune: args.prune,
+        replace: args.replace.iter().cloned().collect(),
+        set_passwords: args.set_passwords,
+        ssh_available,
+        pins: pins(deployment, args.cluster.as_deref()),
+        local_files: local_files::read(deployment, &spec.folder, context)?,
+        ..PlanContext::new(new_run_id(), observed)
+    };
+    make_plan(deployment, &plan_context).map_err(|faults| cannot_plan(&faults))
+}
+
+/// Reads an observation that `plan --write-observed` wrote.
+///
+/// # Errors
+/// The file cannot be read, or is none of this version's observations.
+pub fn read_observed(path: &Path) -> Result<Observed, Failure> {
+    let failed = |error: anyhow::Error| {
+        Failure::of(Exit::USAGE, error)
+            .context(format!("cannot read the observation `{}`", path.display()))
+            .hint("`vmdeploy plan SPEC --write-observed FILE` writes one")
+    };
+    let text = std::fs::read_to_string(path).map_err(|error| failed(error.into()))?;
+    let observed: Observed = serde_json::from_str(&text).map_err(|error| failed(error.into()))?;
+    if observed.format_version != OBSERVED_FORMAT_VERSION {
+        let found = observed.format_version;
+        return Err(failed(anyhow::anyhow!(
+            "it has format {found}, and this program reads {OBSERVED_FORMAT_VERSION}"
+        )));
+    }
+    Ok(observed)
+}
+
+/// Returns the numbers that the lock files pin for VMs of the planned cluster.
+fn pins(deployment: &Deployment, cluster: Option<&str>) -> BTreeMap<GuestName, Vmid> {
+    let meant = |name: &str| cluster.is_none_or(|cluster| cluster == name);
+    let pins = deployment.pins.iter().filter(|((cluster, _), _)| meant(cluster));
+    pins.map(|((_, name), pin)| (name.clone(), pin.vmid)).collect()
+}
+
+/// Shows why no plan can be made, and returns what is said below.
+pub fn cannot_plan(faults: &[Diagnostic]) -> Failure {
+    refused(faults).replaced("the plan cannot be made as the spec asks; nothing was changed", Exit::OBSERVED)
+}
+
+/// Draws a run's name: when it was made, and six characters of chance.
+fn new_run_id() -> String {
+    let alphabet = b"abcdefghijkmnpqrstuvwxyz23456789";
+    let chance: String =
+        (0..6).map(|_| char::from(alphabet[rand::random_range(0..alphabet.len())])).collect();
+    format!("{}-{chance}", jiff::Timestamp::now().strftime("%Y%m%dT%H%M%S"))
+}
+
+/// Observes the cluster again, and refuses a stored plan that it no longer fits.
+///
+/// # Errors
+/// The cluster cannot be reached, or has changed in what the plan rests on.
+pub async fn check_stored(plan: &Plan, connections: &Connections) -> Result<(), Failure> {
+    let queries: Vec<Query> = ask_again(plan).into_iter().collect();
+    let observed =
+        observe(connections, &queries).await.map_err(|failure| reach::executor_failure(&failure))?;
+    check_world(plan, &observed).map_err(|stale| {
+        Failure::of(Exit::OBSERVED, stale)
+            .context("the cluster is not what it was when the plan was made; nothing was changed")
+            .hint("make the plan anew with `vmdeploy plan --out`, and read it")
+    })
+}
+
+/// Checks the plan, so that it may be carried out.
+///
+/// # Errors
+/// Something is missing that the steps need: a right is exit code 7, anything else 4.
+pub fn check(plan: Plan) -> Result<CheckedPlan, Failure> {
+    CheckedPlan::new(plan).map_err(|refusal| match refusal {
+        PlanRefusal::Missing(missing) => missing_failure(&missing),
+        PlanRefusal::Format { .. } => {
+            Failure::of(Exit::USAGE, refusal).hint("make the plan anew with `vmdeploy plan --out`")
+        }
+        PlanRefusal::Graph(_) => Failure::of(Exit::INTERNAL, refusal),
+    })
+}
+
+fn missing_failure(missing: &[Check]) -> Failure {
+    let about_rights = missing.iter().any(|check| check.is_right);
+    let exit = if about_rights { Exit::RIGHTS } else { Exit::OBSERVED };
+    let lines: Vec<String> = missing.iter().map(missing_line).collect();
+    let lines: Vec<&str> = lines.iter().map(String::as_str).collect();
+    let failure =
+        Failure::list(exit, "the cluster does not have what the plan needs; nothing was changed", &lines);
+    if about_rights {
+        failure.hint("`vmdeploy check-token` shows what is missing, and `vmdeploy fix-token` grants it")
+    } else {
+        failure
+    }
+}
+
+fn missing_line(check: &Check) -> String {
+    let by = match check.needed_by.as_slice() {
+        [] => String::new(),
+        [one] => format!(" (for {one})"),
+        [first, rest @ ..] => format!(" (for {first} and {} more)", rest.len()),
+    };
+    let detail = check.detail.as_deref().map(|detail| format!(": {detail}")).unwrap_or_default();
+    format!("{}{by}{detail}", check.need)
+}
+
+/// Returns the plan as people read it, coloured if `colour`.
+pub fn plan_text(plan: &Plan, colour: bool) -> String {
+    render::text(plan, render::RenderOptions { colour, ..render::RenderOptions::default() })
+}
+
+/// Writes a value as JSON into a file that only its owner may read.
+///
+/// # Errors
+/// The file cannot be written.
+pub fn write_json<T: serde::Serialize>(value: &T, path: &Path) -> Result<(), Failure> {
+    let text = serde_json::to_string_pretty(value).map_err(anyhow::Error::from)?;
+    crate::files::write_private(path, &format!("{text}\n")).map_err(|error| {
+        Failure::of(Exit::USAGE, error).context(format!("cannot write `{}`", path.display()))
+    })
+}
+
+/// Writes a plan to a file that only its owner may read.
+///
+/// # Errors
+/// The file cannot be written.
+pub fn write_plan(plan: &Plan, path: &Path) -> Result<(), Failure> {
+    write_json(plan, path)?;
+    output::say(&format!(
+        "the plan is in {}; `vmdeploy deploy --plan {}` carries it out",
+        path.display(),
+        path.display()
+    ));
+    Ok(())
+}

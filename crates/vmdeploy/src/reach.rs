@@ -1,0 +1,193 @@
+//! How the cluster is reached, from the environment.
+
+use crate::environment::{Environment, names};
+use crate::exit::Exit;
+use crate::failure::Failure;
+use crate::ssh_login;
+use pve_types::{NodeName, Secret};
+use std::collections::BTreeMap;
+use std::path::{Path, PathBuf};
+use vmdeploy_executor::{ApiAccess, Connections, ConnectionsConfig, SshAccess};
+
+/// Reads both roads from the environment.
+///
+/// # Errors
+/// No host is named, the API's user has no password, or a value is not what it should be.
+pub fn connections_config(environment: &Environment) -> Result<ConnectionsConfig, Failure> {
+    let api = api_access(environment)?;
+    let ssh = ssh_access(environment)?;
+    if api.is_none() && ssh.is_none() {
+        return Err(nowhere(environment));
+    }
+    Ok(ConnectionsConfig { api, ssh })
+}
+
+/// Opens the connections; each is made when it is first needed.
+///
+/// # Errors
+/// A key or certificate cannot be read, or the settings contradict each other.
+pub async fn open(config: ConnectionsConfig) -> Result<Connections, Failure> {
+    Connections::open(config).await.map_err(|failure| executor_failure(&failure))
+}
+
+/// Turns a failure of the executor into ours: its causes, its effect and its hint, and the exit code of its kind.
+pub fn executor_failure(failure: &vmdeploy_executor::Failure) -> Failure {
+    let exit = if failure.is_about_credentials() { Exit::RIGHTS } else { Exit::OBSERVED };
+    let place = match (&failure.step, &failure.node) {
+        (Some(step), _) => format!("{step}: "),
+        (None, Some(node)) => format!("{node}: "),
+        (None, None) => String::new(),
+    };
+    let lines: Vec<&str> = failure.causes.iter().chain(&failure.log).map(String::as_str).collect();
+    let told = Failure::chain(exit, &format!("{place}{}", failure.message), &lines);
+    failure.hint.iter().fold(told, |told, hint| told.hint(hint.clone()))
+}
+
+/// Returns the node for VMs that name none.
+///
+/// # Errors
+/// `PROXMOX_NODE` is no node name.
+pub fn default_node(environment: &Environment) -> Result<Option<NodeName>, Failure> {
+    let Some(name) = environment.get(names::NODE) else { return Ok(None) };
+    name.parse().map(Some).map_err(|error: pve_types::ParseError| {
+        Failure::of(Exit::USAGE, error).context(format!("{} is wrong", names::NODE))
+    })
+}
+
+/// Reads the way by SSH alone.
+///
+/// # Errors
+/// No host is named, or a value is not what it should be.
+pub fn ssh_only(environment: &Environment) -> Result<ConnectionsConfig, Failure> {
+    let ssh = ssh_access(environment)?;
+    if ssh.is_none() { Err(nowhere(environment)) } else { Ok(ConnectionsConfig { api: None, ssh }) }
+}
+
+/// Reads both roads, with this secret in place of the one that the environment has.
+///
+/// # Errors
+/// As [`connections_config`].
+pub fn config_with_secret(
+    environment: &Environment,
+    secret: Option<&Secret>,
+) -> Result<ConnectionsConfig, Failure> {
+    let Some(secret) = secret else { return connections_config(environment) };
+    connections_config(&environment.with(names::API_PASSWORD, secret.expose()))
+}
+
+fn nowhere(environment: &Environment) -> Failure {
+    let place = match environment.dotenv() {
+        Some(path) => format!("{} does not set {}", path.display(), names::API_HOST),
+        None => format!("there is no .env here, and {} is not set", names::API_HOST),
+    };
+    Failure::chain(Exit::USAGE, "no Proxmox host is named", &[&place])
+        .hint("`make init` writes a .env to fill in (`vmdeploy init` does the same)")
+        .hint("`make demo` shows everything without a Proxmox host")
+}
+
+fn api_access(environment: &Environment) -> Result<Option<ApiAccess>, Failure> {
+    let (Some(host), Some(user)) = (environment.get(names::API_HOST), environment.get(names::API_USER))
+    else {
+        return Ok(None);
+    };
+    let secret = environment.get(names::API_PASSWORD).ok_or_else(|| {
+        Failure::new(Exit::RIGHTS, format!("{} is set, and {} is not", names::API_USER, names::API_PASSWORD))
+            .hint(format!(
+                "set {} to the password or the token's secret, in .env or the environment",
+                names::API_PASSWORD
+            ))
+            .hint(format!("without {} everything goes by SSH (`--road ssh`)", names::API_USER))
+    })?;
+    Ok(Some(ApiAccess {
+        hosts: host.split(',').map(str::trim).filter(|host| !host.is_empty()).map(str::to_owned).collect(),
+        port: environment.number(names::API_PORT)?.unwrap_or(8006),
+        user: user.to_owned(),
+        secret: Secret::new(secret),
+        totp: environment.get(names::API_TOTP).map(Secret::new),
+        ask_second_factor: crate::second_factor::ask(),
+        ca_pem: environment.path(names::API_CA).map(|path| read_ca(&path, names::API_CA)).transpose()?,
+        fingerprint: environment.get(names::API_FINGERPRINT).map(str::to_owned),
+    }))
+}
+
+/// Reads a CA certificate; `what` says who named the file.
+pub(crate) fn read_ca(path: &Path, what: &str) -> Result<String, Failure> {
+    std::fs::read_to_string(path).map_err(|error| {
+        Failure::of(Exit::RIGHTS, error).context(format!("cannot read {what} (`{}`)", path.display()))
+    })
+}
+
+fn ssh_access(environment: &Environment) -> Result<Option<SshAccess>, Failure> {
+    let host = environment.get(names::SSH_HOST).or_else(|| environment.get(names::API_HOST));
+    let Some(host) = host.and_then(|hosts| hosts.split(',').next()) else { return Ok(None) };
+    let jump = environment.get(names::SSH_JUMP).unwrap_or_default();
+    Ok(Some(SshAccess {
+        trust_on_first_use: environment.trusts_on_first_use(),
+        host: host.trim().to_owned(),
+        port: environment.number(names::SSH_PORT)?.unwrap_or(22),
+        user: environment.get(names::SSH_USER).unwrap_or("root").to_owned(),
+        keys: keys(environment)?,
+        agent: environment.path(names::SSH_AUTH_SOCK),
+        keyring: ssh_login::keyring(environment),
+        password: environment.get(names::SSH_PASSWORD).map(Secret::new),
+        openssh: ssh_login::asking(environment)?,
+        known_hosts: known_hosts(environment),
+        jump: jump.split(',').map(str::trim).filter(|hop| !hop.is_empty()).map(str::to_owned).collect(),
+        node: None,
+        nodes: BTreeMap::new(),
+    }))
+}
+
+/// Returns the key that is named, or those of the usual names that exist.
+fn keys(environment: &Environment) -> Result<Vec<PathBuf>, Failure> {
+    if let Some(key) = environment.path(names::SSH_KEY) {
+        if !key.is_file() {
+            let message = format!("{} names `{}`, which is no file", names::SSH_KEY, key.display());
+            return Err(Failure::new(Exit::RIGHTS, message)
+                .hint("name a private key, or leave it empty to use the agent"));
+        }
+        return Ok(vec![key]);
+    }
+    let usual = ["~/.ssh/id_ed25519", "~/.ssh/id_rsa"].map(|path| environment.expand_home(path));
+    Ok(usual.into_iter().filter(|path| path.is_file()).collect())
+}
+
+fn known_hosts(environment: &Environment) -> Vec<PathBuf> {
+    match environment.path(names::SSH_KNOWN_HOSTS) {
+        Some(path) => vec![path],
+        None => {
+            vec![environment.expand_home("~/.ssh/known_hosts"), PathBuf::from("/etc/ssh/ssh_known_hosts")]
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn check(variables: &[(&str, &str)], expect: &str) {
+        let environment = Environment::of(variables.iter().copied());
+        let got = match connections_config(&environment) {
+            Ok(config) => format!(
+                "api {:?} ssh {:?}",
+                config.api.map(|api| (api.hosts, api.port)),
+                config.ssh.map(|ssh| (ssh.user, ssh.host, ssh.port))
+            ),
+            Err(failure) => failure.render().lines().next().unwrap_or_default().to_owned(),
+        };
+        assert_eq!(got, expect);
+    }
+
+    #[test]
+    fn the_environment_names_both_roads() {
+        check(&[], "error: no Proxmox host is named");
+        let token =
+            [("PROXMOX_API_HOST", "pve1"), ("PROXMOX_API_USER", "a@pve!b"), ("PROXMOX_API_PASSWORD", "x")];
+        check(&token, r#"api Some((["pve1"], 8006)) ssh Some(("root", "pve1", 22))"#);
+        check(&token[..2], "error: PROXMOX_API_USER is set, and PROXMOX_API_PASSWORD is not");
+        check(
+            &[("PROXMOX_SSH_HOST", "n1"), ("PROXMOX_SSH_USER", "ops")],
+            r#"api None ssh Some(("ops", "n1", 22))"#,
+        );
+    }
+}

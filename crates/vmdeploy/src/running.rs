@@ -1,0 +1,195 @@
+//! Carries out a checked plan in front of the reader: events shown, signals heeded, the end said.
+
+use crate::context::Context;
+use crate::environment::names;
+use crate::exit::Exit;
+use crate::failure::Failure;
+use crate::output;
+use crate::run_output::{RunOutput, summary};
+use crate::secrets::{Allowed, Resolver};
+use crate::signals::{Asked, Signals};
+use std::future::Future;
+use std::path::{Path, PathBuf};
+use std::sync::Arc;
+use tokio::sync::mpsc;
+use vmdeploy_executor::{
+    Cancellation, Canceller, Connections, Event, EventKind, ResumeMode, RunError, RunOptions, RunReport,
+    RunsError, RunsFolder, StoredRun, cancellation, execute, resume,
+};
+use vmdeploy_planner::plan::{CheckedPlan, OnFailure};
+
+/// The file in a run's folder that says which folder relative paths start from.
+const SPEC_FOLDER_FILE: &str = "spec-folder";
+
+/// How a run is wanted, beside its plan.
+#[derive(Debug, Clone, Default, clap::Args)]
+pub struct RunArgs {
+    /// Print each event as a JSON object on a line of stdout
+    #[arg(long)]
+    pub json: bool,
+    /// What follows when a step fails; else creates are undone and updates are kept
+    #[arg(long, value_enum, value_name = "WHAT")]
+    pub on_failure: Option<OnFailureArg>,
+    /// Let the spec run commands on this machine, for secrets and readiness
+    #[arg(long)]
+    pub allow_commands: bool,
+    /// Let the spec read secrets below this folder, too
+    #[arg(long, value_name = "FOLDER")]
+    pub allow_path: Vec<PathBuf>,
+}
+
+/// `--on-failure`.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, clap::ValueEnum)]
+pub enum OnFailureArg {
+    /// Take away what the run made
+    Undo,
+    /// Leave what was done, to go on with `resume`
+    Keep,
+}
+
+impl From<OnFailureArg> for OnFailure {
+    fn from(arg: OnFailureArg) -> Self {
+        match arg {
+            OnFailureArg::Undo => Self::Undo,
+            OnFailureArg::Keep => Self::Keep,
+        }
+    }
+}
+
+/// Returns the folder in which runs are kept.
+pub fn runs_folder(context: &Context) -> RunsFolder {
+    RunsFolder::new(context.environment.path(names::RUNS).unwrap_or_else(|| PathBuf::from(".vmdeploy/runs")))
+}
+
+/// Carries the plan out, and returns how it ended.
+///
+/// # Errors
+/// The run cannot begin. A step that fails is no error here: the report says so, and the exit code with it.
+pub async fn carry_out(
+    plan: CheckedPlan,
+    connections: &Connections,
+    spec_folder: &Path,
+    args: &RunArgs,
+    context: &Context,
+) -> Result<RunReport, Failure> {
+    let options = options(spec_folder, args, context);
+    let folder = spec_folder.to_owned();
+    follow(args.json, &options, &folder, |events, stop| execute(plan, connections, &options, events, stop))
+        .await
+}
+
+/// Goes on with a stored run, or takes it back.
+///
+/// # Errors
+/// As [`carry_out`].
+pub async fn go_on(
+    stored: StoredRun,
+    mode: ResumeMode,
+    connections: &Connections,
+    args: &RunArgs,
+    context: &Context,
+) -> Result<RunReport, Failure> {
+    let spec_folder =
+        std::fs::read_to_string(stored.folder.join(SPEC_FOLDER_FILE)).unwrap_or_else(|_| ".".to_owned());
+    let folder = PathBuf::from(spec_folder);
+    let options = options(&folder, args, context);
+    follow(args.json, &options, &folder, |events, stop| {
+        resume(stored, mode, connections, &options, events, stop)
+    })
+    .await
+}
+
+fn options(spec_folder: &Path, args: &RunArgs, context: &Context) -> RunOptions {
+    let allowed = Allowed { commands: args.allow_commands, paths: args.allow_path.clone() };
+    let secrets = Arc::new(Resolver::new(&context.environment, spec_folder, allowed));
+    RunOptions {
+        on_failure: args.on_failure.map(OnFailure::from),
+        allow_commands: args.allow_commands,
+        ..RunOptions::new(runs_folder(context), spec_folder, secrets)
+    }
+}
+
+/// Shows a run's events and hands signals to it until it is over; then says how it ended.
+async fn follow<F>(
+    json: bool,
+    options: &RunOptions,
+    spec_folder: &Path,
+    start: impl FnOnce(mpsc::UnboundedSender<Event>, Cancellation) -> F,
+) -> Result<RunReport, Failure>
+where
+    F: Future<Output = Result<RunReport, RunError>>,
+{
+    let mut signals = Signals::catch()?;
+    let (sender, mut events) = mpsc::unbounded_channel();
+    let (canceller, stop) = cancellation();
+    let mut shown = RunOutput::choose(json);
+    let run = start(sender, stop);
+    tokio::pin!(run);
+    let mut heard = 0;
+    let result = loop {
+        tokio::select! {
+            biased;
+            Some(event) = events.recv() => note(&mut shown, &event, options, spec_folder),
+            result = &mut run => break result,
+            asked = signals.next() => heard = pass_on(asked, heard, &canceller),
+        }
+    };
+    while let Ok(event) = events.try_recv() {
+        shown.show(&event);
+    }
+    shown.finish();
+    let report = result.map_err(run_failure)?;
+    output::write_stderr(&summary(&report));
+    Ok(report)
+}
+
+fn note(shown: &mut RunOutput, event: &Event, options: &RunOptions, spec_folder: &Path) {
+    if matches!(event.event, EventKind::RunStarted { .. }) {
+        remember_spec_folder(&options.runs.path().join(&event.run), spec_folder);
+    }
+    shown.show(event);
+}
+
+/// Written for `resume`; where it cannot be, relative paths start from the working folder.
+fn remember_spec_folder(run: &Path, spec_folder: &Path) {
+    let absolute = std::path::absolute(spec_folder).unwrap_or_else(|_| spec_folder.to_owned());
+    if let Err(error) = std::fs::write(run.join(SPEC_FOLDER_FILE), absolute.display().to_string()) {
+        tracing::warn!(%error, "the spec's folder could not be noted for `resume`");
+    }
+}
+
+fn pass_on(asked: Asked, heard: u32, canceller: &Canceller) -> u32 {
+    if asked == Asked::Interrupt && heard > 0 {
+        canceller.stop_now();
+    } else {
+        canceller.stop_when_idle();
+    }
+    heard + 1
+}
+
+/// Returns the exit code of a run.
+pub fn exit_of(report: &RunReport) -> Exit {
+    Exit::from_run(report.result)
+}
+
+/// Turns a run that could not begin, or not be followed, into a failure with an exit code.
+pub fn run_failure(error: RunError) -> Failure {
+    let (exit, hint) = match &error {
+        RunError::Runs(RunsError::Locked { holder, .. }) => {
+            (Exit::OBSERVED, Some(format!("wait until it is over ({holder}), or stop it")))
+        }
+        RunError::Runs(RunsError::NoSuchRun { .. }) => {
+            (Exit::USAGE, Some("`vmdeploy runs` lists them".to_owned()))
+        }
+        RunError::Journal(_) => {
+            (Exit::INTERRUPTED, Some("make room on the disk, then `vmdeploy resume`".to_owned()))
+        }
+        RunError::NothingToResume { .. } => {
+            (Exit::USAGE, Some("`vmdeploy runs` shows what there is".to_owned()))
+        }
+        RunError::ClusterLock { source, .. } => (Exit::OBSERVED, source.hint.clone()),
+        _ => (Exit::INTERNAL, None),
+    };
+    let failure = Failure::of(exit, error);
+    hint.into_iter().fold(failure, Failure::hint)
+}

@@ -1,0 +1,183 @@
+//! Secrets for the executor: from the environment, from files, and from commands where the command line allows them.
+//!
+//! A spec from git is not trusted with this machine: it gets no `PROXMOX_*` variable, no file outside its folder and no
+//! command unless the command line says so.
+
+use crate::account_keys;
+use crate::environment::{Environment, names};
+use crate::redact;
+use pve_types::Secret;
+use std::collections::BTreeMap;
+use std::path::{Path, PathBuf};
+use std::sync::Mutex;
+use vmdeploy_executor::{SecretError, SecretResolver};
+use vmdeploy_planner::plan::SecretRef;
+
+/// What the command line allows a spec.
+#[derive(Debug, Clone, Default)]
+pub struct Allowed {
+    /// `--allow-commands`.
+    pub commands: bool,
+    /// `--allow-path`, any number of them.
+    pub paths: Vec<PathBuf>,
+}
+
+/// Gets secrets for one run.
+#[derive(Debug)]
+pub struct Resolver {
+    environment: BTreeMap<String, String>,
+    folder: PathBuf,
+    allowed: Allowed,
+    /// The public keys by account: all VMs of a run get the same.
+    fetched: Mutex<BTreeMap<String, Vec<String>>>,
+}
+
+impl Resolver {
+    /// Makes one for specs of this folder.
+    pub fn new(environment: &Environment, folder: &Path, allowed: Allowed) -> Self {
+        Self { environment: environment.all(), folder: folder.to_owned(), allowed, fetched: Mutex::default() }
+    }
+
+    fn variable(&self, name: &str) -> Result<String, SecretError> {
+        if name.starts_with("PROXMOX_") || name.starts_with("PVE_LAB_") {
+            return Err(refused(format!("a spec may not read the variable `{name}`"), "use another name"));
+        }
+        let value = self.environment.get(name).filter(|value| !value.is_empty());
+        value.cloned().ok_or_else(|| {
+            refused(
+                format!("the variable `{name}` is not set"),
+                format!("set {name} in .env or the environment"),
+            )
+        })
+    }
+
+    fn file(&self, path: &str) -> Result<String, SecretError> {
+        let full = self.folder.join(path);
+        let real = full.canonicalize().map_err(|error| {
+            refused(
+                format!("the file `{path}` cannot be read: {error}"),
+                "the path starts from the spec's folder",
+            )
+        })?;
+        self.check_allowed(path, &real)?;
+        let text = std::fs::read_to_string(&real).map_err(|error| {
+            refused(format!("the file `{path}` cannot be read: {error}"), "it must be text")
+        })?;
+        Ok(without_last_newline(text))
+    }
+
+    /// Symbolic links are resolved before the comparison, so that a link in the spec's folder leads nowhere else.
+    fn check_allowed(&self, path: &str, real: &Path) -> Result<(), SecretError> {
+        let roots = std::iter::once(&self.folder).chain(&self.allowed.paths);
+        let inside = roots.filter_map(|root| root.canonicalize().ok()).any(|root| real.starts_with(root));
+        if inside {
+            return Ok(());
+        }
+        let hint = "if the spec may have it, allow it with `--allow-path FOLDER`";
+        Err(refused(format!("the file `{path}` lies outside the spec's folder"), hint))
+    }
+
+    fn command(&self, argv: &[String]) -> Result<String, SecretError> {
+        let (program, arguments) =
+            argv.split_first().ok_or_else(|| refused("the command is empty", "name a program"))?;
+        if !self.allowed.commands {
+            let hint = "read the spec's commands, then allow them with `--allow-commands`";
+            return Err(refused(format!("the spec wants to run `{program}` on this machine"), hint));
+        }
+        let output = std::process::Command::new(program)
+            .args(arguments)
+            .current_dir(&self.folder)
+            .stdin(std::process::Stdio::null())
+            .stderr(std::process::Stdio::inherit())
+            .env_remove("PROXMOX_API_PASSWORD")
+            .env_remove("PROXMOX_API_TOTP")
+            .output()
+            .map_err(|error| {
+                refused(format!("`{program}` cannot be run: {error}"), "install it, or correct the spec")
+            })?;
+        if !output.status.success() {
+            return Err(refused(
+                format!("`{program}` failed with {}", output.status),
+                "run it by hand to see why",
+            ));
+        }
+        let text = String::from_utf8(output.stdout)
+            .map_err(|_| refused(format!("`{program}` printed no text"), "a secret is UTF-8 text"))?;
+        Ok(without_last_newline(text))
+    }
+}
+
+impl SecretResolver for Resolver {
+    fn secret(&self, source: &SecretRef) -> Result<Secret, SecretError> {
+        let value = match source {
+            SecretRef::Env(name) => self.variable(name),
+            SecretRef::File(path) => self.file(path),
+            SecretRef::Command(argv) => self.command(argv),
+        }?;
+        redact::register(&value);
+        Ok(Secret::new(value))
+    }
+    fn public_keys(&self, account: &str) -> Result<Vec<String>, SecretError> {
+        let mut fetched = self.fetched.lock().unwrap_or_else(std::sync::PoisonError::into_inner);
+        if let Some(keys) = fetched.get(account) {
+            return Ok(keys.clone());
+        }
+        let base = self.environment.get(names::GITHUB_URL).filter(|base| !base.is_empty());
+        let keys = account_keys::fetch(account, base.map_or(account_keys::GITHUB, String::as_str))?;
+        fetched.insert(account.to_owned(), keys.clone());
+        Ok(keys)
+    }
+}
+
+fn refused(what: impl Into<String>, hint: impl Into<String>) -> SecretError {
+    SecretError { what: what.into(), hint: Some(hint.into()) }
+}
+
+fn without_last_newline(mut text: String) -> String {
+    if text.ends_with('\n') {
+        text.pop();
+        if text.ends_with('\r') {
+            text.pop();
+        }
+    }
+    text
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn resolver(folder: &Path, allowed: Allowed) -> Resolver {
+        let environment =
+            Environment::of([("WEB_PASSWORD", "correct horse"), ("PROXMOX_API_PASSWORD", "no")]);
+        Resolver::new(&environment, folder, allowed)
+    }
+
+    fn check(resolver: &Resolver, source: SecretRef, expect: Result<&str, &str>) {
+        let got = resolver.secret(&source);
+        let got = got.as_ref().map(Secret::expose).map_err(|error| error.what.as_str());
+        assert_eq!(got, expect);
+    }
+
+    #[test]
+    fn a_spec_gets_its_own_variables_and_files_and_nothing_else() {
+        let folder = tempfile::tempdir().unwrap();
+        std::fs::write(folder.path().join("pw"), "from file\n").unwrap();
+        std::os::unix::fs::symlink("/etc/hostname", folder.path().join("link")).unwrap();
+        let strict = resolver(folder.path(), Allowed::default());
+        check(&strict, SecretRef::Env("WEB_PASSWORD".into()), Ok("correct horse"));
+        let refused = "a spec may not read the variable `PROXMOX_API_PASSWORD`";
+        check(&strict, SecretRef::Env("PROXMOX_API_PASSWORD".into()), Err(refused));
+        check(&strict, SecretRef::File("pw".into()), Ok("from file"));
+        check(&strict, SecretRef::File("link".into()), Err("the file `link` lies outside the spec's folder"));
+    }
+
+    #[test]
+    fn a_command_runs_only_where_it_is_allowed() {
+        let folder = tempfile::tempdir().unwrap();
+        let echo = || SecretRef::Command(vec!["echo".into(), "printed".into()]);
+        let refused = "the spec wants to run `echo` on this machine";
+        check(&resolver(folder.path(), Allowed::default()), echo(), Err(refused));
+        check(&resolver(folder.path(), Allowed { commands: true, paths: vec![] }), echo(), Ok("printed"));
+    }
+}

@@ -1,0 +1,179 @@
+//! The spec's files: found, read, checked, and their faults shown.
+
+use crate::context::Context;
+use crate::environment::names;
+use crate::exit::Exit;
+use crate::failure::Failure;
+use crate::output;
+use std::path::{Path, PathBuf};
+use vmdeploy_planner::spec::{self, Deployment, Diagnostic, LoadOptions, SourceFile};
+
+/// The specs of a command that needs one.
+#[derive(Debug, Clone, Default, clap::Args)]
+pub struct SpecArgs {
+    /// Spec files, or folders whose *.yaml are taken together; else VMDEPLOY_SPEC
+    #[arg(value_name = "SPEC")]
+    pub specs: Vec<PathBuf>,
+}
+
+/// The specs of a command that can do without.
+#[derive(Debug, Clone, Default, clap::Args)]
+pub struct OptionalSpecArgs {
+    /// Spec files or folders; else VMDEPLOY_SPEC, if it is set
+    #[arg(value_name = "SPEC")]
+    pub specs: Vec<PathBuf>,
+}
+
+/// A checked spec, and the folder that its relative paths start from.
+#[derive(Debug)]
+pub struct LoadedSpec {
+    /// What it says.
+    pub deployment: Deployment,
+    /// The folder of the first file.
+    pub folder: PathBuf,
+}
+
+/// Reads and checks the specs that the command line or `VMDEPLOY_SPEC` names, and prints warnings.
+///
+/// # Errors
+/// None is named, one cannot be read, or the spec is refused: all its faults are printed.
+pub fn load(args: &SpecArgs, context: &Context) -> Result<LoadedSpec, Failure> {
+    let paths = named(&args.specs, context);
+    if paths.is_empty() {
+        return Err(Failure::usage("no spec is named")
+            .hint(format!("name a file or folder (SPEC=… with make), or set {} in .env", names::SPEC))
+            .hint("`make init` writes a first one and a .env to fill in (`vmdeploy init` does the same)")
+            .hint("`make demo` shows everything without a Proxmox host"));
+    }
+    load_paths(&paths)
+}
+
+/// Reads and checks the specs, if any are named.
+///
+/// # Errors
+/// As [`load`].
+pub fn load_if_named(args: &OptionalSpecArgs, context: &Context) -> Result<Option<Deployment>, Failure> {
+    Ok(load_whole_if_named(args, context)?.map(|loaded| loaded.deployment))
+}
+
+/// Reads and checks the specs, if any are named, and tells their folder, too.
+///
+/// # Errors
+/// As [`load`].
+pub fn load_whole_if_named(
+    args: &OptionalSpecArgs,
+    context: &Context,
+) -> Result<Option<LoadedSpec>, Failure> {
+    let paths = named(&args.specs, context);
+    if paths.is_empty() { Ok(None) } else { load_paths(&paths).map(Some) }
+}
+
+fn named(specs: &[PathBuf], context: &Context) -> Vec<PathBuf> {
+    if specs.is_empty() {
+        context.environment.path(names::SPEC).into_iter().collect()
+    } else {
+        specs.to_vec()
+    }
+}
+
+fn load_paths(paths: &[PathBuf]) -> Result<LoadedSpec, Failure> {
+    let mut files = Vec::new();
+    for path in paths {
+        files.extend(read_all(path)?);
+    }
+    let folder = folder_of(&paths[0]);
+    match spec::load(&files, &LoadOptions::default()) {
+        Ok(loaded) => {
+            show(&loaded.warnings);
+            Ok(LoadedSpec { deployment: loaded.deployment, folder })
+        }
+        Err(faults) => Err(refused(&faults)),
+    }
+}
+
+/// Prints the faults, and returns what is said below them.
+pub fn refused(faults: &[Diagnostic]) -> Failure {
+    show(faults);
+    let errors = faults.iter().filter(|fault| fault.severity == spec::Severity::Error).count();
+    let plural = if errors == 1 { "fault" } else { "faults" };
+    Failure::usage(format!("the spec has {errors} {plural}; nothing was asked or changed"))
+}
+
+/// Prints diagnostics to stderr, each with its line.
+pub fn show(diagnostics: &[Diagnostic]) {
+    if !diagnostics.is_empty() {
+        diagnostics.iter().for_each(|diagnostic| output::say(&format!("{diagnostic}\n")));
+    }
+}
+
+fn folder_of(path: &Path) -> PathBuf {
+    if path.is_dir() {
+        return path.to_owned();
+    }
+    let parent = path.parent().filter(|folder| !folder.as_os_str().is_empty());
+    parent.map_or_else(|| PathBuf::from("."), Path::to_owned)
+}
+
+/// Reads a file with the lock file beside it, or a folder's `*.yaml`, sorted by name.
+fn read_all(path: &Path) -> Result<Vec<SourceFile>, Failure> {
+    let mut names = if path.is_dir() { yaml_files(path)? } else { vec![path.to_owned()] };
+    if !path.is_dir() {
+        names.extend(lock_file_of(path).filter(|lock| lock.is_file()));
+    }
+    names.iter().map(|name| read(name)).collect()
+}
+
+/// Returns `web.lock.yaml` for `web.yaml`.
+pub fn lock_file_of(path: &Path) -> Option<PathBuf> {
+    let stem = path.file_stem()?.to_str()?;
+    (!stem.ends_with(".lock")).then(|| path.with_file_name(format!("{stem}.lock.yaml")))
+}
+
+/// Returns where the specs' lock file lies: beside the one spec file; `None` for a folder or several files.
+pub fn lock_path(args: &SpecArgs, context: &Context) -> Option<PathBuf> {
+    match named(&args.specs, context).as_slice() {
+        [one] if !one.is_dir() => lock_file_of(one),
+        _ => None,
+    }
+}
+
+fn yaml_files(folder: &Path) -> Result<Vec<PathBuf>, Failure> {
+    let entries = std::fs::read_dir(folder).map_err(|error| unreadable(folder, error))?;
+    let mut files: Vec<PathBuf> = entries
+        .filter_map(|entry| Some(entry.ok()?.path()))
+        .filter(|path| path.extension().is_some_and(|ending| ending == "yaml") && path.is_file())
+        .collect();
+    files.sort();
+    if files.iter().all(|path| path.to_string_lossy().ends_with(".lock.yaml")) {
+        return Err(Failure::usage(format!("`{}` holds no *.yaml", folder.display())));
+    }
+    Ok(files)
+}
+
+fn read(path: &Path) -> Result<SourceFile, Failure> {
+    let text = std::fs::read_to_string(path).map_err(|error| unreadable(path, error))?;
+    Ok(SourceFile::new(path.display().to_string(), text))
+}
+
+fn unreadable(path: &Path, error: std::io::Error) -> Failure {
+    Failure::of(Exit::USAGE, error).context(format!("cannot read the spec `{}`", path.display()))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_folder_gives_its_yaml_files_and_a_file_its_lock() {
+        let folder = tempfile::tempdir().unwrap();
+        for name in ["b.yaml", "a.yaml", "a.lock.yaml", "notes.txt"] {
+            std::fs::write(folder.path().join(name), "").unwrap();
+        }
+        let names = |files: Vec<SourceFile>| -> Vec<String> {
+            files.iter().map(|file| file.name.rsplit('/').next().unwrap_or_default().to_owned()).collect()
+        };
+        assert_eq!(names(read_all(folder.path()).unwrap()), ["a.lock.yaml", "a.yaml", "b.yaml"]);
+        assert_eq!(names(read_all(&folder.path().join("a.yaml")).unwrap()), ["a.yaml", "a.lock.yaml"]);
+        assert_eq!(names(read_all(&folder.path().join("b.yaml")).unwrap()), ["b.yaml"]);
+    }
+}

@@ -1,0 +1,176 @@
+//! What logging in to a node needs beside the settings: the passphrase of an encrypted key, and `~/.ssh/config`.
+
+use crate::environment::{Environment, names};
+use crate::failure::Failure;
+use pve_ssh::openssh::Asking;
+use pve_ssh::{AskPassphrase, Keyring, Passphrase, UnknownHost};
+use pve_types::Secret;
+use std::io::{BufRead as _, Write as _};
+use std::path::{Path, PathBuf};
+use std::process::{Command, Stdio};
+use std::sync::Arc;
+
+/// Returns the keyring, which asks for passphrases where the environment says, or at the terminal.
+pub fn keyring(environment: &Environment) -> Arc<Keyring> {
+    let asker = Asker {
+        file: environment.path(names::SSH_PASSPHRASE_FILE),
+        command: environment.get(names::SSH_PASSPHRASE_COMMAND).map(str::to_owned),
+    };
+    Arc::new(Keyring::with_asker(Arc::new(asker)))
+}
+
+/// Returns what `ssh -G` is asked with; `None` where the person has no `~/.ssh/config`.
+///
+/// What the environment names itself comes before what the configuration says.
+///
+/// # Errors
+/// `PROXMOX_SSH_PORT` is no port.
+pub fn asking(environment: &Environment) -> Result<Option<Asking>, Failure> {
+    let config = environment.expand_home("~/.ssh/config");
+    let Some(home) = environment.path(names::HOME).filter(|_| config.is_file()) else { return Ok(None) };
+    let jumps = environment.get(names::SSH_JUMP).unwrap_or_default();
+    Ok(Some(Asking {
+        program: PathBuf::from("ssh"),
+        config_file: None,
+        default_user: "root".to_owned(),
+        home,
+        agent: environment.path(names::SSH_AUTH_SOCK),
+        user: environment.get(names::SSH_USER).map(str::to_owned),
+        port: environment.number(names::SSH_PORT)?,
+        keys: environment.path(names::SSH_KEY).into_iter().collect(),
+        known_hosts: environment.path(names::SSH_KNOWN_HOSTS).into_iter().collect(),
+        jumps: jumps.split(',').map(str::trim).filter(|hop| !hop.is_empty()).map(str::to_owned).collect(),
+        keyring: keyring(environment),
+        unknown: if environment.trusts_on_first_use() {
+            UnknownHost::TrustOnFirstUse
+        } else {
+            UnknownHost::Refuse
+        },
+    }))
+}
+
+/// Knows passphrases from a file, from a command, or from the person at the terminal.
+struct Asker {
+    file: Option<PathBuf>,
+    command: Option<String>,
+}
+
+impl AskPassphrase for Asker {
+    fn ask(&self, path: &Path, attempt: u32) -> Passphrase {
+        let (key, file, command) = (path.to_owned(), self.file.clone(), self.command.clone());
+        let answer = move || match (file, command) {
+            (Some(file), _) => from_file(&file),
+            (None, Some(command)) => from_command(&command),
+            (None, None) => from_terminal(&key, attempt),
+        };
+        Box::pin(async move { tokio::task::spawn_blocking(answer).await.map_err(|error| error.to_string())? })
+    }
+}
+
+fn from_file(file: &Path) -> Result<Secret, String> {
+    let text = std::fs::read_to_string(file)
+        .map_err(|error| format!("{} names `{}`: {error}", names::SSH_PASSPHRASE_FILE, file.display()))?;
+    Ok(first_line(&text))
+}
+
+fn from_command(command: &str) -> Result<Secret, String> {
+    let failed = |why: String| format!("{} failed: {why}", names::SSH_PASSPHRASE_COMMAND);
+    let mut words = command.split_whitespace();
+    let program = words.next().ok_or_else(|| failed("it is empty".to_owned()))?;
+    let output = Command::new(program)
+        .args(words)
+        .stdin(Stdio::null())
+        .stderr(Stdio::inherit())
+        .output()
+        .map_err(|error| failed(error.to_string()))?;
+    if !output.status.success() {
+        return Err(failed(output.status.to_string()));
+    }
+    Ok(first_line(&String::from_utf8_lossy(&output.stdout)))
+}
+
+fn from_terminal(key: &Path, attempt: u32) -> Result<Secret, String> {
+    let open = |options: &mut std::fs::OpenOptions| options.open("/dev/tty");
+    let (Ok(input), Ok(mut output)) =
+        (open(std::fs::OpenOptions::new().read(true)), open(std::fs::OpenOptions::new().write(true)))
+    else {
+        return Err(format!(
+            "there is no terminal to ask at; use ssh-agent, or set {} or {}",
+            names::SSH_PASSPHRASE_FILE,
+            names::SSH_PASSPHRASE_COMMAND
+        ));
+    };
+    let again = if attempt > 1 { "that was wrong; " } else { "" };
+    let shown = key.display().to_string().escape_debug().to_string();
+    write!(output, "{again}passphrase for the key `{shown}`: ").map_err(|error| error.to_string())?;
+    let _hidden = Hidden::begin()?;
+    let mut line = String::new();
+    std::io::BufReader::new(input).read_line(&mut line).map_err(|error| error.to_string())?;
+    let _ = writeln!(output);
+    if line.is_empty() {
+        return Err("none was given".to_owned());
+    }
+    Ok(first_line(&line))
+}
+
+/// Keeps the terminal from showing what is typed, until it is dropped.
+struct Hidden;
+
+impl Hidden {
+    fn begin() -> Result<Self, String> {
+        if stty("-echo") { Ok(Self) } else { Err("the terminal cannot hide what is typed".to_owned()) }
+    }
+}
+
+impl Drop for Hidden {
+    fn drop(&mut self) {
+        stty("echo");
+    }
+}
+
+fn stty(word: &str) -> bool {
+    let Ok(terminal) = std::fs::File::open("/dev/tty") else { return false };
+    let status = Command::new("stty").arg(word).stdin(terminal).stderr(Stdio::null()).status();
+    status.is_ok_and(|status| status.success())
+}
+
+fn first_line(text: &str) -> Secret {
+    Secret::new(text.lines().next().unwrap_or_default())
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_passphrase_is_the_first_line_of_a_file_or_of_a_command_s_output() {
+        let folder = tempfile::tempdir().unwrap();
+        let file = folder.path().join("passphrase");
+        std::fs::write(&file, "open sesame\nsecond line\n").unwrap();
+        assert_eq!(from_file(&file).unwrap().expose(), "open sesame");
+        let command = format!("cat {}", file.display());
+        assert_eq!(from_command(&command).unwrap().expose(), "open sesame");
+        assert!(from_command("false").unwrap_err().contains("PROXMOX_SSH_PASSPHRASE_COMMAND failed"));
+        assert!(from_file(&folder.path().join("none")).is_err());
+    }
+
+    #[test]
+    fn the_environment_comes_before_the_configuration() {
+        let home = tempfile::tempdir().unwrap();
+        let of = |more: &[(&str, &str)]| {
+            let home = [("HOME", home.path().to_str().unwrap())];
+            let variables: Vec<(&str, &str)> = home.into_iter().chain(more.iter().copied()).collect();
+            asking(&Environment::of(variables)).unwrap()
+        };
+        assert!(of(&[]).is_none(), "without ~/.ssh/config there is nothing to ask");
+        std::fs::create_dir(home.path().join(".ssh")).unwrap();
+        std::fs::write(home.path().join(".ssh/config"), "").unwrap();
+        let silent = of(&[]).unwrap();
+        assert_eq!((silent.user, silent.port, silent.keys.len()), (None, None, 0));
+        let told =
+            of(&[("PROXMOX_SSH_USER", "deploy"), ("PROXMOX_SSH_PORT", "2222"), ("PROXMOX_SSH_JUMP", "a, b")]);
+        let told = told.unwrap();
+        assert_eq!((told.user.as_deref(), told.port), (Some("deploy"), Some(2222)));
+        assert_eq!(told.jumps, ["a", "b"]);
+    }
+}

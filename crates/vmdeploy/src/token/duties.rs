@@ -1,0 +1,165 @@
+//! What the credentials are needed for: a privilege on a path, and the steps that need it. Pure.
+
+use pve_types::{Privilege, PveVersion};
+use serde::Serialize;
+use std::collections::{BTreeMap, BTreeSet};
+use vmdeploy_planner::identity::config_uuid;
+use vmdeploy_planner::make_plan;
+use vmdeploy_planner::observed::{Observed, Rights};
+use vmdeploy_planner::plan::{Plan, PlanContext, PlanMode};
+use vmdeploy_planner::rights::{Need, needs_of_steps};
+use vmdeploy_planner::spec::{Deployment, Diagnostic};
+
+/// One thing that must be allowed.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize)]
+pub struct Duty {
+    /// The privilege.
+    pub privilege: Privilege,
+    /// The ACL path.
+    pub path: String,
+    /// What needs it: steps, or a general duty in words.
+    pub needed_by: BTreeSet<String>,
+    /// Whether it is allowed, by itself or by an alternative.
+    pub held: bool,
+    /// What would do as well, in words.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub or: Option<String>,
+}
+
+/// Returns what creating, changing and destroying the deployment's VMs needs.
+///
+/// # Errors
+/// The plan cannot be made at all.
+pub fn spec_duties(
+    deployment: &Deployment,
+    observed: &Observed,
+    context: &PlanContext<'_>,
+    rights: &Rights,
+) -> Result<Vec<Duty>, Vec<Diagnostic>> {
+    let empty = without_our_guests(deployment, observed);
+    let create =
+        make_plan(deployment, &PlanContext { observed: &empty, mode: PlanMode::Deploy, ..context.clone() })?;
+    let mut needs = BTreeMap::new();
+    collect(&create, &empty, &mut needs);
+    for mode in [PlanMode::Deploy, PlanMode::Destroy] {
+        let of_today = PlanContext { observed, mode, ..context.clone() };
+        if let Ok(plan) = make_plan(deployment, &of_today) {
+            collect(&plan, observed, &mut needs);
+        }
+    }
+    Ok(duties(needs, rights))
+}
+
+/// Returns the observation as if none of the deployment's VMs were there yet.
+pub fn without_our_guests(deployment: &Deployment, observed: &Observed) -> Observed {
+    let ours: BTreeSet<String> =
+        deployment.vms.iter().map(|vm| crate::fleet::uuid_of(deployment, vm)).collect();
+    let mut world = observed.clone();
+    world.guests.retain(|_, guest| {
+        guest.config.as_ref().and_then(config_uuid).is_none_or(|uuid| !ours.contains(&uuid))
+    });
+    world
+}
+
+type Needs = BTreeMap<Need, BTreeSet<String>>;
+
+fn collect(plan: &Plan, observed: &Observed, needs: &mut Needs) {
+    for (need, steps) in needs_of_steps(&plan.steps, observed) {
+        needs.entry(need).or_default().extend(steps.iter().map(ToString::to_string));
+    }
+}
+
+fn duties(needs: Needs, rights: &Rights) -> Vec<Duty> {
+    let mut duties: BTreeMap<(String, Privilege), Duty> = BTreeMap::new();
+    for (need, steps) in needs {
+        let met = need.is_met(rights);
+        let alternatives: Vec<String> = need.any.iter().skip(1).map(|grants| words(grants)).collect();
+        for grant in need.any.first().into_iter().flatten() {
+            let duty = duties.entry((grant.path.clone(), grant.privilege)).or_insert_with(|| Duty {
+                privilege: grant.privilege,
+                path: grant.path.clone(),
+                needed_by: BTreeSet::new(),
+                held: true,
+                or: None,
+            });
+            duty.held &= met || rights.holds(grant.privilege, &grant.path);
+            duty.needed_by.extend(steps.iter().cloned());
+            duty.or =
+                duty.or.take().or_else(|| (!alternatives.is_empty()).then(|| alternatives.join(", or ")));
+        }
+    }
+    duties.into_values().collect()
+}
+
+fn words(grants: &[vmdeploy_planner::rights::Grant]) -> String {
+    grants.iter().map(ToString::to_string).collect::<Vec<_>>().join(" and ")
+}
+
+/// Returns what deployments need as a rule, for credentials that no spec is named for.
+pub fn general_duties(version: PveVersion, rights: &Rights) -> Vec<Duty> {
+    use Privilege as P;
+    let agent = if version.at_least(9, 0) { P::VmGuestAgentAudit } else { P::VmMonitor };
+    let rows: &[(&str, &[P], &str)] = &[
+        ("/vms", &[P::VmAllocate], "create and delete VMs"),
+        ("/vms", &[P::VmAudit], "find VMs and compare them with the spec"),
+        (
+            "/vms",
+            &[
+                P::VmConfigCpu,
+                P::VmConfigMemory,
+                P::VmConfigDisk,
+                P::VmConfigNetwork,
+                P::VmConfigHwType,
+                P::VmConfigOptions,
+            ],
+            "configure VMs",
+        ),
+        ("/vms", &[P::VmConfigCdrom, P::VmConfigCloudinit], "cloud-init"),
+        ("/vms", &[P::VmPowerMgmt], "start, stop and reboot"),
+        ("/vms", &[agent], "ask the guest agent for addresses"),
+        ("/storage", &[P::DatastoreAllocateSpace], "make disks"),
+        ("/storage", &[P::DatastoreAudit], "see storages and what is free on them"),
+        ("/sdn/zones", &[P::SdnUse], "plug NICs into bridges and VNets"),
+    ];
+    let duty = |(path, privileges, why): &(&str, &[P], &str)| {
+        let (path, why) = ((*path).to_owned(), (*why).to_owned());
+        privileges
+            .iter()
+            .map(|&privilege| Duty {
+                privilege,
+                path: path.clone(),
+                needed_by: BTreeSet::from([why.clone()]),
+                held: rights.holds(privilege, &path),
+                or: None,
+            })
+            .collect::<Vec<_>>()
+    };
+    let duties = rows.iter().flat_map(duty).filter(|duty| needs_sdn(duty, version));
+    duties.collect()
+}
+
+/// Before 8 a bridge needs no privilege.
+// PVE: qemu-server 8.0: check_bridge_access.
+fn needs_sdn(duty: &Duty, version: PveVersion) -> bool {
+    duty.privilege != Privilege::SdnUse || version.at_least(8, 0)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn the_agents_privilege_depends_on_the_version() {
+        let of = |major| {
+            let duties = general_duties(PveVersion::new(major, 0, 0), &Rights::default());
+            assert!(
+                duties
+                    .iter()
+                    .all(|duty| duty.privilege.exists_in(PveVersion::new(major, 0, 0)) && !duty.held)
+            );
+            duties.iter().map(|duty| duty.privilege).collect::<BTreeSet<_>>()
+        };
+        assert!(of(8).contains(&Privilege::VmMonitor) && of(9).contains(&Privilege::VmGuestAgentAudit));
+        assert!(!of(7).contains(&Privilege::SdnUse));
+    }
+}

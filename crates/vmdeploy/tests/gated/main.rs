@@ -1,0 +1,62 @@
+//! Tests that need something which not every machine has: reported as ignored, with what is missing, where it is not there.
+
+mod lab_session;
+mod strangers;
+
+#[expect(dead_code, reason = "the other test program uses more of it")]
+#[path = "../it/transcript.rs"]
+mod transcript;
+
+use libtest_mimic::{Arguments, Failed, Trial};
+use std::path::PathBuf;
+use std::process::{Command, Stdio};
+
+fn main() {
+    let _ = rustls::crypto::ring::default_provider().install_default();
+    let trials = vec![
+        gated("the_source_is_formatted", works("cargo", &["fmt", "--version"]), formatted),
+        gated(
+            "curl_reads_the_lab_with_the_written_variables",
+            works("curl", &["--version"]),
+            strangers::curl,
+        ),
+        gated(
+            "ssh_runs_commands_in_the_lab_with_the_written_variables",
+            works("ssh", &["-V"]),
+            strangers::ssh,
+        ),
+        gated("a_shell_reads_the_written_variables", works("sh", &["-c", "true"]), strangers::shell),
+        gated(
+            "ansible_reads_every_inventory",
+            strangers::ansible_inventory().map(|_| ()),
+            strangers::ansible,
+        ),
+    ];
+    libtest_mimic::run(&Arguments::from_args(), trials).exit();
+}
+
+/// Returns the test, ignored with the reason in its name where what it needs is missing.
+fn gated(name: &str, there: Result<(), String>, test: fn() -> Result<(), Failed>) -> Trial {
+    match there {
+        Ok(()) => Trial::test(name, test),
+        Err(missing) => Trial::test(format!("{name} [ignored: {missing}]"), test).with_ignored_flag(true),
+    }
+}
+
+/// Tells whether a program can be run.
+fn works(program: &str, arguments: &[&str]) -> Result<(), String> {
+    let status = Command::new(program).args(arguments).stdout(Stdio::null()).stderr(Stdio::null()).status();
+    if status.is_ok_and(|status| status.success()) { Ok(()) } else { Err(format!("{program} is not here")) }
+}
+
+fn root() -> PathBuf {
+    std::path::Path::new(env!("CARGO_MANIFEST_DIR")).join("../..")
+}
+
+fn formatted() -> Result<(), Failed> {
+    let output = Command::new("cargo").args(["fmt", "--all", "--check"]).current_dir(root()).output()?;
+    if output.status.success() {
+        return Ok(());
+    }
+    Err(format!("run `make fmt`:\n{}", String::from_utf8_lossy(&output.stdout)).into())
+}
