@@ -120,7 +120,7 @@ pub enum Effect {
     },
     /// The storage has no room for the new volume.
     StorageFull,
-    /// The SSH connection is cut; the command runs on.
+    /// The SSH connection is cut; the command runs on, and nobody hears of its end.
     Cut {
         /// Milliseconds after the command began.
         #[serde(default)]

@@ -138,17 +138,18 @@ async fn run_unless_struck(context: &Context, arguments: &[String]) -> Exit {
         context.streams.connection.cut_after(after);
     }
     if blow.drop == Some(Moment::Before) {
-        context.streams.connection.cut();
+        context.streams.connection.cut().await;
         return Ok(255);
     }
     if let Some((_, text, exit)) = blow.refusal {
         return context.fail(exit, text).await;
     }
     let done = programs::run(context, arguments).await;
+    // Nobody hears of its end before the line is cut.
     if blow.drop == Some(Moment::After) {
-        context.streams.connection.cut();
-        // Nobody may hear of its end before the line is cut.
-        tokio::time::sleep(std::time::Duration::from_millis(200)).await;
+        context.streams.connection.cut().await;
+    } else if cut.is_some() {
+        context.streams.connection.is_down().await;
     }
     done
 }

@@ -227,7 +227,7 @@ impl Connection {
         Self(cut)
     }
 
-    /// Cuts the line, after a while; what runs on the node runs on.
+    /// Cuts the line after a while, though nobody waits for it; what runs on the node runs on.
     pub(crate) fn cut_after(&self, delay: std::time::Duration) {
         let cut = Arc::clone(&self.0);
         tokio::spawn(async move {
@@ -236,8 +236,14 @@ impl Connection {
         });
     }
 
-    /// Cuts the line.
-    pub(crate) fn cut(&self) {
+    /// Returns when the line is down: from then on nothing reaches the client.
+    pub(crate) async fn is_down(&self) {
+        self.0.closed().await;
+    }
+
+    /// Cuts the line, and returns when it is down.
+    pub(crate) async fn cut(&self) {
         self.0.send_replace(true);
+        self.is_down().await;
     }
 }

@@ -184,5 +184,7 @@ async fn serve(
         _ = shutting.wait_for(|shut| *shut) => {}
     }
     drop(outside);
+    // Whoever cut the line waits for this: nothing goes through it any more.
+    drop(cut);
     session.abort();
 }
