@@ -15,8 +15,11 @@ TARGETS   = $(addprefix --target ,$(VM))
 APPLY     = $(if $(CHECK),plan,deploy)
 POWERED   = $(addprefix --spec ,$(SPEC)) $(or $(VM),--all)
 
+# Property tests draw the same cases each time; `make fuzz` draws new ones.
+export PROPTEST_RNG_SEED ?= 1
+
 .DEFAULT_GOAL := help
-.PHONY: help init demo lab validate check-syntax plan dry-run deploy status list-vms vm-status inventory generate-inventory destroy remove cleanup-vms resume check-image start-vms shutdown-vms stop-vms check-token fix-token test-connection check-env info test test-ansible test-strangers test-images test-containers bench check conformance lint fmt fmt-check docs install clean
+.PHONY: help init demo lab validate check-syntax plan dry-run deploy status list-vms vm-status inventory generate-inventory destroy remove cleanup-vms resume check-image start-vms shutdown-vms stop-vms check-token fix-token test-connection check-env info test fuzz test-ansible test-strangers test-images test-containers bench check conformance lint fmt fmt-check docs install clean
 
 help: ## Print this list
 	@awk -F ':.*## ' '/^[a-z][a-z -]*:.*## / { printf "  %-20s %s\n", $$1, $$2 }' $(firstword $(MAKEFILE_LIST))
@@ -90,6 +93,9 @@ check-env info: test-connection ## The same as test-connection
 ##@ Develop
 test: ## Run all tests that this machine can run; the others are reported as ignored
 	$(CARGO) test --workspace --quiet
+
+fuzz: ## Run all tests, with cases of the property tests that were never drawn before
+	env -u PROPTEST_RNG_SEED $(CARGO) test --workspace --quiet
 
 test-images: ## Build the image of the container tests, where a container engine is up
 	@crates/pve-ssh-containers/image/build.sh
