@@ -18,14 +18,23 @@ pub fn tests() -> Vec<Trial> {
         ("rsa", &["-m", "PEM"]),
         ("ecdsa", &["-b", "384"]),
         ("ecdsa", &["-b", "521"]),
+        ("ecdsa", &["-m", "PEM"]),
+        ("ecdsa", &["-b", "521", "-m", "PKCS8"]),
+        ("rsa", &["-m", "PKCS8"]),
     ] {
         let name = format!("auth::{}_logs_in", [&[kind][..], extra].concat().join("_").replace('-', ""));
         trials.push(test(&name, Needs::Sshd, move || key_logs_in(kind, extra)));
     }
-    for (kind, extra) in
-        [("ed25519", &[][..]), ("rsa", &["-m", "PEM"]), ("ecdsa", &["-Z", "aes256-gcm@openssh.com"])]
-    {
-        let name = format!("auth::encrypted_{kind}_asks_once_for_all_connections");
+    for (kind, extra) in [
+        ("ed25519", &[][..]),
+        ("rsa", &["-m", "PEM"]),
+        ("rsa", &["-m", "PKCS8"]),
+        ("ecdsa", &["-m", "PKCS8"]),
+        ("ecdsa", &["-Z", "aes256-gcm@openssh.com"]),
+    ] {
+        let form = extra.iter().map(|word| word.trim_start_matches('-').replace(['@', '.'], "_"));
+        let name = form.fold(format!("auth::encrypted_{kind}"), |name, word| format!("{name}_{word}"));
+        let name = format!("{name}_asks_once_for_all_connections");
         trials.push(test(&name, Needs::Sshd, move || encrypted_key(kind, extra)));
     }
     for kind in ["ed25519", "rsa", "ecdsa"] {
@@ -34,6 +43,8 @@ pub fn tests() -> Vec<Trial> {
     }
     trials.extend([
         test("auth::agent_logs_in_with_every_kind", Needs::Sshd, agent),
+        test("auth::ecdsa_keys_with_short_numbers_log_in", Needs::Sshd, short_numbers),
+        test("auth::a_key_that_no_passphrase_opens_is_said_to_be_one", Needs::Sshd, no_passphrase_helps),
         test("auth::a_wrong_passphrase_is_said_to_be_wrong", Needs::Sshd, wrong_passphrase),
         test("auth::an_encrypted_key_without_anybody_to_ask_is_refused", Needs::Sshd, nobody_to_ask),
         test("auth::a_key_that_others_can_read_is_refused", Needs::Sshd, readable_key),
@@ -112,6 +123,91 @@ async fn wrong_passphrase() {
     let error = Host::new(config).check().await.unwrap_err();
     assert!(matches!(&error, Error::Key(KeyError::WrongPassphrase { .. })), "{error}");
     assert!(error.is_access());
+}
+
+/// Makes a P-256 (32), P-384 (48) or P-521 (66) key whose private number is `number`, as ssh-keygen writes it.
+fn ecdsa_key(sshd: &Sshd, size: usize, number: &[u8], arguments: &[&str]) -> PathBuf {
+    use base64::Engine as _;
+    // RFC 5915: SEQUENCE { 1, the number in full length, [0] { the curve } }.
+    let curve: &[u8] = match size {
+        32 => &[0x06, 8, 0x2a, 0x86, 0x48, 0xce, 0x3d, 3, 1, 7],
+        48 => &[0x06, 5, 0x2b, 0x81, 4, 0, 34],
+        _ => &[0x06, 5, 0x2b, 0x81, 4, 0, 35],
+    };
+    let mut der = vec![2, 1, 1, 4, size as u8];
+    der.extend(std::iter::repeat_n(0, size - number.len()));
+    der.extend(number);
+    der.extend([0xa0, curve.len() as u8]);
+    der.extend(curve);
+    der.splice(0..0, [0x30, der.len() as u8]);
+    let body = base64::prelude::BASE64_STANDARD.encode(der);
+    let pem = format!("-----BEGIN EC PRIVATE KEY-----\n{body}\n-----END EC PRIVATE KEY-----\n");
+    let key = russh::keys::decode_secret_key(&pem, None).unwrap();
+    let path = sshd.path(&format!("key_{size}_{}{}", number.len(), arguments.concat()));
+    key.write_openssh_file(&path, russh::keys::ssh_key::LineEnding::LF).unwrap();
+    // ssh-keygen reads it, and writes it as it writes its own.
+    let file = path.to_str().unwrap();
+    output("ssh-keygen", &["-q", "-p", "-P", "", "-N", "", "-f", file]);
+    let text = std::fs::read_to_string(&path).unwrap();
+    let body: String = text.lines().filter(|line| !line.starts_with("-----")).collect();
+    let container = base64::prelude::BASE64_STANDARD.decode(body).unwrap();
+    let written = [&(number.len() as u32).to_be_bytes(), number].concat();
+    assert!(container.windows(written.len()).any(|window| window == written), "{size} {}", number.len());
+    if !arguments.is_empty() {
+        output("ssh-keygen", &[&["-q", "-p", "-P", "", "-f", file], arguments].concat());
+    }
+    let public = path.with_extension("pub");
+    std::fs::write(&public, output("ssh-keygen", &["-y", "-P", "open sesame", "-f", file])).unwrap();
+    sshd.authorize(&public);
+    path
+}
+
+async fn short_numbers() {
+    let sshd = Sshd::start("");
+    std::fs::write(sshd.path("authorized_keys"), "").unwrap();
+    let digits: Vec<u8> = (1..=66).collect();
+    let logs_in = async |key: &Path| {
+        let mut config = config_with(&sshd, Credential::key_file(key));
+        config.keyring = Arc::new(Keyring::with_asker(asker("open sesame")));
+        Host::new(config).check().await.unwrap_or_else(|error| panic!("{}: {error}", key.display()));
+    };
+    // The shortest that OpenSSH takes have a little more than half the bits of their curve.
+    for (size, lengths) in [(32, &[32, 31, 30, 17][..]), (48, &[48, 47, 32, 31, 25]), (66, &[65, 64, 48, 34])]
+    {
+        for &length in lengths {
+            logs_in(&ecdsa_key(&sshd, size, &digits[..length], &[])).await;
+        }
+    }
+    for cipher in ["aes256-ctr", "aes256-cbc", "aes128-gcm@openssh.com", "chacha20-poly1305@openssh.com"] {
+        for (size, length) in [(32, 31), (48, 31), (66, 34)] {
+            let arguments = ["-N", "open sesame", "-Z", cipher];
+            logs_in(&ecdsa_key(&sshd, size, &digits[..length], &arguments)).await;
+        }
+    }
+    // A wrong passphrase is found out here, too.
+    let key = ecdsa_key(&sshd, 32, &digits[..30], &["-N", "open sesame"]);
+    let mut config = config_with(&sshd, Credential::key_file(key));
+    config.keyring = Arc::new(Keyring::with_asker(asker("wrong")));
+    let error = Host::new(config).check().await.unwrap_err();
+    assert!(matches!(&error, Error::Key(KeyError::WrongPassphrase { .. })), "{error}");
+}
+
+/// A key that is there and cannot be read is not a wrong passphrase, and nobody is asked three times.
+async fn no_passphrase_helps() {
+    let sshd = Sshd::start("");
+    for (kind, arguments, expected) in [
+        ("ed25519", &["-Z", "3des-cbc"][..], "encrypted by 3des-cbc, which is not supported"),
+        ("ecdsa", &["-m", "PEM"], "`ssh-keygen -p -f FILE` rewrites it"),
+    ] {
+        let key = new_key(&sshd, kind, &[arguments, &["-N", "open sesame"]].concat());
+        let asker = asker("open sesame");
+        let mut config = config_with(&sshd, Credential::key_file(key));
+        config.keyring = Arc::new(Keyring::with_asker(asker.clone()));
+        let error = Host::new(config).check().await.unwrap_err();
+        assert!(matches!(&error, Error::Key(KeyError::Format { .. })), "{kind}: {error}");
+        assert!(error.to_string().contains(expected), "{kind}: {error}");
+        assert!(asker.asked.load(Ordering::SeqCst) <= 1);
+    }
 }
 
 async fn nobody_to_ask() {

@@ -1,6 +1,10 @@
 //! Private keys: loaded once, unlocked once, shared by all hosts.
 
+mod decode;
+mod short_scalar;
+
 use crate::text::Escaped;
+use decode::{Decoded, decode};
 use pve_types::Secret;
 use russh::keys::{Certificate, PrivateKey};
 use std::collections::HashMap;
@@ -124,7 +128,7 @@ impl Keyring {
         match decode(&text, None) {
             Decoded::Key(key) => return Ok(*key),
             Decoded::Bad(reason) => return Err(KeyError::Format { path: path.to_owned(), reason }),
-            Decoded::Locked => {}
+            Decoded::Locked | Decoded::WrongPassphrase => {}
         }
         let Some(asker) = &self.asker else {
             let reason = "there is nobody to ask".to_owned();
@@ -137,8 +141,10 @@ impl Keyring {
             if last.as_ref() == Some(&passphrase) {
                 break;
             }
-            if let Decoded::Key(key) = decode(&text, Some(passphrase.expose())) {
-                return Ok(*key);
+            match decode(&text, Some(passphrase.expose())) {
+                Decoded::Key(key) => return Ok(*key),
+                Decoded::Bad(reason) => return Err(KeyError::Format { path: path.to_owned(), reason }),
+                Decoded::Locked | Decoded::WrongPassphrase => {}
             }
             last = Some(passphrase);
         }
@@ -160,26 +166,14 @@ fn read_private(path: &Path) -> Result<zeroize::Zeroizing<String>, KeyError> {
     std::fs::read_to_string(path).map(zeroize::Zeroizing::new).map_err(read)
 }
 
-enum Decoded {
-    Key(Box<PrivateKey>),
-    Locked,
-    Bad(String),
-}
-
-fn decode(text: &str, passphrase: Option<&str>) -> Decoded {
-    match russh::keys::decode_secret_key(text, passphrase) {
-        Ok(key) => Decoded::Key(Box::new(key)),
-        Err(russh::keys::Error::KeyIsEncrypted) => Decoded::Locked,
-        Err(error) => Decoded::Bad(Escaped(&error.to_string()).to_string()),
-    }
-}
-
 /// Decodes a key held in memory, which must not be encrypted.
 pub(crate) fn decode_unlocked(text: &Secret) -> Result<PrivateKey, KeyError> {
     let path = PathBuf::from("(key in memory)");
     match decode(text.expose(), None) {
         Decoded::Key(key) => Ok(*key),
-        Decoded::Locked => Err(KeyError::Locked { path, reason: "there is nobody to ask".to_owned() }),
+        Decoded::Locked | Decoded::WrongPassphrase => {
+            Err(KeyError::Locked { path, reason: "there is nobody to ask".to_owned() })
+        }
         Decoded::Bad(reason) => Err(KeyError::Format { path, reason }),
     }
 }
