@@ -1,26 +1,49 @@
 #!/bin/sh
-# Builds the image of the container tests: a small Debian with openssh-server.
-# Without a registry it is made by mmdebstrap and loaded by `docker import`; else the Dockerfile says the same.
+# Builds the image of the container tests: a small Debian with openssh-server and without host keys.
+# mmdebstrap makes it where it is installed, which needs no registry; else `docker build`, from the Dockerfile.
 set -eu
-image=vmdeploy-test-node:1
+name=vmdeploy-test-node
+version=2
 packages=openssh-server,openssh-client,sudo,iproute2
 here=$(cd "$(dirname "$0")" && pwd)
+work=$(mktemp -d)
+trap 'rm -rf "$work"' EXIT
 
-if ! docker version >/dev/null 2>&1; then
-    echo "test-images: no container engine is up; nothing was built" >&2
+say() {
+    echo "test-images: $*" >&2
+}
+# The engine is asked at its socket, as the tests do; the program `docker` need not be there.
+engine() {
+    path=$1
+    shift
+    curl --silent --fail --output "$work/answer" --unix-socket /var/run/docker.sock "$@" "http://engine$path"
+}
+
+if ! engine /_ping; then
+    say "no container engine answers at /var/run/docker.sock; nothing was built"
     exit 0
 fi
-if docker image inspect "$image" >/dev/null 2>&1; then
-    echo "test-images: $image is there" >&2
+if engine "/images/$name:$version/json"; then
+    say "$name:$version is there"
     exit 0
 fi
 if command -v mmdebstrap >/dev/null; then
-    root=$(mktemp)
-    trap 'rm -f "$root"' EXIT
-    mmdebstrap --quiet --variant=minbase --include="$packages" bookworm "$root.tar"
-    mv "$root.tar" "$root"
-    docker import "$root" "$image" >/dev/null
+    # The same packages give the same bytes.
+    SOURCE_DATE_EPOCH=0 mmdebstrap --quiet --variant=minbase --include="$packages" \
+        --aptopt='Acquire::Retries "5"' --dpkgopt=force-unsafe-io --customize-hook='rm -f "$1"/etc/ssh/ssh_host_*' \
+        bookworm "$work/root.tar" >"$work/log" 2>&1 </dev/null || {
+        cat "$work/log" >&2
+        say "mmdebstrap could not build $name:$version; its words are above"
+        exit 1
+    }
+    engine "/images/create?fromSrc=-&repo=$name&tag=$version" --request POST --upload-file "$work/root.tar" \
+        --header 'Content-Type: application/x-tar'
 else
-    docker build --quiet --tag "$image" "$here" >/dev/null
+    docker build --quiet --tag "$name:$version" "$here" >/dev/null
 fi
-echo "test-images: built $image" >&2
+engine "/images/$name:$version/json" || {
+    say "the engine took $name:$version and does not show it; its words:"
+    cat "$work/answer" >&2
+    exit 1
+}
+say "built $name:$version"

@@ -133,6 +133,14 @@ impl Default for Timeouts {
     }
 }
 
+impl Timeouts {
+    /// How long a host may be silent, or take nothing of what it is sent, before it counts as lost.
+    pub(crate) fn silence(&self) -> Duration {
+        let questions = u32::try_from(self.keepalive_max).unwrap_or(u32::MAX);
+        self.keepalive.saturating_mul(questions.saturating_add(1))
+    }
+}
+
 /// How much is done at once on one host.
 #[derive(Debug, Clone, Copy)]
 pub struct Capacity {

@@ -4,6 +4,7 @@ use crate::auth;
 use crate::config::{HostConfig, Timeouts};
 use crate::error::{ConnectCause, Error};
 use crate::known_hosts::{HostKeyError, Verifier};
+use crate::patience::Patient;
 use russh::client::{self, DisconnectReason, Handle, Msg};
 use russh::keys::PublicKeyOrCertificate;
 use russh::{Channel, cipher};
@@ -70,6 +71,7 @@ impl Connection {
                         .await
                         .map_err(|error| fail(ConnectCause::Io(error)))?;
                     stream.set_nodelay(true).map_err(|error| fail(ConnectCause::Io(error)))?;
+                    let stream = Patient::new(stream, config.timeouts.silence());
                     client::connect_stream(settings, stream, client).await
                 }
             };

@@ -33,6 +33,7 @@ mod error;
 mod exec;
 mod host;
 mod keyring;
+mod patience;
 mod upload;
 
 pub use command::{Command, CommandError, Privilege};

@@ -4,6 +4,7 @@ use crate::node::{LIMIT, Node, big_file, eventually};
 use crate::test;
 use libtest_mimic::Trial;
 use pve_ssh::{Command, Ended, Error, Host, RunOptions, TookEffect, Upload, UploadError};
+use pve_types::Bytes;
 use std::time::{Duration, Instant};
 
 pub fn tests() -> Vec<Trial> {
@@ -13,21 +14,6 @@ pub fn tests() -> Vec<Trial> {
         test("network::a_command_cut_off_is_lost_within_the_keepalive_time", command_cut),
         test("network::an_import_outlives_its_server_and_is_never_called_done", import_without_server),
     ]
-}
-
-/// Takes the container's network away, and gives it back after some seconds.
-async fn cut(node: &Node, seconds: u32) {
-    let route = "r=$(ip -4 route show default)";
-    node.detached(&format!(
-        "{route}; ip link set eth0 down; sleep {seconds}; ip link set eth0 up; ip route replace $r"
-    ))
-    .await;
-    eventually("the network is cut", async || !reachable(node).await).await;
-}
-
-async fn reachable(node: &Node) -> bool {
-    let connect = tokio::net::TcpStream::connect((node.address, 22));
-    matches!(tokio::time::timeout(Duration::from_millis(500), connect).await, Ok(Ok(_)))
 }
 
 fn upload_of(node: &Node) -> Upload {
@@ -42,42 +28,57 @@ async fn arrived(node: &Node) -> bool {
     String::from_utf8_lossy(&here.stdout).split_whitespace().next() == there.split_whitespace().next()
 }
 
-/// Starts an upload, and cuts the network when the upload is on its way.
-async fn upload_and_cut(node: &Node, host: &Host, seconds: u32) -> Result<pve_ssh::Uploaded, Error> {
+/// Uploads the file, cuts the network when the upload is on its way, and lets the upload go on only then; `after`
+/// follows the cut.
+async fn upload_and_cut(
+    node: &Node,
+    host: &Host,
+    after: impl AsyncFnOnce(),
+) -> Result<pve_ssh::Uploaded, Error> {
     let upload = upload_of(node);
-    let (started, begun) = tokio::sync::watch::channel(false);
-    let mut on_progress = |done: pve_types::Bytes, _| {
-        if done.get() > 16 << 20 {
-            started.send_replace(true);
+    let (begin, begun) = tokio::sync::oneshot::channel();
+    let (cut, is_cut) = std::sync::mpsc::channel();
+    let mut begin = Some(begin);
+    let mut on_progress = move |done: Bytes, _| {
+        if done.get() > 16 << 20
+            && let Some(begin) = begin.take()
+        {
+            begin.send(()).unwrap();
+            tokio::task::block_in_place(|| is_cut.recv().unwrap());
         }
     };
-    let cutting = async {
-        let mut begun = begun;
-        begun.wait_for(|begun| *begun).await.unwrap();
-        cut(node, seconds).await;
-    };
-    let (outcome, ()) = tokio::join!(host.upload(&upload, &mut on_progress), cutting);
-    outcome
+    let host = host.clone();
+    let uploading = tokio::spawn(async move { host.upload(&upload, &mut on_progress).await });
+    begun.await.unwrap();
+    node.cut_network().await;
+    cut.send(()).unwrap();
+    after().await;
+    uploading.await.unwrap()
 }
 
 async fn short_cut() {
     let node = Node::start("", "").await;
-    let host = node.host();
-    upload_and_cut(&node, &host, 5).await.unwrap();
+    upload_and_cut(&node, &node.host(), async || node.heal_network().await).await.unwrap();
     assert!(arrived(&node).await);
+}
+
+/// A host that is taken for lost after three seconds of silence.
+fn impatient(node: &Node) -> Host {
+    let mut config = node.config();
+    config.timeouts.keepalive = Duration::from_secs(1);
+    config.timeouts.keepalive_max = 2;
+    Host::new(config)
 }
 
 async fn long_cut() {
     let node = Node::start("", "").await;
-    let mut config = node.config();
-    config.timeouts.keepalive = Duration::from_secs(1);
-    config.timeouts.keepalive_max = 2;
-    let host = Host::new(config);
-    let error = upload_and_cut(&node, &host, 20).await.unwrap_err();
+    let host = impatient(&node);
+    // The network stays away until the upload has failed.
+    let error = upload_and_cut(&node, &host, async || {}).await.unwrap_err();
     assert!(matches!(&error, Error::Upload(UploadError::Lost { .. })), "{error}");
     assert_eq!(error.took_effect(), TookEffect::No);
     assert_eq!(node.sh("ls /var/lib/vz/template/iso").await, "");
-    eventually("the network is back", async || reachable(&node).await).await;
+    node.heal_network().await;
     let done = host.upload(&upload_of_again(&node), &mut |_, _| {}).await.unwrap();
     assert!(done.resumed.get() > 0);
     assert!(arrived(&node).await);
@@ -90,28 +91,23 @@ fn upload_of_again(node: &Node) -> Upload {
 
 async fn command_cut() {
     let node = Node::start("", "").await;
-    let mut config = node.config();
-    config.timeouts.keepalive = Duration::from_secs(1);
-    config.timeouts.keepalive_max = 2;
-    let host = Host::new(config);
+    let host = impatient(&node);
     let command = Command::new("sh").arg("-c").arg("echo go; sleep 4000.2");
-    let (started, begun) = tokio::sync::watch::channel(false);
+    let (started, mut begun) = tokio::sync::watch::channel(false);
     let mut on_line = |_, _: &str| {
         started.send_replace(true);
     };
     let cutting = async {
-        let mut begun = begun;
         begun.wait_for(|begun| *begun).await.unwrap();
-        let at = Instant::now();
-        cut(&node, 15).await;
-        at
+        node.cut_network().await;
+        Instant::now()
     };
     let options = RunOptions::within(Duration::from_secs(120));
     let (outcome, at) = tokio::join!(host.run(&command, options, &mut on_line), cutting);
     let error = outcome.unwrap_err();
     let Error::Lost { pid: Some(pid), .. } = error else { panic!("{error}") };
-    assert!(at.elapsed() < Duration::from_secs(14), "{:?}", at.elapsed());
-    eventually("the network is back", async || reachable(&node).await).await;
+    assert!(at.elapsed() < Duration::from_secs(30), "{:?}", at.elapsed());
+    node.heal_network().await;
     assert_eq!(host.end_left_behind(pid).await, Ended::Yes);
     eventually("the process is gone", async || !node.runs("4000.2").await).await;
 }

@@ -9,7 +9,7 @@ use testcontainers::runners::AsyncRunner as _;
 use testcontainers::{ContainerAsync, GenericImage, ImageExt as _};
 
 /// The image that `make test-images` builds.
-const IMAGE: (&str, &str) = ("vmdeploy-test-node", "1");
+const IMAGE: (&str, &str) = ("vmdeploy-test-node", "2");
 
 /// How long a command of a test may take.
 pub const LIMIT: Duration = Duration::from_secs(60);
@@ -37,6 +37,10 @@ fn ask_engine(socket: &str, path: &str) -> std::io::Result<String> {
     Ok(String::from_utf8_lossy(&answer).into_owned())
 }
 
+/// Starts sshd, which goes to the background before it listens, and waits until it does.
+const START_SSHD: &str = "/usr/sbin/sshd -E /var/log/sshd.log; \
+    until ss -Hltn 'sport = :22' | grep -q :22; do sleep 0.05; done";
+
 /// A running container. It is removed with the value.
 pub struct Node {
     container: ContainerAsync<GenericImage>,
@@ -45,14 +49,15 @@ pub struct Node {
 }
 
 impl Node {
-    /// Starts a container with these lines for sshd, after these commands of a shell.
+    /// Starts a container with these lines for sshd, after these commands of a shell, which becomes its first
+    /// process: one that buries the dead, as that of a real node does.
     pub async fn start(sshd_config: &str, setup: &str) -> Self {
         let folder = tempfile::tempdir().unwrap();
         keygen(&["-t", "ed25519", "-f", folder.path().join("user").to_str().unwrap()]);
         let public = std::fs::read(folder.path().join("user.pub")).unwrap();
         let script = format!(
             "set -e; mkdir -p /run/sshd /etc/pve/priv/lock /var/lib/vz/template/iso; ssh-keygen -A >/dev/null; {setup}\n\
-             /usr/sbin/sshd -E /var/log/sshd.log; echo node is ready; exec sleep 100000"
+             {START_SSHD}; echo node is ready; sleep 100000 & wait"
         );
         let container = GenericImage::new(IMAGE.0, IMAGE.1)
             .with_wait_for(WaitFor::message_on_stdout("node is ready"))
@@ -90,11 +95,6 @@ impl Node {
         String::from_utf8(stdout).unwrap()
     }
 
-    /// Starts a shell's script in the container and does not wait for it.
-    pub async fn detached(&self, script: &str) {
-        let _ = self.sh(&format!("nohup setsid sh -c '{script}' >/dev/null 2>&1 & exit 0")).await;
-    }
-
     /// Returns a configuration that knows the node and has root's key.
     pub fn config(&self) -> HostConfig {
         let mut config = HostConfig::new(self.address.to_string(), "root");
@@ -116,7 +116,24 @@ impl Node {
 
     /// Starts sshd.
     pub async fn start_sshd(&self) {
-        self.sh("/usr/sbin/sshd -E /var/log/sshd.log").await;
+        self.sh(START_SSHD).await;
+    }
+
+    /// Takes the container's network away.
+    pub async fn cut_network(&self) {
+        self.sh("ip -4 route show default > /run/route; ip link set eth0 down").await;
+        eventually("the network is cut", async || !self.is_reachable().await).await;
+    }
+
+    /// Gives it back.
+    pub async fn heal_network(&self) {
+        self.sh("ip link set eth0 up; ip route replace $(cat /run/route)").await;
+        eventually("the network is back", async || self.is_reachable().await).await;
+    }
+
+    async fn is_reachable(&self) -> bool {
+        let connect = tokio::net::TcpStream::connect((self.address, 22));
+        matches!(tokio::time::timeout(Duration::from_secs(1), connect).await, Ok(Ok(_)))
     }
 
     /// Tells whether a process whose arguments hold `mark` runs in the container. Shells do not count, as this
@@ -152,7 +169,7 @@ pub async fn run(host: &Host, command: &[&str]) -> String {
 
 /// Waits until an async condition holds.
 pub async fn eventually(what: &str, mut condition: impl AsyncFnMut() -> bool) {
-    let deadline = Instant::now() + Duration::from_secs(40);
+    let deadline = Instant::now() + Duration::from_secs(60);
     while !condition().await {
         assert!(Instant::now() < deadline, "it never came true that {what}");
         tokio::time::sleep(Duration::from_millis(100)).await;

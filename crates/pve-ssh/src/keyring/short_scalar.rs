@@ -59,7 +59,7 @@ fn open(container: &[u8], passphrase: Option<&str>) -> Result<PrivateKey, Refuse
     if u32::decode(reader)? != 1 {
         return Err(Refused::Other);
     }
-    let public = reader.read_prefixed(|reader| KeyData::decode(reader))?;
+    let public = reader.read_prefixed(KeyData::decode)?;
     let mut secret = Zeroizing::new(Vec::<u8>::decode(reader)?);
     if cipher != Cipher::None {
         let mut tag = Tag::default();
