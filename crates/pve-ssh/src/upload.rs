@@ -249,11 +249,14 @@ impl Host {
 
     /// Returns the SHA-256 of a file on the host, in hexadecimal.
     async fn sha256(&self, path: &str, size: u64) -> Result<String, Error> {
-        // The slowest disk in use reads some MB a second.
-        let deadline = Duration::from_secs(60 + size / 5_000_000);
-        let output = self.run_to_success(&files::checksum(256, path), deadline).await?;
+        let output = self.run_to_success(&files::checksum(256, path), disk_time(size)).await?;
         Ok(parse::checksum(256, &output.stdout)?)
     }
+}
+
+/// How long the slowest disk in use, which takes or gives some MB a second, is busy with a file of `size` bytes.
+fn disk_time(size: u64) -> Duration {
+    Duration::from_secs(60 + size / 5_000_000)
 }
 
 /// One pass over the file.
@@ -406,7 +409,8 @@ impl Job<'_> {
             let config = russh_sftp::client::Config {
                 max_concurrent_writes: IN_FLIGHT,
                 max_write_packet_len: PACKET,
-                request_timeout_secs: self.upload.stall.as_secs().max(1),
+                // Writes have a limit of their own; the flush at the end may take as long as a slow disk does.
+                request_timeout_secs: disk_time(self.size).as_secs(),
                 ..Default::default()
             };
             let session = SftpSession::new_with_config(channel.into_stream(), config).await;

@@ -22,6 +22,7 @@ pub mod lab_session;
 pub mod local_files;
 pub mod logging;
 pub mod output;
+pub mod passphrase_prompt;
 pub mod planning;
 pub mod reach;
 pub mod reach_cluster;

@@ -2,10 +2,10 @@
 
 use crate::environment::{Environment, names};
 use crate::failure::Failure;
+use crate::passphrase_prompt;
 use pve_ssh::openssh::Asking;
 use pve_ssh::{AskPassphrase, Keyring, Passphrase, UnknownHost};
 use pve_types::Secret;
-use std::io::{BufRead as _, Write as _};
 use std::path::{Path, PathBuf};
 use std::process::{Command, Stdio};
 use std::sync::Arc;
@@ -61,7 +61,7 @@ impl AskPassphrase for Asker {
         let answer = move || match (file, command) {
             (Some(file), _) => from_file(&file),
             (None, Some(command)) => from_command(&command),
-            (None, None) => from_terminal(&key, attempt),
+            (None, None) => passphrase_prompt::ask(&key, attempt),
         };
         Box::pin(async move { tokio::task::spawn_blocking(answer).await.map_err(|error| error.to_string())? })
     }
@@ -87,51 +87,6 @@ fn from_command(command: &str) -> Result<Secret, String> {
         return Err(failed(output.status.to_string()));
     }
     Ok(first_line(&String::from_utf8_lossy(&output.stdout)))
-}
-
-fn from_terminal(key: &Path, attempt: u32) -> Result<Secret, String> {
-    let open = |options: &mut std::fs::OpenOptions| options.open("/dev/tty");
-    let (Ok(input), Ok(mut output)) =
-        (open(std::fs::OpenOptions::new().read(true)), open(std::fs::OpenOptions::new().write(true)))
-    else {
-        return Err(format!(
-            "there is no terminal to ask at; use ssh-agent, or set {} or {}",
-            names::SSH_PASSPHRASE_FILE,
-            names::SSH_PASSPHRASE_COMMAND
-        ));
-    };
-    let again = if attempt > 1 { "that was wrong; " } else { "" };
-    let shown = key.display().to_string().escape_debug().to_string();
-    write!(output, "{again}passphrase for the key `{shown}`: ").map_err(|error| error.to_string())?;
-    let _hidden = Hidden::begin()?;
-    let mut line = String::new();
-    std::io::BufReader::new(input).read_line(&mut line).map_err(|error| error.to_string())?;
-    let _ = writeln!(output);
-    if line.is_empty() {
-        return Err("none was given".to_owned());
-    }
-    Ok(first_line(&line))
-}
-
-/// Keeps the terminal from showing what is typed, until it is dropped.
-struct Hidden;
-
-impl Hidden {
-    fn begin() -> Result<Self, String> {
-        if stty("-echo") { Ok(Self) } else { Err("the terminal cannot hide what is typed".to_owned()) }
-    }
-}
-
-impl Drop for Hidden {
-    fn drop(&mut self) {
-        stty("echo");
-    }
-}
-
-fn stty(word: &str) -> bool {
-    let Ok(terminal) = std::fs::File::open("/dev/tty") else { return false };
-    let status = Command::new("stty").arg(word).stdin(terminal).stderr(Stdio::null()).status();
-    status.is_ok_and(|status| status.success())
 }
 
 fn first_line(text: &str) -> Secret {

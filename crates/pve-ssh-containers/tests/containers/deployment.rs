@@ -1,27 +1,32 @@
 //! A whole hybrid deployment: the API is the lab's, and SSH is OpenSSH's, in a container whose `qm` and its like
 //! are stand-ins that ask the lab's world.
 
-use crate::node::{Node, run};
+use crate::node::{Node, eventually, run};
 use crate::test;
 use libtest_mimic::Trial;
-use pve_lab::{Lab, LabOptions};
+use pve_lab::{Delays, Lab, LabOptions, WorldSpec};
 use pve_ssh::command::{pvesm, qm};
 use pve_ssh::{Command, Host, RunOptions, Upload, parse};
 use pve_types::Vmid;
 use std::net::SocketAddr;
-use std::path::{Path, PathBuf};
+use std::path::PathBuf;
 use std::time::Duration;
 
 pub fn tests() -> Vec<Trial> {
     let mut trials =
         vec![test("deployment::an_import_through_openssh_reaches_the_lab_with_its_progress", import)];
-    let deploy = test("deployment::a_hybrid_deployment_goes_through_openssh", deploy);
-    trials.push(match binary() {
-        Some(_) => deploy,
-        None => Trial::test("deployment::a_hybrid_deployment_goes_through_openssh", || Ok(()))
-            .with_kind("ignored: vmdeploy is not built; `make test-containers` builds it")
-            .with_ignored_flag(true),
-    });
+    let of_program = [
+        test("deployment::a_hybrid_deployment_goes_through_openssh", deploy),
+        test("deployment::a_deployment_whose_server_restarts_in_mid_import_is_finished", restarted),
+    ];
+    trials.extend(of_program.map(|trial| {
+        match binary() {
+            Some(_) => trial,
+            None => trial
+                .with_kind("ignored: vmdeploy is not built; `make test-containers` builds it")
+                .with_ignored_flag(true),
+        }
+    }));
     trials
 }
 
@@ -132,21 +137,8 @@ vms:
 async fn deploy() {
     let lab = Lab::start(LabOptions::default()).await.unwrap();
     let node = node_of(&lab).await;
-    let folder = node.path("project");
-    std::fs::create_dir(&folder).unwrap();
-    std::fs::write(folder.join("spec.yaml"), SPEC).unwrap();
-    std::fs::copy(node.path("user.pub"), folder.join("user.pub")).unwrap();
-    let mut environment = lab.write_environment(&folder.join("lab")).unwrap();
-    let of_container = [
-        ("PROXMOX_SSH_HOST", node.address.to_string()),
-        ("PROXMOX_SSH_PORT", "22".to_owned()),
-        ("PROXMOX_SSH_KEY", node.path("user").display().to_string()),
-        ("PROXMOX_SSH_KNOWN_HOSTS", node.path("known_hosts").display().to_string()),
-        ("HOME", folder.display().to_string()),
-        ("PATH", "/usr/bin:/bin".to_owned()),
-    ];
-    environment.extend(of_container.map(|(name, value)| (name.to_owned(), value)));
-    let first = vmdeploy(&folder, &environment, &["deploy", "spec.yaml", "--yes"]).await;
+    let project = Project::new(&lab, &node);
+    let first = project.vmdeploy(&["deploy", "spec.yaml", "--yes"]).await;
     assert!(first.status.success(), "{}", told(&first));
     // What had to go by SSH went through OpenSSH.
     let asked = node.sh("cat /lab/asked").await;
@@ -154,25 +146,81 @@ async fn deploy() {
         assert!(asked.contains(&format!("'{vmid}' '/var/lib/vz/import/tiny.qcow2'")), "{asked}");
         assert!(asked.contains(&format!("qm 'set' '{vmid}'")), "{asked}");
     }
+    // The keys lay in a folder that is root's alone, and nothing of them is left.
+    assert!(asked.contains("with a file in a folder of root 700\n"), "{asked}");
+    assert_eq!(node.sh("find /run /tmp -name '*vmdeploy*'").await, "");
     // Both doors show the same world, and nothing is left to do.
     let list = run(&node.host(), &["qm", "list"]).await;
     let guests = parse::qm_list(&list).unwrap();
     assert_eq!(guests.iter().filter(|guest| guest.status == "running").count(), 2, "{list}");
-    let second = vmdeploy(&folder, &environment, &["plan", "spec.yaml", "--detailed-exitcode"]).await;
+    let second = project.vmdeploy(&["plan", "spec.yaml", "--detailed-exitcode"]).await;
     assert_eq!(second.status.code(), Some(0), "{}", told(&second));
     assert_eq!(node.sh("ls /tmp /etc/pve/priv/lock").await.matches("vmdeploy").count(), 0);
     lab.stop().await;
 }
 
-async fn vmdeploy(
-    folder: &Path,
-    environment: &[(String, String)],
-    arguments: &[&str],
-) -> std::process::Output {
-    let mut command = tokio::process::Command::new(binary().unwrap());
-    command.args(arguments).current_dir(folder).env_clear().stdin(std::process::Stdio::null());
-    command.envs(environment.iter().cloned()).kill_on_drop(true);
-    command.output().await.unwrap()
+async fn restarted() {
+    // Slow enough that the import is still on its way when the server goes.
+    let delays = Delays { copy_ms_per_100_mib: 30_000, ..WorldSpec::demo().delays };
+    let world = WorldSpec { delays, ..WorldSpec::demo() };
+    let lab = Lab::start(LabOptions { world, ..LabOptions::default() }).await.unwrap();
+    let node = node_of(&lab).await;
+    let project = Project::new(&lab, &node);
+    let restarting = async {
+        let imports = "grep importdisk /lab/asked || :";
+        eventually("an import has begun", async || !node.sh(imports).await.is_empty()).await;
+        node.stop_sshd().await;
+        node.start_sshd().await;
+    };
+    let deploy = ["deploy", "spec.yaml", "--yes"];
+    let (first, ()) = tokio::join!(project.vmdeploy(&deploy), restarting);
+    assert!(told(&first).contains("the connection to"), "the loss is told: {}", told(&first));
+    if !first.status.success() {
+        assert!(told(&first).contains("vmdeploy resume "), "{}", told(&first));
+        let resumed = project.vmdeploy(&["resume"]).await;
+        assert!(resumed.status.success(), "{}\n{}", told(&first), told(&resumed));
+    }
+    let plan = project.vmdeploy(&["plan", "spec.yaml", "--detailed-exitcode"]).await;
+    assert_eq!(plan.status.code(), Some(0), "{}", told(&plan));
+    // Nothing was imported twice.
+    let volumes = run(&node.host(), &["pvesm", "list", "local-lvm"]).await;
+    for (vmid, disks) in [(201, 2), (202, 1)] {
+        assert_eq!(volumes.matches(&format!("vm-{vmid}-disk-")).count(), disks, "{volumes}");
+    }
+    lab.stop().await;
+}
+
+/// A folder with a spec, and the variables that lead to the lab's API and to the container's sshd.
+struct Project {
+    folder: PathBuf,
+    environment: Vec<(String, String)>,
+}
+
+impl Project {
+    fn new(lab: &Lab, node: &Node) -> Self {
+        let folder = node.path("project");
+        std::fs::create_dir(&folder).unwrap();
+        std::fs::write(folder.join("spec.yaml"), SPEC).unwrap();
+        std::fs::copy(node.path("user.pub"), folder.join("user.pub")).unwrap();
+        let mut environment = lab.write_environment(&folder.join("lab")).unwrap();
+        let of_container = [
+            ("PROXMOX_SSH_HOST", node.address.to_string()),
+            ("PROXMOX_SSH_PORT", "22".to_owned()),
+            ("PROXMOX_SSH_KEY", node.path("user").display().to_string()),
+            ("PROXMOX_SSH_KNOWN_HOSTS", node.path("known_hosts").display().to_string()),
+            ("HOME", folder.display().to_string()),
+            ("PATH", "/usr/bin:/bin".to_owned()),
+        ];
+        environment.extend(of_container.map(|(name, value)| (name.to_owned(), value)));
+        Self { folder, environment }
+    }
+
+    async fn vmdeploy(&self, arguments: &[&str]) -> std::process::Output {
+        let mut command = tokio::process::Command::new(binary().unwrap());
+        command.args(arguments).current_dir(&self.folder).env_clear().stdin(std::process::Stdio::null());
+        command.envs(self.environment.iter().cloned()).kill_on_drop(true);
+        command.output().await.unwrap()
+    }
 }
 
 fn told(output: &std::process::Output) -> String {

@@ -22,8 +22,8 @@ fn test<F: Future<Output = ()>>(name: &str, body: impl FnOnce() -> F + Send + 's
     let run = move || -> Result<(), Failed> {
         let runtime = tokio::runtime::Builder::new_multi_thread().worker_threads(2).enable_all().build()?;
         runtime.block_on(async {
-            let limit = std::time::Duration::from_secs(180);
-            tokio::time::timeout(limit, body()).await.map_err(|_| Failed::from("took longer than 180 s"))
+            let limit = std::time::Duration::from_secs(600);
+            tokio::time::timeout(limit, body()).await.map_err(|_| Failed::from("took longer than 600 s"))
         })
     };
     Trial::test(name, run).with_kind(kind).with_ignored_flag(missing.is_some())

@@ -18,7 +18,7 @@ pub fn tests() -> Vec<Trial> {
 
 fn upload_of(node: &Node) -> Upload {
     let source = node.path("source.iso");
-    big_file(&source, 256 << 20);
+    big_file(&source, 64 << 20);
     Upload::file(source, "/var/lib/vz/template/iso/a.iso")
 }
 

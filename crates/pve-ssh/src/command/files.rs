@@ -23,6 +23,11 @@ pub fn mkdir_parents(path: &str) -> Command {
     Command::new("mkdir").args(["-p", "--"]).arg(path)
 }
 
+/// Returns `mkdir -p -m 700 -- PATH`: a folder for its owner alone.
+pub fn mkdir_private(path: &str) -> Command {
+    Command::new("mkdir").args(["-p", "-m", "700", "--"]).arg(path)
+}
+
 /// Returns `rmdir -- PATH`.
 pub fn rmdir(path: &str) -> Command {
     Command::new("rmdir").arg("--").arg(path)
@@ -94,6 +99,7 @@ mod tests {
         for (command, expect) in [
             (guest_configs(), "grep -raH '--include=*.conf' '' /etc/pve/nodes"),
             (mkdir("/etc/pve/priv/lock/vmdeploy-web"), "mkdir -- /etc/pve/priv/lock/vmdeploy-web"),
+            (mkdir_private("/run/x y"), "mkdir -p -m 700 -- '/run/x y'"),
             (rmdir("-p"), "rmdir -- -p"),
             (touch("/x"), "touch -c -- /x"),
             (stat("/a b"), "stat -c '%s %Y %n' -- '/a b'"),

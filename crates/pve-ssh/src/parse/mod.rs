@@ -103,7 +103,11 @@ mod tests {
     }
 
     proptest! {
-        #![proptest_config(ProptestConfig { cases: 2000, failure_persistence: None, ..ProptestConfig::default() })]
+        #![proptest_config(ProptestConfig {
+            cases: ProptestConfig::default().cases.max(2000),
+            failure_persistence: None,
+            ..ProptestConfig::default()
+        })]
 
         /// Real texts with pieces cut out, doubled, swapped or replaced: never a panic, and errors fit a terminal.
         #[test]

@@ -2,6 +2,7 @@
 
 mod lab_session;
 mod strangers;
+mod terminal;
 
 #[expect(dead_code, reason = "the other test program uses more of it")]
 #[path = "../it/transcript.rs"]
@@ -26,6 +27,8 @@ fn main() {
             strangers::ssh,
         ),
         gated("a_shell_reads_the_written_variables", works("sh", &["-c", "true"]), strangers::shell),
+        gated("a_wrong_passphrase_is_asked_for_again_unseen", with_a_terminal(), terminal::retry),
+        gated("ctrl_c_at_the_passphrase_leaves_the_terminal_sane", with_a_terminal(), terminal::interrupt),
         gated(
             "ansible_reads_every_inventory",
             strangers::ansible_inventory().map(|_| ()),
@@ -47,6 +50,14 @@ fn gated(name: &str, there: Result<(), String>, test: fn() -> Result<(), Failed>
 fn works(program: &str, arguments: &[&str]) -> Result<(), String> {
     let status = Command::new(program).args(arguments).stdout(Stdio::null()).stderr(Stdio::null()).status();
     if status.is_ok_and(|status| status.success()) { Ok(()) } else { Err(format!("{program} is not here")) }
+}
+
+/// What a test at a terminal needs: `setsid --ctty` of util-linux, and keys.
+fn with_a_terminal() -> Result<(), String> {
+    works("setsid", &["--ctty", "--version"])?;
+    // It has no option that does nothing but succeed.
+    let found = Command::new("ssh-keygen").arg("-?").stderr(Stdio::null()).status();
+    found.map(|_| ()).map_err(|_| "ssh-keygen is not here".to_owned())
 }
 
 fn root() -> PathBuf {

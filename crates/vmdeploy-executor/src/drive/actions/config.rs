@@ -126,16 +126,16 @@ impl Job {
         mut command: Command,
         ready: &Ready,
     ) -> Result<pve_ssh::Output, Failure> {
-        let mut key_file = None;
+        let mut placed = None;
         for (key, sent) in &ready.set {
             command = match sent {
                 Sent::Text(text) => command.option(key, text),
                 Sent::Secret(hash, SecretForm::Sha512Crypt) => command.hidden_option(key, hash.expose()),
                 Sent::Secret(_, SecretForm::Clear) => return Err(clear_on_a_command_line(key)),
                 Sent::Keys(keys) => {
-                    let path = self.place_keys(node, vmid, keys).await?;
-                    let command = command.option(key, &path);
-                    key_file = Some(path);
+                    let folder = self.place_keys(node, vmid, keys).await?;
+                    let command = command.option(key, key_file_in(&folder));
+                    placed = Some(folder);
                     command
                 }
             };
@@ -144,23 +144,28 @@ impl Job {
             command = command.option("delete", ready.delete.join(","));
         }
         let outcome = self.run(node, &command).await;
-        if let Some(path) = key_file {
+        if let Some(folder) = placed {
             // The file holds public keys only; that it could not be removed is no failure of the step.
             let host = self.host(node).await?;
-            let _ = host.run_to_success(&files::remove(&path), Duration::from_secs(20)).await;
+            for command in [files::remove(&key_file_in(&folder)), files::rmdir(&folder)] {
+                let _ = host.run_to_success(&command, Duration::from_secs(20)).await;
+            }
         }
         outcome
     }
 
-    /// Puts public keys into a file, from which `qm set --sshkeys` reads them.
+    /// Puts public keys into a file, from which `qm set --sshkeys` reads them, and returns its folder: one of
+    /// this step alone, where nobody but root can make or change anything.
     async fn place_keys(&self, node: &NodeName, vmid: Vmid, keys: &str) -> Result<String, Failure> {
-        let path = format!("/tmp/vmdeploy-{}-{vmid}.pub", self.shared.plan.run_id);
-        // Without a line feed at the end, so that the value is the same as by API.
-        let upload = pve_ssh::Upload::private_text(keys, path.clone());
+        let folder = format!("/run/vmdeploy-{}-{vmid}", self.shared.plan.run_id);
+        let nothing_done = |error| Failure::from(error).at(node).effect(TookEffect::No);
         let host = self.host(node).await?;
-        let uploaded = host.upload(&upload, &mut |_, _| {}).await;
-        uploaded.map_err(|error| Failure::from(error).at(node).effect(TookEffect::No))?;
-        Ok(path)
+        let made = host.run_to_success(&files::mkdir_private(&folder), Duration::from_secs(20)).await;
+        made.map_err(nothing_done)?;
+        // Without a line feed at the end, so that the value is the same as by API.
+        let upload = pve_ssh::Upload::private_text(keys, key_file_in(&folder));
+        host.upload(&upload, &mut |_, _| {}).await.map_err(nothing_done)?;
+        Ok(folder)
     }
 
     /// Finds out what of a change waits for a restart; a VM that is being made does not run.
@@ -190,6 +195,10 @@ impl Job {
         }
         Ok(Done::plain())
     }
+}
+
+fn key_file_in(folder: &str) -> String {
+    format!("{folder}/keys.pub")
 }
 
 /// Returns the slots for which the patch makes a volume.
