@@ -19,6 +19,8 @@ pub struct Call<'a> {
     pub total: Option<u64>,
     /// What the method prints: a command's stdout.
     pub output: Vec<String>,
+    /// The number of a change that takes its time.
+    pub(crate) later: Option<u64>,
 }
 
 /// A method.

@@ -40,6 +40,8 @@ pub struct Reply {
     pub total: Option<u64>,
     /// What was printed meanwhile: a command's stdout; nothing on HTTP.
     pub output: Vec<String>,
+    /// The number of a change that takes its time: this is its answer only once it is done.
+    pub(crate) later: Option<u64>,
 }
 
 /// The groups of one file each.
@@ -100,11 +102,11 @@ pub fn dispatch(
     if !errors.is_empty() {
         return Err(Refusal::parameters(errors.into_map()));
     }
-    let mut call = Call { world, caller, params, total: None, output: Vec::new() };
+    let mut call = Call { world, caller, params, total: None, output: Vec::new(), later: None };
     let result = run(&mut call);
-    let (total, output) = (call.total, call.output);
+    let (total, output, later) = (call.total, call.output, call.later);
     match result {
-        Ok(data) => Ok(Reply { data, total, output }),
+        Ok(data) => Ok(Reply { data, total, output, later }),
         Err(refusal) => Err(Refusal { output, ..refusal }),
     }
 }

@@ -186,7 +186,15 @@ impl Call<'_> {
 
 /// Tells whether `auth_id` has a privilege on a path.
 pub fn has(world: &World, auth_id: &str, path: &str, privilege: Privilege) -> bool {
-    auth_id == "root@pam" || rights(world, auth_id, path).contains_key(&privilege)
+    is_root(world, auth_id) || rights(world, auth_id, path).contains_key(&privilege)
+}
+
+/// Tells whether it is root@pam, or a token that may all that root@pam may.
+fn is_root(world: &World, auth_id: &str) -> bool {
+    let Some(name) = auth_id.strip_prefix("root@pam!") else { return auth_id == "root@pam" };
+    let Some(root) = world.access.users.get("root@pam").filter(|root| root.enable) else { return false };
+    let is_expired = root.expire != 0 && root.expire <= world.now_seconds();
+    !is_expired && root.tokens.get(name).is_some_and(|token| !token.privsep)
 }
 
 /// Evaluates a permission expression of the table for `auth_id`.

@@ -133,7 +133,7 @@ async fn run_unless_struck(context: &Context, arguments: &[String]) -> Exit {
     let line = arguments.join(" ");
     let (blow, cut) =
         context.node.world.with(|world| crate::fault::of_program(world, &context.node.name, &line));
-    tokio::time::sleep(blow.delay).await;
+    context.node.world.pause(blow.delay).await;
     if let Some(after) = cut {
         context.streams.connection.cut_after(after);
     }

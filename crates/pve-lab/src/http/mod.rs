@@ -1,6 +1,7 @@
 //! The HTTPS door.
 
 mod answer;
+mod body;
 mod request;
 mod tls;
 mod upload;
@@ -119,6 +120,7 @@ async fn serve_connection(stream: TcpStream, door: Door) {
         _ => return,
     }
     let Ok(Ok(mut stream)) = tokio::time::timeout(IDLE, door.acceptor.accept(stream)).await else { return };
+    door.world.load().count(|counts| counts.api_connections += 1);
     let version = door.world.with(|world| world.version);
     let mut kept = Vec::new();
     for count in 1..=REQUESTS_PER_CONNECTION {

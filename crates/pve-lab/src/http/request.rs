@@ -36,24 +36,47 @@ impl std::error::Error for Dropped {}
 
 /// Answers one request.
 pub(super) async fn answer(world: &WorldHandle, node: &str, request: Request) -> Result<Answer, Dropped> {
+    world.load().count(|counts| counts.api_requests += 1);
     let (version, delays) = world.with(|world| (world.version, world.delays.clone()));
     let is_read = request.method == "GET";
-    let (format, result) = match format_and_path(&request.path) {
-        Err(refusal) => (Format::Json, Err(refusal)),
-        Ok((format, path)) => (format, handle(world, node, request, &path).await?),
-    };
-    let pause = match &result {
-        Err(refusal) if refusal.is_delayed => delays.auth_failure_ms,
+    let path = format_and_path(&request.path);
+    let target = path.as_ref().map_or(node, |(_, path)| node_of(path).unwrap_or(node));
+    let worker = world.load().api_worker(target).await;
+    let takes = match &path {
+        Ok((_, path)) if is_read && lists_storages(path) => delays.api_storage_ms,
         _ if is_read => delays.api_read_ms,
         _ => delays.api_write_ms,
     };
-    if pause > 0 {
-        tokio::time::sleep(Duration::from_millis(pause)).await;
+    let (format, result) = match &path {
+        Err(refusal) => (Format::Json, Err(refusal.clone())),
+        Ok((format, path)) => (*format, handle(world, node, request, path).await?),
+    };
+    match &result {
+        Err(refusal) if refusal.is_delayed => {
+            // The answer is held back, which keeps no worker.
+            drop(worker);
+            world.pause(Duration::from_millis(delays.auth_failure_ms)).await;
+        }
+        _ => {
+            world.pause(Duration::from_millis(takes)).await;
+            drop(worker);
+        }
     }
     Ok(match result {
         Ok(reply) => answer::done(reply, format),
         Err(refusal) => answer::refused(&refusal, version, format),
     })
+}
+
+/// The node that works on a request: the one that its path names.
+fn node_of(path: &str) -> Option<&str> {
+    path.strip_prefix("/nodes/")?.split('/').next().filter(|node| !node.is_empty() && *node != "localhost")
+}
+
+/// Tells whether all storages of a node are looked at, each by its plugin.
+fn lists_storages(path: &str) -> bool {
+    let mut parts = path.split('/').skip(1);
+    parts.next() == Some("nodes") && parts.nth(1) == Some("storage") && parts.next().is_none()
 }
 
 // PVE: pve-http-server src/PVE/APIServer/AnyEvent.pm handle_api2_request
@@ -83,7 +106,7 @@ async fn handle(
         false => fault::of_request(world, &request.method, path, vmid_of(&request), node),
     });
     if !blow.delay.is_zero() {
-        tokio::time::sleep(blow.delay).await;
+        world.pause(blow.delay).await;
     }
     if blow.drop == Some(Moment::Before) {
         return Err(Dropped);
@@ -98,7 +121,7 @@ async fn handle(
 
 /// The guest that a call's parameters name.
 fn vmid_of(request: &Request) -> Option<pve_types::Vmid> {
-    let body = body_params(request.header("content-type"), &request.body).unwrap_or_default();
+    let body = body_params(request.header("content-type"), request.body.small()).unwrap_or_default();
     let query = pairs(&request.query);
     let value = query.get("vmid").or_else(|| body.get("vmid"))?;
     value.as_str().map_or_else(|| value.to_string(), str::to_owned).parse().ok()
@@ -116,7 +139,7 @@ async fn carry_out(world: &WorldHandle, node: &str, request: Request, path: &str
     if let Some(boundary) = boundary {
         return upload::receive(world, &caller, path, &boundary, params, &request.body).await;
     }
-    for (name, value) in body_params(kind, &request.body)? {
+    for (name, value) in body_params(kind, request.body.small())? {
         params.entry(name).or_insert(value);
     }
     params.remove("_dc");
@@ -136,7 +159,7 @@ fn is_upload(request: &Request) -> bool {
 
 /// Refuses bodies that PVE does not take; returns the content type.
 fn check_body_headers(request: &Request) -> Result<&str, Refusal> {
-    if request.body.is_empty() {
+    if request.body.len() == 0 {
         return Ok("");
     }
     let (method, kind) = (&request.method, request.header("content-type"));
@@ -248,5 +271,39 @@ mod tests {
         check("boot=order=scsi0", json!({ "boot": "order" }));
         check("boot=order%3Dscsi0;c", json!({ "boot": "order=scsi0", "c": "" }));
         check("k=1&k=2&k=3", json!({ "k": ["1", "2", "3"] }));
+    }
+}
+
+#[cfg(test)]
+mod pace_tests {
+    use super::*;
+    use crate::load::still;
+
+    fn ends_of(world: &WorldHandle, paths: &[&str]) -> Vec<u64> {
+        let token = world.with(|world| {
+            let (_, token) = world.access.token("root@pam!lab").unwrap();
+            token.secret.clone()
+        });
+        let one = |path: &&str| {
+            let (world, path) = (world.clone(), format!("/api2/json{path}"));
+            let headers = vec![("authorization".to_owned(), format!("PVEAPIToken=root@pam!lab={token}"))];
+            let request = Request { method: "GET".to_owned(), path, headers, ..Request::default() };
+            async move { answer(&world, "pve1", request).await.map(|answer| answer.status) }
+        };
+        let ends = still::run(world, paths.iter().map(one).collect());
+        ends.into_iter()
+            .map(|(at, status)| {
+                assert_eq!(status.unwrap(), 200);
+                at
+            })
+            .collect()
+    }
+
+    #[test]
+    fn a_node_works_on_three_requests_at_once() {
+        let world = still::world();
+        assert_eq!(ends_of(&world, &["/version"; 7]), [17, 17, 17, 34, 34, 34, 51]);
+        assert_eq!(ends_of(&world, &["/nodes/pve1/storage", "/nodes/pve1/storage/local/status"]), [120, 17]);
+        assert_eq!(world.counts().api_requests, 9);
     }
 }

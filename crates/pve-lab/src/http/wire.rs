@@ -4,6 +4,7 @@ use std::time::Duration;
 
 use tokio::io::{AsyncRead, AsyncReadExt as _, AsyncWrite, AsyncWriteExt as _};
 
+use super::body::Body;
 use crate::api::Refusal;
 
 /// A request, read whole.
@@ -18,7 +19,7 @@ pub(super) struct Request {
     /// Names in lower case.
     pub headers: Vec<(String, String)>,
     /// The body.
-    pub body: Vec<u8>,
+    pub body: Body,
     /// Whether the client wants the connection closed after it.
     pub closes: bool,
 }
@@ -45,6 +46,8 @@ const HEAD_BYTES: usize = 8 << 10;
 const HEADER_LINES: usize = 64;
 const IDLE: Duration = Duration::from_secs(5);
 const BODY_PAUSE: Duration = Duration::from_secs(30);
+/// Bytes of a body that are read at once.
+const PIECE: usize = 64 << 10;
 
 /// Reads one request; `kept` holds what was read beyond the one before. `limit` says how long a body may be.
 pub(super) async fn read<S: AsyncRead + AsyncWrite + Unpin>(
@@ -83,17 +86,23 @@ pub(super) async fn read<S: AsyncRead + AsyncWrite + Unpin>(
         let _ = stream.write_all(b"HTTP/1.1 100 Continue\r\n\r\n").await;
     }
     let rest = kept.split_off(length.min(kept.len()));
-    request.body = std::mem::replace(kept, rest);
-    request.body.reserve(length - request.body.len());
-    while request.body.len() < length {
-        let left = length - request.body.len();
-        let mut part = (&mut *stream).take(left as u64);
-        match tokio::time::timeout(BODY_PAUSE, part.read_buf(&mut request.body)).await {
-            Ok(Ok(count)) if count > 0 => {}
+    let mut piece = std::mem::replace(kept, rest);
+    let mut left = length - piece.len();
+    loop {
+        if request.body.push(&piece).is_err() {
+            return Read::Refused(Refusal::new(500, "write failed - No space left on device"));
+        }
+        if left == 0 {
+            return Read::Request(request);
+        }
+        piece.clear();
+        piece.reserve(left.min(PIECE));
+        let mut part = (&mut *stream).take(left.min(PIECE) as u64);
+        match tokio::time::timeout(BODY_PAUSE, part.read_buf(&mut piece)).await {
+            Ok(Ok(count)) if count > 0 => left -= count,
             _ => return Read::Gone,
         }
     }
-    Read::Request(request)
 }
 
 /// Where the head ends: after its empty line.
@@ -189,7 +198,7 @@ mod tests {
             Read::Request(request) => Ok((
                 request.method,
                 format!("{}?{}", request.path, request.query),
-                String::from_utf8(request.body).unwrap(),
+                String::from_utf8(request.body.small().to_vec()).unwrap(),
             )),
             Read::Refused(refusal) => Err((refusal.status, refusal.message)),
             Read::Gone => Err((0, "gone".to_owned())),

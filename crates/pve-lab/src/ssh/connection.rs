@@ -189,6 +189,7 @@ impl Handler for Connection {
         match self.waiting.remove(&id).filter(|_| name == "sftp") {
             Some((channel, slot)) => {
                 session.channel_success(id)?;
+                self.node.world.load().count(|counts| counts.sftp_sessions += 1);
                 tokio::spawn(run_sftp(Arc::clone(&self.node), channel, slot));
                 Ok(())
             }
@@ -268,8 +269,9 @@ async fn run_command(
 }
 
 async fn run_in_shell(node: &Arc<Node>, command: Option<String>, streams: Streams) -> Ended {
+    node.world.load().count(|counts| counts.ssh_commands += 1);
     let delay = node.world.with(|world| world.delays.ssh_exec_ms);
-    tokio::time::sleep(std::time::Duration::from_millis(delay)).await;
+    node.world.pause(std::time::Duration::from_millis(delay)).await;
     let script = match command {
         Some(command) => command,
         None => match read_script(&streams).await {

@@ -169,8 +169,9 @@ async fn serve(
     if !is_up || *shutting.borrow() {
         return;
     }
+    node.world.load().count(|counts| counts.ssh_connections += 1);
     let _ = stream.set_nodelay(true);
-    tokio::time::sleep(Duration::from_millis(delay)).await;
+    node.world.pause(Duration::from_millis(delay)).await;
     let (mut outside, inside) = tokio::io::duplex(256 * 1024);
     let (connection, mut cut) = Connection::new(node);
     let session = tokio::spawn(async move {

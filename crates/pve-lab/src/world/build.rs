@@ -40,6 +40,7 @@ pub fn build(spec: &WorldSpec, mut random: StdRng) -> World {
         tasks: Tasks::default(),
         faults: crate::fault::Faults::default(),
         delays: spec.delays.clone(),
+        allocations: BTreeMap::new(),
         resources_lag: Duration::from_millis(spec.resources_lag_ms),
         random,
         clock,

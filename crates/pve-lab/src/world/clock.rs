@@ -14,19 +14,26 @@ pub struct Clock {
     origin: Instant,
     epoch_micros: u64,
     skipped_micros: u64,
+    stands_still: bool,
 }
 
 impl Default for Clock {
     fn default() -> Self {
         let epoch = SystemTime::now().duration_since(UNIX_EPOCH).unwrap_or_default();
-        Self { origin: Instant::now(), epoch_micros: micros(epoch), skipped_micros: 0 }
+        Self { origin: Instant::now(), epoch_micros: micros(epoch), skipped_micros: 0, stands_still: false }
     }
 }
 
 impl Clock {
     /// Microseconds of the Unix epoch.
     pub fn now(&self) -> u64 {
-        self.epoch_micros + self.skipped_micros + micros(self.origin.elapsed())
+        let elapsed = if self.stands_still { 0 } else { micros(self.origin.elapsed()) };
+        self.epoch_micros + self.skipped_micros + elapsed
+    }
+    /// Stops the clock: from now on only [`Clock::skip`] moves it, so that a test is exact on any machine.
+    pub fn stand_still(&mut self) {
+        self.skipped_micros += micros(self.origin.elapsed());
+        self.stands_still = true;
     }
     /// Moves the clock forward, so that a test need not wait.
     pub fn skip(&mut self, by: Duration) {

@@ -2,7 +2,8 @@
 
 use serde::Deserialize;
 
-/// Durations in milliseconds: `none`, `demo`, `real`, or a map of the fields below (the rest as in `none`).
+/// Durations in milliseconds, and how much a node does at once: `none`, `demo`, `real`, or a map of the fields below (the
+/// rest as in `none`).
 #[derive(Debug, Clone, PartialEq, Eq, Deserialize)]
 #[serde(try_from = "DelaysText")]
 pub struct Delays {
@@ -40,6 +41,11 @@ pub struct Delays {
     pub destroy_ms: u64,
     /// From the start until the guest's agent answers.
     pub agent_ms: u64,
+    /// How many of PVE's own programs (`qm`, `pvesm`, …) a node runs at once, each from its start to its end; 0 for
+    /// any number.
+    pub cpu_slots: u64,
+    /// How many API requests a node works on at once; 0 for any number.
+    pub api_workers: u64,
 }
 
 impl Delays {
@@ -63,6 +69,8 @@ impl Delays {
             shutdown_ms: 0,
             destroy_ms: 0,
             agent_ms: 50,
+            cpu_slots: 0,
+            api_workers: 0,
         }
     }
     /// Long enough to watch, short enough not to wait.
@@ -99,6 +107,9 @@ impl Delays {
             shutdown_ms: 4000,
             destroy_ms: 300,
             agent_ms: 12_000,
+            cpu_slots: 2,
+            // PVE: pve-manager PVE/Service/pveproxy.pm: three workers, each busy with one method at a time.
+            api_workers: 3,
         }
     }
 }
@@ -153,6 +164,8 @@ impl Delays {
             "shutdown_ms" => &mut self.shutdown_ms,
             "destroy_ms" => &mut self.destroy_ms,
             "agent_ms" => &mut self.agent_ms,
+            "cpu_slots" => &mut self.cpu_slots,
+            "api_workers" => &mut self.api_workers,
             _ => return None,
         })
     }

@@ -3,10 +3,11 @@
 use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
 
-use tokio::sync::{Notify, watch};
+use tokio::sync::{Notify, oneshot, watch};
 
 use super::World;
 use crate::api::{self, Caller, Params, Refusal, Reply};
+use crate::load::{Counts, Load};
 
 /// A cheap clone of access to the lab's world.
 #[derive(Clone)]
@@ -16,6 +17,7 @@ pub struct WorldHandle {
 
 struct Shared {
     world: Mutex<World>,
+    load: Load,
     changed: watch::Sender<u64>,
     agenda_changed: Notify,
 }
@@ -24,7 +26,32 @@ impl WorldHandle {
     /// Takes the world into shared keeping.
     pub fn new(world: World) -> Self {
         let (changed, _) = watch::channel(0);
-        Self { shared: Arc::new(Shared { world: Mutex::new(world), changed, agenda_changed: Notify::new() }) }
+        let load = Load::new(&world);
+        let agenda_changed = Notify::new();
+        Self { shared: Arc::new(Shared { world: Mutex::new(world), load, changed, agenda_changed }) }
+    }
+
+    /// What a node has to work with, and what was asked of the lab.
+    pub(crate) fn load(&self) -> &Load {
+        &self.shared.load
+    }
+
+    /// What was asked of the lab since it started.
+    pub fn counts(&self) -> Counts {
+        self.shared.load.counts()
+    }
+
+    /// Resolves when so much of the world's time has passed.
+    pub(crate) async fn pause(&self, takes: Duration) {
+        if takes.is_zero() {
+            return;
+        }
+        let (tell, told) = oneshot::channel();
+        let over = move |_: &mut World| {
+            let _ = tell.send(());
+        };
+        self.with(|world| world.after(takes, Box::new(over)));
+        let _ = told.await;
     }
 
     /// Runs `work` on the world, with everything that is due done before and after.
@@ -87,9 +114,26 @@ impl WorldHandle {
             Err(refusal) if refusal.lock_is_busy => None,
             answer => Some(answer),
         };
-        match self.wait_until(Duration::from_secs(10), once).await {
+        let answer = match self.wait_until(Duration::from_secs(10), once).await {
             Some(answer) => answer,
             None => self.with(|world| api::dispatch(world, caller, method, path, params)),
+        }?;
+        match answer.later {
+            None => Ok(answer),
+            Some(number) => self.result_of(number).await,
+        }
+    }
+
+    /// The answer of a change that takes its time.
+    async fn result_of(&self, number: u64) -> Result<Reply, Refusal> {
+        let mut changes = self.subscribe();
+        loop {
+            if let Some(result) = self.with(|world| world.tasks.take_result(number)) {
+                return result;
+            }
+            if changes.changed().await.is_err() {
+                return Err(Refusal::died("the lab is stopped"));
+            }
         }
     }
 

@@ -51,6 +51,9 @@ pub struct Node {
     pub files: Vfs,
 }
 
+/// Bytes of a file that are in memory while it is copied.
+const COPIED_AT_ONCE: u64 = 1 << 20;
+
 /// A whole PVE cluster.
 pub struct World {
     /// The version of pve-manager on every node.
@@ -95,6 +98,8 @@ pub struct World {
     pub faults: crate::fault::Faults,
     /// How long things take.
     pub delays: Delays,
+    /// Until when the storages are busy with allocating, in microseconds, by node (empty when shared) and storage.
+    pub(crate) allocations: BTreeMap<(String, String), u64>,
     /// For how long `/cluster/resources` shows what was.
     pub resources_lag: Duration,
     /// The world's randomness: one seed gives one history.
@@ -188,9 +193,19 @@ impl World {
             let tree = self.files_mut(node, to).ok_or_else(no_node)?;
             return tree.create_dir_all(&folder).and_then(|()| tree.copy(from, to)).map_err(failed);
         }
-        let bytes = self.files(node, from).ok_or_else(no_node)?.read(from).map_err(failed)?;
         let tree = self.files_mut(node, to).ok_or_else(no_node)?;
-        tree.create_dir_all(&folder).and_then(|()| tree.write(to, &bytes)).map_err(failed)
+        tree.create_dir_all(&folder).and_then(|()| tree.write(to, b"")).map_err(failed)?;
+        let mut offset = 0;
+        loop {
+            let piece = self.files(node, from).ok_or_else(no_node)?.read_at(from, offset, COPIED_AT_ONCE);
+            let piece = piece.map_err(failed)?;
+            if piece.is_empty() {
+                return Ok(());
+            }
+            let tree = self.files_mut(node, to).ok_or_else(no_node)?;
+            tree.write_at(to, offset, &piece).map_err(failed)?;
+            offset += piece.len() as u64;
+        }
     }
     fn shared_storage_of(&self, path: &str) -> Option<String> {
         let inside = |def: &&StorageDef| {

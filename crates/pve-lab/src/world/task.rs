@@ -6,6 +6,7 @@ use std::time::Duration;
 use pve_types::Vmid;
 
 use super::World;
+use crate::api::{Refusal, Reply};
 
 /// What a stage of a worker says when it is done.
 pub enum Next {
@@ -126,6 +127,7 @@ pub struct Tasks {
     by_key: BTreeMap<TaskKey, Task>,
     by_upid: BTreeMap<String, TaskKey>,
     locks: BTreeMap<Vmid, GuestLock>,
+    results: BTreeMap<TaskKey, Result<Reply, Refusal>>,
     next_key: TaskKey,
 }
 
@@ -150,6 +152,10 @@ impl Tasks {
     /// Every task, newest first.
     pub fn newest_first(&self) -> impl Iterator<Item = &Task> {
         self.by_key.values().rev()
+    }
+    /// Takes the result of a change that took its time, once it is there.
+    pub(crate) fn take_result(&mut self, number: u64) -> Option<Result<Reply, Refusal>> {
+        self.results.remove(&number)
     }
     /// Tells whether a task holds the guest's lock.
     pub fn lock_is_held(&self, vmid: Vmid) -> bool {
@@ -213,6 +219,26 @@ impl World {
             None => self.schedule_next_stage(key),
         }
         upid
+    }
+
+    /// Does a change that is no worker and takes its time: the guest's lock is held until its end, when `work` is done.
+    /// Its result is found under the number that this returns. Nobody else may hold the lock.
+    pub(crate) fn change_later(
+        &mut self,
+        vmid: Vmid,
+        takes: Duration,
+        work: impl FnOnce(&mut World) -> Result<Reply, Refusal> + Send + 'static,
+    ) -> u64 {
+        self.tasks.next_key += 1;
+        let key = self.tasks.next_key;
+        self.tasks.locks.insert(vmid, GuestLock { holder: key, waiting: VecDeque::new() });
+        let done = move |world: &mut World| {
+            let result = work(world);
+            world.tasks.results.insert(key, result);
+            world.release_guest_lock(vmid);
+        };
+        self.after(takes, Box::new(done));
+        key
     }
 
     /// Adds lines to a task's log.

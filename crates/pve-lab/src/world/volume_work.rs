@@ -108,6 +108,20 @@ fn space_error(error: FsError, path: &str) -> String {
 }
 
 impl World {
+    /// Milliseconds from `so_far` (from now) until a volume is allocated on a storage. A storage allocates one volume
+    /// after the other, under its lock.
+    // PVE: pve-storage src/PVE/Storage.pm vdisk_alloc: cluster_lock_storage
+    pub(crate) fn allocation_ms(&mut self, node: &str, storage: &str, so_far: u64) -> u64 {
+        let takes = self.delays.allocate_ms * 1000;
+        if takes == 0 {
+            return 0;
+        }
+        let Some(home) = self.storages.get(storage).map(|def| self.block_home(def, node)) else { return 0 };
+        let from = self.now() + so_far * 1000;
+        let until = self.allocations.entry((home, storage.to_owned())).or_default();
+        *until = from.max(*until) + takes;
+        (*until - from).div_ceil(1000)
+    }
     /// Allocates a volume.
     ///
     /// # Errors
@@ -446,17 +460,33 @@ impl World {
         self.volume(node, id).map_or(0, |volume| volume.used.min(volume.size))
     }
 
-    /// Keeps an upload aside, as PVE does below /var/tmp; returns where.
+    /// Makes the file in which an upload is kept aside, as PVE does below /var/tmp; returns where.
+    ///
+    /// # Errors
+    /// There is no such node.
+    pub fn begin_upload(&mut self, node: &str) -> Result<String, crate::Refusal> {
+        let number = rand::Rng::next_u64(&mut self.random);
+        let path = format!("/var/tmp/pveupload-{number:016x}{number:016x}");
+        let tree = self.files_mut(node, &path).ok_or_else(upload_is_full)?;
+        tree.create_dir_all("/var/tmp")
+            .and_then(|()| tree.write(&path, b""))
+            .map_err(|_| upload_is_full())?;
+        Ok(path)
+    }
+
+    /// Writes a piece of an upload.
     ///
     /// # Errors
     /// The node's file system is full.
-    pub fn keep_upload(&mut self, node: &str, bytes: &[u8]) -> Result<String, crate::Refusal> {
-        let number = rand::Rng::next_u64(&mut self.random);
-        let path = format!("/var/tmp/pveupload-{number:016x}{number:016x}");
-        let full = || crate::Refusal::died("write failed - No space left on device");
-        let tree = self.files_mut(node, &path).ok_or_else(full)?;
-        tree.create_dir_all("/var/tmp").and_then(|()| tree.write(&path, bytes)).map_err(|_| full())?;
-        Ok(path)
+    pub fn extend_upload(
+        &mut self,
+        node: &str,
+        path: &str,
+        offset: u64,
+        bytes: &[u8],
+    ) -> Result<(), crate::Refusal> {
+        let tree = self.files_mut(node, path).ok_or_else(upload_is_full)?;
+        tree.write_at(path, offset, bytes).map_err(|_| upload_is_full())
     }
 
     /// Removes an upload that was refused.
@@ -465,6 +495,10 @@ impl World {
             let _ = tree.remove_file(path);
         }
     }
+}
+
+fn upload_is_full() -> crate::Refusal {
+    crate::Refusal::died("write failed - No space left on device")
 }
 
 /// N of `vm-100-disk-N`.

@@ -45,7 +45,7 @@ pub fn guest_resource(world: &World, guest: &Guest) -> Value {
     shown["maxcpu"] = status::cpus(world, guest).into();
     shown["mem"] = if running { memory / 3 } else { 0 }.into();
     shown["maxmem"] = memory.into();
-    shown["maxdisk"] = status::boot_disk_size(world, guest).into();
+    shown["maxdisk"] = status::boot_disk_size(guest).into();
     for counter in ["disk", "netin", "netout", "diskread", "diskwrite"] {
         shown[counter] = 0.into();
     }

@@ -165,7 +165,7 @@ fn check_features(world: &World, config: &Config, full: bool) -> Result<(), Refu
 
 fn run_clone(world: &mut World, plan: Plan, volumes: &NewVolumes) -> Next {
     let newid = plan.asker.vmid;
-    let mut made = MadeDisks::default();
+    let mut made = MadeDisks::timed();
     if world.version.at_least(9, 0) {
         made.output.push(format!("creating a clone of VM {} with ID {newid}", plan.source));
     }
@@ -218,7 +218,8 @@ fn clone_drives(
             false => {
                 let linked = world.link_volume(&plan.asker.node, &source, plan.asker.vmid)?;
                 made.volumes.push(linked.id.clone());
-                made.pause(world.delays.allocate_ms);
+                let storage = crate::world::split_id(&source)?.0.to_owned();
+                made.await_allocation(world, &plan.asker.node, &storage);
                 made.output.extend(linked.lines);
                 let size = world.volume(&plan.asker.node, &linked.id).map_or(0, |volume| volume.size);
                 (linked.id, size)
@@ -255,7 +256,7 @@ fn clone_full(
             data: 0,
         };
         let allocated = world.allocate(&new)?;
-        made.pause(world.delays.allocate_ms);
+        made.await_allocation(world, &plan.asker.node, &storage);
         made.output.extend(allocated.lines);
         made.volumes.push(allocated.id.clone());
         return Ok((allocated.id, 4 << 20));
@@ -452,7 +453,7 @@ fn move_disk(call: &mut Call<'_>) -> Result<Value, Refusal> {
         return Err(Refusal::died("you can't move to the same storage with same format"));
     }
     call.world.enabled_storage(&storage, &asker.node)?;
-    let takes = call.world.delays.allocate_ms
+    let takes = call.world.allocation_ms(&asker.node, &storage, 0)
         + disks::copy_ms(call.world, call.world.data_of(&asker.node, drive.file()));
     let (inner, delete) = (asker.clone(), call.flag("delete"));
     let stage = Stage::new(Duration::from_millis(takes), move |world, key| {

@@ -95,7 +95,7 @@ fn create(call: &mut Call<'_>) -> Result<Value, Refusal> {
         stages: vec![Stage {
             takes,
             work: Box::new(move |world, _| {
-                let mut made = MadeDisks::default();
+                let mut made = MadeDisks::timed();
                 let done = disks::make(world, &asker, &Config::new(), &config, storage.as_deref(), &mut made);
                 volumes.note(&mut made.volumes);
                 Ok(narrated(made.output, &made.pauses, move |world, key| {

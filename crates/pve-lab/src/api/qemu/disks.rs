@@ -21,12 +21,25 @@ pub struct MadeDisks {
     pub output: Vec<String>,
     /// How many milliseconds passed before a line of the output, by its index.
     pub pauses: BTreeMap<usize, u64>,
+    is_timed: bool,
 }
 
 impl MadeDisks {
+    /// Nothing made yet; the time that it takes is noted as it goes. (By default it is not.)
+    pub fn timed() -> Self {
+        Self { is_timed: true, ..Self::default() }
+    }
+    /// Notes the time until a volume is allocated on a storage, others before it included.
+    pub fn await_allocation(&mut self, world: &mut World, node: &str, storage: &str) {
+        if self.is_timed {
+            let so_far = self.pauses.values().sum();
+            let wait = world.allocation_ms(node, storage, so_far);
+            self.pause(wait);
+        }
+    }
     /// Notes that the next line comes so much later.
     pub fn pause(&mut self, milliseconds: u64) {
-        if milliseconds > 0 {
+        if self.is_timed && milliseconds > 0 {
             *self.pauses.entry(self.output.len()).or_default() += milliseconds;
         }
     }
@@ -157,7 +170,7 @@ fn allocate(
 ) -> Result<String, Refusal> {
     let new = NewVolume { node: &asker.node, storage, vmid: asker.vmid, format, name, size, data: 0 };
     let volume = world.allocate(&new)?;
-    made.pause(world.delays.allocate_ms);
+    made.await_allocation(world, &asker.node, storage);
     made.output.extend(volume.lines);
     made.volumes.push(volume.id.clone());
     Ok(volume.id)
@@ -387,11 +400,14 @@ fn existing_volume(
     Ok(())
 }
 
-/// Milliseconds that making these drives takes: each new volume, and each 100 MiB that are copied.
-pub fn duration_ms(world: &World, node: &str, settings: &Config) -> u64 {
+/// Milliseconds that making these drives takes from now on: each new volume in its turn, and each 100 MiB that are
+/// copied.
+pub fn duration_ms(world: &mut World, node: &str, settings: &Config) -> u64 {
     let mut total = 0;
-    for drive in super::drive::drives(world.version, settings).iter().filter(|drive| drive.is_new()) {
-        total += world.delays.allocate_ms;
+    let is_made = |drive: &&Drive| drive.is_new() || drive.file().ends_with(":cloudinit");
+    for drive in super::drive::drives(world.version, settings).iter().filter(is_made) {
+        let storage = drive.new_disk().0.map(str::to_owned);
+        total += storage.map_or(0, |storage| world.allocation_ms(node, &storage, total));
         let source = drive.option("import-from");
         let size = source.and_then(|source| match split_id(source) {
             Ok(_) => source_volume(world, node, source).ok(),
@@ -473,7 +489,7 @@ fn import_into(
         format = used.to_owned();
     }
     let asker = Asker { auth_id: "root@pam".to_owned(), node: node.to_owned(), vmid, pool: None };
-    let mut made = MadeDisks::default();
+    let mut made = MadeDisks::timed();
     let copied = copy_in(world, &asker, &import.storage, &format, &found, source, false, &mut made);
     let before = result.stdout.len();
     result.stdout.append(&mut made.output);

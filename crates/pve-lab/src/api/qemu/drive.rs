@@ -30,7 +30,7 @@ pub fn slots() -> impl Iterator<Item = String> {
 }
 
 /// Where a slot stands in that order.
-fn place(slot: &str) -> (usize, u32) {
+pub(super) fn place(slot: &str) -> (usize, u32) {
     let base = slot.trim_end_matches(|c: char| c.is_ascii_digit());
     let bus = ["ide", "scsi", "virtio", "sata", "efidisk", "tpmstate"].iter().position(|bus| *bus == base);
     (bus.unwrap_or(6), slot[base.len()..].parse().unwrap_or(0))

@@ -4,7 +4,7 @@ use pve_types::{Bytes, Privilege, Vmid};
 use serde_json::{Value, json};
 
 use super::config::{guest, json_value};
-use super::drive::{Drive, drives};
+use super::drive::{Drive, drives, is_slot, place};
 use crate::api::{Call, Methods, Refusal};
 use crate::world::{Config, Guest, GuestKind, Power, World};
 
@@ -48,34 +48,26 @@ pub fn cpus(world: &World, guest: &Guest) -> u64 {
 }
 
 /// The size of the disk a guest boots from, in bytes.
-pub fn boot_disk_size(world: &World, guest: &Guest) -> u64 {
+pub fn boot_disk_size(guest: &Guest) -> u64 {
     let size_of = |value: &str| {
-        value
-            .split(',')
-            .find_map(|part| part.strip_prefix("size="))
-            .and_then(|size| Bytes::from_pve_size(size).ok())
+        let size = value.split(',').find_map(|part| part.strip_prefix("size="));
+        size.and_then(|size| Bytes::from_pve_size(size).ok()).map_or(0, Bytes::get)
     };
     if guest.kind == GuestKind::Lxc {
-        return guest.config.get("rootfs").and_then(|value| size_of(value)).map_or(0, Bytes::get);
+        return guest.config.get("rootfs").map_or(0, |value| size_of(value));
     }
-    let drives: Vec<Drive> = drives(world.version, &guest.config);
-    let order = guest.config.get("boot").and_then(|boot| boot.strip_prefix("order=")).map(str::to_owned);
-    let is_disk = |drive: &&Drive| !drive.is_cdrom();
-    let first = match order {
-        Some(order) => {
-            order.split(';').find_map(|slot| drives.iter().filter(is_disk).find(|drive| drive.slot == slot))
-        }
+    let is_cdrom =
+        |value: &str| value.split(',').any(|part| matches!(part, "media=cdrom" | "cdrom" | "file=cdrom"));
+    let disk = |slot: &str| guest.config.get(slot).filter(|value| is_slot(slot) && !is_cdrom(value));
+    let first = match guest.config.get("boot") {
+        Some(boot) => boot.strip_prefix("order=").and_then(|order| order.split(';').find_map(disk)),
         None => {
-            let bootable = |drive: &&Drive| {
-                is_disk(drive) && !drive.slot.starts_with("efidisk") && !drive.slot.starts_with("tpm")
-            };
-            drives.iter().find(bootable).filter(|_| !guest.config.contains_key("boot"))
+            let boots = |slot: &&String| !slot.starts_with("efidisk") && !slot.starts_with("tpm");
+            let disks = guest.config.keys().filter(boots).filter(|slot| disk(slot).is_some());
+            disks.min_by_key(|slot| place(slot)).and_then(|slot| disk(slot))
         }
     };
-    first
-        .and_then(|drive| drive.option("size"))
-        .and_then(|size| Bytes::from_pve_size(size).ok())
-        .map_or(0, Bytes::get)
+    first.map_or(0, |value| size_of(value))
 }
 
 /// Seconds since the guest was switched on.
@@ -99,7 +91,7 @@ fn basics(world: &World, guest: &Guest) -> Value {
         "mem": if running { memory / 3 } else { 0 },
         "maxmem": memory,
         "disk": 0,
-        "maxdisk": boot_disk_size(world, guest),
+        "maxdisk": boot_disk_size(guest),
         "diskread": if running { 104_857_600_u64 } else { 0 },
         "diskwrite": if running { 20_971_520_u64 } else { 0 },
         "netin": if running { 4096 } else { 0 },

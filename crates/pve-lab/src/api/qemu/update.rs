@@ -12,7 +12,7 @@ use super::config::{check_lock, guest, guest_mut};
 use super::disks::{self, MadeDisks};
 use super::drive::{Drive, add_unused, is_slot, is_unused, owner};
 use super::{nets, settings};
-use crate::api::{Call, Methods, Refusal};
+use crate::api::{Call, Methods, Refusal, Reply};
 use crate::schema::{split_list, table};
 use crate::world::{Config, Stage, Worker, World, made_up_uuid};
 
@@ -54,10 +54,27 @@ fn put(call: &mut Call<'_>) -> Result<Value, Refusal> {
     if call.world.tasks.lock_is_held(change.asker.vmid) {
         return Err(Refusal::guest_lock_is_busy(change.asker.vmid));
     }
+    let takes = disks::duration_ms(call.world, &change.asker.node, &change.set);
+    if takes > 0 {
+        precheck(call.world, &change)?;
+        let (vmid, takes) = (change.asker.vmid, Duration::from_millis(takes));
+        call.later = Some(call.world.change_later(vmid, takes, move |world| applied(world, &change)));
+        return Ok(Value::Null);
+    }
+    let Reply { output, .. } = applied(call.world, &change).map_err(|mut refusal| {
+        call.output.append(&mut refusal.output);
+        refusal
+    })?;
+    call.output.extend(output);
+    Ok(Value::Null)
+}
+
+fn applied(world: &mut World, change: &Change) -> Result<Reply, Refusal> {
     let mut output = Vec::new();
-    let result = apply(call.world, &change, &mut output);
-    call.output.append(&mut output);
-    result.map(|()| Value::Null)
+    match apply(world, change, &mut output) {
+        Ok(()) => Ok(Reply { output, ..Reply::default() }),
+        Err(refusal) => Err(Refusal { output, ..refusal }),
+    }
 }
 
 fn post(call: &mut Call<'_>) -> Result<Value, Refusal> {

@@ -119,18 +119,27 @@ fn receive(
 
 /// A file's checksum in lower-case hex.
 fn digest_of(world: &World, node: &str, path: &str, algorithm: &str) -> Result<String, String> {
-    use sha2::Digest as _;
+    match algorithm {
+        "sha1" => digest_by::<sha1::Sha1>(world, node, path),
+        "sha224" => digest_by::<sha2::Sha224>(world, node, path),
+        "sha256" => digest_by::<sha2::Sha256>(world, node, path),
+        "sha384" => digest_by::<sha2::Sha384>(world, node, path),
+        "sha512" => digest_by::<sha2::Sha512>(world, node, path),
+        other => Err(format!("the lab does not know the checksum '{other}'")),
+    }
+}
+
+fn digest_by<D: sha2::Digest>(world: &World, node: &str, path: &str) -> Result<String, String> {
     let tree = world.files(node, path).ok_or("no such node")?;
-    let bytes = tree.read(path).map_err(|error| error.to_string())?;
-    let hex = |bytes: &[u8]| bytes.iter().map(|byte| format!("{byte:02x}")).collect::<String>();
-    Ok(match algorithm {
-        "sha1" => hex(&sha1::Sha1::digest(&bytes)),
-        "sha224" => hex(&sha2::Sha224::digest(&bytes)),
-        "sha256" => hex(&sha2::Sha256::digest(&bytes)),
-        "sha384" => hex(&sha2::Sha384::digest(&bytes)),
-        "sha512" => hex(&sha2::Sha512::digest(&bytes)),
-        other => return Err(format!("the lab does not know the checksum '{other}'")),
-    })
+    let (mut digest, mut offset) = (D::new(), 0);
+    loop {
+        let piece = tree.read_at(path, offset, 1 << 20).map_err(|error| error.to_string())?;
+        if piece.is_empty() {
+            return Ok(digest.finalize().iter().map(|byte| format!("{byte:02x}")).collect());
+        }
+        digest.update(&piece);
+        offset += piece.len() as u64;
+    }
 }
 
 /// What is not plain in a task's id is written as `%XX`.

@@ -78,12 +78,17 @@ impl Command {
 
 /// Runs one of PVE's programs.
 pub(super) async fn run(context: &Context, name: &str, words: &[String]) -> Exit {
-    let delay = context.node.world.with(|world| match name {
+    let world = &context.node.world;
+    world.load().count(|counts| *counts.programs.entry(name.to_owned()).or_default() += 1);
+    let slot = world.load().cpu_slot(&context.node.name).await;
+    let delay = world.with(|world| match name {
         "pvesm" => world.delays.pvesm_ms,
         "pvesh" => world.delays.pvesh_ms,
         _ => world.delays.qm_ms,
     });
-    tokio::time::sleep(Duration::from_millis(delay)).await;
+    world.pause(Duration::from_millis(delay)).await;
+    // What only waits for a guest gives the processor back.
+    let _slot = slot.filter(|_| !waits_for_guest(name, words));
     match name {
         "qm" => program(context, "qm", qm::COMMANDS, words).await,
         "pvesm" => program(context, "pvesm", pvesm::COMMANDS, words).await,
@@ -93,6 +98,16 @@ pub(super) async fn run(context: &Context, name: &str, words: &[String]) -> Exit
         "pct" => others::pct(context, words).await,
         _ => others::pveversion(context).await,
     }
+}
+
+/// Tells whether a command, once it has started, waits for what a guest does.
+fn waits_for_guest(name: &str, words: &[String]) -> bool {
+    let words: Vec<&str> = words.iter().take(2).map(String::as_str).collect();
+    name == "qm"
+        && matches!(
+            words.as_slice(),
+            ["wait" | "shutdown" | "reboot" | "agent", ..] | ["guest", "exec" | "cmd" | "passwd"]
+        )
 }
 
 async fn program(context: &Context, program: &str, commands: &'static [Command], words: &[String]) -> Exit {

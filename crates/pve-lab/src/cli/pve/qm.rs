@@ -395,7 +395,7 @@ async fn import(invocation: &Invocation<'_>, vmid: Vmid, params: &Params) -> Exi
     }
     for (at, line) in done.stdout.iter().enumerate() {
         if let Some(pause) = done.pauses.get(&at) {
-            tokio::time::sleep(Duration::from_millis(*pause)).await;
+            context.node.world.pause(Duration::from_millis(*pause)).await;
         }
         context.line(line).await?;
     }

@@ -159,6 +159,15 @@ impl Vfs {
         })
     }
 
+    /// Writes to an existing file from `offset` on.
+    ///
+    /// # Errors
+    /// As [`Vfs::open`] and [`Vfs::handle_write`].
+    pub fn write_at(&mut self, path: &str, offset: u64, bytes: &[u8]) -> Result<(), FsError> {
+        let opened = self.open(path);
+        self.with_open(opened, |vfs, handle| vfs.handle_write(handle, offset, bytes))
+    }
+
     /// Copies a file's contents and mode; the bytes are shared until one side changes them.
     ///
     /// # Errors
