@@ -113,23 +113,8 @@ pub fn is_wait(action: &Action) -> bool {
 }
 
 /// Tells whether a configuration value makes a new volume when it is set.
-///
-/// A new drive is `STORAGE:SIZE` or `STORAGE:cloudinit`. PVE: qemu-server src/PVE/API2/Qemu.pm, `$NEW_DISK_RE`.
 pub fn allocates(value: &PatchValue) -> bool {
-    match value {
-        PatchValue::ImportFrom { .. } => true,
-        PatchValue::Text(text) => {
-            let drive = text.split(',').next().unwrap_or_default();
-            let drive = drive.strip_prefix("file=").unwrap_or(drive);
-            drive.split_once(':').is_some_and(|(storage, rest)| {
-                let is_storage = !storage.is_empty() && !storage.contains(['/', '=', ' ']);
-                let is_size = rest.starts_with(|c: char| c.is_ascii_digit())
-                    && rest.chars().all(|c| c.is_ascii_digit() || c == '.');
-                is_storage && (is_size || rest == "cloudinit")
-            })
-        }
-        PatchValue::Drive { .. } | PatchValue::Secret { .. } | PatchValue::PublicKeys { .. } => false,
-    }
+    value.allocates_on().is_some()
 }
 
 /// Returns all steps' heads.

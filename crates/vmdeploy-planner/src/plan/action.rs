@@ -91,6 +91,25 @@ pub enum PatchValue {
     },
 }
 
+impl PatchValue {
+    /// Returns the storage on which a new volume is made when the value is set; `None` when none is.
+    ///
+    /// A new drive is `STORAGE:SIZE` or `STORAGE:cloudinit`. PVE: qemu-server src/PVE/API2/Qemu.pm, `$NEW_DISK_RE`.
+    pub fn allocates_on(&self) -> Option<&str> {
+        let text = match self {
+            Self::ImportFrom { storage, .. } => return Some(storage.as_str()),
+            Self::Text(text) => text,
+            Self::Drive { .. } | Self::Secret { .. } | Self::PublicKeys { .. } => return None,
+        };
+        let drive = text.split(',').next().unwrap_or_default();
+        let (storage, rest) = drive.strip_prefix("file=").unwrap_or(drive).split_once(':')?;
+        let is_storage = !storage.is_empty() && !storage.contains(['/', '=', ' ']);
+        let is_size = rest.starts_with(|c: char| c.is_ascii_digit())
+            && rest.chars().all(|c| c.is_ascii_digit() || c == '.');
+        (is_storage && (is_size || rest == "cloudinit")).then_some(storage)
+    }
+}
+
 /// What a configuration change sets and removes.
 #[derive(Debug, Clone, PartialEq, Eq, Default, Serialize, Deserialize)]
 #[serde(deny_unknown_fields)]

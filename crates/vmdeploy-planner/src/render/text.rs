@@ -195,7 +195,7 @@ pub(super) fn summary(plan: &Plan) -> String {
         .filter(|(number, _)| *number > 0)
         .map(|(number, road)| format!("{number} {road}"))
         .collect();
-    let time = duration(timing(plan).critical_ms);
+    let time = duration(timing(plan).least_ms());
     format!(
         "{}; {} ({}), at least {time}.",
         parts.join(", "),
@@ -216,8 +216,13 @@ fn are(number: usize) -> String {
 pub fn timing_text(plan: &Plan) -> String {
     let timing = timing(plan);
     let mut out = String::new();
-    let (critical, total) = (duration(timing.critical_ms), duration(timing.total_ms));
-    let _ = writeln!(out, "at least {critical}; one step after the other would take {total}");
+    let (least, total) = (duration(timing.least_ms()), duration(timing.total_ms));
+    let _ = writeln!(out, "at least {least}; one step after the other would take {total}");
+    if let Some(busiest) = &timing.busiest {
+        let (work, critical) = (duration(busiest.work_ms), duration(timing.critical_ms));
+        let _ = writeln!(out, "busiest: {}: {work}", busiest.what);
+        let _ = writeln!(out, "the longest chain of steps that wait for each other takes {critical}:");
+    }
     let width = timing.critical_path.iter().map(|id| id.0.chars().count()).max().unwrap_or(0);
     for id in &timing.critical_path {
         let step = plan.step(id);

@@ -4,7 +4,7 @@ use crate::pve::Pve;
 use crate::specs::{load, plan};
 use std::collections::BTreeSet;
 use vmdeploy_planner::observed::{Observed, Query};
-use vmdeploy_planner::plan::{CheckOutcome, PLAN_FORMAT_VERSION, Plan};
+use vmdeploy_planner::plan::{CheckOutcome, PLAN_FORMAT_VERSION, Plan, Road};
 use vmdeploy_planner::render::{RenderOptions, dot, markdown, text, timing_text};
 use vmdeploy_planner::timing::timing;
 use vmdeploy_planner::{AskContext, ask};
@@ -58,6 +58,31 @@ fn the_critical_path_is_the_longest_chain() {
         timing.critical_path.iter().filter_map(|id| plan.step(id)).map(|step| step.estimate_ms).sum();
     assert_eq!(timing.critical_ms, sum);
     assert!(timing.total_ms >= timing.critical_ms);
+}
+
+#[test]
+fn many_vms_take_what_their_node_needs_for_all_of_them() {
+    let vm = |vmid: u32| {
+        format!(
+            "  web{vmid}: {{vmid: {vmid}, node: pve1, disks: {{scsi0: {{storage: local-lvm, image: debian-13, size: 20GiB}}}}}}\n"
+        )
+    };
+    let spec = |count: u32| {
+        let vms: String = (201..201 + count).map(vm).collect();
+        format!(
+            "version: 1\nproject: web\nimages:\n  debian-13: {{path: /var/lib/vz/import/debian-13.qcow2}}\nvms:\n{vms}"
+        )
+    };
+    assert_eq!(timing(&plan(&Pve::new(), &spec(1))).busiest, None);
+    let plan = plan(&Pve::new(), &spec(20));
+    let timing = timing(&plan);
+    let busiest = timing.busiest.as_ref().expect("20 VMs have more to do than one");
+    assert_eq!(busiest.what, "the processors of pve1, with 40 commands of PVE");
+    let by_ssh = plan.steps.iter().filter(|step| step.road == Road::Ssh && step.vm.is_some());
+    assert_eq!(busiest.work_ms, by_ssh.map(|step| step.estimate_ms).sum::<u64>() / 2);
+    assert!(timing.least_ms() > timing.critical_ms && timing.least_ms() < timing.total_ms);
+    let said = timing_text(&plan);
+    assert!(said.contains("busiest: the processors of pve1"), "{said}");
 }
 
 #[test]
