@@ -2,7 +2,7 @@
 
 use crate::{Connections, Failure};
 use futures::StreamExt as _;
-use pve_api::{QemuConfig, Resource};
+use pve_api::Resource;
 use pve_config::GuestConfig;
 use pve_ssh::command::files;
 use pve_ssh::parse::{self, GuestKind};
@@ -10,7 +10,7 @@ use pve_types::{Vmid, VolumeId};
 use sha1::{Digest as _, Sha1};
 use std::collections::{BTreeMap, BTreeSet};
 use std::time::Duration;
-use vmdeploy_planner::identity::{Marker, MarkerSearch, may_be_ours};
+use vmdeploy_planner::identity::may_be_ours;
 use vmdeploy_planner::observed::{Observed, ObservedConfig, ObservedGuest, Query};
 
 /// How many configurations are asked for at once through the API.
@@ -28,7 +28,7 @@ pub(super) async fn observe(
     };
     match connections.has_ssh() {
         true => by_ssh(connections, query, guests).await,
-        false => by_api(connections, query, queries, guests).await,
+        false => by_api(connections, query, guests).await,
     }
 }
 
@@ -146,25 +146,16 @@ fn stale(config: &GuestConfig) -> BTreeSet<String> {
     config.cloud_init.keys().chain(config.current.keys()).filter(|key| differs(key)).cloned().collect()
 }
 
-/// Reads the configurations one by one, at most one call for each VM.
+/// Reads the configurations one by one, with one call for each VM.
 async fn by_api(
     connections: &Connections,
     query: &Query,
-    queries: &[Query],
     guests: BTreeMap<Vmid, ObservedGuest>,
 ) -> Result<BTreeMap<Vmid, ObservedGuest>, Failure> {
-    let names = queries.iter().find_map(|query| match query {
-        Query::Pending { vms } => Some(vms),
-        _ => None,
-    });
     let looks = guests.into_values().map(|guest| async move {
         let mut guest = guest;
         if guest.kind == "qemu" {
             look(connections, query, &mut guest).await?;
-        }
-        let is_named = |marker: &Marker| names.is_some_and(|names| names.contains(&marker.name));
-        if guest.status == "running" && marker_of(&guest).as_ref().is_some_and(is_named) {
-            look_at_pending(connections, &mut guest).await?;
         }
         Ok::<_, Failure>((guest.vmid, guest))
     });
@@ -173,58 +164,51 @@ async fn by_api(
     seen.into_iter().collect()
 }
 
+/// Asks for what holds and what waits for a restart, which PVE tells in one answer.
+///
+/// Whether the cloud-init drive is older than the configuration is told by another, and PVE writes it anew at each
+/// start; that one is asked only where something waits.
 async fn look(connections: &Connections, query: &Query, guest: &mut ObservedGuest) -> Result<(), Failure> {
-    let config: QemuConfig = match connections.api().node(&guest.node).qemu(guest.vmid).current_config().await
-    {
-        Ok(config) => config,
+    let qemu = connections.api().node(&guest.node).qemu(guest.vmid);
+    let told = match qemu.pending().await {
+        Ok(told) => told,
         // It is listed and may not be read, or has just gone: foreign, as far as we can see.
         Err(error) if error.is_denied() || error.is_absent() || error.is_unreachable() => return Ok(()),
         Err(error) => return Err(error.into()),
     };
-    let text: String = config.values.iter().map(|(key, value)| format!("{key}: {value}\n")).collect();
+    let waits = told.iter().filter(|value| value.is_pending());
+    let pending: BTreeMap<_, _> = waits.map(|value| (value.key.clone(), value.pending.clone())).collect();
+    let mut values: BTreeMap<String, String> =
+        told.into_iter().filter_map(|value| Some((value.key, value.value?))).collect();
+    let digest = values.remove("digest");
+    let text: String = values.iter().map(|(key, value)| format!("{key}: {value}\n")).collect();
     guest.volumes = volumes_of(&text);
-    guest.config =
-        may_be_ours(query, guest.vmid, config.get("description"), config.get("smbios1")).then(|| {
-            let parsed = GuestConfig::from_api(config.values.clone());
-            ObservedConfig {
-                lock: config.get("lock").map(str::to_owned),
-                snapshots: config.get("parent").is_some(),
-                cloud_init_stale: BTreeSet::new(),
-                digest: config.digest.clone(),
-                values: parsed.current,
-                pending: BTreeMap::new(),
-            }
-        });
+    let value = |key: &str| values.get(key).map(String::as_str);
+    if !may_be_ours(query, guest.vmid, value("description"), value("smbios1")) {
+        return Ok(());
+    }
+    let stale = if pending.is_empty() { BTreeSet::new() } else { stale_by_api(&qemu).await? };
+    guest.config = Some(ObservedConfig {
+        lock: value("lock").map(str::to_owned),
+        snapshots: value("parent").is_some(),
+        cloud_init_stale: stale,
+        digest,
+        pending,
+        values: GuestConfig::from_api(values).current,
+    });
     Ok(())
 }
 
-fn marker_of(guest: &ObservedGuest) -> Option<Marker> {
-    let description = guest.config.as_ref()?.values.get("description")?;
-    match Marker::find(description) {
-        MarkerSearch::Found(marker) => Some(marker),
-        _ => None,
-    }
-}
-
-/// Notes what of a running guest's configuration waits for a restart.
-async fn look_at_pending(connections: &Connections, guest: &mut ObservedGuest) -> Result<(), Failure> {
-    let qemu = connections.api().node(&guest.node).qemu(guest.vmid);
-    let pending = qemu.pending().await?;
-    let stale = match qemu.cloud_init().await {
-        Ok(values) => values,
+/// Returns the keys in which the cloud-init drive differs from the configuration, as PVE tells them.
+async fn stale_by_api(qemu: &pve_api::Qemu) -> Result<BTreeSet<String>, Failure> {
+    let told = match qemu.cloud_init().await {
+        Ok(told) => told,
         Err(error) if super::is_optional(&error) => Vec::new(),
         Err(error) => return Err(error.into()),
     };
-    if let Some(config) = &mut guest.config {
-        let waits = pending.into_iter().filter(pve_api::PendingValue::is_pending);
-        config.pending = waits.map(|value| (value.key, value.pending)).collect();
-        config.cloud_init_stale = stale
-            .into_iter()
-            .filter(|v| v.pending.is_some() || v.delete.is_some_and(|delete| delete > 0))
-            .map(|value| value.key)
-            .collect();
-    }
-    Ok(())
+    let differs =
+        told.into_iter().filter(|v| v.pending.is_some() || v.delete.is_some_and(|delete| delete > 0));
+    Ok(differs.map(|value| value.key).collect())
 }
 
 #[cfg(test)]
