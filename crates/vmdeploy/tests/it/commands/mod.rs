@@ -2,6 +2,7 @@
 
 mod access;
 mod account_keys;
+mod counts;
 mod deploy;
 mod general;
 mod hostile;
