@@ -104,11 +104,11 @@ test-containers: test-images ## Test pve-ssh against OpenSSH in containers; igno
 	@$(CARGO) build --quiet --package vmdeploy
 	$(CARGO) test --quiet --package pve-ssh-containers --features containers
 
-bench: ## Measure what users wait for: plans, uploads against scp, a run's own overhead, the lab
-	$(CARGO) bench --package vmdeploy-planner --bench plan
-	$(CARGO) bench --package pve-ssh --bench upload
-	$(CARGO) bench --package vmdeploy-executor --bench overhead
-	$(CARGO) bench --package pve-lab --bench lab
+bench: ## Measure whole commands, plans, uploads, a run's overhead and the lab; writes docs/benchmarks.md
+	$(CARGO) bench --quiet --package vmdeploy --bench commands
+	$(CARGO) bench --quiet --package vmdeploy-planner --bench plan
+	$(CARGO) bench --quiet --package vmdeploy-executor --bench overhead
+	$(CARGO) bench --quiet --package pve-lab --bench lab
 
 check: fmt-check lint docs test ## Everything that CI runs
 

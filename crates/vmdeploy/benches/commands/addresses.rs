@@ -1,0 +1,34 @@
+//! Part 4: addresses and inventory of many VMs.
+
+use crate::document::Table;
+use crate::idle;
+use crate::measure::{cpu, mib, seconds};
+
+const VMS: u32 = 1_000;
+
+/// Measures both on 1,000 running VMs.
+pub fn tables() -> Vec<Table> {
+    let mut table = Table::new(
+        format!("Addresses and inventory of {VMS} running VMs, `delays: real`"),
+        &["command", "time", "CPU", "memory", "API requests", "API connections", "SSH commands"],
+    );
+    let ground = idle::deployed(VMS, "hybrid");
+    for arguments in [&["status", "spec.yaml"][..], &["inventory", "spec.yaml"]] {
+        let (usage, counts) = ground.counted(arguments);
+        let lines = usage.stdout.lines().count();
+        assert!(lines >= VMS as usize, "{lines} lines\n{}", usage.stderr);
+        table.row([
+            format!("`vmdeploy {}`", arguments.join(" ")),
+            seconds(usage.wall),
+            cpu(&usage),
+            mib(&usage),
+            counts.api_requests.to_string(),
+            counts.api_connections.to_string(),
+            counts.ssh_commands.to_string(),
+        ]);
+    }
+    table.note(
+        "An address is asked of the guest's agent: one request per running VM, three at a time on the node",
+    );
+    vec![table]
+}
