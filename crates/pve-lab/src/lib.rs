@@ -32,6 +32,8 @@ mod load;
 pub mod schema;
 mod shell;
 mod ssh;
+#[cfg(test)]
+mod still_tests;
 pub mod vfs;
 pub mod world;
 

@@ -277,7 +277,7 @@ mod tests {
 #[cfg(test)]
 mod pace_tests {
     use super::*;
-    use crate::load::still;
+    use crate::still_tests as still;
 
     fn ends_of(world: &WorldHandle, paths: &[&str]) -> Vec<u64> {
         let token = world.with(|world| {
