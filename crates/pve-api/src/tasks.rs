@@ -226,7 +226,7 @@ impl Task {
                 return Err(ApiError::TaskTimeout { upid: self.upid.clone(), after: wait.timeout });
             }
             tokio::time::sleep_until((now + pause).min(deadline)).await;
-            pause = (pause * 2).min(wait.slowest.max(wait.fastest));
+            pause = (pause * 3 / 2).min(wait.slowest.max(wait.fastest));
         }
     }
 
