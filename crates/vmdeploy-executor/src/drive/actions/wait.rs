@@ -9,6 +9,9 @@ use std::time::Duration;
 use tokio::time::Instant;
 use vmdeploy_planner::plan::{Condition, GuestRef, IpFamily};
 
+/// The longest pause between two questions that are commands on the node.
+const LONGEST_PAUSE: Duration = Duration::from_secs(15);
+
 /// What one look at the guest found.
 enum Look {
     /// The condition holds.
@@ -31,10 +34,12 @@ impl Job {
         let mut said = String::new();
         let mut process = None;
         loop {
+            let asked = Instant::now();
             let seen = match self.look_once(guest, condition, &mut process).await? {
                 Look::There(outcome) => return Ok(Done { outcome, warnings: Vec::new() }),
                 Look::NotYet(seen) => seen,
             };
+            let took = asked.elapsed();
             if seen != said {
                 self.tell(None, seen.clone());
                 said = seen;
@@ -44,6 +49,11 @@ impl Job {
             }
             tokio::time::sleep(pause).await;
             pause = (pause * 2).min(self.shared.options.0.poll * 2);
+            if self.shared.connections.is_pvesh() {
+                // Each question is a command, which takes a second of the node's processors: many that wait must not
+                // keep the node from what they wait for.
+                pause = pause.max(took * 4).min(LONGEST_PAUSE);
+            }
         }
     }
 
