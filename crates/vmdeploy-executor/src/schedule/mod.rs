@@ -3,7 +3,8 @@
 //!
 //! The rules:
 //! - A step begins when all steps before it are done, nobody else writes to its guest, and node, storage and clone
-//!   source have room. Among those that may begin, the one with the longest chain behind it goes first.
+//!   source have room. Of a node, commands over SSH and calls of the API are counted apart: calls hardly load it, and
+//!   need not wait for commands that do. Among those that may begin, the one with the longest chain behind it goes first.
 //! - A step that certainly changed nothing is tried again, a bounded number of times; one that may have taken effect is
 //!   probed first.
 //! - When a step fails, what depends on it is skipped, and other VMs go on. If the VM's rule is to undo, its steps are

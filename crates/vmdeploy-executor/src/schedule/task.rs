@@ -5,7 +5,7 @@ use crate::journal::{Entry, Record};
 use crate::{Outcome, TookEffect};
 use pve_types::{GuestName, NodeName, StorageId, Vmid};
 use std::collections::{BTreeMap, BTreeSet};
-use vmdeploy_planner::plan::{Action, DiskSource, PatchValue, Plan, Step, StepId, Undo};
+use vmdeploy_planner::plan::{Action, DiskSource, PatchValue, Plan, Road, Step, StepId, Undo};
 
 /// A step as the scheduler sees it.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -33,6 +33,8 @@ pub struct Claims {
     pub copies: Option<Vmid>,
     /// The node that it works on.
     pub node: Option<NodeName>,
+    /// Whether it does so by a command on it, which is counted apart: commands load the node's processors.
+    pub by_ssh: bool,
     /// The storages that it copies data to.
     pub storages: BTreeSet<StorageId>,
 }
@@ -63,9 +65,9 @@ pub fn tasks_of(plan: &Plan, records: &[Record]) -> Vec<Task> {
         id: step.id.clone(),
         vm: step.vm.clone(),
         after: step.after.clone(),
-        claims: claims_of(&step.action),
+        claims: claims_of(&step.action, step.road),
         undo: match &step.undo {
-            Undo::Run { action } => Some(claims_of(action)),
+            Undo::Run { action } => Some(claims_of(action, step.road)),
             Undo::Nothing | Undo::CannotUndo { .. } => None,
         },
         past: pasts.get(&step.id).copied().unwrap_or_default(),
@@ -101,9 +103,9 @@ fn pasts_of(records: &[Record]) -> BTreeMap<StepId, Past> {
     pasts
 }
 
-/// Returns what an action may not share.
-pub fn claims_of(action: &Action) -> Claims {
-    let mut claims = Claims::default();
+/// Returns what an action may not share when it takes that road.
+pub fn claims_of(action: &Action, road: Road) -> Claims {
+    let mut claims = Claims { by_ssh: road == Road::Ssh, ..Claims::default() };
     if describe::is_wait(action) {
         return claims;
     }

@@ -160,7 +160,8 @@ impl Play {
             assert!(count <= self.limits.per_source as usize);
         }
         for claim in &claims {
-            let nodes = claims.iter().filter(|c| c.node.is_some() && c.node == claim.node).count();
+            let beside = |c: &&&Claims| c.node.is_some() && c.node == claim.node && c.by_ssh == claim.by_ssh;
+            let nodes = claims.iter().filter(beside).count();
             assert!(nodes <= self.limits.per_node as usize, "too many on one node");
             for storage in &claim.storages {
                 let count = claims.iter().filter(|c| c.storages.contains(storage)).count();

@@ -12,7 +12,8 @@ pub(super) struct Usage {
     pub(super) on_the_wire: usize,
     writes: BTreeMap<Vmid, u32>,
     copies: BTreeMap<Vmid, u32>,
-    nodes: BTreeMap<NodeName, u32>,
+    /// Steps on each node, those by SSH apart.
+    nodes: BTreeMap<(NodeName, bool), u32>,
     storages: BTreeMap<StorageId, u32>,
     vms: BTreeMap<GuestName, u32>,
 }
@@ -23,7 +24,7 @@ impl Usage {
         self.on_the_wire += 1;
         claims.writes.iter().for_each(|vmid| add(&mut self.writes, vmid));
         claims.copies.iter().for_each(|vmid| add(&mut self.copies, vmid));
-        claims.node.iter().for_each(|node| add(&mut self.nodes, node));
+        place(claims).iter().for_each(|place| add(&mut self.nodes, place));
         claims.storages.iter().for_each(|storage| add(&mut self.storages, storage));
         vm.into_iter().for_each(|vm| add(&mut self.vms, vm));
     }
@@ -32,7 +33,7 @@ impl Usage {
         self.on_the_wire -= 1;
         claims.writes.iter().for_each(|vmid| remove(&mut self.writes, vmid));
         claims.copies.iter().for_each(|vmid| remove(&mut self.copies, vmid));
-        claims.node.iter().for_each(|node| remove(&mut self.nodes, node));
+        place(claims).iter().for_each(|place| remove(&mut self.nodes, place));
         claims.storages.iter().for_each(|storage| remove(&mut self.storages, storage));
         vm.into_iter().for_each(|vm| remove(&mut self.vms, vm));
     }
@@ -44,13 +45,18 @@ impl Usage {
         };
         claims.writes.iter().all(nobody)
             && claims.copies.iter().all(source)
-            && claims.node.iter().all(|node| count(&self.nodes, node) < limits.per_node.max(1))
+            && place(claims).iter().all(|place| count(&self.nodes, place) < limits.per_node.max(1))
             && claims.storages.iter().all(|name| count(&self.storages, name) < limits.per_storage.max(1))
     }
     /// Tells whether a step of the VM is on the wire.
     pub(super) fn has_steps_of(&self, vm: &GuestName) -> bool {
         self.vms.contains_key(vm)
     }
+}
+
+/// Returns where the step is counted.
+fn place(claims: &Claims) -> Option<(NodeName, bool)> {
+    claims.node.clone().map(|node| (node, claims.by_ssh))
 }
 
 fn count<K: Ord>(counts: &BTreeMap<K, u32>, key: &K) -> u32 {

@@ -180,7 +180,7 @@ pub enum CheckOutcome {
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(deny_unknown_fields)]
 pub struct Limits {
-    /// Steps on one node.
+    /// Steps on one node: commands over SSH, and as many calls of the API beside them.
     pub per_node: u32,
     /// Steps that copy data to one storage.
     pub per_storage: u32,

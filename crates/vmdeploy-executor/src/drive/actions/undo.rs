@@ -79,7 +79,7 @@ impl Job {
     /// Returns the storages that steps of this plan write to for the guest.
     fn storages_written(&self, guest: &GuestRef) -> std::collections::BTreeSet<pve_types::StorageId> {
         let own = self.shared.plan.steps.iter().filter(|step| step.vm.as_ref() == Some(&guest.name));
-        own.flat_map(|step| crate::schedule::claims_of(&step.action).storages).collect()
+        own.flat_map(|step| crate::schedule::claims_of(&step.action, step.road).storages).collect()
     }
 }
 

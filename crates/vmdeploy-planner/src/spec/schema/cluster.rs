@@ -141,7 +141,7 @@ const LIMITS: Object = Object::new(
     "limits",
     "How much is done at once.",
     &[
-        field("per_node", Int(1, 64), "steps at once on one node").default("4"),
+        field("per_node", Int(1, 64), "steps at once on one node, by each road").default("4"),
         field("per_storage", Int(1, 64), "copies at once to one storage").default("2"),
         field("per_source", Int(1, 64), "clones at once of one source").default("1"),
     ],
