@@ -12,7 +12,7 @@ pub fn tables() -> Vec<Table> {
         format!("Addresses and inventory of {VMS} running VMs, `delays: real`"),
         &["command", "time", "CPU", "memory", "API requests", "API connections", "SSH commands"],
     );
-    let ground = idle::deployed(VMS, "hybrid");
+    let ground = idle::deployed(VMS);
     for arguments in [&["status", "spec.yaml"][..], &["inventory", "spec.yaml"]] {
         let (usage, counts) = ground.counted(arguments);
         let lines = usage.stdout.lines().count();
