@@ -381,6 +381,7 @@ fn any_tasks() -> impl Strategy<Value = Vec<Task>> {
             let claims = Claims {
                 writes: name.iter().map(|_| vmid).collect(),
                 copies: (source < 2).then(|| Vmid::new(300 + u32::from(source)).unwrap()),
+                by_ssh: links & 1 == 1,
                 node: (node < 3).then(|| format!("pve{node}").parse().unwrap()),
                 storages: (storage < 2)
                     .then(|| format!("st{storage}").parse().unwrap())
