@@ -238,6 +238,11 @@ impl Faults {
         self.armed.is_empty()
     }
 
+    /// How many calls have met a fault so far, all faults together.
+    pub fn struck(&self) -> u64 {
+        self.armed.iter().map(|armed| armed.done).sum()
+    }
+
     /// Returns what happens to a call, among the effects that `wanted` can have at this place. Only faults with such
     /// an effect count it.
     pub fn strike(&mut self, call: &Call<'_>, wanted: impl Fn(&Effect) -> bool) -> Vec<Effect> {

@@ -52,8 +52,9 @@ impl Cancellation {
     }
     /// Waits until more is to be stopped than `seen`, and returns how much; never when the switch is gone.
     pub async fn beyond(&mut self, seen: Stop) -> Stop {
-        match self.0.wait_for(|stop| *stop > seen).await {
-            Ok(stop) => *stop,
+        let reached = self.0.wait_for(|stop| *stop > seen).await.map(|stop| *stop);
+        match reached {
+            Ok(stop) => stop,
             Err(_) => std::future::pending().await,
         }
     }

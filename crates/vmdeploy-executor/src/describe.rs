@@ -1,8 +1,8 @@
 //! What an action does, in a few words for people; and what it touches.
 
-use pve_types::{NodeName, Vmid};
+use pve_types::{NodeName, StorageId, Vmid};
 use std::collections::BTreeSet;
-use vmdeploy_planner::plan::{Action, Condition, PatchValue, Plan, Step};
+use vmdeploy_planner::plan::{Action, Condition, GuestRef, PatchValue, Plan, Step};
 
 /// Returns what the action does: a short verb phrase without the VM's name.
 pub fn title(action: &Action) -> String {
@@ -100,6 +100,54 @@ pub fn leaves(action: &Action, outcome: Option<&crate::Outcome>) -> Option<(Stri
         }
         _ => None,
     }
+}
+
+/// Returns the storages on which a step makes volumes, where it looks right before at those that the guest has.
+pub fn fills(action: &Action) -> BTreeSet<StorageId> {
+    match action {
+        Action::ImportDisk { storage, .. } => [storage.clone()].into(),
+        Action::CreateVm { config, .. } => config.set.values().filter_map(allocated_on).collect(),
+        _ => BTreeSet::new(),
+    }
+}
+
+/// Returns the storage on which a configuration value makes a new volume.
+fn allocated_on(value: &PatchValue) -> Option<StorageId> {
+    match value {
+        PatchValue::ImportFrom { storage, .. } => Some(storage.clone()),
+        PatchValue::Text(text) if allocates(value) => {
+            text.strip_prefix("file=").unwrap_or(text).split_once(':')?.0.parse().ok()
+        }
+        _ => None,
+    }
+}
+
+/// Returns which tasks PVE makes of an action: their types, and the guest that they name.
+// PVE: the `fork_worker` calls in qemu-server src/PVE/API2/Qemu.pm.
+pub fn tasks(action: &Action) -> Option<(&'static [&'static str], &GuestRef)> {
+    Some(match action {
+        Action::CreateVm { guest, .. } => (&["qmcreate"], guest),
+        Action::ImportDisk { guest, .. } | Action::SetConfig { guest, .. } => (&["qmconfig"], guest),
+        Action::ResizeDisk { guest, .. } => (&["resize"], guest),
+        Action::MoveDisk { guest, .. } | Action::ReassignDisk { guest, .. } => (&["qmmove"], guest),
+        Action::ConvertToTemplate { guest } => (&["qmtemplate"], guest),
+        Action::StartVm { guest } => (&["qmstart", "hastart"], guest),
+        Action::ShutdownVm { guest, .. } => (&["qmshutdown", "hastop"], guest),
+        Action::StopVm { guest } => (&["qmstop", "hastop"], guest),
+        Action::RebootVm { guest } => (&["qmreboot"], guest),
+        Action::DeleteVm { guest, .. } => (&["qmdestroy"], guest),
+        Action::ProbeStorage { .. }
+        | Action::PlaceImage { .. }
+        | Action::VerifyImage { .. }
+        | Action::PlaceSnippet { .. }
+        // The task names the source, of which others may be made at the same time.
+        | Action::CloneVm { .. }
+        | Action::RegenerateCloudInit { .. }
+        | Action::SetHa { .. }
+        | Action::SetPool { .. }
+        | Action::FreeVolume { .. }
+        | Action::Await { .. } => return None,
+    })
 }
 
 /// Returns the command that destroys a guest, typed on its node.

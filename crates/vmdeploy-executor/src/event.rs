@@ -101,6 +101,9 @@ pub enum EventKind {
         failure: Failure,
         /// How long it took, in milliseconds, all attempts together.
         took_ms: u64,
+        /// Whether what was made for its VM is undone now.
+        #[serde(default)]
+        undo: bool,
     },
     /// A step is not done because another failed.
     StepSkipped {

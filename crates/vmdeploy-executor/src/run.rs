@@ -30,6 +30,11 @@ pub struct RunOptions {
     pub attempts: u32,
     /// The first wait before a step is tried again; it doubles each time, and is spread by chance.
     pub first_wait: Duration,
+    /// How long a request that nobody got an answer to may still be on its way: so long its effect is looked for before
+    /// it is taken for absent.
+    pub settle: Duration,
+    /// How often the project's lock on the cluster is touched. PVE lets a lock go that was not touched four times as long.
+    pub keep_lock_every: Duration,
     /// For tests: the run ends without another word after that many records, as if the process had been killed.
     #[doc(hidden)]
     pub die_after_records: Option<usize>,
@@ -47,6 +52,9 @@ impl RunOptions {
             poll: Duration::from_millis(500),
             attempts: 6,
             first_wait: Duration::from_secs(1),
+            // PVE: pveproxy waits 30 s for the daemon or the node that it hands a request to.
+            settle: Duration::from_secs(30),
+            keep_lock_every: Duration::from_secs(30),
             die_after_records: None,
         }
     }

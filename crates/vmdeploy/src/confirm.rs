@@ -6,7 +6,7 @@ use std::io::BufRead as _;
 
 /// Asks, unless `yes` is given already.
 ///
-/// `what` completes "this would …". Returns whether it may be done.
+/// `what` completes "this would …", and `how_to_agree` "run it again with …". Returns whether it may be done.
 ///
 /// # Errors
 /// Nobody can be asked.
@@ -16,7 +16,7 @@ pub fn confirm(yes: bool, what: &str, how_to_agree: &str) -> Result<bool, Failur
     }
     if !output::can_ask() {
         return Err(Failure::usage(format!("this would {what}, and there is no terminal to ask on"))
-            .hint(format!("read the plan, then run it again with {how_to_agree}")));
+            .hint(format!("if that is what you want, run it again with {how_to_agree}")));
     }
     output::write_stderr(&format!("This would {}. Go on? [y/N] ", crate::escape::one_line(what)));
     let mut answer = String::new();

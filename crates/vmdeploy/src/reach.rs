@@ -38,6 +38,7 @@ pub fn executor_failure(failure: &vmdeploy_executor::Failure) -> Failure {
         (None, Some(node)) => format!("{node}: "),
         (None, None) => String::new(),
     };
+    let failure = &failure.clone().before_any_run();
     let lines: Vec<&str> = failure.causes.iter().chain(&failure.log).map(String::as_str).collect();
     let told = Failure::chain(exit, &format!("{place}{}", failure.message), &lines);
     failure.hint.iter().fold(told, |told, hint| told.hint(hint.clone()))

@@ -21,6 +21,9 @@ use vmdeploy_planner::plan::{CheckedPlan, OnFailure};
 /// The file in a run's folder that says which folder relative paths start from.
 const SPEC_FOLDER_FILE: &str = "spec-folder";
 
+/// How many runs are named where one is not found.
+const LAST_RUNS: usize = 5;
+
 /// How a run is wanted, beside its plan.
 #[derive(Debug, Clone, Default, clap::Args)]
 pub struct RunArgs {
@@ -138,7 +141,7 @@ where
         shown.show(&event);
     }
     shown.finish();
-    let report = result.map_err(run_failure)?;
+    let report = result.map_err(|error| led_to_resume(error, &options.runs))?;
     output::write_stderr(&summary(&report));
     Ok(report)
 }
@@ -167,6 +170,20 @@ fn pass_on(asked: Asked, heard: u32, canceller: &Canceller) -> u32 {
     heard + 1
 }
 
+/// Turns a run that could not begin into a failure; where an unfinished run of the project holds the lock, it is the one
+/// to go on with.
+fn led_to_resume(error: RunError, runs: &RunsFolder) -> Failure {
+    let RunError::ClusterLock { project, .. } = &error else { return run_failure(error) };
+    let unfinished = runs.newest_unfinished(Some(project)).ok().flatten();
+    let hint = unfinished.filter(StoredRun::has_begun).map(|stored| {
+        format!(
+            "`vmdeploy resume {}` goes on with the unfinished run of this project that is recorded here",
+            stored.run
+        )
+    });
+    hint.into_iter().fold(run_failure(error), Failure::hint)
+}
+
 /// Returns the exit code of a run.
 pub fn exit_of(report: &RunReport) -> Exit {
     Exit::from_run(report.result)
@@ -174,13 +191,10 @@ pub fn exit_of(report: &RunReport) -> Exit {
 
 /// Turns a run that could not begin, or not be followed, into a failure with an exit code.
 pub fn run_failure(error: RunError) -> Failure {
+    if let RunError::Runs(error) = error {
+        return runs_failure(error);
+    }
     let (exit, hint) = match &error {
-        RunError::Runs(RunsError::Locked { holder, .. }) => {
-            (Exit::OBSERVED, Some(format!("wait until it is over ({holder}), or stop it")))
-        }
-        RunError::Runs(RunsError::NoSuchRun { .. }) => {
-            (Exit::USAGE, Some("`vmdeploy runs` lists them".to_owned()))
-        }
         RunError::Journal(_) => {
             (Exit::INTERRUPTED, Some("make room on the disk, then `vmdeploy resume`".to_owned()))
         }
@@ -189,6 +203,50 @@ pub fn run_failure(error: RunError) -> Failure {
         }
         RunError::ClusterLock { source, .. } => (Exit::OBSERVED, source.hint.clone()),
         _ => (Exit::INTERNAL, None),
+    };
+    let failure = Failure::of(exit, error);
+    hint.into_iter().fold(failure, Failure::hint)
+}
+
+/// Opens a recorded run.
+///
+/// # Errors
+/// There is no such run, then the last ones are named; or it cannot be read.
+pub fn open_run(run: &str, context: &Context) -> Result<StoredRun, Failure> {
+    let folder = runs_folder(context);
+    folder.open(run).map_err(|error| match error {
+        RunsError::NoSuchRun { .. } => {
+            let failure = runs_failure(error);
+            last_runs(&folder).into_iter().fold(failure, Failure::hint)
+        }
+        other => runs_failure(other),
+    })
+}
+
+/// Returns a hint that names the newest runs, if there are any.
+fn last_runs(folder: &RunsFolder) -> Option<String> {
+    let runs = folder.list().ok()?;
+    let names: Vec<&str> = runs.iter().take(LAST_RUNS).map(|run| run.run.as_str()).collect();
+    (!names.is_empty()).then(|| format!("the last ones are {}", names.join(", ")))
+}
+
+fn runs_failure(error: RunsError) -> Failure {
+    let (exit, hint) = match &error {
+        RunsError::Locked { holder, .. } => {
+            (Exit::OBSERVED, Some(format!("wait until it is over ({holder}), or stop it")))
+        }
+        RunsError::NoSuchRun { .. } => (Exit::USAGE, Some("`vmdeploy runs` lists all that are recorded here".to_owned())),
+        RunsError::PlanChanged { .. } => (
+            Exit::USAGE,
+            Some("put the file back as it was, for the run rests on it; else `vmdeploy plan` shows what is there".to_owned()),
+        ),
+        RunsError::Plan { .. } | RunsError::Journal(_) => {
+            (Exit::INTERNAL, Some("`vmdeploy plan` shows what the cluster has, whatever is recorded here".to_owned()))
+        }
+        RunsError::Io { path, .. } => (
+            Exit::INTERNAL,
+            Some(format!("is `{}` there, and may you write to it? {} names another folder", path.display(), names::RUNS)),
+        ),
     };
     let failure = Failure::of(exit, error);
     hint.into_iter().fold(failure, Failure::hint)

@@ -145,7 +145,8 @@ fn yaml_files(folder: &Path) -> Result<Vec<PathBuf>, Failure> {
         .collect();
     files.sort();
     if files.iter().all(|path| path.to_string_lossy().ends_with(".lock.yaml")) {
-        return Err(Failure::usage(format!("`{}` holds no *.yaml", folder.display())));
+        return Err(Failure::usage(format!("`{}` holds no *.yaml", folder.display()))
+            .hint("name the file or the folder that holds the spec; `vmdeploy init` writes a first one"));
     }
     Ok(files)
 }
@@ -156,7 +157,9 @@ fn read(path: &Path) -> Result<SourceFile, Failure> {
 }
 
 fn unreadable(path: &Path, error: std::io::Error) -> Failure {
-    Failure::of(Exit::USAGE, error).context(format!("cannot read the spec `{}`", path.display()))
+    Failure::of(Exit::USAGE, error)
+        .context(format!("cannot read the spec `{}`", path.display()))
+        .hint("name the file or the folder that holds the spec; `vmdeploy init` writes a first one")
 }
 
 #[cfg(test)]

@@ -1,7 +1,7 @@
 //! The loop around the scheduler: it writes the journal, sends steps out, listens to them, and tells the world.
 
 use super::job::{Done, Job, Message, Shared, Sight};
-use super::lock::ClusterLock;
+use super::lock::{ClusterLock, News};
 use crate::describe;
 use crate::journal::{Entry, JournalWriter};
 use crate::schedule::{Command, Input, Rules, Scheduler, Verdict, tasks_of};
@@ -49,6 +49,8 @@ struct Engine {
     messages: UnboundedReceiver<Message>,
     stop: Stop,
     wrote: usize,
+    /// How long to wait before the next attempt, as it was told.
+    pauses: BTreeMap<StepId, Duration>,
 }
 
 /// How long steps that are given up may take to end what they began on a node.
@@ -99,6 +101,7 @@ impl Bare {
             messages,
             stop: Stop::No,
             wrote: 0,
+            pauses: BTreeMap::new(),
         }
     }
 }
@@ -113,8 +116,10 @@ impl Engine {
     ) -> Result<Bare, RunError> {
         let records = begin.journal.records();
         for record in records {
-            if let Entry::Succeeded { step, outcome, .. } = &record.entry {
-                shared.note_outcome(step, outcome);
+            match &record.entry {
+                Entry::Succeeded { step, outcome, .. } => shared.note_outcome(step, outcome),
+                Entry::Saw { step, volumes } => shared.note_saw(step, volumes),
+                _ => {}
             }
         }
         let options = &shared.options.0;
@@ -161,7 +166,8 @@ impl Engine {
             _ => None,
         });
         let project = self.plan().project.clone();
-        let taken = ClusterLock::take(&self.shared.connections, &project, last).await;
+        let every = self.shared.options.0.keep_lock_every;
+        let taken = ClusterLock::take(&self.shared.connections, &project, last, every).await;
         let lock = taken.map_err(|failure| RunError::ClusterLock { project, source: Box::new(failure) })?;
         if let Some(modified_s) = lock.modified_s() {
             self.write(Entry::Locked { modified_s })?;
@@ -186,16 +192,16 @@ impl Engine {
                     self.hear(message)?;
                     continue;
                 }
-                stop = cancellation.beyond(self.stop) => self.stopping(stop)?,
+                stop = cancellation.beyond(self.stop) => self.stopping(stop, None)?,
                 Some(joined) = self.jobs.join_next() => match joined {
                     Ok(ended) => self.ended(ended)?,
                     Err(error) if error.is_panic() => std::panic::resume_unwind(error.into_panic()),
                     Err(_) => continue,
                 },
-                modified_s = ClusterLock::kept(lock) => {
-                    self.write(Entry::Locked { modified_s })?;
-                    continue;
-                }
+                news = ClusterLock::news(lock) => match self.heed(news)? {
+                    Some(input) => input,
+                    None => continue,
+                },
             };
             let commands = self.scheduler.on(input);
             if let Some(stopped) = self.obey(commands)? {
@@ -255,10 +261,12 @@ impl Engine {
         let Some(job) = self.job(id, false) else { return };
         self.tell(EventKind::UndoStarted { step: id.clone() });
         let span = tracing::info_span!("undo", step = %id);
+        let pauses: Vec<Duration> =
+            (1..self.shared.options.0.attempts).map(|attempt| self.pause(attempt)).collect();
         let (id, cancel) = (id.clone(), self.shared.cancel.clone());
         let work = async move {
             let note = tokio::select! {
-                note = job.undo() => note,
+                note = undone(&job, &pauses) => note,
                 () = given_up(&cancel, &job) => Err(interrupted()),
             };
             Ended::Undo(id, note)
@@ -267,7 +275,7 @@ impl Engine {
     }
 
     fn wait(&mut self, step: StepId, attempt: u32) {
-        let pause = self.pause(attempt);
+        let pause = self.pauses.remove(&step).unwrap_or_else(|| self.pause(attempt));
         let cancel = self.shared.cancel.clone();
         self.jobs.spawn(async move {
             tokio::select! {
@@ -290,7 +298,8 @@ impl Engine {
             Message::Submitted(step, upid) => {
                 self.write(Entry::Submitted { step: step.clone(), upid: upid.clone() })?;
                 self.journal.flush()?;
-                self.sights.entry(step.clone()).or_default().upid = Some(upid.clone());
+                let sight = self.sights.entry(step.clone()).or_default();
+                (sight.upid, sight.unanswered) = (Some(upid.clone()), None);
                 self.tell(EventKind::StepSubmitted { step, upid });
             }
             Message::Progress(step, percent, text) => {
@@ -299,15 +308,35 @@ impl Engine {
             Message::Saw(step, volumes, written) => {
                 self.write(Entry::Saw { step: step.clone(), volumes: volumes.clone() })?;
                 self.journal.flush()?;
+                self.shared.note_saw(&step, &volumes);
                 self.sights.entry(step).or_default().volumes = Some(volumes.into_iter().collect());
                 let _ = written.send(());
             }
             Message::Probed(step, found) => {
                 self.write(Entry::Probed { step: step.clone(), found: found.clone() })?;
+                if let (crate::Found::NotDone, Some(sight)) = (&found, self.sights.get_mut(&step)) {
+                    sight.found_undone(self.shared.options.0.settle);
+                }
                 self.tell(EventKind::StepProbed { step, found });
             }
+            Message::Note(vm, text) => self.tell(EventKind::Note { vm, text }),
         }
         Ok(())
+    }
+
+    /// Takes what the keeper of the project's lock tells. A run whose lock another one has begins nothing new.
+    fn heed(&mut self, news: News) -> Result<Option<Input>, RunError> {
+        match news {
+            News::Kept(modified_s) => self.write(Entry::Locked { modified_s })?,
+            News::Trouble(text) => self.tell(EventKind::Note { vm: None, text }),
+            News::Lost(text) => {
+                self.tell(EventKind::Note { vm: None, text: text.clone() });
+                if self.stop == Stop::No {
+                    return self.stopping(Stop::WhenIdle, Some(text)).map(Some);
+                }
+            }
+        }
+        Ok(None)
     }
 
     /// Takes the end of a step or an undo.
@@ -336,6 +365,9 @@ impl Engine {
         let entry =
             Entry::Succeeded { step: step.clone(), outcome: outcome.clone(), warnings: warnings.clone() };
         self.write(entry)?;
+        if let Some(sight) = self.sights.get_mut(&step) {
+            (sight.unsure, sight.unanswered, sight.doubt) = (false, None, None);
+        }
         let changed = outcome != Outcome::AlreadyDone;
         let took_ms = self.took_ms(&step);
         self.tell(EventKind::StepSucceeded { step: step.clone(), outcome, warnings, took_ms });
@@ -343,11 +375,12 @@ impl Engine {
     }
 
     fn failed(&mut self, step: StepId, failure: Failure) -> Result<Input, RunError> {
+        let (failure, verdict) = self.judged(&step, failure);
         let failure = self.dressed(&step, failure);
-        let verdict = verdict(&failure);
         let input = Input::Failed { step: step.clone(), verdict };
         // Whether it is tried again is the scheduler's to say; a copy is asked, so that the journal can tell.
-        let commands = self.scheduler.clone().on(input.clone());
+        let mut foresight = self.scheduler.clone();
+        let commands = foresight.on(input.clone());
         let again = commands.iter().find_map(|command| match command {
             Command::Wait { step: waits, attempt } if *waits == step => Some(*attempt),
             _ => None,
@@ -356,16 +389,49 @@ impl Engine {
         self.write(entry)?;
         match again {
             Some(attempt) => {
-                let wait_ms = u64::try_from(self.pause(attempt).as_millis()).unwrap_or(u64::MAX);
+                let pause = self.pause(attempt);
+                self.pauses.insert(step.clone(), pause);
+                let wait_ms = u64::try_from(pause.as_millis()).unwrap_or(u64::MAX);
                 self.tell(EventKind::StepRetrying { step, attempt: attempt + 1, wait_ms, failure });
             }
             None => {
                 tracing::warn!(%step, %failure, "a step failed");
                 let took_ms = self.took_ms(&step);
-                self.tell(EventKind::StepFailed { step, failure, took_ms });
+                let undo = foresight.will_undo(&step);
+                let failure = if undo { failure.of_what_is_undone() } else { failure };
+                self.tell(EventKind::StepFailed { step, failure, took_ms, undo });
             }
         }
         Ok(input)
+    }
+
+    /// Decides what may be done about a failure, in the light of the attempts before: one of those may have taken
+    /// effect although this one did not.
+    fn judged(&mut self, id: &StepId, mut failure: Failure) -> (Failure, Verdict) {
+        let only_reads = self.plan().step(id).is_none_or(|step| step.action.only_reads());
+        let sight = self.sights.entry(id.clone()).or_default();
+        match failure.took_effect {
+            TookEffect::No if sight.unsure && !only_reads => {
+                let verdict = match verdict(&failure) {
+                    Verdict::Again => Verdict::AgainAfterProbe,
+                    _ => Verdict::Final(TookEffect::Maybe),
+                };
+                failure.took_effect = TookEffect::Maybe;
+                if let Some(doubt) = sight.doubt.as_ref().filter(|doubt| **doubt != failure.message) {
+                    failure.causes.push(format!("an attempt before: {doubt}"));
+                }
+                (failure, verdict)
+            }
+            TookEffect::No => {
+                let verdict = verdict(&failure);
+                (failure, verdict)
+            }
+            TookEffect::Maybe | TookEffect::Yes => {
+                sight.doubt(&failure, Timestamp::now());
+                let verdict = verdict(&failure);
+                (failure, verdict)
+            }
+        }
     }
 
     /// Adds to a failure what the step does not know of itself.
@@ -380,10 +446,10 @@ impl Engine {
         failure.with_usual_hint(vmid)
     }
 
-    fn stopping(&mut self, stop: Stop) -> Result<Input, RunError> {
+    fn stopping(&mut self, stop: Stop, because: Option<String>) -> Result<Input, RunError> {
         self.stop = stop;
         let now = stop == Stop::Now;
-        self.write(Entry::Stopped { now })?;
+        self.write(Entry::Stopped { now, because })?;
         self.tell(EventKind::Cancelling { now });
         Ok(Input::Stop(stop))
     }
@@ -431,6 +497,25 @@ impl Engine {
         // Nobody listens any more: the journal holds what counts.
         let _ = self.events.send(event);
     }
+}
+
+/// Undoes a step. To undo is to ensure that something is absent: twice is safe, so whatever may pass is tried again.
+async fn undone(job: &Job, pauses: &[Duration]) -> Result<UndoNote, Failure> {
+    for pause in pauses {
+        match job.undo().await {
+            Err(failure) if may_pass_for_an_undo(failure.kind) => {
+                job.tell(None, format!("the undo is tried again: {failure}"));
+                tokio::time::sleep(*pause).await;
+            }
+            other => return other,
+        }
+    }
+    job.undo().await
+}
+
+fn may_pass_for_an_undo(kind: FailureKind) -> bool {
+    use FailureKind as K;
+    matches!(kind, K::ConfigLock | K::StorageLock | K::NoAnswer | K::Unreachable)
 }
 
 /// Waits until the run is given up; a step that works over SSH then has a moment to end its command on the node.

@@ -1,11 +1,12 @@
 //! One step on its way: what it knows, whom it tells, and how it asks about the guest it works on.
 
+use crate::describe;
 use crate::journal::{Entry, Record};
 use crate::{Connections, Failure, FailureKind, Found, Outcome, RunOptions};
 use pve_api::{Finished, Qemu, QemuConfig, Task, Wait};
 use pve_ssh::Host;
 use pve_ssh::command::Command;
-use pve_types::{NodeName, Upid, Vmid, VolumeId};
+use pve_types::{GuestName, NodeName, Upid, Vmid, VolumeId};
 use std::collections::{BTreeMap, BTreeSet};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
@@ -24,6 +25,7 @@ pub(crate) struct Shared {
     pub(crate) cancel: CancellationToken,
     outcomes: Mutex<BTreeMap<StepId, Outcome>>,
     nodes: Mutex<BTreeMap<Vmid, NodeName>>,
+    saws: Mutex<BTreeMap<StepId, BTreeSet<VolumeId>>>,
 }
 
 /// What steps need of the run's options.
@@ -44,6 +46,12 @@ pub(crate) struct Sight {
     pub(crate) volumes: Option<BTreeSet<VolumeId>>,
     /// When it was first begun.
     pub(crate) begun: Option<jiff::Timestamp>,
+    /// Whether an attempt may have taken effect, and nothing since has shown that it did not.
+    pub(crate) unsure: bool,
+    /// Since when a request may be on its way whose answer nobody got.
+    pub(crate) unanswered: Option<jiff::Timestamp>,
+    /// What the first attempt failed with that may have taken effect.
+    pub(crate) doubt: Option<String>,
 }
 
 impl Sight {
@@ -53,22 +61,58 @@ impl Sight {
         for record in records {
             match &record.entry {
                 Entry::Started { step, .. } => {
-                    sights.entry(step.clone()).or_default().begun.get_or_insert(record.at);
+                    let sight = sights.entry(step.clone()).or_default();
+                    sight.begun.get_or_insert(record.at);
+                    sight.unsure = true;
+                    sight.unanswered = Some(record.at);
                 }
                 Entry::Submitted { step, upid } => {
-                    sights.entry(step.clone()).or_default().upid = Some(upid.clone());
+                    let sight = sights.entry(step.clone()).or_default();
+                    sight.upid = Some(upid.clone());
+                    sight.unanswered = None;
                 }
                 Entry::Saw { step, volumes } => {
                     let sight = sights.entry(step.clone()).or_default();
                     sight.volumes.get_or_insert_with(|| volumes.iter().cloned().collect());
+                    // It is sent out right after this record.
+                    sight.unanswered = Some(record.at);
                 }
-                Entry::Failed { step, failure, .. } if failure.took_effect == crate::TookEffect::No => {
-                    sights.remove(step);
+                Entry::Failed { step, failure, .. } => match failure.took_effect {
+                    crate::TookEffect::No => drop(sights.remove(step)),
+                    _ => sights.entry(step.clone()).or_default().doubt(failure, record.at),
+                },
+                Entry::Succeeded { step, .. } => {
+                    let sight = sights.entry(step.clone()).or_default();
+                    (sight.unsure, sight.unanswered, sight.doubt) = (false, None, None);
                 }
                 _ => {}
             }
         }
         sights
+    }
+
+    /// Notes a failure that may have taken effect.
+    pub(crate) fn doubt(&mut self, failure: &Failure, at: jiff::Timestamp) {
+        use FailureKind as K;
+        self.unsure = true;
+        self.doubt.get_or_insert_with(|| failure.message.clone());
+        let unheard = matches!(failure.kind, K::NoAnswer | K::Interrupted | K::Deadline | K::Unreachable);
+        self.unanswered = Some(at).filter(|_| unheard && failure.upid.is_none());
+    }
+
+    /// Notes that a probe found nothing done. That is final only when no request can be on its way any more.
+    pub(crate) fn found_undone(&mut self, settle: Duration) {
+        if self.settles_in(settle).is_zero() {
+            (self.unsure, self.unanswered, self.doubt) = (false, None, None);
+        }
+    }
+
+    /// Returns how long a request whose answer nobody got may still be on its way.
+    pub(crate) fn settles_in(&self, settle: Duration) -> Duration {
+        let Some(since) = self.unanswered else { return Duration::ZERO };
+        // A clock that was set back makes the wait no longer than it can be.
+        let gone = Duration::try_from(jiff::Timestamp::now().duration_since(since)).unwrap_or_default();
+        settle.saturating_sub(gone)
     }
 }
 
@@ -83,6 +127,8 @@ pub(crate) enum Message {
     Saw(StepId, Vec<VolumeId>, oneshot::Sender<()>),
     /// What a probe found.
     Probed(StepId, Found),
+    /// Something worth saying to whoever follows the run.
+    Note(Option<GuestName>, String),
 }
 
 /// What a step gives when it succeeds.
@@ -134,7 +180,21 @@ impl Shared {
             cancel: CancellationToken::new(),
             outcomes: Mutex::default(),
             nodes: Mutex::default(),
+            saws: Mutex::default(),
         }
+    }
+    /// Notes what a step saw of its guest's volumes before it made one; the first look counts.
+    pub(crate) fn note_saw(&self, step: &StepId, volumes: &[VolumeId]) {
+        lock(&self.saws).entry(step.clone()).or_insert_with(|| volumes.iter().cloned().collect());
+    }
+    /// Tells whether a volume of the VM was made since this run began: a step that looked at its storage, right before it
+    /// made a volume there, did not see it.
+    pub(crate) fn is_new(&self, vm: &GuestName, volume: &VolumeId) -> bool {
+        let saws = lock(&self.saws);
+        let own = self.plan.steps.iter().filter(|step| step.vm.as_ref() == Some(vm));
+        own.filter(|step| crate::describe::fills(&step.action).contains(volume.storage()))
+            .filter_map(|step| saws.get(&step.id))
+            .any(|seen| !seen.contains(volume))
     }
     /// Notes what came of a step, for those that need it.
     pub(crate) fn note_outcome(&self, step: &StepId, outcome: &Outcome) {
@@ -149,7 +209,7 @@ impl Shared {
         lock(&self.outcomes).values().filter_map(|outcome| outcome.volume().cloned()).collect()
     }
     /// Returns the addresses that were found for a VM.
-    pub(crate) fn addresses_of(&self, vm: &pve_types::GuestName) -> Vec<std::net::IpAddr> {
+    pub(crate) fn addresses_of(&self, vm: &GuestName) -> Vec<std::net::IpAddr> {
         let outcomes = lock(&self.outcomes);
         let own = self.plan.steps.iter().filter(|step| step.vm.as_ref() == Some(vm));
         own.filter_map(|step| match outcomes.get(&step.id) {
@@ -180,6 +240,11 @@ impl Job {
     pub(crate) fn tell(&self, percent: Option<f64>, text: impl Into<String>) {
         let text = crate::printable(&text.into());
         let _ = self.messages.send(Message::Progress(self.step.id.clone(), percent, text));
+    }
+    /// Says something that is worth a line of its own.
+    pub(crate) fn note(&self, text: impl Into<String>) {
+        let text = crate::printable(&text.into());
+        let _ = self.messages.send(Message::Note(self.step.vm.clone(), text));
     }
     pub(crate) fn found(&self, found: Found) {
         let _ = self.messages.send(Message::Probed(self.step.id.clone(), found));
@@ -273,7 +338,7 @@ impl Job {
             _ => Err(Failure::new(FailureKind::NotOurs, what)),
         }
     }
-    fn is_marker_of(&self, marker: &Marker, guest: &GuestRef) -> bool {
+    pub(crate) fn is_marker_of(&self, marker: &Marker, guest: &GuestRef) -> bool {
         marker.vmid == guest.vmid && marker.name == guest.name && marker.project == self.shared.plan.project
     }
 
@@ -293,10 +358,18 @@ impl Job {
         };
         Ok(task.wait_with(wait, tell).await?)
     }
-    /// Takes up the task that the journal knows, if there is one and PVE still knows it.
+    /// Takes up the task of an earlier attempt: the one that still runs, for the journal may not know it, else the one
+    /// that the journal knows, if PVE still does.
     pub(crate) async fn reattach(&self) -> Result<Option<Finished>, Failure> {
-        let Some(upid) = &self.sight.upid else { return Ok(None) };
+        let running = match describe::tasks(&self.step.action) {
+            Some((types, guest)) => self.running_task(&self.node_of(guest), guest.vmid, types).await?,
+            None => None,
+        };
+        let Some(upid) = running.as_ref().or(self.sight.upid.as_ref()) else { return Ok(None) };
         let task = self.shared.connections.api().task(upid);
+        if self.sight.upid.as_ref() != Some(upid) {
+            let _ = self.messages.send(Message::Submitted(self.step.id.clone(), upid.clone()));
+        }
         match task.status().await {
             Err(error) if error.is_absent() => Ok(None),
             Err(error) => Err(error.into()),
@@ -312,6 +385,27 @@ impl Job {
                 }
             }
         }
+    }
+
+    /// Returns a task that works on the guest now, of one of these types; of any, where none is named.
+    pub(crate) async fn running_task(
+        &self,
+        node: &NodeName,
+        vmid: Vmid,
+        types: &[&str],
+    ) -> Result<Option<Upid>, Failure> {
+        let filter = pve_api::TaskFilter {
+            source: Some(pve_api::TaskSource::Active),
+            limit: Some(500),
+            ..pve_api::TaskFilter::default()
+        };
+        let tasks = self.shared.connections.api().node(node).tasks(&filter).await?;
+        let running = tasks.into_iter().filter(|task| task.endtime.is_none());
+        let mut upids = running.filter_map(|task| task.upid.parse::<Upid>().ok());
+        let is_meant = |upid: &Upid| {
+            is_about(upid.id(), vmid) && !matches!(upid.task_type(), "vncproxy" | "spiceproxy" | "qmterminal")
+        };
+        Ok(upids.find(|upid| is_meant(upid) && (types.is_empty() || types.contains(&upid.task_type()))))
     }
 
     /// Returns the host of a node.
@@ -334,12 +428,16 @@ impl Job {
     }
 
     /// Waits until no command of an earlier attempt works on the guest any more.
+    pub(crate) async fn wait_for_earlier_command(&self) -> Result<(), Failure> {
+        match self.step.action.guest().filter(|_| self.step.road == Road::Ssh) {
+            Some(guest) => self.wait_for_commands_on(guest).await,
+            None => Ok(()),
+        }
+    }
+    /// Waits until no `qm` on the node works on the guest any more.
     ///
     /// The node ends a command whose connection is lost, but not at once; what it does until then must not be missed.
-    pub(crate) async fn wait_for_earlier_command(&self) -> Result<(), Failure> {
-        let Some(guest) = self.step.action.guest().filter(|_| self.step.road == Road::Ssh) else {
-            return Ok(());
-        };
+    pub(crate) async fn wait_for_commands_on(&self, guest: &GuestRef) -> Result<(), Failure> {
         if !self.shared.connections.has_ssh() {
             return Ok(());
         }
@@ -377,6 +475,12 @@ impl Job {
     }
 }
 
+/// Tells whether a task's ID is this guest: `100`, or `100-scsi0>101-scsi0` for a disk that changes its guest.
+fn is_about(id: &str, vmid: Vmid) -> bool {
+    let rest = id.strip_prefix(vmid.to_string().as_str());
+    rest.is_some_and(|rest| rest.is_empty() || rest.starts_with('-'))
+}
+
 /// Tells whether a line of `ps` shows a `qm` that works on the guest.
 fn is_qm_on(line: &str, vmid: Vmid) -> bool {
     let words: Vec<&str> = line.split_whitespace().collect();
@@ -412,6 +516,49 @@ pub(crate) fn volumes_of(config: &QemuConfig) -> BTreeMap<String, VolumeId> {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn a_task_names_its_guest() {
+        let vmid = Vmid::new(201).unwrap();
+        for (id, expect) in
+            [("201", true), ("201-scsi1>999-unused0", true), ("2011", false), ("", false), ("120", false)]
+        {
+            assert_eq!(is_about(id, vmid), expect, "{id}");
+        }
+    }
+
+    fn sight_after(entries: Vec<Entry>) -> Sight {
+        let at = jiff::Timestamp::now();
+        let records: Vec<Record> = entries.into_iter().map(|entry| Record { at, entry }).collect();
+        Sight::of(&records).remove(&StepId("a/create".to_owned())).unwrap_or_default()
+    }
+
+    #[test]
+    fn what_an_unclear_attempt_may_have_done_is_remembered() {
+        let step = StepId("a/create".to_owned());
+        let started = || Entry::Started { step: step.clone(), attempt: 1 };
+        let failed = |kind, effect| {
+            let failure = Failure::new(kind, "it broke").effect(effect);
+            Entry::Failed { step: step.clone(), failure, again: true }
+        };
+        let long = Duration::from_secs(3600);
+
+        let mut killed = sight_after(vec![started()]);
+        assert!(killed.unsure && !killed.settles_in(long).is_zero());
+        killed.found_undone(long);
+        assert!(killed.unsure, "the request may still be on its way");
+        killed.found_undone(Duration::ZERO);
+        assert!(!killed.unsure, "its time is over, and nothing was found");
+
+        let refused = sight_after(vec![started(), failed(FailureKind::Unreachable, crate::TookEffect::No)]);
+        assert!(!refused.unsure);
+        let unclear = sight_after(vec![started(), failed(FailureKind::NoAnswer, crate::TookEffect::Maybe)]);
+        assert!(unclear.unsure && unclear.unanswered.is_some());
+        assert_eq!(unclear.doubt.as_deref(), Some("it broke"));
+        let answered =
+            sight_after(vec![started(), failed(FailureKind::TaskFailed, crate::TookEffect::Maybe)]);
+        assert!(answered.unsure && answered.unanswered.is_none(), "PVE answered; nothing is on its way");
+    }
 
     #[test]
     fn a_qm_that_works_on_the_guest_is_seen() {

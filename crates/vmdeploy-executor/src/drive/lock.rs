@@ -1,33 +1,57 @@
 //! The project's lock on the cluster: a directory of `/etc/pve/priv/lock`, as PVE's own locks are.
 //!
 //! `mkdir` takes it, touching it every 30 s keeps it, PVE lets a lock go after 120 s, `rmdir` frees it. The times at
-//! which it was touched stand in the journal: so a run that is resumed knows the lock of its own dead process.
+//! which it was touched stand in the journal: so a run that is resumed knows the lock of its own dead process. By the
+//! same times a run sees that another one has its lock: before it touches the directory, it must be as it left it.
 
 use crate::{Connections, Failure, FailureKind};
 use jiff::Timestamp;
 use pve_ssh::command::files;
 use pve_ssh::{Host, parse};
 use std::sync::Arc;
-use std::sync::atomic::{AtomicI64, Ordering};
+use std::sync::atomic::{AtomicBool, AtomicI64, Ordering};
 use std::time::Duration;
 use tokio::sync::Mutex;
-use tokio::sync::mpsc::{UnboundedReceiver, unbounded_channel};
+use tokio::sync::mpsc::{UnboundedReceiver, UnboundedSender, unbounded_channel};
 use tokio::task::JoinHandle;
+use tokio::time::Instant;
+use tokio_util::sync::CancellationToken;
 
 // PVE: pve-cluster src/PVE/Cluster.pm cfs_lock; pmxcfs lets a lock go that was not touched for 120 s.
 const FOLDER: &str = "/etc/pve/priv/lock";
-const KEEP_EVERY: Duration = Duration::from_secs(30);
 const STALE_AFTER_S: i64 = 120;
 const PATIENCE: Duration = Duration::from_secs(30);
+/// After so many touches that did not come about, another run may take the lock: 120 s of 30 s each.
+const MISSED_UNTIL_STALE: u32 = 4;
+
+/// What the keeper of the lock tells.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub(crate) enum News {
+    /// It was touched; when, by the node's clock.
+    Kept(i64),
+    /// It could not be touched this time.
+    Trouble(String),
+    /// Another run has it, or may have it.
+    Lost(String),
+}
 
 /// The lock, while it is held.
 #[derive(Debug)]
 pub(crate) struct ClusterLock {
+    held: Held,
+    news: Mutex<UnboundedReceiver<News>>,
+    keeper: JoinHandle<()>,
+    stop: CancellationToken,
+}
+
+/// What is known of the lock that is held.
+#[derive(Debug, Clone)]
+struct Held {
     host: Host,
     path: String,
+    /// When it was touched last, by the node's clock; 0 where the node did not say.
     modified_s: Arc<AtomicI64>,
-    kept: Mutex<UnboundedReceiver<i64>>,
-    keeper: JoinHandle<()>,
+    is_lost: Arc<AtomicBool>,
 }
 
 impl ClusterLock {
@@ -36,6 +60,7 @@ impl ClusterLock {
         connections: &Connections,
         project: &str,
         last: Option<i64>,
+        keep_every: Duration,
     ) -> Result<Self, Failure> {
         let host = connections.first_host()?;
         let path = format!("{FOLDER}/vmdeploy-{project}");
@@ -53,49 +78,110 @@ impl ClusterLock {
                 return Err(held(project, 0));
             }
         }
-        let modified_s = modified(&host, &path).await?.unwrap_or(0);
-        Ok(Self::keep(host, path, modified_s))
-    }
-
-    fn keep(host: Host, path: String, modified_s: i64) -> Self {
-        let (sender, kept) = unbounded_channel();
-        let modified_s = Arc::new(AtomicI64::new(modified_s));
-        let (touched, at, known) = (host.clone(), path.clone(), modified_s.clone());
-        let keeper = tokio::spawn(async move {
-            loop {
-                tokio::time::sleep(KEEP_EVERY).await;
-                if touched.run_to_success(&files::touch(&at), PATIENCE).await.is_err() {
-                    tracing::warn!(lock = %at, "the cluster lock could not be kept");
-                    continue;
-                }
-                if let Ok(Some(now)) = modified(&touched, &at).await {
-                    known.store(now, Ordering::Relaxed);
-                    let _ = sender.send(now);
-                }
-            }
-        });
-        Self { host, path, modified_s, kept: Mutex::new(kept), keeper }
+        let modified_s = Arc::new(AtomicI64::new(modified(&host, &path).await?.unwrap_or(0)));
+        let held = Held { host, path, modified_s, is_lost: Arc::default() };
+        let (sender, news) = unbounded_channel();
+        let stop = CancellationToken::new();
+        let keeper = tokio::spawn(keep(held.clone(), keep_every, sender, stop.clone()));
+        Ok(Self { held, news: Mutex::new(news), keeper, stop })
     }
 
     /// Returns when it was touched last, by the node's clock; `None` where the node did not say.
     pub(crate) fn modified_s(&self) -> Option<i64> {
-        Some(self.modified_s.load(Ordering::Relaxed)).filter(|seconds| *seconds != 0)
+        Some(self.held.modified_s.load(Ordering::Relaxed)).filter(|seconds| *seconds != 0)
     }
 
-    /// Waits until it was touched again; for ever when there is no lock.
-    pub(crate) async fn kept(lock: Option<&Self>) -> i64 {
+    /// Waits for the keeper's next word; for ever when there is no lock.
+    pub(crate) async fn news(lock: Option<&Self>) -> News {
         let Some(lock) = lock else { return std::future::pending().await };
-        match lock.kept.lock().await.recv().await {
-            Some(modified_s) => modified_s,
+        match lock.news.lock().await.recv().await {
+            Some(news) => news,
             None => std::future::pending().await,
         }
     }
 
-    /// Frees the lock.
-    pub(crate) async fn release(self) {
-        self.keeper.abort();
-        if let Err(error) = self.host.run_to_success(&files::rmdir(&self.path), PATIENCE).await {
+    /// Frees the lock, if it is still ours.
+    pub(crate) async fn release(mut self) {
+        // A touch that is on its way is let through: it changes the time by which the lock is known.
+        self.stop.cancel();
+        let _ = (&mut self.keeper).await;
+        let held = &self.held;
+        if held.is_lost.load(Ordering::Relaxed) || !matches!(held.look().await, Ok(Look::Ours)) {
+            return;
+        }
+        if let Err(error) = held.host.run_to_success(&files::rmdir(&held.path), PATIENCE).await {
             tracing::warn!(%error, "the cluster lock could not be freed; it frees itself after two minutes");
+        }
+    }
+}
+
+/// What a look at the lock's directory found.
+enum Look {
+    /// It is as this run left it.
+    Ours,
+    /// It is not there.
+    Gone,
+    /// Somebody else made or touched it.
+    Others,
+}
+
+impl Held {
+    async fn look(&self) -> Result<Look, Failure> {
+        let known = self.modified_s.load(Ordering::Relaxed);
+        Ok(match modified(&self.host, &self.path).await? {
+            None => Look::Gone,
+            Some(now) if now == known || known == 0 => Look::Ours,
+            Some(_) => Look::Others,
+        })
+    }
+
+    /// Touches the lock, if it is still ours. One that was taken away, and that nobody has, is taken again.
+    async fn renew(&self) -> Result<News, Failure> {
+        match self.look().await? {
+            Look::Ours => drop(self.host.run_to_success(&files::touch(&self.path), PATIENCE).await?),
+            Look::Gone if make(&self.host, &self.path).await? => {}
+            Look::Gone | Look::Others => {
+                return Ok(News::Lost("another run of the project took the lock on the cluster".into()));
+            }
+        }
+        match modified(&self.host, &self.path).await? {
+            Some(now) => {
+                self.modified_s.store(now, Ordering::Relaxed);
+                Ok(News::Kept(now))
+            }
+            None => Ok(News::Trouble("the lock on the cluster was taken away by somebody".into())),
+        }
+    }
+}
+
+/// Keeps the lock until it is lost.
+async fn keep(held: Held, every: Duration, news: UnboundedSender<News>, stop: CancellationToken) {
+    let mut last = Instant::now();
+    loop {
+        tokio::select! {
+            () = tokio::time::sleep(every) => {}
+            () = stop.cancelled() => return,
+        }
+        let told = match held.renew().await {
+            Ok(told) => told,
+            Err(failure) => News::Trouble(format!("the lock on the cluster could not be kept: {failure}")),
+        };
+        let told = match told {
+            News::Kept(modified_s) => {
+                last = Instant::now();
+                News::Kept(modified_s)
+            }
+            News::Trouble(text) if last.elapsed() >= every * MISSED_UNTIL_STALE => News::Lost(format!(
+                "{text}; it was not kept for {} s, and another run may take it",
+                last.elapsed().as_secs()
+            )),
+            told => told,
+        };
+        let is_lost = matches!(told, News::Lost(_));
+        held.is_lost.store(is_lost, Ordering::Relaxed);
+        let _ = news.send(told);
+        if is_lost {
+            return;
         }
     }
 }

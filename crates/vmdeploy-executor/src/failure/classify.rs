@@ -121,7 +121,14 @@ pub fn hint_of(kind: K, about: About<'_>) -> Option<String> {
         K::NotOurs => format!("`qm config {vmid}` on {node} shows whose it is; the spec that `vmdeploy adopt {vmid} --project NAME` prints takes it over"),
         K::DigestChanged => "`vmdeploy plan` shows what it would do now".into(),
         K::NoQuorum => "`pvecm status` on a node shows which nodes are missing; nothing can be changed until they are back".into(),
-        K::Unreachable => "check PROXMOX_API_HOST, PROXMOX_SSH_HOST and the network; `vmdeploy doctor` tells more".into(),
+        K::Unreachable if about.said.contains("was refused with") => format!(
+            "the node that was asked does not reach {node}; is it up? `pvesh get /nodes` and `pvecm status` tell, \
+             then `vmdeploy resume`"
+        ),
+        K::Unreachable => {
+            "check PROXMOX_API_HOST, PROXMOX_SSH_HOST and the network (`vmdeploy doctor` tells more), then `vmdeploy resume`"
+                .into()
+        }
         K::Deadline => "it may still go on; `vmdeploy resume` finds out".into(),
         K::ImageUnfit => "check the image and its checksum in the spec; `vmdeploy image check` tells more".into(),
         K::Interrupted => "`vmdeploy resume` goes on from here".into(),

@@ -154,6 +154,12 @@ impl Failure {
         self.took_effect = took_effect;
         self
     }
+    /// Says that it took effect at least so much.
+    #[must_use]
+    pub fn effect_at_least(mut self, took_effect: TookEffect) -> Self {
+        self.took_effect = self.took_effect.max(took_effect);
+        self
+    }
     /// Says what to do next.
     #[must_use]
     pub fn hint(mut self, hint: impl Into<String>) -> Self {
@@ -181,6 +187,17 @@ impl Failure {
     pub fn log(mut self, lines: impl IntoIterator<Item = String>) -> Self {
         self.log.extend(lines.into_iter().map(|line| printable(&line)));
         self
+    }
+    /// Returns the failure with a hint that fits what is undone: there is nothing to resume, it is deployed again.
+    #[must_use]
+    pub(crate) fn of_what_is_undone(mut self) -> Self {
+        self.hint = self.hint.map(|hint| hint.replace("`vmdeploy resume`", "the same command again"));
+        self
+    }
+    /// Returns the failure as it is said where no run has begun: with a hint that leads to the same command again.
+    #[must_use]
+    pub fn before_any_run(self) -> Self {
+        self.with_usual_hint(None).of_what_is_undone()
     }
     /// Tells whether the credentials are the trouble (exit code 7).
     pub fn is_about_credentials(&self) -> bool {

@@ -47,6 +47,8 @@ fn api_kind(error: &ApiError) -> FailureKind {
         ApiError::Task { .. } => said_kind(error).unwrap_or(K::TaskFailed),
         _ => match said_kind(error) {
             Some(kind) => kind,
+            // Nothing reached the node, or what reached it was not answered.
+            None if error.is_unreachable() && error.effect() == pve_api::TookEffect::No => K::Unreachable,
             None if error.is_unreachable() => K::NoAnswer,
             None => K::Refused,
         },
@@ -67,7 +69,12 @@ impl From<pve_ssh::Error> for Failure {
             pve_ssh::TookEffect::Maybe => TookEffect::Maybe,
             pve_ssh::TookEffect::Yes => TookEffect::Yes,
         };
-        let failure = Self::new(ssh_kind(&error), error.to_string()).effect(effect).because(&error);
+        let mut failure = Self::new(ssh_kind(&error), error.to_string()).effect(effect).because(&error);
+        if failure.kind == FailureKind::Unauthenticated {
+            let hint = "check PROXMOX_SSH_USER and PROXMOX_SSH_KEY: the node must know the key, and a user other than \
+                        root needs sudo without a password; `vmdeploy doctor` tells more";
+            failure = failure.hint(hint);
+        }
         match &error {
             pve_ssh::Error::Exit { output, .. } => {
                 let nothing_done = is_refused_first(&output.stderr);

@@ -115,10 +115,13 @@ pub enum Entry {
         /// What happened.
         failure: Failure,
     },
-    /// The user stopped the run.
+    /// The user stopped the run, or it stopped itself.
     Stopped {
         /// Whether what was on the wire was given up.
         now: bool,
+        /// Why, where it was not the user.
+        #[serde(default, skip_serializing_if = "Option::is_none")]
+        because: Option<String>,
     },
     /// The run is over. What follows, if anything, was written by `resume`.
     Finished {

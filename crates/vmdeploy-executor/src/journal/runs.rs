@@ -281,7 +281,8 @@ impl StoredRun {
     pub fn is_resumable(&self) -> bool {
         matches!(self.report().result, RunResult::Unfinished | RunResult::Left)
     }
-    fn has_begun(&self) -> bool {
+    /// Tells whether a step of it was begun.
+    pub fn has_begun(&self) -> bool {
         self.report().steps.iter().any(|step| step.state != crate::StepState::NotStarted)
     }
     /// Returns the run's line in the list.

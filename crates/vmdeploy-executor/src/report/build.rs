@@ -7,7 +7,7 @@ use super::{
 };
 use crate::describe;
 use crate::journal::{Entry, Record};
-use crate::{FailureKind, Outcome, ResumeMode, TookEffect};
+use crate::{Failure, FailureKind, Outcome, ResumeMode, TookEffect};
 use jiff::Timestamp;
 use std::collections::BTreeMap;
 use vmdeploy_planner::plan::{Action, Change, OnFailure, Plan, Step, StepId, Undo, Verb};
@@ -26,9 +26,8 @@ pub fn report_of(plan: &Plan, records: &[Record]) -> RunReport {
     mark_skipped(plan, &mut steps);
     let left = leftovers(plan, &steps);
     let result = result(plan, records, &steps, &left);
-    if !matches!(result, RunResult::Unfinished | RunResult::Left) {
-        steps.iter_mut().for_each(name_the_way_on);
-    }
+    let is_over = !matches!(result, RunResult::Unfinished | RunResult::Left);
+    steps.iter_mut().filter(|step| is_over || step.state == StepState::Undone).for_each(name_the_way_on);
     let vms = plan.changes.iter().map(|change| vm_report(change, &steps)).collect();
     let at = |record: Option<&Record>| record.map_or(Timestamp::UNIX_EPOCH, |record| record.at);
     RunReport {
@@ -41,14 +40,24 @@ pub fn report_of(plan: &Plan, records: &[Record]) -> RunReport {
         vms,
         steps,
         left,
+        stopped_because: stopped_because(result, records),
     }
 }
 
-/// A run that is at its end cannot be resumed: what a failure's hint says of it is done by a new run.
+/// A run that is at its end, and a VM that is undone, cannot be resumed: what a failure's hint says of it is done by a
+/// new run.
 fn name_the_way_on(step: &mut StepReport) {
-    if let Some(hint) = step.failure.as_mut().and_then(|failure| failure.hint.as_mut()) {
-        *hint = hint.replace("`vmdeploy resume`", "the same command again");
-    }
+    step.failure = step.failure.take().map(crate::Failure::of_what_is_undone);
+}
+
+/// Returns why the run stopped, if it is stopped and says why.
+fn stopped_because(result: RunResult, records: &[Record]) -> Option<String> {
+    let last = records.iter().rev().find_map(|record| match &record.entry {
+        Entry::Stopped { because, .. } => Some(because.clone()),
+        Entry::Resumed { .. } => Some(None),
+        _ => None,
+    });
+    last.flatten().filter(|_| result == RunResult::Unfinished)
 }
 
 fn fresh(step: &Step) -> StepReport {
@@ -114,7 +123,7 @@ fn apply(step: &mut StepReport, planned: &Step, record: &Record) {
         }
         Entry::UndoFinished { .. } => end(step, record.at, StepState::Undone),
         Entry::UndoFailed { failure, .. } => {
-            step.failure = Some(failure.clone());
+            step.failure = Some(undo_failure(step, failure.clone()));
             end(step, record.at, StepState::UndoFailed);
         }
         Entry::RunStarted { .. }
@@ -123,6 +132,20 @@ fn apply(step: &mut StepReport, planned: &Step, record: &Record) {
         | Entry::Stopped { .. }
         | Entry::Finished { .. } => {}
     }
+}
+
+/// Returns the failure of an undo, which says of the step what it left behind.
+fn undo_failure(step: &StepReport, mut failure: Failure) -> Failure {
+    if let Some(before) = step.failure.as_ref().filter(|_| step.state == StepState::Failed) {
+        failure.causes.push(format!("the step itself had failed: {}", before.message));
+    }
+    let left = match (&step.state, &step.failure) {
+        (StepState::Succeeded, _) => TookEffect::Yes,
+        (_, Some(before)) => before.took_effect,
+        (_, None) => TookEffect::Maybe,
+    };
+    failure.message = format!("its undo failed: {}", failure.message);
+    failure.effect_at_least(left)
 }
 
 fn begin(step: &mut StepReport, at: Timestamp, kind: SpanKind, state: StepState) {

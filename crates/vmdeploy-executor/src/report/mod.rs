@@ -38,6 +38,9 @@ pub struct RunReport {
     pub steps: Vec<StepReport>,
     /// What was made and is still there although the run failed, with the command that removes it.
     pub left: Vec<Leftover>,
+    /// Why an unfinished run stopped, where it was not the user who stopped it.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub stopped_because: Option<String>,
 }
 
 /// How a run ended.
@@ -206,6 +209,27 @@ impl RunReport {
     }
     /// Returns the failures that were not followed by success, in the plan's order.
     pub fn failures(&self) -> impl Iterator<Item = &Failure> {
-        self.steps.iter().filter(|step| step.state != StepState::Succeeded).filter_map(|s| s.failure.as_ref())
+        self.failed_steps().map(|(_, failure)| failure)
+    }
+    /// Returns the same failures, each with its step.
+    pub fn failed_steps(&self) -> impl Iterator<Item = (&StepReport, &Failure)> {
+        let open = self.steps.iter().filter(|step| step.state != StepState::Succeeded);
+        open.filter_map(|step| step.failure.as_ref().map(|failure| (step, failure)))
+    }
+}
+
+impl StepReport {
+    /// Says in a few words whether the step that failed took effect, as things stand now.
+    pub fn effect_now(&self) -> String {
+        match (&self.state, &self.failure) {
+            (_, None) => String::new(),
+            (StepState::Undone, Some(failure)) if failure.took_effect != crate::TookEffect::No => {
+                "whatever it did is undone".to_owned()
+            }
+            (StepState::UndoFailed, Some(failure)) if failure.took_effect == crate::TookEffect::Yes => {
+                "what it did is still there".to_owned()
+            }
+            (_, Some(failure)) => failure.took_effect.to_string(),
+        }
     }
 }

@@ -324,6 +324,11 @@ impl Scheduler {
         }
     }
 
+    /// Tells whether what was made for the step's VM is going to be undone.
+    pub fn will_undo(&self, step: &StepId) -> bool {
+        self.index.get(step).is_some_and(|place| self.is_doomed(*place))
+    }
+
     /// Tells whether the step is to be undone: its VM is, or all VMs that need it are.
     fn is_doomed(&self, place: usize) -> bool {
         let node = &self.nodes[place];

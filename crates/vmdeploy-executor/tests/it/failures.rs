@@ -168,6 +168,13 @@ async fn row_05_a_vmid_that_somebody_took_is_never_touched() {
     let (report, _) = stage.run(plan("r1", 1)).await;
     let failure = failure_of(&report, "vm1/create");
     assert_eq!((failure.kind, failure.took_effect), (FailureKind::VmidTaken, TookEffect::No));
+    assert_eq!(
+        failure.message,
+        "VMID 201 is taken by VM `stranger` of the project `test`, which run `r0` made"
+    );
+    by_hand(&stage, 201, "description", "made by hand");
+    let (report, _) = stage.run(plan("r2", 1)).await;
+    let failure = failure_of(&report, "vm1/create");
     documented_failure(5, &failure);
     assert_eq!(stage.guests(), before);
     assert_eq!(report.exit_code(), 5);
@@ -235,7 +242,10 @@ fn row_09_a_dead_process_is_documented() {
 #[tokio::test(flavor = "multi_thread")]
 async fn row_10_a_cut_import_leaves_no_orphan() {
     let faults = "[{when: {command: 'qm importdisk 201 *', times: 1}, do: {cut: {after_ms: 0}}}]";
-    let stage = Stage::with_faults(faults).await;
+    let mut world = quick_world();
+    // The import must not be through before the connection is cut.
+    world.delays.copy_ms_per_100_mib = 1000;
+    let stage = Stage::of(world, faults, Roads::Both).await;
     let (report, events) = stage.run(plan("r1", 1)).await;
     assert_eq!(report.result, RunResult::Done, "{:#?}", report.failures().collect::<Vec<_>>());
     let failures = retried(&events, "vm1/import-scsi0");

@@ -5,6 +5,8 @@ mod documents;
 mod failures;
 mod journal;
 mod killed;
+mod late;
+mod locks;
 mod recovery;
 mod spec;
 mod stage;

@@ -17,6 +17,9 @@ use vmdeploy_planner::plan::{
     PLAN_FORMAT_VERSION, PatchValue, Plan, Ref, Road, RoadChoice, Step, StepId, Undo, Verb,
 };
 
+/// The longest that a test waits for something that happens at once on an idle machine.
+pub const PATIENCE: Duration = Duration::from_secs(60);
+
 /// The image of the demo world.
 pub const IMAGE: &str = "/var/lib/vz/import/tiny.qcow2";
 
@@ -89,10 +92,53 @@ impl Stage {
     }
     /// Goes on with a run.
     pub async fn resume(&self, run: &str, mode: ResumeMode) -> Result<RunReport, RunError> {
+        self.resumed(run, mode, &self.options()).await.0
+    }
+    /// Goes on with a run, and returns its events, too.
+    pub async fn resumed(
+        &self,
+        run: &str,
+        mode: ResumeMode,
+        options: &RunOptions,
+    ) -> (Result<RunReport, RunError>, Vec<Event>) {
         let (_switch, stop) = cancellation();
-        let (sender, _receiver) = unbounded_channel();
+        let (sender, receiver) = unbounded_channel();
         let stored = self.runs().open(run).unwrap();
-        resume(stored, mode, &self.connections, &self.options(), sender, stop).await
+        let report = resume(stored, mode, &self.connections, options, sender, stop).await;
+        (report, drained(receiver))
+    }
+    /// Begins a run, and ends it without another word, as a `kill -9` does, once the world is as awaited.
+    pub async fn killed_when(&self, plan: Plan, mut awaited: impl FnMut(&mut pve_lab::World) -> bool) {
+        // Connections of its own: a process that is dead has none.
+        let config = config(&self.lab, &self.folder, Roads::Both);
+        let connections = Connections::open(config).await.unwrap();
+        let (plan, options) = (CheckedPlan::new(plan).unwrap(), self.options());
+        let run = tokio::spawn(async move {
+            let (_switch, stop) = cancellation();
+            let (sender, _receiver) = unbounded_channel();
+            execute(plan, &connections, &options, sender, stop).await
+        });
+        self.until(|world| awaited(world)).await;
+        run.abort();
+        assert!(run.await.unwrap_err().is_cancelled(), "the run ended before it was killed");
+    }
+    /// Waits until the world is as awaited.
+    pub async fn until(&self, mut awaited: impl FnMut(&mut pve_lab::World) -> bool) {
+        let wait = async {
+            while !self.lab.world().with(&mut awaited) {
+                tokio::time::sleep(Duration::from_millis(5)).await;
+            }
+        };
+        tokio::time::timeout(PATIENCE, wait).await.expect("the world comes that far");
+    }
+    /// Returns how many tasks of a type there have been.
+    pub fn tasks(&self, kind: &str) -> usize {
+        self.lab.world().with(|world| world.tasks.newest_first().filter(|task| task.kind == kind).count())
+    }
+    /// Runs a command on the node, for its effect and its output.
+    pub async fn on_node(&self, command: &pve_ssh::command::Command) -> String {
+        let host = self.connections.first_host().unwrap();
+        host.run_to_success(command, PATIENCE).await.unwrap().stdout
     }
     /// Returns each guest's configuration as the world has it, without what differs from run to run.
     pub fn guests(&self) -> BTreeMap<Vmid, BTreeMap<String, String>> {
@@ -121,6 +167,7 @@ pub fn options_in(folder: &Path) -> RunOptions {
     RunOptions {
         poll: Duration::from_millis(20),
         first_wait: Duration::from_millis(10),
+        settle: Duration::from_secs(3),
         ..RunOptions::new(RunsFolder::new(folder.join("runs")), folder, Arc::new(NoSecrets))
     }
 }

@@ -7,6 +7,7 @@ use crate::failure::{CommandResult, Failure};
 use crate::output;
 use crate::planning::{self, PlanArgs, plan_text};
 use crate::reach;
+use crate::run_output::counted;
 use crate::running::{RunArgs, carry_out, exit_of};
 use std::path::{Path, PathBuf};
 use vmdeploy_executor::Connections;
@@ -63,7 +64,7 @@ fn brief_text(plan: &Plan) -> String {
         changed.map(|change| format!("{} {} ({})\n", change.verb.sign(), change.vm, change.guest.vmid));
     let end = match plan.steps.len() {
         0 => "nothing to do\n".to_owned(),
-        steps => format!("{steps} steps\n"),
+        steps => format!("{}\n", counted(steps, "step")),
     };
     lines.chain([end]).collect()
 }
@@ -106,7 +107,7 @@ fn what_it_would_do(plan: &Plan) -> String {
     let parts: Vec<String> =
         parts.iter().filter(|(count, _)| *count > 0).map(|(count, verb)| format!("{verb} {count}")).collect();
     if parts.is_empty() {
-        format!("run {} steps", plan.steps.len())
+        format!("run {}", counted(plan.steps.len(), "step"))
     } else {
         format!("{} VM(s)", parts.join(", "))
     }

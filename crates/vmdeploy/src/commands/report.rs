@@ -5,7 +5,7 @@ use crate::exit::Exit;
 use crate::failure::CommandResult;
 use crate::output;
 use crate::run_output::{duration, summary};
-use crate::running::{run_failure, runs_folder};
+use crate::running::open_run;
 use crate::table::Table;
 use anyhow::Context as _;
 use vmdeploy_executor::{RunReport, StepReport, StepState, html_page};
@@ -28,7 +28,7 @@ pub struct Args {
 /// # Errors
 /// There is no such run, or it cannot be read.
 pub fn run(args: &Args, context: &Context) -> CommandResult {
-    let stored = runs_folder(context).open(&args.run).map_err(|error| run_failure(error.into()))?;
+    let stored = open_run(&args.run, context)?;
     let report = stored.report();
     if let Some(file) = &args.html {
         let page = html_page(&stored.plan, &report);

@@ -3,8 +3,9 @@
 use crate::context::Context;
 use crate::exit::Exit;
 use crate::failure::{CommandResult, Failure};
+use crate::output;
 use crate::reach;
-use crate::running::{RunArgs, exit_of, go_on, run_failure, runs_folder};
+use crate::running::{RunArgs, exit_of, go_on, open_run, run_failure, runs_folder};
 use vmdeploy_executor::{ResumeMode, StoredRun};
 
 /// Goes on with a run that was interrupted or failed, or takes it back.
@@ -22,9 +23,16 @@ pub struct Args {
 /// Resumes the run.
 ///
 /// # Errors
-/// There is nothing to resume, or the cluster cannot be reached.
+/// There is no such run, or the cluster cannot be reached.
 pub async fn run(args: &Args, context: &Context) -> CommandResult {
-    let stored = stored(args, context)?;
+    let Some(stored) = stored(args, context)? else {
+        output::say("no run is unfinished; there is nothing to resume");
+        return Ok(Exit::DONE);
+    };
+    if !stored.is_resumable() {
+        output::say(&format!("the run `{}` is finished; there is nothing to resume", stored.run));
+        return Ok(Exit::DONE);
+    }
     let config = reach::connections_config(&context.environment)?;
     let connections = reach::open(config).await?;
     let mode = if args.undo { ResumeMode::Undo } else { ResumeMode::Finish };
@@ -32,13 +40,10 @@ pub async fn run(args: &Args, context: &Context) -> CommandResult {
     Ok(exit_of(&report))
 }
 
-fn stored(args: &Args, context: &Context) -> Result<StoredRun, Failure> {
-    let folder = runs_folder(context);
+/// Returns the run that is meant; `None` when none is named and none is unfinished.
+fn stored(args: &Args, context: &Context) -> Result<Option<StoredRun>, Failure> {
     match &args.run {
-        Some(run) => folder.open(run).map_err(|error| run_failure(error.into())),
-        None => folder.newest_unfinished(None).map_err(|error| run_failure(error.into()))?.ok_or_else(|| {
-            Failure::new(Exit::USAGE, "no run is unfinished")
-                .hint("`vmdeploy runs` lists all that are recorded here")
-        }),
+        Some(run) => open_run(run, context).map(Some),
+        None => runs_folder(context).newest_unfinished(None).map_err(|error| run_failure(error.into())),
     }
 }

@@ -55,7 +55,7 @@ impl Bars {
                 self.succeeded(step, outcome, *took_ms);
             }
             EventKind::StepFailed { step, failure, .. } => {
-                self.line(failure_text(failure).trim_end());
+                self.line(failure_text(failure, &failure.took_effect.to_string()).trim_end());
                 self.ended(step, false);
             }
             EventKind::StepSkipped { step, .. } => self.ended(step, false),

@@ -1,6 +1,6 @@
 //! A run as lines: what a CI log keeps.
 
-use super::duration;
+use super::{counted, duration};
 use crate::escape;
 use jiff::Timestamp;
 use std::collections::BTreeMap;
@@ -27,9 +27,9 @@ impl Lines {
             EventKind::RunStarted { steps, resumed, .. } => {
                 self.learn(steps);
                 let verb = if *resumed { "goes on" } else { "begins" };
-                Some(format!("run {} {verb}: {} steps", event.run, steps.len()))
+                Some(format!("run {} {verb}: {}", event.run, counted(steps.len(), "step")))
             }
-            EventKind::StepStarted { step, .. } => {
+            EventKind::StepStarted { step, .. } | EventKind::UndoStarted { step } => {
                 self.last_word.insert(step.clone(), event.at);
                 None
             }
@@ -40,9 +40,9 @@ impl Lines {
             EventKind::StepSucceeded { step, outcome, warnings, took_ms } => {
                 Some(self.succeeded(step, outcome, warnings, *took_ms))
             }
-            EventKind::StepFailed { step, failure, .. } => {
+            EventKind::StepFailed { step, failure, undo, .. } => {
                 self.ended += 1;
-                Some(self.step_line(step, &failed(failure)))
+                Some(self.step_line(step, &failed(failure, *undo)))
             }
             // The failed step has a line; those that waited for it would only repeat it.
             EventKind::StepSkipped { .. } => {
@@ -120,8 +120,9 @@ pub(super) fn gave(outcome: &Outcome) -> String {
     }
 }
 
-fn failed(failure: &Failure) -> String {
-    format!("FAILED: {}; {}", failure.message, failure.took_effect)
+fn failed(failure: &Failure, undo: bool) -> String {
+    let then = if undo { "; what was made is undone now" } else { "" };
+    format!("FAILED: {}; {}{then}", failure.message, failure.took_effect)
 }
 
 fn undone(note: &UndoNote) -> String {

@@ -7,13 +7,13 @@ use vmdeploy_executor::{Failure, Leftover, RunReport, RunResult, VmReport, VmSta
 use vmdeploy_planner::plan::Verb;
 
 /// Returns a failed step as it is shown: what, to which VM and step, whether it took effect, what to do next.
-pub fn failure_text(failure: &Failure) -> String {
+pub fn failure_text(failure: &Failure, effect: &str) -> String {
     let place = failure.step.as_ref().map_or_else(String::new, |step| format!("{step}: "));
     let mut text = format!("error: {place}{}\n", failure.message);
     for cause in &failure.causes {
         let _ = writeln!(text, "  caused by: {cause}");
     }
-    let _ = writeln!(text, "  effect: {}", failure.took_effect);
+    let _ = writeln!(text, "  effect: {effect}");
     if let Some(upid) = &failure.upid {
         let _ = writeln!(text, "  task: {upid}");
     }
@@ -29,16 +29,23 @@ pub fn failure_text(failure: &Failure) -> String {
 /// Returns the end of a run: failures, leftovers, the count of VMs, and the next command.
 pub fn summary(report: &RunReport) -> String {
     let mut text = String::new();
-    report.failures().for_each(|failure| text.push_str(&failure_text(failure)));
+    let failed = report.failed_steps();
+    failed.for_each(|(step, failure)| text.push_str(&failure_text(failure, &step.effect_now())));
     report.left.iter().for_each(|left| text.push_str(&leftover(left)));
     let _ = writeln!(text, "{}", last_line(report));
-    if report.result == RunResult::Unfinished {
-        let _ = writeln!(
-            text,
-            "hint: `vmdeploy resume {}` goes on, and with `--undo` takes back what was done",
-            report.run
-        );
-    }
+    let run = &report.run;
+    let hint = match report.result {
+        RunResult::Unfinished => {
+            format!("`vmdeploy resume {run}` goes on, and with `--undo` takes back what was done")
+        }
+        RunResult::Left => {
+            format!(
+                "`vmdeploy resume {run}` tries again what is missing, and with `--undo` takes back what is left"
+            )
+        }
+        _ => return escape::lines(&text),
+    };
+    let _ = writeln!(text, "hint: {hint}");
     escape::lines(&text)
 }
 
@@ -54,7 +61,10 @@ fn last_line(report: &RunReport) -> String {
         RunResult::Undone => format!("failed after {took}; what had been made is gone again"),
         RunResult::Left => format!("failed after {took}; something is left, see above"),
         RunResult::Credentials | RunResult::Refused => "refused; nothing was changed".to_owned(),
-        RunResult::Unfinished => format!("stopped after {took}"),
+        RunResult::Unfinished => match &report.stopped_because {
+            Some(why) => format!("stopped after {took}, because {why}"),
+            None => format!("stopped after {took}"),
+        },
     };
     format!("{}: {how}", counts(&report.vms))
 }

@@ -10,6 +10,9 @@ use pve_types::{NodeName, Vmid};
 use std::time::Duration;
 use vmdeploy_planner::plan::{ConfigPatch, GuestRef, Road, SecretForm, Verb};
 
+/// How often an earlier attempt may come through while what it left undone is being sent.
+const LATE_CHANGES: usize = 2;
+
 impl Job {
     /// Sets and removes options in one call.
     ///
@@ -22,10 +25,23 @@ impl Job {
         digest: Option<&str>,
     ) -> Result<Done, Failure> {
         if !self.probe {
-            self.refuse_occupied(guest, patch).await?;
+            let seen = self.refuse_occupied(guest, patch).await?;
             let ready = self.ready(patch).await?;
-            return self.send_config(guest, patch, ready, digest).await;
+            return self.send_config(guest, patch, ready, digest.or(seen.as_deref())).await;
         }
+        self.reattach().await?;
+        for _ in 0..LATE_CHANGES {
+            match self.set_missing(guest, patch).await {
+                // The earlier attempt came through meanwhile.
+                Err(failure) if failure.kind == FailureKind::DigestChanged => {}
+                other => return other,
+            }
+        }
+        self.set_missing(guest, patch).await
+    }
+
+    /// Sends what of the patch is not there yet, unless somebody changes the guest meanwhile.
+    async fn set_missing(&self, guest: &GuestRef, patch: &ConfigPatch) -> Result<Done, Failure> {
         let seen = self.config(guest).await?;
         let rest = missing(patch, &seen.config);
         let found = match () {
@@ -38,19 +54,26 @@ impl Job {
         if ready.is_empty() {
             return Ok(Done::plain());
         }
-        // The digest of the plan no longer fits after a change of our own.
-        self.send_config(guest, &rest, ready, None).await
+        // The digest of the plan no longer fits after a change of our own; that of now keeps out an attempt that is late.
+        self.send_config(guest, &rest, ready, seen.config.digest.as_deref()).await
     }
 
     /// Refuses to make a volume for a slot that holds one: PVE would put the old one aside and nobody would know.
-    async fn refuse_occupied(&self, guest: &GuestRef, patch: &ConfigPatch) -> Result<(), Failure> {
+    ///
+    /// Returns the digest of what it saw. Sent along, it sees to it that of two attempts only one makes a volume.
+    async fn refuse_occupied(
+        &self,
+        guest: &GuestRef,
+        patch: &ConfigPatch,
+    ) -> Result<Option<String>, Failure> {
         let slots = allocating_slots(patch);
         if slots.is_empty() {
-            return Ok(());
+            return Ok(None);
         }
-        let volumes = volumes_of(&self.config(guest).await?.config);
+        let config = self.config(guest).await?.config;
+        let volumes = volumes_of(&config);
         match slots.into_iter().find_map(|slot| Some((slot, volumes.get(slot)?))) {
-            None => Ok(()),
+            None => Ok(config.digest),
             Some((slot, volume)) => {
                 let text = format!("`{slot}` of VM {} holds {volume} already", guest.vmid);
                 Err(Failure::new(FailureKind::SlotOccupied, text))

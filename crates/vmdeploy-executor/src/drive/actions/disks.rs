@@ -16,9 +16,11 @@ impl Job {
         let Action::ImportDisk { guest, slot, source, storage, format, attach } = action else {
             return Err(Failure::new(FailureKind::Internal, "this is no import"));
         };
-        let seen = self.config(guest).await?;
         if self.probe {
             self.reattach().await?;
+        }
+        let seen = self.config(guest).await?;
+        if self.probe {
             if let Some(volume) = self.imported_before(guest, slot, *attach).await? {
                 return Ok(self.found_done(Done::volume(volume)));
             }
@@ -52,7 +54,9 @@ impl Job {
         }
         let value = format!("{storage}:0,import-from={source}");
         let value = format.iter().fold(value, |value, format| format!("{value},format={format}"));
-        let task = self.qemu(guest).set_config_async(Params::new().with(slot, value)).await?;
+        // With the digest of what was seen, only one of two attempts makes a volume.
+        let params = Params::new().with(slot, value).with_some("digest", seen.config.digest.as_deref());
+        let task = self.qemu(guest).set_config_async(params).await?;
         let finished = match task {
             Some(task) => Some(self.follow(task).await?),
             None => None,
@@ -61,7 +65,7 @@ impl Job {
     }
 
     /// Returns the volumes of a guest's number on a storage.
-    async fn volumes_on(
+    pub(super) async fn volumes_on(
         &self,
         node: &NodeName,
         storage: &StorageId,
@@ -87,7 +91,7 @@ impl Job {
             if before.contains(&volume) || named.contains(&volume) || others.contains(&volume) {
                 continue;
             }
-            self.tell(None, format!("frees {volume}, which an earlier attempt left half made"));
+            self.found(Found::Partly { what: half_made(&volume) });
             self.free_volume(&seen.node, &Ref::Known(volume)).await?;
         }
         Ok(())
@@ -272,6 +276,11 @@ impl Job {
         let filter = pve_api::ContentFilter { vmid: volume.owner(), ..pve_api::ContentFilter::default() };
         Ok(storage.content(&filter).await?.iter().any(|found| found.volid == *volume))
     }
+}
+
+/// Says of a volume that an attempt left it; so the journal names what is freed.
+pub(super) fn half_made(volume: &VolumeId) -> String {
+    format!("volume {volume}, half made; it is freed")
 }
 
 /// Returns the import command: the old name where the disk stays unused, which every version knows.

@@ -1,9 +1,10 @@
 //! Undoing a step: *ensure absent*, so that twice is safe; only what this run made, and nothing else.
 
+use super::disks::half_made;
 use crate::drive::job::Job;
-use crate::{Failure, FailureKind, Outcome, TookEffect, UndoNote};
-use pve_types::VolumeId;
-use vmdeploy_planner::plan::{Action, GuestRef, Undo};
+use crate::{Failure, FailureKind, Found, Outcome, TookEffect, UndoNote};
+use pve_types::{NodeName, VolumeId};
+use vmdeploy_planner::plan::{Action, GuestRef, Road, Undo};
 
 impl Job {
     /// Undoes the step.
@@ -30,50 +31,92 @@ impl Job {
     }
 
     /// Removes a guest that this run made: it must bear our mark, and the mark must be of this run.
+    ///
+    /// Before, whatever may still work on it on the server is let come to its end, so that nothing appears afterwards.
     async fn remove_made(&self, guest: &GuestRef) -> Result<UndoNote, Failure> {
-        // A task that still makes the guest is let come to its end first.
-        let made = Self { probe: true, ..self.clone() };
-        made.reattach().await?;
-        let Some(seen) = self.look(guest).await? else { return Ok(UndoNote::NothingThere) };
-        let marker = self.check_ours(guest, &seen.config)?;
-        if marker.run != self.shared.plan.run_id {
-            let text = format!("VM {} was made by another run, `{}`", guest.vmid, marker.run);
-            return Err(Failure::new(FailureKind::NotOurs, text));
-        }
-        self.remove(guest, &seen, true).await?;
-        let orphans = self.volumes_left(guest).await?;
-        if orphans.is_empty() {
-            return Ok(UndoNote::Removed { what: format!("VM {} `{}`", guest.vmid, guest.name) });
-        }
-        let list: Vec<&str> = orphans.iter().map(VolumeId::as_str).collect();
-        let text =
-            format!("VM {} is removed, but volumes of its number are left: {}", guest.vmid, list.join(", "));
-        let command =
-            list.iter().map(|volume| format!("pvesm free {volume}")).collect::<Vec<_>>().join(" && ");
-        Err(Failure::new(FailureKind::TaskFailed, text).effect(TookEffect::Yes).hint(command))
-    }
-
-    /// Frees volumes of a removed guest that this journal names, and returns those that it does not name.
-    async fn volumes_left(&self, guest: &GuestRef) -> Result<Vec<VolumeId>, Failure> {
-        let ours = self.shared.volumes_of_this_run();
-        let node = self.node_of(guest);
-        let mut left = Vec::new();
-        let storages: std::collections::BTreeSet<_> = self.storages_written(guest);
-        for storage in storages {
-            let place = self.shared.connections.api().node(&node).storage(&storage);
-            let filter =
-                pve_api::ContentFilter { vmid: Some(guest.vmid), ..pve_api::ContentFilter::default() };
-            for volume in place.content(&filter).await?.into_iter().map(|found| found.volid) {
-                if ours.contains(&volume) {
-                    if let Some(task) = place.free(&volume).await? {
-                        self.follow(task).await?;
-                    }
-                } else {
-                    left.push(volume);
-                }
+        self.wait_for_own_commands(guest).await?;
+        if let Some(seen) = self.settled(guest, true).await? {
+            while let Some(upid) = self.running_task(&seen.node, guest.vmid, &[]).await? {
+                self.see_through(&upid).await?;
             }
         }
-        Ok(left)
+        let Some(seen) = self.look(guest).await? else {
+            return self.free_new_volumes(guest, &self.node_of(guest)).await.map(|freed| {
+                match freed.is_empty() {
+                    true => UndoNote::NothingThere,
+                    false => UndoNote::Removed { what: listed(&freed) },
+                }
+            });
+        };
+        let marker = self.check_ours(guest, &seen.config)?;
+        if marker.run != self.shared.plan.run_id {
+            let run = crate::printable(&marker.run);
+            let text = format!("VM {} was made by another run, `{run}`", guest.vmid);
+            let hint = format!("`vmdeploy resume {run} --undo` takes it away, if that run is recorded here");
+            return Err(Failure::new(FailureKind::NotOurs, text).hint(hint));
+        }
+        self.remove(guest, &seen, true).await?;
+        self.free_new_volumes(guest, &seen.node).await?;
+        Ok(UndoNote::Removed { what: format!("VM {} `{}`", guest.vmid, guest.name) })
+    }
+
+    /// Waits for commands of this run that may still work on the guest. A node that cannot be asked is no reason to
+    /// leave the guest where it is: it is deleted by the API.
+    async fn wait_for_own_commands(&self, guest: &GuestRef) -> Result<(), Failure> {
+        let mut own = self.shared.plan.steps.iter().filter(|step| step.vm.as_ref() == Some(&guest.name));
+        if !own.any(|step| step.road == Road::Ssh) {
+            return Ok(());
+        }
+        match self.wait_for_commands_on(guest).await {
+            Err(failure)
+                if matches!(failure.kind, FailureKind::Unreachable | FailureKind::NoAnswer)
+                    && !self.shared.connections.is_pvesh() =>
+            {
+                self.note(format!(
+                    "whether a command still works on VM {} cannot be asked: {failure}",
+                    guest.vmid
+                ));
+                Ok(())
+            }
+            other => other,
+        }
+    }
+
+    /// Frees volumes of a guest that is gone, which steps of this run made: those that the journal names, and those that
+    /// were not there when it looked right before a volume was made. All others are nobody's business here.
+    async fn free_new_volumes(&self, guest: &GuestRef, node: &NodeName) -> Result<Vec<VolumeId>, Failure> {
+        let named = self.shared.volumes_of_this_run();
+        let mut freed = Vec::new();
+        for storage in self.storages_written(guest) {
+            for volume in self.volumes_on(node, &storage, guest.vmid).await? {
+                let is_named = named.contains(&volume);
+                if !is_named && !self.shared.is_new(&guest.name, &volume) {
+                    continue;
+                }
+                if !is_named {
+                    self.found(Found::Partly { what: half_made(&volume) });
+                }
+                self.free_left(node, &volume).await?;
+                freed.push(volume);
+            }
+        }
+        Ok(freed)
+    }
+
+    async fn free_left(&self, node: &NodeName, volume: &VolumeId) -> Result<(), Failure> {
+        let freed = async {
+            if let Some(task) =
+                self.shared.connections.api().node(node).storage(volume.storage()).free(volume).await?
+            {
+                self.follow(task).await?;
+            }
+            Ok::<(), Failure>(())
+        };
+        freed.await.map_err(|failure| {
+            let text = format!("the VM is removed, but its volume {volume} is left: {}", failure.message);
+            let left = Failure::new(failure.kind, text).effect(TookEffect::Yes).log(failure.log);
+            left.hint(format!("on {node}: `pvesm free {volume}`"))
+        })
     }
 
     /// Returns the storages that steps of this plan write to for the guest.
@@ -81,6 +124,11 @@ impl Job {
         let own = self.shared.plan.steps.iter().filter(|step| step.vm.as_ref() == Some(&guest.name));
         own.flat_map(|step| crate::schedule::claims_of(&step.action, step.road).storages).collect()
     }
+}
+
+fn listed(volumes: &[VolumeId]) -> String {
+    let names: Vec<&str> = volumes.iter().map(VolumeId::as_str).collect();
+    format!("half-made volumes {}", names.join(", "))
 }
 
 fn note(outcome: &Outcome, what: String) -> UndoNote {

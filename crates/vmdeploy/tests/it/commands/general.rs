@@ -35,3 +35,24 @@ fn completions_and_the_manual_page_are_printed() {
     let page = session.output(&["man"]);
     assert!(String::from_utf8_lossy(&page.stdout).starts_with(".ie \\n(.g"), "it is a manual page");
 }
+
+#[test]
+fn what_cannot_be_read_or_reached_says_what_to_do_next() {
+    use crate::lab_run::LabRun;
+    let lab = LabRun::demo();
+    lab.user.write("other_key", "no key at all");
+    let check = |variable: Option<(&str, &str)>, arguments: &[&str], code: i32, hint: &str| {
+        let mut command = lab.user.command(arguments);
+        let output = command.envs(variable).output().unwrap();
+        let said = String::from_utf8_lossy(&output.stderr).into_owned();
+        assert_eq!(output.status.code(), Some(code), "{said}");
+        let hints: Vec<&str> = said.lines().filter_map(|line| line.strip_prefix("hint: ")).collect();
+        assert!(hints.iter().any(|said| said.contains(hint)), "{said}");
+        assert!(!said.contains("`vmdeploy resume`"), "no run has begun: {said}");
+    };
+    check(None, &["plan", "nowhere.yaml"], 2, "name the file or the folder");
+    check(None, &["validate", "/proc/self/fdinfo"], 2, "name the file or the folder");
+    check(Some(("PROXMOX_API_PORT", "1")), &["plan", "demo.yaml"], 4, "PROXMOX_API_HOST");
+    check(Some(("PROXMOX_SSH_PORT", "1")), &["plan", "demo.yaml"], 4, "PROXMOX_SSH_HOST");
+    check(Some(("PROXMOX_SSH_KEY", "other_key")), &["plan", "demo.yaml"], 7, "PROXMOX_SSH_KEY");
+}

@@ -4,6 +4,7 @@ use crate::lab_run::LabRun;
 use pve_lab::{Delays, WorldSpec};
 use std::io::{BufRead as _, BufReader, Read as _};
 use std::process::{Command, Stdio};
+use std::time::{Duration, Instant};
 
 #[test]
 fn an_interrupted_run_says_how_to_resume_and_is_finished_by_it() {
@@ -25,4 +26,81 @@ fn an_interrupted_run_says_how_to_resume_and_is_finished_by_it() {
     let resumed = lab.user.output(&["resume"]);
     assert_eq!(resumed.status.code(), Some(0), "{}", String::from_utf8_lossy(&resumed.stderr));
     assert_eq!(lab.user.output(&["plan", "demo.yaml", "--detailed-exitcode"]).status.code(), Some(0));
+}
+
+/// Deploys, and kills the program without a warning while a creation is on its way to the node.
+fn killed_while_creating() -> LabRun {
+    let faults = "[{when: {method: POST, path: '/nodes/*/qemu', times: 1}, do: {slow: {ms: 2000}}}]";
+    let lab = LabRun::start(WorldSpec::demo(), pve_lab::fault::from_yaml(faults).unwrap());
+    let mut command = lab.user.command(&["deploy", "demo.yaml", "--yes", "--brief"]);
+    let mut child = command.stderr(Stdio::null()).spawn().unwrap();
+    let until = Instant::now() + Duration::from_secs(60);
+    while lab.world().with(|world| world.faults.struck()) == 0 {
+        assert!(Instant::now() < until && child.try_wait().unwrap().is_none(), "nothing is created");
+        std::thread::sleep(Duration::from_millis(5));
+    }
+    child.kill().unwrap();
+    child.wait().unwrap();
+    lab
+}
+
+fn text(bytes: &[u8]) -> String {
+    String::from_utf8_lossy(bytes).into_owned()
+}
+
+#[test]
+fn a_kill_while_a_vm_is_being_created_is_taken_back_and_deployed_again() {
+    let lab = killed_while_creating();
+    let undone = lab.user.output(&["resume", "--undo"]);
+    let said = text(&undone.stderr);
+    assert_eq!(undone.status.code(), Some(5), "{said}");
+    assert!(
+        said.contains("is seen yet; a request that nobody got an answer to may still be on its way"),
+        "{said}"
+    );
+    let is_over =
+        |world: &mut pve_lab::World| world.guests.is_empty() && world.tasks.newest_first().count() > 0;
+    assert!(lab.world().with(is_over), "what appeared late is gone: {said}");
+    assert_eq!(lab.user.output(&["resume"]).status.code(), Some(0), "nothing is left to resume");
+    let again = lab.user.output(&["deploy", "demo.yaml", "--yes", "--brief"]);
+    assert_eq!(again.status.code(), Some(0), "{}", text(&again.stderr));
+}
+
+#[test]
+fn a_deployment_after_a_kill_is_led_to_resume() {
+    let lab = killed_while_creating();
+    let refused = lab.user.output(&["deploy", "demo.yaml", "--yes", "--brief"]);
+    let said = text(&refused.stderr);
+    assert_eq!(refused.status.code(), Some(4), "{said}");
+    assert!(
+        said.contains("hint: `vmdeploy resume 20") && said.contains("goes on with the unfinished run"),
+        "{said}"
+    );
+    let resumed = lab.user.output(&["resume"]);
+    assert_eq!(resumed.status.code(), Some(0), "{}", text(&resumed.stderr));
+    assert_eq!(lab.user.output(&["plan", "demo.yaml", "--detailed-exitcode"]).status.code(), Some(0));
+}
+
+#[test]
+fn with_nothing_to_resume_all_is_well() {
+    let lab = LabRun::demo();
+    let said = |arguments: &[&str]| {
+        let output = lab.user.output(arguments);
+        (output.status.code(), text(&output.stderr))
+    };
+    assert_eq!(said(&["resume"]), (Some(0), "no run is unfinished; there is nothing to resume\n".to_owned()));
+    assert_eq!(said(&["deploy", "demo.yaml", "--yes", "--target", "web01"]).0, Some(0));
+    assert_eq!(said(&["resume"]).0, Some(0));
+    let runs = lab.user.output(&["runs", "--json"]);
+    let runs: serde_json::Value = serde_json::from_slice(&runs.stdout).unwrap();
+    let run = runs[0]["run"].as_str().unwrap();
+    let (code, text) = said(&["resume", run]);
+    assert_eq!(code, Some(0), "{text}");
+    assert!(text.contains("is finished"), "{text}");
+    for command in [["resume", "nope"], ["report", "nope"]] {
+        let (code, text) = said(&command);
+        assert_eq!(code, Some(2), "{text}");
+        assert!(text.starts_with("error: there is no run `nope`"), "{text}");
+        assert!(text.contains(&format!("hint: the last ones are {run}")), "{text}");
+    }
 }

@@ -1,0 +1,175 @@
+//! Guests that are being made: what an earlier attempt may still be doing on the server, and whose a guest is that bears
+//! the number.
+
+use crate::drive::job::{Done, Job, Seen};
+use crate::{Failure, FailureKind, Found, TookEffect};
+use pve_types::Upid;
+use std::time::Duration;
+use tokio::time::Instant;
+use vmdeploy_planner::identity::{Marker, MarkerSearch, smbios_uuid};
+use vmdeploy_planner::plan::{Action, GuestRef};
+
+/// Whose a guest is that bears the number of one that shall be made.
+#[derive(Debug)]
+enum Whose {
+    /// This run made it.
+    ThisRun,
+    /// It is this very VM, made by another run.
+    Earlier(String),
+    /// It is another VM of ours, or of another project.
+    Other(Box<Marker>),
+    /// Nobody knows.
+    Unmarked,
+}
+
+impl Job {
+    /// Finds out whether the guest was made by an earlier attempt; `None` when it may be made.
+    ///
+    /// Where nothing is seen, a request of that attempt may still be on its way. It need not be waited for: PVE makes a
+    /// number once, so whichever request comes first makes the guest, and the other one is refused.
+    pub(super) async fn found_made(&self, guest: &GuestRef) -> Result<Option<Done>, Failure> {
+        let finished = self.reattach().await?;
+        let Some(seen) = self.settled(guest, false).await? else {
+            self.found(Found::NotDone);
+            return Ok(None);
+        };
+        match self.whose(guest, &seen) {
+            Whose::ThisRun => Ok(Some(self.found_done(Done::plain().with(finished)))),
+            whose => Err(taken_by(guest, &whose)),
+        }
+    }
+
+    /// Tells a number that somebody else took from a guest of our own that an unclear attempt made.
+    pub(super) async fn taken_or(&self, guest: &GuestRef, failure: Failure) -> Result<Done, Failure> {
+        if failure.kind != FailureKind::VmidTaken {
+            return Err(failure);
+        }
+        let Some(seen) = self.settled(guest, false).await? else {
+            let text =
+                format!("VMID {} is taken by a container, or by a guest that is just going", guest.vmid);
+            return Err(Failure::new(FailureKind::VmidTaken, text));
+        };
+        match self.whose(guest, &seen) {
+            Whose::ThisRun => Ok(self.found_done(Done::plain())),
+            whose => Err(taken_by(guest, &whose)),
+        }
+    }
+
+    /// Returns the guest as it is when nobody makes it any more; `None` when it is not there.
+    ///
+    /// With `patient`, absence counts only when no request of an earlier attempt can be on its way any more.
+    pub(super) async fn settled(&self, guest: &GuestRef, patient: bool) -> Result<Option<Seen>, Failure> {
+        let settle = self.shared.options.0.settle;
+        let patience = if patient { self.sight.settles_in(settle) } else { Duration::ZERO };
+        let may_come_until = (Instant::now() + patience).min(self.until);
+        let mut stale_at = None;
+        let mut said = false;
+        loop {
+            let makers = ["qmcreate", "qmrestore"];
+            if let Some(upid) = self.running_task(&self.node_of(guest), guest.vmid, &makers).await? {
+                self.see_through(&upid).await?;
+            }
+            let seen = self.look(guest).await?;
+            let lock = seen.as_ref().and_then(being_made).map(str::to_owned);
+            let now = Instant::now();
+            match (seen, lock) {
+                (Some(seen), None) => return Ok(Some(seen)),
+                (Some(_), Some(lock)) => {
+                    // PVE writes the lock before it starts the task.
+                    let stale_at: &mut Instant = stale_at.get_or_insert(now + settle);
+                    if now >= self.until.min(*stale_at) && !self.is_being_cloned(guest).await? {
+                        return Err(stale_lock(guest, &lock));
+                    }
+                    self.tell(None, format!("waits: the guest is being made (lock: {lock})"));
+                }
+                (None, _) if now >= may_come_until => return Ok(None),
+                (None, _) if !said => {
+                    said = true;
+                    let left = (may_come_until - now).as_secs() + 1;
+                    self.note(format!(
+                        "nothing of VM {} is seen yet; a request that nobody got an answer to may still be on its way, \
+                         so it is looked for during {left} s",
+                        guest.vmid
+                    ));
+                }
+                (None, _) => {}
+            }
+            tokio::time::sleep(self.shared.options.0.poll).await;
+        }
+    }
+
+    /// Follows a task that somebody started to its end, whatever that is.
+    pub(super) async fn see_through(&self, upid: &Upid) -> Result<(), Failure> {
+        self.tell(None, format!("waits for the {} task to end", upid.task_type()));
+        match self.follow_again(self.shared.connections.api().task(upid)).await {
+            Ok(_) => Ok(()),
+            // It failed; what it left is seen by looking.
+            Err(failure) if failure.upid.is_some() && failure.kind != FailureKind::Deadline => Ok(()),
+            Err(failure) => Err(failure),
+        }
+    }
+
+    /// Tells whether a clone to this guest may be going on: its task names the source only.
+    async fn is_being_cloned(&self, guest: &GuestRef) -> Result<bool, Failure> {
+        let source_of = |action: &Action| match action {
+            Action::CloneVm { source, guest: made, .. } if made.vmid == guest.vmid => Some(source.clone()),
+            _ => None,
+        };
+        let Some(source) = self.shared.plan.steps.iter().find_map(|step| source_of(&step.action)) else {
+            return Ok(false);
+        };
+        Ok(self.running_task(&self.node_of(&source), source.vmid, &["qmclone"]).await?.is_some())
+    }
+
+    fn whose(&self, guest: &GuestRef, seen: &Seen) -> Whose {
+        let uuid = seen.config.get("smbios1").and_then(smbios_uuid);
+        match Marker::find(seen.config.get("description").unwrap_or_default()) {
+            MarkerSearch::Found(marker) if self.is_marker_of(&marker, guest) => match uuid {
+                // A clone's UUID may not be written yet; its marker is of this very run.
+                _ if marker.run == self.shared.plan.run_id => Whose::ThisRun,
+                Some(uuid) if uuid == guest.uuid => Whose::Earlier(marker.run),
+                _ => Whose::Unmarked,
+            },
+            MarkerSearch::Found(marker) => Whose::Other(Box::new(marker)),
+            _ => Whose::Unmarked,
+        }
+    }
+}
+
+/// Returns the lock of a guest that is being made.
+fn being_made(seen: &Seen) -> Option<&str> {
+    seen.config.get("lock").filter(|lock| matches!(*lock, "create" | "clone"))
+}
+
+fn stale_lock(guest: &GuestRef, lock: &str) -> Failure {
+    let vmid = guest.vmid;
+    let text = format!("VM {vmid} is locked ({lock}), and no task works on it");
+    let failure = Failure::new(FailureKind::GuestLocked, text).effect(TookEffect::Maybe);
+    failure.hint(format!(
+        "the lock is stale: `qm unlock {vmid}`, then `qm destroy {vmid}`, then `vmdeploy resume`"
+    ))
+}
+
+fn taken_by(guest: &GuestRef, whose: &Whose) -> Failure {
+    let vmid = guest.vmid;
+    let failure = |text: String| Failure::new(FailureKind::VmidTaken, text);
+    match whose {
+        Whose::ThisRun => failure(format!("VMID {vmid} is taken by this run itself")),
+        Whose::Earlier(run) => {
+            let run = crate::printable(run);
+            let text =
+                format!("VMID {vmid} is taken by this very VM; run `{run}` made it since the plan was made");
+            failure(text).hint(format!(
+                "`vmdeploy resume {run}` finishes it, with `--undo` it takes it away; or deploy again: the new plan \
+                 goes on from what is there"
+            ))
+        }
+        Whose::Other(marker) => failure(format!(
+            "VMID {vmid} is taken by VM `{}` of the project `{}`, which run `{}` made",
+            marker.name,
+            crate::printable(&marker.project),
+            crate::printable(&marker.run)
+        )),
+        Whose::Unmarked => failure(format!("VMID {vmid} is taken by a guest that is not ours")),
+    }
+}

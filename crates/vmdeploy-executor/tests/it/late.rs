@@ -1,0 +1,212 @@
+//! Requests whose answer nobody got: what they may still do, and what is said of them.
+
+use crate::stage::{Roads, Stage, create_action, guest, mark, plan, plan_by_api, plan_of, quick_world, step};
+use pve_ssh::command::Command;
+use vmdeploy_executor::{
+    Event, EventKind, Failure, FailureKind, Found, ResumeMode, RunOptions, RunReport, RunResult, StepState,
+    TookEffect, execute,
+};
+use vmdeploy_planner::plan::{CheckedPlan, OnFailure, Plan, Road};
+
+/// The creation reaches the server and takes its time there.
+const SLOW_CREATE: &str = "[{when: {method: POST, path: '/nodes/*/qemu', times: 1}, do: {slow: {ms: 1500}}}]";
+
+fn failure_of(report: &RunReport, step: &str) -> Failure {
+    let found = report.steps.iter().find(|report| report.step.0 == step).unwrap();
+    found.failure.clone().unwrap_or_else(|| panic!("{step} did not fail: {:?}", found.state))
+}
+
+fn notes(events: &[Event]) -> Vec<String> {
+    let text = |event: &Event| match &event.event {
+        EventKind::Note { text, .. } => Some(text.clone()),
+        _ => None,
+    };
+    events.iter().filter_map(text).collect()
+}
+
+fn kept(mut plan: Plan) -> Plan {
+    plan.changes.iter_mut().for_each(|change| change.on_failure = OnFailure::Keep);
+    plan
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_guest_that_appears_after_the_kill_is_taken_back() {
+    for plan in [plan("r1", 1), plan_by_api("r1", 1)] {
+        let stage = Stage::with_faults(SLOW_CREATE).await;
+        stage.killed_when(plan, |world| world.faults.struck() == 1).await;
+        assert!(stage.guests().is_empty(), "it is on its way");
+        let options = RunOptions { settle: crate::stage::PATIENCE, ..stage.options() };
+        let (report, events) = stage.resumed("r1", ResumeMode::Undo, &options).await;
+        let report = report.unwrap();
+        assert_eq!(report.result, RunResult::Undone, "{:#?}", report.failures().collect::<Vec<_>>());
+        assert_eq!(stage.tasks("qmcreate"), 1, "it was waited for");
+        assert_eq!(stage.tasks("qmdestroy"), 1);
+        assert!(stage.guests().is_empty());
+        assert_eq!(stage.volumes(), 0);
+        let said = notes(&events);
+        assert!(said.iter().any(|text| text.starts_with("nothing of VM 201 is seen yet")), "{said:?}");
+    }
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_guest_that_appears_after_the_kill_is_used_by_resume() {
+    let stage = Stage::with_faults(SLOW_CREATE).await;
+    stage.killed_when(plan_by_api("r1", 1), |world| world.faults.struck() == 1).await;
+    let report = stage.resume("r1", ResumeMode::Finish).await.unwrap();
+    assert_eq!(report.result, RunResult::Done, "{:#?}", report.failures().collect::<Vec<_>>());
+    // Whichever of the two requests was first, the other one found the number taken.
+    stage.until(|world| world.faults.struck() == 1 && world.next_due().is_none()).await;
+    assert_eq!(stage.guests().len(), 1);
+    assert_eq!(stage.volumes(), 3);
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_guest_of_an_earlier_run_is_known_as_our_own() {
+    let stage = Stage::start().await;
+    let create = step("vm1", "create", create_action("r0", &guest(1)), Road::Api, &[]);
+    stage.run(plan_of("r0", &[guest(1)], vec![create])).await;
+    let before = stage.guests();
+    let (report, _) = stage.run(plan("r1", 1)).await;
+    let failure = failure_of(&report, "vm1/create");
+    assert_eq!((failure.kind, failure.took_effect), (FailureKind::VmidTaken, TookEffect::No));
+    assert!(failure.message.contains("this very VM; run `r0` made it"), "{failure:?}");
+    let hint = failure.hint.unwrap();
+    assert!(hint.contains("`vmdeploy resume r0`") && hint.contains("--undo"), "{hint}");
+    assert_eq!(stage.guests(), before, "it is not touched");
+    assert!(mark("r0", &guest(1)).contains("r0"));
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn an_unclear_attempt_stays_unclear_when_later_ones_do_nothing() {
+    for rule in [OnFailure::Undo, OnFailure::Keep] {
+        let stage = Stage::of(quick_world(), SLOW_CREATE, Roads::Api).await;
+        let mut plan = plan_by_api("r1", 1);
+        plan.changes[0].on_failure = rule;
+        let (runs, options, connections) = (stage.runs(), stage.options(), stage.connections.clone());
+        let run = tokio::spawn(async move {
+            let (_switch, stop) = vmdeploy_executor::cancellation();
+            let (sender, _receiver) = tokio::sync::mpsc::unbounded_channel();
+            execute(CheckedPlan::new(plan).unwrap(), &connections, &options, sender, stop).await
+        });
+        stage.until(|world| world.faults.struck() == 1).await;
+        let Stage { lab, folder, .. } = stage;
+        lab.stop().await;
+        let report = run.await.unwrap().unwrap();
+        let create = report.steps.iter().find(|step| step.step.0 == "vm1/create").unwrap();
+        assert_eq!(report.result, RunResult::Left, "{rule:?}: {create:#?}");
+        assert_eq!(report.left.len(), 1, "{rule:?}");
+        assert_eq!(report.left[0].command, "qm destroy 201 --purge 1");
+        let failure = create.failure.clone().unwrap();
+        assert_ne!(failure.took_effect, TookEffect::No, "{rule:?}: {failure:?}");
+        if rule == OnFailure::Keep {
+            assert_eq!(failure.kind, FailureKind::Unreachable, "the last attempt could not connect");
+            assert!(failure.causes.iter().any(|cause| cause.contains("an attempt before: ")), "{failure:?}");
+            assert!(failure.hint.unwrap().contains("`vmdeploy resume`"));
+        }
+        assert!(runs.open("r1").unwrap().is_resumable(), "{rule:?}");
+        drop(folder);
+    }
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_probe_that_could_not_look_is_followed_by_another_and_not_by_the_step() {
+    let stage =
+        Stage::with_faults("[{when: {method: POST, path: '/nodes/*/qemu', times: 1}, do: {drop: after}}]")
+            .await;
+    let options = RunOptions { attempts: 1, ..stage.options() };
+    let (report, _) = stage.try_run(kept(plan("r1", 1)), &options).await;
+    assert_eq!(report.unwrap().result, RunResult::Left);
+    let blind = "[{when: {method: GET, path: '/nodes/*/qemu/201/config', times: 2}, \
+                  do: {refuse: {status: 595, reason: No route to host}}}]";
+    let faults = pve_lab::fault::from_yaml(blind).unwrap();
+    stage.lab.world().with(|world| faults.into_iter().for_each(|fault| world.faults.add(fault)));
+    let posts = stage.tasks("qmcreate");
+    let (report, events) = stage.resumed("r1", ResumeMode::Finish, &stage.options()).await;
+    assert_eq!(report.unwrap().result, RunResult::Done);
+    assert_eq!(stage.tasks("qmcreate"), posts, "the creation was not repeated");
+    let found = events.iter().find_map(|event| match &event.event {
+        EventKind::StepProbed { step, found } if step.0 == "vm1/create" => Some(found.clone()),
+        _ => None,
+    });
+    assert!(matches!(found, Some(Found::Done { .. })), "{found:?}");
+    let unclear = events.iter().filter_map(|event| match &event.event {
+        EventKind::StepRetrying { step, failure, .. } if step.0 == "vm1/create" => Some(failure.took_effect),
+        _ => None,
+    });
+    assert!(unclear.clone().count() > 0 && unclear.into_iter().all(|effect| effect == TookEffect::Maybe));
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn what_is_said_of_a_failure_agrees_with_what_became_of_it() {
+    let unreachable = "{refuse: {status: 595, reason: No route to host}}";
+    for (what, kind, effect) in [
+        (unreachable, FailureKind::Unreachable, TookEffect::No),
+        ("{drop: after}", FailureKind::NoAnswer, TookEffect::Maybe),
+    ] {
+        let faults = format!("[{{when: {{method: POST, path: '*/status/start'}}, do: {what}}}]");
+        let stage = Stage::with_faults(&faults).await;
+        let options = RunOptions { attempts: 1, ..stage.options() };
+        let (report, events) = stage.try_run(plan("r1", 1), &options).await;
+        let report = report.unwrap();
+        assert_eq!(report.result, RunResult::Undone, "{:#?}", report.left);
+        let said = events.iter().find_map(|event| match &event.event {
+            EventKind::StepFailed { failure, undo, .. } => Some((failure.clone(), *undo)),
+            _ => None,
+        });
+        let (said, undo) = said.unwrap();
+        assert_eq!((said.kind, said.took_effect), (kind, effect));
+        assert!(undo, "its VM is undone");
+        let hint = said.hint.unwrap();
+        assert!(!hint.contains("resume") && hint.contains("the same command again"), "{hint}");
+        if effect == TookEffect::No {
+            assert!(!hint.contains("finds out"), "there is nothing to find out: {hint}");
+        }
+        let start = report.steps.iter().find(|step| step.step.0 == "vm1/start").unwrap();
+        assert_eq!(start.state, StepState::Undone);
+        let now = start.effect_now();
+        assert!(!now.contains("may have"), "it is undone: {now}");
+    }
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn an_undo_waits_for_a_lock_that_passes() {
+    let faults = "[{when: {task: qmstart}, do: {fail-task: {text: no luck}}}, \
+                   {when: {method: DELETE, path: '/nodes/*/qemu/201', times: 2}, do: lock-timeout}]";
+    let stage = Stage::with_faults(faults).await;
+    let (report, _) = stage.run(plan("r1", 1)).await;
+    assert_eq!(report.result, RunResult::Undone, "{:#?}", report.left);
+    assert!(stage.guests().is_empty());
+}
+
+/// Makes a volume of the guest's number that nobody's configuration names.
+async fn older_volume(stage: &Stage) {
+    stage.on_node(&Command::new("pvesm").args(["alloc", "local-lvm", "201", "vm-201-disk-7", "1G"])).await;
+    assert_eq!(stage.volumes(), 1);
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn volumes_that_were_there_before_are_neither_freed_nor_listed() {
+    for plan in [plan("r1", 1), plan_by_api("r1", 1)] {
+        let stage = Stage::with_faults("[{when: {task: qmstart}, do: {fail-task: {text: no luck}}}]").await;
+        older_volume(&stage).await;
+        let (report, _) = stage.run(plan).await;
+        assert_eq!(report.result, RunResult::Undone, "{:#?}", report.left);
+        assert!(report.left.is_empty() && stage.guests().is_empty());
+        assert_eq!(stage.volumes(), 1, "the older one stays");
+    }
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn what_a_killed_import_leaves_is_taken_back_and_older_volumes_stay() {
+    let mut world = quick_world();
+    world.delays.copy_ms_per_100_mib = 3000;
+    let stage = Stage::of(world, "[]", Roads::Both).await;
+    older_volume(&stage).await;
+    let copying =
+        |world: &mut pve_lab::World| world.block_stores.values().any(|store| store.volumes.len() == 2);
+    stage.killed_when(plan("r1", 1), copying).await;
+    let report = stage.resume("r1", ResumeMode::Undo).await.unwrap();
+    assert_eq!(report.result, RunResult::Undone, "{:#?}", report.left);
+    assert!(stage.guests().is_empty() && report.left.is_empty());
+    assert_eq!(stage.volumes(), 1, "the older one stays, and nothing else");
+}
