@@ -2,6 +2,7 @@
 
 mod deploy;
 mod documents;
+mod doors;
 mod failures;
 mod journal;
 mod killed;

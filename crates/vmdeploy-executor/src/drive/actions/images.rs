@@ -2,7 +2,7 @@
 
 use crate::drive::job::{Done, Job};
 use crate::{Failure, FailureKind, TookEffect};
-use pve_api::{Checksum, ContentFilter, Download, FileContent, UploadSource};
+use pve_api::{Checksum, ContentFilter, Download, FileContent, Finished, Task, UploadSource};
 use pve_ssh::command::{files, pvesm};
 use pve_ssh::parse::{self, StorageState};
 use pve_types::{Bytes, NodeName, StorageId, VolumeId};
@@ -131,7 +131,7 @@ impl Job {
                     verify_certificates: None,
                 };
                 let task = storage.download_url(&what).await?;
-                self.follow(task).await?
+                self.placed(node, volume, task).await?
             }
             ImageOrigin::File { path } if self.shared.connections.is_pvesh() => {
                 return self.send_image(node, volume, &self.local(path), checksum.as_ref()).await;
@@ -144,7 +144,7 @@ impl Job {
                     self.tell(percent, "sends the image");
                 };
                 let task = storage.upload(content, file_name, source, checksum.as_ref(), progress).await?;
-                self.follow(task).await?
+                self.placed(node, volume, task).await?
             }
         };
         match self.has_volume(node, volume).await? {
@@ -153,6 +153,19 @@ impl Job {
                 let text = format!("the image was placed, and {volume} is not there");
                 Err(Failure::new(FailureKind::Answer, text).effect(TookEffect::Maybe))
             }
+        }
+    }
+
+    /// Follows the task that places an image. When it fails, PVE takes away what it had: whether it did is looked at.
+    async fn placed(&self, node: &NodeName, volume: &VolumeId, task: Task) -> Result<Finished, Failure> {
+        match self.follow(task).await {
+            Err(failure) if failure.upid.is_some() && failure.kind != FailureKind::Deadline => {
+                match self.has_volume(node, volume).await {
+                    Ok(false) => Err(failure.effect(TookEffect::No)),
+                    _ => Err(failure),
+                }
+            }
+            other => other,
         }
     }
 
