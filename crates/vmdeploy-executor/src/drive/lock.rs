@@ -23,6 +23,8 @@ const STALE_AFTER_S: i64 = 120;
 const PATIENCE: Duration = Duration::from_secs(30);
 /// After so many touches that did not come about, another run may take the lock: 120 s of 30 s each.
 const MISSED_UNTIL_STALE: u32 = 4;
+/// The same as time, for touches that hang.
+const STALE_AFTER: Duration = Duration::from_secs(120);
 
 /// What the keeper of the lock tells.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -156,7 +158,7 @@ impl Held {
 
 /// Keeps the lock until it is lost.
 async fn keep(held: Held, every: Duration, news: UnboundedSender<News>, stop: CancellationToken) {
-    let mut last = Instant::now();
+    let (mut last, mut missed) = (Instant::now(), 0);
     loop {
         tokio::select! {
             () = tokio::time::sleep(every) => {}
@@ -168,14 +170,18 @@ async fn keep(held: Held, every: Duration, news: UnboundedSender<News>, stop: Ca
         };
         let told = match told {
             News::Kept(modified_s) => {
-                last = Instant::now();
+                (last, missed) = (Instant::now(), 0);
                 News::Kept(modified_s)
             }
-            News::Trouble(text) if last.elapsed() >= every * MISSED_UNTIL_STALE => News::Lost(format!(
-                "{text}; it was not kept for {} s, and another run may take it",
-                last.elapsed().as_secs()
-            )),
-            told => told,
+            News::Trouble(text) => {
+                missed += 1;
+                if missed >= MISSED_UNTIL_STALE || last.elapsed() >= STALE_AFTER {
+                    News::Lost(format!("{text}, {missed} times in a row, and another run may take it"))
+                } else {
+                    News::Trouble(text)
+                }
+            }
+            lost @ News::Lost(_) => lost,
         };
         let is_lost = matches!(told, News::Lost(_));
         held.is_lost.store(is_lost, Ordering::Relaxed);

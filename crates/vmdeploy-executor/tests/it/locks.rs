@@ -89,10 +89,8 @@ async fn the_lock_is_kept_while_the_run_goes_on_and_freed_at_its_end() {
     let folder = stage.folder.path().to_owned();
     let meddle = || async {
         // Its journal says each time that it was touched; after three, the run may go on.
-        while kept(&stage).len() < 4 {
-            assert!(is_there(&stage));
-            tokio::time::sleep(Duration::from_millis(5)).await;
-        }
+        stage.until(|_| kept(&stage).len() >= 4).await;
+        assert!(is_there(&stage));
         std::fs::write(folder.join("go-on"), "").unwrap();
     };
     let (report, _) = run_with(&stage, meddle, |_| false).await;
@@ -161,9 +159,7 @@ async fn a_lock_that_was_taken_away_and_that_nobody_has_is_taken_again() {
     let meddle = || async {
         // Between two looks of the keeper, it finds the lock gone and makes it again.
         stage.on_node(&files::rmdir(LOCK)).await;
-        while !is_there(&stage) {
-            tokio::time::sleep(Duration::from_millis(5)).await;
-        }
+        stage.until(|world| world.cluster_files.exists(LOCK)).await;
         std::fs::write(folder.join("go-on"), "").unwrap();
     };
     let (report, events) = run_with(&stage, meddle, |_| false).await;
