@@ -21,17 +21,27 @@ impl ParseError {
     }
 }
 
-/// Implements `Display`, `TryFrom<String>`, serde as a string for a type that has `FromStr` and `as_str`.
-macro_rules! string_form {
+/// Implements serde for a type as the text that its `Display` writes and its `FromStr` reads.
+///
+/// ```
+/// struct Slot(u16);
+/// # impl std::fmt::Display for Slot {
+/// #     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result { self.0.fmt(f) }
+/// # }
+/// # impl std::str::FromStr for Slot {
+/// #     type Err = std::num::ParseIntError;
+/// #     fn from_str(text: &str) -> Result<Self, Self::Err> { text.parse().map(Self) }
+/// # }
+/// pve_types::serde_as_text!(Slot);
+/// assert_eq!(serde_json::from_str::<Slot>("\"7\"").unwrap().0, 7);
+/// assert_eq!(serde_json::to_string(&Slot(7)).unwrap(), "\"7\"");
+/// ```
+#[macro_export]
+macro_rules! serde_as_text {
     ($type:ty) => {
-        impl std::fmt::Display for $type {
-            fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
-                f.pad(self.as_str())
-            }
-        }
         impl serde::Serialize for $type {
             fn serialize<S: serde::Serializer>(&self, serializer: S) -> Result<S::Ok, S::Error> {
-                serializer.serialize_str(self.as_str())
+                serializer.collect_str(self)
             }
         }
         impl<'de> serde::Deserialize<'de> for $type {
@@ -40,6 +50,18 @@ macro_rules! string_form {
                 text.parse().map_err(serde::de::Error::custom)
             }
         }
+    };
+}
+
+/// Implements `Display`, `TryFrom<String>`, serde as a string for a type that has `FromStr` and `as_str`.
+macro_rules! string_form {
+    ($type:ty) => {
+        impl std::fmt::Display for $type {
+            fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+                f.pad(self.as_str())
+            }
+        }
+        $crate::serde_as_text!($type);
         impl TryFrom<String> for $type {
             type Error = $crate::ParseError;
             fn try_from(text: String) -> Result<Self, Self::Error> {
