@@ -4,6 +4,8 @@
 
 mod table;
 
+pub use table::NIC_MODELS;
+
 use crate::value::{parse_bool, percent_decode};
 use pve_types::{Bytes, MacAddr, ParseError, PveVersion, VolumeId};
 
@@ -123,10 +125,29 @@ pub fn find_key(name: &str) -> Option<&'static Key> {
     named(stem).find(|key| number < key.count)
 }
 
+/// Where the keys begin and end that begin with each letter: every value that is compared looks its key up.
+static LETTERS: [(u8, u8); 26] = letters();
+
+const fn letters() -> [(u8, u8); 26] {
+    assert!(table::KEYS.len() < 256);
+    let mut letters = [(0, 0); 26];
+    let mut at = 0;
+    while at < table::KEYS.len() {
+        let letter = (table::KEYS[at].name.as_bytes()[0] - b'a') as usize;
+        if letters[letter].1 == 0 {
+            letters[letter].0 = at as u8;
+        }
+        letters[letter].1 = at as u8 + 1;
+        at += 1;
+    }
+    letters
+}
+
 /// Returns the keys with this name: `numa` is one without a number and one with.
 fn named(name: &str) -> impl Iterator<Item = &'static Key> {
-    let start = table::KEYS.partition_point(|key| key.name < name);
-    table::KEYS[start..].iter().take_while(move |key| key.name == name)
+    let letter = name.bytes().next().and_then(|byte| LETTERS.get(usize::from(byte.wrapping_sub(b'a'))));
+    let (start, end) = letter.copied().unwrap_or_default();
+    table::KEYS[usize::from(start)..usize::from(end)].iter().filter(move |key| key.name == name)
 }
 
 /// Returns all keys, ordered by name.

@@ -126,18 +126,7 @@ impl std::str::FromStr for DeviceSlot {
     }
 }
 
-impl serde::Serialize for DeviceSlot {
-    fn serialize<S: serde::Serializer>(&self, serializer: S) -> Result<S::Ok, S::Error> {
-        serializer.collect_str(self)
-    }
-}
-
-impl<'de> serde::Deserialize<'de> for DeviceSlot {
-    fn deserialize<D: serde::Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
-        let text = <std::borrow::Cow<'de, str>>::deserialize(deserializer)?;
-        text.parse().map_err(serde::de::Error::custom)
-    }
-}
+pve_types::serde_as_text!(DeviceSlot);
 
 #[cfg(test)]
 mod tests {

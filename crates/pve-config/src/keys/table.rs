@@ -139,7 +139,9 @@ const SCSI: Shape = drive!(
 );
 const VIRTIO: Shape = drive!(IOTHREAD, RO);
 
-const NIC_MODELS: &[&str] = &[
+/// The models of NICs that PVE knows, the one that it recommends first.
+pub const NIC_MODELS: &[&str] = &[
+    "virtio",
     "e1000",
     "e1000-82540em",
     "e1000-82544gc",
@@ -152,7 +154,6 @@ const NIC_MODELS: &[&str] = &[
     "ne2k_pci",
     "pcnet",
     "rtl8139",
-    "virtio",
     "vmxnet3",
 ];
 
@@ -423,7 +424,7 @@ pub(super) const KEYS: &[Key] = &[
         Properties(&[
             FILE,
             IMPORT,
-            FORMAT_FIELD,
+            field("format", Choice(&["raw", "qcow2", "vmdk"])).filled().since(9, 0),
             SIZE,
             field("version", Choice(&["v1.2", "v2.0"])).is("v1.2"),
         ]),
@@ -439,7 +440,7 @@ pub(super) const KEYS: &[Key] = &[
         ]),
     )
     .numbered(14),
-    key("vcpus", Integer(0, ANY)),
+    key("vcpus", Integer(1, ANY)),
     key(
         "vga",
         Properties(&[
