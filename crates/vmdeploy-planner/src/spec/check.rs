@@ -198,6 +198,20 @@ pub(crate) fn closest<'a>(name: &str, words: impl Iterator<Item = &'a str>) -> O
     words.filter(near).min_by_key(|word| distance(name, word))
 }
 
+/// Returns our word for what other tools, and people, call by another.
+fn same_elsewhere(name: &str, words: &[&'static str]) -> Option<&'static str> {
+    let ours: &[&str] = match name.to_ascii_lowercase().as_str() {
+        "when-needed" | "always" | "auto" | "allowed" => &["if-needed"],
+        "on" | "up" | "started" | "start" => &["running", "started"],
+        "off" | "down" | "stop" | "shutdown" => &["stopped"],
+        "uefi" | "efi" => &["ovmf"],
+        "bios" | "legacy" => &["seabios"],
+        "rollback" | "destroy" => &["undo"],
+        _ => &[],
+    };
+    words.iter().copied().find(|word| ours.contains(word))
+}
+
 /// Returns how many letters must be changed, added, left out or swapped.
 fn distance(one: &str, other: &str) -> usize {
     let fold = |text: &str| text.to_lowercase().replace('-', "_").chars().collect::<Vec<_>>();
@@ -414,7 +428,8 @@ fn check_scalar(node: Node<'_>, kind: &Kind, path: Path<'_>, faults: &mut Faults
     match kind {
         Kind::Text(rule) => check_text(node, text, rule, path, faults),
         Kind::Choice(words) if !words.contains(&text) => {
-            let hint = closest(text, words.iter().copied()).map(|word| format!("did you mean `{word}`?"));
+            let word = closest(text, words.iter().copied()).or_else(|| same_elsewhere(text, words));
+            let hint = word.map(|word| format!("did you mean `{word}`?"));
             refuse(faults, hint);
         }
         Kind::Bool | Kind::Only(_) | Kind::Int(..) | Kind::Number(..) if quoted => {
@@ -424,6 +439,10 @@ fn check_scalar(node: Node<'_>, kind: &Kind, path: Path<'_>, faults: &mut Faults
         Kind::Only(truth) if parse_bool(text) != Some(*truth) => refuse(faults, None),
         Kind::Int(min, max) if !text.parse().is_ok_and(|number: i64| (*min..=*max).contains(&number)) => {
             refuse(faults, unit_hint(text, kind));
+        }
+        // `0201` is 129 to some readers of YAML.
+        Kind::Int(..) if text.len() > 1 && text.starts_with(['0', '+']) => {
+            refuse(faults, Some("write it without a sign and without leading zeros".to_owned()));
         }
         Kind::Number(min, max)
             if parse_number(text).is_none_or(|number| !(*min..=*max).contains(&number)) =>
@@ -456,7 +475,8 @@ fn check_size(node: Node<'_>, text: &str, (min, max): (u64, u64), path: Path<'_>
 fn unit_hint(text: &str, kind: &Kind) -> Option<String> {
     let number = text.trim_end_matches(|c: char| c.is_ascii_alphabetic()).trim_end();
     let unit = text[number.len()..].trim().to_ascii_lowercase();
-    parse_number(number)?;
+    // No unit helps a number that is none, negative or far too large.
+    parse_number(number).filter(|number| (0.0..1e15).contains(number))?;
     match (kind, unit.as_str()) {
         (Kind::Size(..), "") => Some(match number.parse::<u64>() {
             Ok(mib) if mib >= 1024 && mib % 1024 == 0 => {

@@ -131,7 +131,10 @@ impl Deployment {
     pub fn local_files(&self) -> Vec<LocalFile> {
         let images = self.images.values().filter_map(|image| match &image.source {
             ImageSource::File { path } => Some(LocalFile::new(path, LocalFileUse::Image)),
-            _ => None,
+            ImageSource::Build(build) => {
+                build.file.as_ref().map(|file| LocalFile::new(file, LocalFileUse::BuiltImage))
+            }
+            ImageSource::Path { .. } | ImageSource::Volume { .. } | ImageSource::Url { .. } => None,
         });
         let clouds = self.vms.iter().filter_map(|vm| vm.cloud_init.as_ref()).flat_map(CloudInit::local_files);
         images.chain(clouds).collect()
@@ -160,8 +163,10 @@ pub enum LocalFileUse {
     PublicKeys,
     /// Cloud-init data; hashed when planning, sent when deploying.
     Snippet,
-    /// A disk image; sent when deploying.
+    /// A disk image; hashed when planning, sent when deploying.
     Image,
+    /// A disk image that `image build` makes: like an image, but it may not be there yet.
+    BuiltImage,
 }
 
 /// A number that a lock file pins.
@@ -739,7 +744,7 @@ pub enum Permission {
     #[default]
     Never,
     /// Yes, when a change needs it.
-    WhenNeeded,
+    IfNeeded,
 }
 
 /// What is waited for after a start.

@@ -14,7 +14,7 @@ use super::faults::{Faults, Path};
 use super::lock;
 use super::model::{Deployment, Spanned};
 use super::schema::{TOP, VM};
-use super::tree::{Node, Shape, Tree};
+use super::tree::{MAX_NODES, Node, Shape, Tree};
 use super::validate;
 use super::view::View;
 use crate::plan::RoadChoice;
@@ -167,6 +167,9 @@ fn read_all(
             faults.error_hint(inner.span(), path.key(name), "a profile names no other profiles", hint);
         }
     }
+    if top.is_too_much(faults) {
+        return None;
+    }
     let project = top.project(options, &documents, faults);
     let clusters = cluster::read_clusters(&top.clusters, faults);
     let images = cluster::read_images(&top.images, faults);
@@ -264,6 +267,38 @@ impl<'a> Top<'a> {
         project
     }
 
+    /// Refuses VMs that are small by themselves and take too much from profiles and defaults: each has it all.
+    fn is_too_much(&self, faults: &mut Faults) -> bool {
+        let of_profiles: BTreeMap<&str, usize> =
+            self.profiles.list.iter().map(|(name, _, node)| (*name, node.weight())).collect();
+        let of_defaults = self.defaults.map_or(0, Node::weight);
+        let mut total = 0_usize;
+        for (name, span, own) in &self.vms.list {
+            let names = self.profile_names(*own);
+            let taken: usize = names
+                .iter()
+                .filter_map(|name| of_profiles.get(name.text()?))
+                .fold(0, |sum, weight| sum.saturating_add(*weight));
+            total = total.saturating_add(own.weight()).saturating_add(taken).saturating_add(of_defaults);
+            if total > MAX_NODES {
+                let message = format!(
+                    "the VMs up to here have more than {MAX_NODES} values, with what they take from profiles and defaults"
+                );
+                let hint = "split the spec into several projects, or take something out of `defaults`";
+                let vms = Path::TOP.key("vms");
+                faults.error_hint(*span, vms.key(name), message, hint);
+                return true;
+            }
+        }
+        false
+    }
+
+    /// Returns the names of a VM's profiles, as they stand.
+    fn profile_names(&self, own: Node<'a>) -> Vec<Node<'a>> {
+        let named = own.get("profile").or_else(|| self.defaults.and_then(|defaults| defaults.get("profile")));
+        named.and_then(|node| View::of(vec![node])).map_or_else(Vec::new, |view| view.items())
+    }
+
     fn read_vm(
         &self,
         entry: &(&'a str, Span, Node<'a>),
@@ -274,10 +309,7 @@ impl<'a> Top<'a> {
         let vms = Path::TOP.key("vms");
         let path = vms.key(name);
         let mut layers = vec![own];
-        let named = own.get("profile").or_else(|| self.defaults.and_then(|defaults| defaults.get("profile")));
-        let profiles: Vec<Node<'_>> =
-            named.and_then(|node| View::of(vec![node])).map_or_else(Vec::new, |view| view.items());
-        for wanted in profiles.iter().rev() {
+        for wanted in self.profile_names(own).iter().rev() {
             let Some(profile) = wanted.text() else { continue };
             match self.profiles.get(profile) {
                 Some(node) => layers.push(node),

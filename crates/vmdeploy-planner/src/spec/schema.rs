@@ -237,6 +237,7 @@ impl Kind {
             Self::Bool => "`true` or `false`".to_owned(),
             Self::Only(truth) => format!("`{truth}`"),
             Self::Int(min, max) if *max == i64::MAX => format!("a whole number, at least {min}"),
+            Self::Int(min, max) if min == max => format!("`{min}`"),
             Self::Int(min, max) => format!("a whole number from {min} to {max}"),
             Self::Number(min, max) if *max == f64::MAX => format!("a number, at least {min}"),
             Self::Number(min, max) => format!("a number from {min} to {max}"),

@@ -186,6 +186,11 @@ impl<'a> Node<'a> {
             _ => 0,
         }
     }
+    /// Returns how many values it holds, itself and its keys counted, aliases as often as they are used.
+    pub(crate) fn weight(self) -> usize {
+        let children = self.children(RecordTag::List).chain(self.children(RecordTag::Map));
+        1 + children.map(Node::weight).sum::<usize>()
+    }
     fn children(self, tag: RecordTag) -> impl Iterator<Item = Node<'a>> {
         let tree = self.tree;
         let record = tree.record(self.index);
@@ -390,7 +395,13 @@ fn scan_fault(file: u16, error: &ScanError) -> TreeFault {
             hint: None,
         };
     }
-    let hint = if info.contains("tab") {
+    let hint = if info.contains("unprintable") {
+        Some("the file holds a control character, such as a zero byte: is it a text file?")
+    } else if info.contains("flow mapping") || info.contains("flow sequence") {
+        Some("close each `{` with `}` and each `[` with `]`, and part what is between them by `, `")
+    } else if info.contains("quoted scalar") || info.contains("end of stream") {
+        Some("close each `'` and `\"` that begins a text")
+    } else if info.contains("tab") {
         Some("indent with blanks, not with tabs")
     } else if info.contains("anchor") {
         Some("an alias `*name` needs an anchor `&name` before it; a text that begins with `*` needs quotes")

@@ -223,7 +223,7 @@ fn read_lifecycle(view: &View<'_>) -> Lifecycle {
         _ => None,
     };
     let permission = |key| match word(key) {
-        Some(word) if word.value == "when-needed" => Permission::WhenNeeded,
+        Some(word) if word.value == "if-needed" => Permission::IfNeeded,
         _ => Permission::Never,
     };
     let ignore = get("ignore").map_or_else(Vec::new, |view| view.items());

@@ -86,28 +86,9 @@ pub(crate) const NIC: Object = Object::new(
     &[
         field("bridge", Text(&rules::BRIDGE), "the bridge or VNet that it is plugged into")
             .of_device("bridge"),
-        field(
-            "model",
-            Choice(&[
-                "virtio",
-                "e1000",
-                "e1000-82540em",
-                "e1000-82544gc",
-                "e1000-82545em",
-                "e1000e",
-                "i82551",
-                "i82557b",
-                "i82559er",
-                "ne2k_isa",
-                "ne2k_pci",
-                "pcnet",
-                "rtl8139",
-                "vmxnet3",
-            ]),
-            "its kind",
-        )
-        .of_device("model")
-        .default("when made: virtio"),
+        field("model", Choice(pve_config::NIC_MODELS), "its kind")
+            .of_device("model")
+            .default("when made: virtio"),
         field("mac", Text(&rules::MAC), "its address; one that PVE drew stays")
             .of_device("macaddr")
             .default("drawn by PVE"),

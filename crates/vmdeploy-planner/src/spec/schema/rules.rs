@@ -227,6 +227,9 @@ fn ip4(text: &str) -> Result<(), String> {
     let net: ipnet::Ipv4Net = text
         .parse()
         .map_err(|_| "it is `dhcp`, `manual`, or an IPv4 address with its prefix length".to_owned())?;
+    // Some programs read such a number as an octal one.
+    let is_padded = |number: &str| number.len() > 1 && number.starts_with('0');
+    require(!text.split(['.', '/']).any(is_padded), "its numbers have no leading zeros")?;
     usable(net.into())
 }
 fn ip6(text: &str) -> Result<(), String> {

@@ -513,13 +513,13 @@ const LIFECYCLE: Object = Object::new(
         .default("when made: running; later: unmanaged"),
         field(
             "restart",
-            Choice(&["never", "when-needed"]),
+            Choice(&["never", "if-needed"]),
             "whether a change that needs it may restart the VM",
         )
         .default("never"),
         field(
             "replace",
-            Choice(&["never", "when-needed"]),
+            Choice(&["never", "if-needed"]),
             "whether a change that cannot be made in place may destroy and remake the VM",
         )
         .default("never"),

@@ -124,7 +124,10 @@ fn check_nic_options(vm: &Vm, nic: &Nic, faults: &mut Faults) {
             faults.error(wish.span, path, format!("only a virtio NIC has `{key}`, and this is `{model}`"));
         }
     }
+    // A clone has its source's bridge, an adopted guest its own.
+    let may_have_one = vm.clone.is_some() || vm.uuid.is_some();
     if text("bridge").is_none()
+        && !may_have_one
         && (text("tag").is_some() || text("trunks").is_some() || text("firewall") == Some("1"))
     {
         let path = vm.path(&format!("nics.{}", nic.slot));
