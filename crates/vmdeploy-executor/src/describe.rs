@@ -162,7 +162,23 @@ pub fn is_wait(action: &Action) -> bool {
 
 /// Tells whether a configuration value makes a new volume when it is set.
 pub fn allocates(value: &PatchValue) -> bool {
-    value.allocates_on().is_some()
+    match value {
+        PatchValue::ImportFrom { .. } => true,
+        PatchValue::Text(text) => {
+            let drive = text.split(',').next().unwrap_or_default();
+            let drive = drive.strip_prefix("file=").unwrap_or(drive);
+            drive.split_once(':').is_some_and(|(storage, rest)| {
+                let is_storage = !storage.is_empty() && !storage.contains(['/', '=', ' ']);
+                let is_size = rest.starts_with(|c: char| c.is_ascii_digit())
+                    && rest.chars().all(|c| c.is_ascii_digit() || c == '.');
+                is_storage && (is_size || rest == "cloudinit")
+            })
+        }
+        PatchValue::Drive { .. }
+        | PatchValue::Options { .. }
+        | PatchValue::Secret { .. }
+        | PatchValue::PublicKeys { .. } => false,
+    }
 }
 
 /// Returns all steps' heads.

@@ -40,7 +40,9 @@ pub fn read(
         let found = match file.used_as {
             LocalFileUse::PublicKeys => public_keys(&path),
             LocalFileUse::Snippet => content(&path),
-            LocalFileUse::Image => image(&path),
+            // A planner that needs it says how it is built.
+            LocalFileUse::BuiltImage if !path.exists() => continue,
+            LocalFileUse::Image | LocalFileUse::BuiltImage => image(&path),
         };
         let found = found.map_err(|trouble| refused(deployment, &file, &trouble))?;
         facts.insert(file.path.value.clone(), found);

@@ -9,5 +9,6 @@ mod killed;
 mod late;
 mod locks;
 mod recovery;
+mod rich;
 mod spec;
 mod stage;

@@ -35,7 +35,7 @@ fn yaml(road: &str, image: &str, vms: usize) -> String {
 const ON_NODE: &str = "path: /var/lib/vz/import/tiny.qcow2";
 const IN_PVE: &str = "volume: 'local:import/tiny.qcow2'";
 
-fn spec(text: &str) -> Deployment {
+pub fn spec(text: &str) -> Deployment {
     let file = SourceFile { name: "web.yaml".to_owned(), text: text.into() };
     let loaded = load(&[file], &LoadOptions::default());
     loaded.unwrap_or_else(|faults| panic!("{faults:#?}")).deployment
@@ -53,7 +53,7 @@ impl SecretResolver for Passwords {
     }
 }
 
-async fn planned(stage: &Stage, deployment: &Deployment, run: &str, mode: PlanMode) -> Plan {
+pub async fn planned(stage: &Stage, deployment: &Deployment, run: &str, mode: PlanMode) -> Plan {
     let asked = AskContext { cluster: "default".to_owned(), default_node: None };
     let observed = observe(&stage.connections, &ask(deployment, &asked)).await.unwrap();
     let mut context = PlanContext::new(run, &observed);
@@ -62,7 +62,7 @@ async fn planned(stage: &Stage, deployment: &Deployment, run: &str, mode: PlanMo
     make_plan(deployment, &context).unwrap_or_else(|faults| panic!("{faults:#?}"))
 }
 
-async fn carried_out(stage: &Stage, plan: Plan) -> (RunReport, Vec<Event>) {
+pub async fn carried_out(stage: &Stage, plan: Plan) -> (RunReport, Vec<Event>) {
     let (_switch, stop) = cancellation();
     let (sender, receiver) = unbounded_channel();
     let options = RunOptions { secrets: Arc::new(Passwords), ..stage.options() };

@@ -66,6 +66,12 @@ pub enum PatchValue {
         /// The options that follow it, comma separated, without a leading comma.
         options: String,
     },
+    /// Fields of what the key holds when the step is dispatched; its other fields stay. For drives that a clone
+    /// brings along: only the cluster knows their volumes.
+    Options {
+        /// The fields' values by name; `None` removes one.
+        fields: BTreeMap<String, Option<String>>,
+    },
     /// A new drive made from an image in the same call: `STORAGE:0,import-from=SOURCE`, then these options.
     ImportFrom {
         /// The storage that the new volume goes to.

@@ -2,11 +2,13 @@
 
 use super::chain::{Link, delete_guest};
 use super::create::Making;
+use super::disks::cd_file;
+use super::images;
 use super::scene::{Findings, Scene, reason};
 use super::wanted::{Base, wanted};
 use crate::plan::{Action, GuestRef, PatchValue, Slot, StepId};
-use crate::spec::{CloneFrom, CloneMode, CloneSource, Disk, Vm};
-use pve_config::{Drive, PropertyString};
+use crate::spec::{CloneFrom, CloneMode, CloneSource, Disk, DiskContent, Vm};
+use pve_config::{Drive, PropertyString, same_field};
 use pve_types::Bytes;
 use std::collections::BTreeMap;
 
@@ -140,9 +142,20 @@ fn predicted(scene: &Scene<'_>, vm: &Vm, guest: &GuestRef, depth: usize) -> Opti
     }
     for (slot, disk) in vm.disks.iter().filter_map(|(slot, wish)| Some((slot, wish.set()?))) {
         let storage = disk.storage.as_ref().map_or("unknown", |storage| storage.value.as_str());
-        let size =
-            disk.size.as_ref().map(|size| format!(",size={}", size.value.to_pve_size())).unwrap_or_default();
-        config.entry(slot.to_string()).or_insert(format!("{storage}:vm-{}-{slot}{size}", guest.vmid));
+        let file = cd_file(disk).unwrap_or_else(|| format!("{storage}:vm-{}-{slot}", guest.vmid));
+        let media = cd_file(disk).map(|_| ("media", Some("cdrom".to_owned())));
+        let image = match &disk.content {
+            DiskContent::Image(name) => scene.deployment.images.get(&name.value),
+            _ => None,
+        };
+        let of_image = || image.and_then(|image| images::virtual_size(scene, image, &guest.node));
+        let size = disk.size.as_ref().map(|size| size.value).or_else(of_image);
+        let size = size.map(|size| ("size", Some(size.to_pve_size())));
+        let when_made = disk.options_when_made();
+        let options = when_made.iter().map(|(name, wish)| (name.as_str(), wish.value.clone()));
+        let fields = [("file", Some(file))].into_iter().chain(media).chain(size).chain(options);
+        let drive: PropertyString = fields.filter_map(|(name, value)| Some((name, value?))).collect();
+        config.entry(slot.to_string()).or_insert_with(|| drive.print(&slot.to_string()));
     }
     Some(config)
 }
@@ -209,6 +222,46 @@ pub(crate) fn push_clone(
     let road = making.scene.roads.api_first("one call clones, and carries the ownership marker along");
     let link = Link::new("clone", action, road, 3_600).undo(delete_guest(making.guest));
     making.chain.push(link.copies(copied));
+}
+
+/// Refuses what a clone cannot have otherwise than its source: what its slot holds, and where.
+pub(crate) fn check(scene: &Scene<'_>, findings: &mut Findings, vm: &Vm, disk: &Disk, text: &str) {
+    let slot = disk.slot.to_string();
+    let Ok(drive) = Drive::parse(&slot, text) else { return };
+    let wants_cd = cd_file(disk).is_some();
+    if wants_cd != drive.is_cdrom() {
+        let (wanted, there) = if wants_cd { ("a CD drive", "a disk") } else { ("a disk", "a CD drive") };
+        let message = format!("`{slot}` shall be {wanted}, but the source's is {there}");
+        let at = (disk.span, vm.path(&format!("disks.{slot}")));
+        findings.refuse(scene.deployment, at, message, "use another slot, or another source");
+    }
+    let Some(clone) = &vm.clone else { return };
+    let to = clone.storage.as_ref().filter(|_| clone.mode == CloneMode::Full).map(|storage| &storage.value);
+    let there = drive.volume().map(pve_types::VolumeId::storage).filter(|_| !drive.is_cdrom());
+    if let (Some(wanted), Some(there)) = (&disk.storage, to.or(there))
+        && wanted.value != *there
+    {
+        let message = format!("`{slot}` shall be on {}, but the clone's is on {there}", wanted.value);
+        let at = (wanted.span, vm.path(&format!("disks.{slot}.storage")));
+        let hint =
+            format!("write `clone: {{mode: full, storage: {}}}`, or leave `storage` out", wanted.value);
+        findings.refuse(scene.deployment, at, message, hint);
+    }
+}
+
+/// Returns the options in which a cloned drive shall differ from its source's; its volume is known only to the cluster.
+pub(crate) fn options(disk: &Disk, text: &str) -> Option<PatchValue> {
+    let slot = disk.slot.to_string();
+    let there = PropertyString::parse(&slot, text).unwrap_or_default();
+    let differs = |name: &str, wish: Option<&str>| !same_field(&slot, name, there.get(name), wish);
+    let options = disk.options.iter().map(|(name, wish)| (name.as_str(), wish.value.clone()));
+    let file = cd_file(disk).into_iter().flat_map(|file| [("file", Some(file)), ("size", None)]);
+    let fields: BTreeMap<String, Option<String>> = options
+        .chain(file)
+        .filter(|(name, wish)| differs(name, wish.as_deref()))
+        .map(|(name, wish)| (name.to_owned(), wish))
+        .collect();
+    (!fields.is_empty()).then_some(PatchValue::Options { fields })
 }
 
 /// Plans the growth of a cloned disk, and refuses what a clone cannot change.

@@ -95,6 +95,7 @@ impl<'m, 'a> Making<'m, 'a> {
             self.add_disks(shape, &mut split.base, &mut growth);
             self.push_create(std::mem::take(&mut split.base), create_road);
         }
+        let boot = boot_after_cds(&mut split.attach);
         self.push_set(
             "attach",
             split.attach,
@@ -103,6 +104,7 @@ impl<'m, 'a> Making<'m, 'a> {
                 "one call sets disks, cloud-init drive, boot order and addresses",
             ),
         );
+        self.push_set("boot", boot, self.scene.roads.api_first(BOOT_WHY));
         push_new_growth(self.scene, &mut self.chain, self.guest, growth);
         self.push_password(split.password);
         self.push_protection(split.protect);
@@ -132,6 +134,7 @@ impl<'m, 'a> Making<'m, 'a> {
             plain,
             self.scene.roads.api_first("writes the UUID right after the clone, before anything else"),
         );
+        let boot = boot_after_cds(&mut split.attach);
         self.push_set(
             "attach",
             split.attach,
@@ -140,6 +143,7 @@ impl<'m, 'a> Making<'m, 'a> {
                 "one call sets disks, cloud-init and boot order",
             ),
         );
+        self.push_set("boot", boot, self.scene.roads.api_first(BOOT_WHY));
         push_new_growth(self.scene, &mut self.chain, self.guest, growth);
         self.push_protection(split.protect);
     }
@@ -260,7 +264,11 @@ impl<'m, 'a> Making<'m, 'a> {
             match (wish, there) {
                 (Wish::Set(disk), None) => self.add_disk(shape, &disk.value, patch, growth),
                 (Wish::Set(disk), Some(text)) => {
+                    cloning::check(self.scene, self.findings, vm, &disk.value, text);
                     cloning::grow(self.scene, self.findings, vm, &disk.value, text, growth);
+                    if let Some(value) = cloning::options(&disk.value, text) {
+                        patch.set.insert(name.clone(), value);
+                    }
                     let wanted = disk.value.size.as_ref().map(|size| size.value.to_string());
                     let to = joined_reason(wanted, &super::disks::options_of(&disk.value));
                     self.reasons.push(reason(format!("disks.{name}"), None, Some(to)));
@@ -337,6 +345,26 @@ fn joined_reason(size: Option<String>, options: &str) -> String {
     let parts: Vec<String> =
         size.into_iter().chain((!options.is_empty()).then(|| options.to_owned())).collect();
     if parts.is_empty() { "as cloned".to_owned() } else { parts.join(", ") }
+}
+
+/// Why the boot order has a call of its own.
+pub(crate) const BOOT_WHY: &str = "said last: PVE appends each CD drive that is added to the boot order";
+
+/// Takes the boot order out of a change of a guest that is there, if a CD drive comes with it.
+// PVE: qemu-server src/PVE/API2/Qemu.pm update_vm_api: "append new CD drives to bootorder to mark them bootable".
+pub(crate) fn boot_after_cds(patch: &mut ConfigPatch) -> ConfigPatch {
+    let mut boot = ConfigPatch::default();
+    if patch.set.values().any(is_cd)
+        && let Some(order) = patch.set.remove("boot")
+    {
+        boot.set.insert("boot".to_owned(), order);
+    }
+    boot
+}
+
+/// Tells whether the value is a CD drive, other than cloud-init's.
+pub(crate) fn is_cd(value: &PatchValue) -> bool {
+    matches!(value, PatchValue::Text(text) if text.split(',').any(|part| part == "media=cdrom") && !text.contains("cloudinit"))
 }
 
 /// Refuses options that no token may set, at their lines.

@@ -34,15 +34,8 @@ impl DiskPlanner<'_, '_> {
         let slot = disk.slot.to_string();
         let options = printed(&disk.options_when_made());
         match &disk.content {
-            DiskContent::Iso(volume) => {
-                Some(plain(disk, &format!("{}", volume.value), &cd_options(&options)))
-            }
-            DiskContent::EmptyDrive(kind) => {
-                let file = match kind.value {
-                    EmptyDrive::None => "none",
-                    EmptyDrive::Physical => "cdrom",
-                };
-                Some(plain(disk, file, &cd_options(&options)))
+            DiskContent::Iso(_) | DiskContent::EmptyDrive(_) => {
+                Some(plain(disk, &cd_file(disk)?, &cd_options(&options)))
             }
             DiskContent::Volume(volume) => Some(plain(disk, volume.value.as_str(), &options)),
             DiskContent::Blank => self.blank(chain, disk, &options),
@@ -182,6 +175,21 @@ impl DiskPlanner<'_, '_> {
         let link = Link::new(format!("import-{slot}"), action, (Road::Ssh, why.to_owned()), 3_600);
         let step = chain.push(link.copies(ready.copied));
         PatchValue::Drive { volume: output_of(&step), options: options.to_owned() }
+    }
+}
+
+/// Returns what a CD drive shall hold; nothing for a disk.
+pub(crate) fn cd_file(disk: &Disk) -> Option<String> {
+    match &disk.content {
+        DiskContent::Iso(volume) => Some(volume.value.to_string()),
+        DiskContent::EmptyDrive(kind) => Some(
+            match kind.value {
+                EmptyDrive::None => "none",
+                EmptyDrive::Physical => "cdrom",
+            }
+            .to_owned(),
+        ),
+        DiskContent::Blank | DiskContent::Image(_) | DiskContent::Volume(_) => None,
     }
 }
 

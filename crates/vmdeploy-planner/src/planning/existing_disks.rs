@@ -1,13 +1,13 @@
 //! The disks of a guest that exists: added, detached, grown, moved, and changed in their options.
 
 use super::chain::Chain;
-use super::disks::{DiskPlanner, NewDisk};
+use super::disks::{DiskPlanner, NewDisk, cd_file};
 use super::images::Shared;
 use super::roads::Shape;
 use super::scene::{Current, Findings, Scene, reason};
 use super::wanted::is_ignored;
 use crate::plan::{GuestRef, PatchValue, Reason, RoadChoice, Slot};
-use crate::spec::{Disk, DiskContent, EmptyDrive, FieldWishes, Vm, Wish};
+use crate::spec::{Disk, DiskContent, FieldWishes, Vm, Wish};
 use pve_config::{Bus, Drive, PropertyString, overlay, same_config_value, same_field};
 use pve_types::{Bytes, StorageId};
 use std::collections::{BTreeMap, BTreeSet};
@@ -15,6 +15,9 @@ use std::collections::{BTreeMap, BTreeSet};
 /// Sizes closer than this are the same: storages round a size up to their extents.
 // PVE: pve-storage LVM plugins allocate 4 MiB extents, zvols are rounded up to 1 MiB.
 const EXTENT: u64 = 4 << 20;
+
+/// Options of a drive that change: their values now, and as they shall be.
+pub(crate) type OptionFields = BTreeMap<String, (Option<String>, Option<String>)>;
 
 /// What is done to the disks of one guest.
 #[derive(Default)]
@@ -25,6 +28,9 @@ pub(crate) struct DiskChanges {
     pub(crate) delete: BTreeSet<Slot>,
     pub(crate) moves: Vec<(Slot, StorageId, Option<String>)>,
     pub(crate) growth: Vec<(Slot, Bytes)>,
+    /// What changes in disks that are moved or grown: said after that, and over what is there then. A value that
+    /// waits for a restart would else bring the old volume, or its old size, back.
+    pub(crate) late: BTreeMap<Slot, OptionFields>,
     pub(crate) reasons: Vec<Reason>,
 }
 
@@ -61,8 +67,8 @@ pub(crate) fn existing_disks(
                 changes.set.insert(name, value);
             }
             (Wish::Set(disk), Some(text)) => {
-                let mut comparing =
-                    Comparing { scene, shared, findings, vm, disk: &disk.value, changes: &mut changes };
+                let (disk, changes) = (&disk.value, &mut changes);
+                let mut comparing = Comparing { scene, shared, findings, vm, current, disk, changes };
                 comparing.compare(guest, &name, text, chain);
             }
         }
@@ -85,6 +91,7 @@ struct Comparing<'c, 'a> {
     shared: &'c mut Shared,
     findings: &'c mut Findings,
     vm: &'c Vm,
+    current: &'c Current<'a>,
     disk: &'c Disk,
     changes: &'c mut DiskChanges,
 }
@@ -111,20 +118,24 @@ impl Comparing<'_, '_> {
             let hint = format!("see `qm config {}` on {}", guest.vmid, guest.node);
             return self.refuse("", self.disk.span, message, hint);
         };
-        let file = match &self.disk.content {
-            DiskContent::Iso(volume) => Some(volume.value.to_string()),
-            DiskContent::EmptyDrive(kind) => Some(empty_drive(kind.value).to_owned()),
-            DiskContent::Blank | DiskContent::Image(_) | DiskContent::Volume(_) => None,
-        };
+        let file = cd_file(self.disk);
         match file {
             Some(file) if drive.is_cdrom() => self.options(slot, text, Some(file)),
             Some(_) => self.occupied(slot, text, "a CD drive"),
             None if drive.is_cdrom() => self.occupied(slot, text, "a disk"),
             None => {
                 self.volume(slot, &drive);
-                self.options(slot, text, None);
+                let before = self.changes.moves.len() + self.changes.growth.len();
                 self.storage(guest, slot, &drive, chain);
                 self.size(guest, slot, &drive, chain);
+                let is_remade = self.changes.moves.len() + self.changes.growth.len() > before;
+                if is_remade && self.current.config.pending.contains_key(slot) {
+                    return self.waiting(slot);
+                }
+                self.options(slot, text, None);
+                if is_remade {
+                    self.say_late(slot, text);
+                }
             }
         }
     }
@@ -133,6 +144,26 @@ impl Comparing<'_, '_> {
         let message = format!("`{slot}` shall be {wanted}, but holds `{}`", text.escape_debug());
         let hint = format!("detach it first: write `{slot}: null` and deploy, then write what it shall be");
         self.refuse("", self.disk.span, message, hint);
+    }
+
+    /// Refuses to move or grow a disk of which something waits for a restart: PVE would bring the old one back then.
+    fn waiting(&mut self, slot: &str) {
+        let message =
+            format!("`{slot}` has a change that waits for a restart, and cannot be moved or grown before");
+        let name = &self.vm.name.value;
+        self.refuse("", self.disk.span, message, format!("`vmdeploy reboot {name}` first, then deploy"));
+    }
+
+    /// Puts off what `options` has found until the disk is moved and grown.
+    fn say_late(&mut self, slot: &str, text: &str) {
+        let Some(PatchValue::Text(to)) = self.changes.set.remove(slot) else { return };
+        let old = PropertyString::parse(slot, text).unwrap_or_default();
+        let new = PropertyString::parse(slot, &to).unwrap_or_default();
+        let names: BTreeSet<&str> = old.iter().chain(new.iter()).map(|(name, _)| name).collect();
+        let value = |fields: &PropertyString, name: &str| fields.get(name).map(str::to_owned);
+        let changed = names.into_iter().filter(|name| old.get(name) != new.get(name));
+        let fields = changed.map(|name| (name.to_owned(), (value(&old, name), value(&new, name)))).collect();
+        self.changes.late.insert(slot.to_owned(), fields);
     }
 
     fn volume(&mut self, slot: &str, drive: &Drive) {
@@ -210,12 +241,5 @@ impl Comparing<'_, '_> {
             self.changes.reasons.push(why);
             self.changes.growth.push((slot.to_owned(), wanted.value));
         }
-    }
-}
-
-fn empty_drive(kind: EmptyDrive) -> &'static str {
-    match kind {
-        EmptyDrive::None => "none",
-        EmptyDrive::Physical => "cdrom",
     }
 }

@@ -4,7 +4,7 @@ use pve_config::{Bus, DeviceSlot, Drive};
 
 /// Keys that PVE applies to a running guest whatever its `hotplug` says.
 // PVE: qemu-server src/PVE/QemuServer.pm vmconfig_hotplug_pending, $fast_plug_option and the branches below it.
-const ALWAYS: [&str; 18] = [
+const ALWAYS: [&str; 21] = [
     "cicustom",
     "cipassword",
     "citype",
@@ -14,6 +14,8 @@ const ALWAYS: [&str; 18] = [
     "cpuunits",
     "description",
     "hookscript",
+    "migrate_downtime",
+    "migrate_speed",
     "name",
     "nameserver",
     "onboot",
@@ -23,6 +25,7 @@ const ALWAYS: [&str; 18] = [
     "sshkeys",
     "startup",
     "tags",
+    "vmstatestorage",
 ];
 
 /// Tells whether a running guest takes the new value of `key` at once.
@@ -32,7 +35,8 @@ pub(crate) fn is_hot(key: &str, from: Option<&str>, to: Option<&str>, hotplug: O
         return true;
     }
     match key {
-        "vmstatestorage" => return true,
+        // Whether memory can be plugged is decided at a start.
+        "hotplug" => return features(from).contains(&"memory") == features(to).contains(&"memory"),
         // A balloon that is there takes another size; one cannot be plugged in or taken out.
         "balloon" => return (from == Some("0")) == (to == Some("0")),
         "tablet" => return has("usb"),
@@ -43,7 +47,8 @@ pub(crate) fn is_hot(key: &str, from: Option<&str>, to: Option<&str>, hotplug: O
     let Ok(slot) = key.parse::<DeviceSlot>() else { return false };
     match slot.bus() {
         Bus::Net => has("network"),
-        Bus::Usb => has("usb"),
+        // SPICE's redirection is a device of its own kind.
+        Bus::Usb => has("usb") && ![from, to].iter().flatten().any(|text| text.contains("spice")),
         Bus::Scsi | Bus::Virtio => has("disk") && drive_is_hot(key, from, to),
         // IDE and SATA take a change of the medium, nothing else.
         Bus::Ide | Bus::Sata => is_cd(key, from) && is_cd(key, to),
@@ -108,6 +113,11 @@ mod tests {
         check("ide2", Some("none,media=cdrom"), Some("local:iso/x.iso,media=cdrom"), None, true);
         check("ide2", None, Some("local:iso/x.iso,media=cdrom"), None, false);
         check("tablet", Some("1"), Some("0"), Some("disk"), false);
+        check("usb0", None, Some("mapping=ups"), None, true);
+        check("usb0", None, Some("spice"), None, false);
+        check("hotplug", None, Some("disk"), None, true);
+        check("hotplug", None, Some("disk,memory"), None, false);
+        check("migrate_speed", None, Some("10"), Some("0"), true);
         check("ipconfig0", None, Some("ip=dhcp"), Some("0"), true);
     }
 }

@@ -62,6 +62,18 @@ pub(crate) fn source_digest(image: &Image) -> String {
     digest::short(image.checksum.as_ref().map_or(place.as_str(), |checksum| checksum.value.as_str()))
 }
 
+/// Returns the digest of what a file on this machine holds now, where no checksum in the spec names it: a disk's mark
+/// carries it too, so that a file that was made anew is seen.
+pub(crate) fn content_digest(scene: &Scene<'_>, image: &Image) -> Option<String> {
+    let path = match &image.source {
+        ImageSource::File { path } => Some(path),
+        ImageSource::Build(build) => build.file.as_ref(),
+        ImageSource::Path { .. } | ImageSource::Volume { .. } | ImageSource::Url { .. } => None,
+    };
+    let path = path.filter(|_| image.checksum.is_none())?;
+    local_content(scene, &path.value).map(|(sha256, _)| digest::short(&sha256))
+}
+
 /// Tells whether only a command on the node can read the image.
 pub(crate) fn is_on_node(image: &Image) -> bool {
     matches!(image.source, ImageSource::Path { .. })
@@ -90,11 +102,13 @@ pub(crate) fn ready(
             placed(scene, shared, findings, image, (node, origin, path.span), &path.value)
         }
         ImageSource::Build(build) => {
-            let Some(file) = &build.file else {
-                let message =
-                    format!("image `{}` is built, and nothing says which file holds it", image.name);
-                let hint =
-                    format!("write `build: {{file: PATH}}` and run `vmdeploy image build {}`", image.name);
+            let there = build.file.as_ref().filter(|file| local_content(scene, &file.value).is_some());
+            let Some(file) = there else {
+                let message = format!("image `{}` is not built yet", image.name);
+                let hint = format!(
+                    "`vmdeploy image build {}` makes it, in VM `{}`; to deploy that one first: `--target {}`",
+                    image.name, build.vm.value, build.vm.value
+                );
                 findings.refuse(scene.deployment, (image.span, path_of(image)), message, hint);
                 return None;
             };
@@ -110,6 +124,20 @@ fn path_of(image: &Image) -> String {
 
 fn said_size(image: &Image) -> Option<Bytes> {
     image.size.as_ref().map(|size| size.value)
+}
+
+/// Returns the size of the disk in an image, where it is known before the image is placed.
+pub(crate) fn virtual_size(scene: &Scene<'_>, image: &Image, node: &NodeName) -> Option<Bytes> {
+    let (seen, is_disk) = match &image.source {
+        ImageSource::Path { path } => (scene.observed.image(node, &path.value), false),
+        ImageSource::Volume { volume } => {
+            (scene.observed.image(node, volume.value.as_str()), volume.value.owner().is_some())
+        }
+        ImageSource::File { .. } | ImageSource::Url { .. } | ImageSource::Build(_) => (None, false),
+    };
+    // The size that PVE lists for a guest's disk is that of the disk, for an image file that of the file.
+    let of_disk = seen.filter(|_| is_disk).and_then(|seen| seen.size);
+    seen.and_then(|seen| seen.virtual_size).or(of_disk).or(said_size(image))
 }
 
 fn on_node(
@@ -149,7 +177,7 @@ fn on_node(
         let link = Link::new(format!("verify-{}-{node}", image.name), action, road, 1_800);
         after.insert(shared.add(link.into_step(None, BTreeSet::new())));
     }
-    let virtual_size = seen.and_then(|seen| seen.virtual_size).or(said_size(image));
+    let virtual_size = virtual_size(scene, image, node);
     let copied = seen.and_then(|seen| seen.size).or(virtual_size).unwrap_or_default();
     Some(ReadyImage { source: DiskSource::Path(path.to_owned()), after, virtual_size, copied })
 }
@@ -168,9 +196,7 @@ fn in_pve(
         findings.refuse(scene.deployment, (span, path_of(image)), message, hint);
         return None;
     }
-    // The size that PVE lists for a guest's disk is that of the disk, for an image file that of the file.
-    let of_disk = seen.filter(|_| volume.owner().is_some()).and_then(|seen| seen.size);
-    let virtual_size = seen.and_then(|seen| seen.virtual_size).or(of_disk).or(said_size(image));
+    let virtual_size = virtual_size(scene, image, node);
     let copied = seen.and_then(|seen| seen.size).or(virtual_size).unwrap_or_default();
     let source = DiskSource::Volume(Ref::Known(volume.clone()));
     Some(ReadyImage { source, after: BTreeSet::new(), virtual_size, copied })
@@ -206,6 +232,11 @@ fn placed(
     };
     let seen = scene.observed.image(node, volume.as_str()).filter(|seen| seen.present);
     let size = seen.and_then(|seen| seen.size).or(local_size).unwrap_or_default();
+    let is_new =
+        seen.is_none() && !shared.steps.contains_key(&StepId(format!("-/place-{}-{place}", image.name)));
+    if let Some(size) = local_size.filter(|_| is_new) {
+        shared.needs_space(node, &storage, size);
+    }
     let road = scene.roads.api_first(why);
     let link = Link::new(format!("place-{}-{place}", image.name), action, road, 7_200)
         .cannot_undo("a placed image is kept for the next VM")

@@ -1,6 +1,6 @@
 //! The mark in a guest's description: what it says, and what it shall say.
 
-use super::images::source_digest;
+use super::images::{self, source_digest};
 use super::scene::{Current, Scene};
 use super::wanted::{is_ignored, keys_digest};
 use crate::identity::{self, Marker};
@@ -11,6 +11,8 @@ use std::collections::BTreeMap;
 
 /// The name under which a mark keeps the digest of a list of keys with accounts.
 const KEYS: &str = "sshkeys";
+/// What stands before a slot where a mark keeps the digest of the file that its disk was made from.
+const CONTENT: &str = "content:";
 /// The name under which a mark keeps the digest of a clone's source.
 const CLONE: &str = "clone";
 
@@ -51,13 +53,21 @@ fn sources(scene: &Scene<'_>, vm: &Vm, current: Option<&Current<'_>>) -> BTreeMa
     let exists = |slot: &str| current.is_some_and(|current| current.effective(slot).is_some());
     for (slot, wish) in &vm.disks {
         let name = slot.to_string();
+        let content = format!("{CONTENT}{name}");
+        let mut set = |key: String, digest: Option<String>| match digest {
+            Some(digest) => drop(sources.insert(key, digest)),
+            None => drop(sources.remove(&key)),
+        };
         match wish {
-            Wish::Remove(_) => drop(sources.remove(&name)),
+            Wish::Remove(_) => {
+                set(name, None);
+                set(content, None);
+            }
             // A disk that is there keeps what its mark says: an image is copied once, when the disk is made.
-            Wish::Set(disk) if !exists(&name) => match image_digest(scene, &disk.value) {
-                Some(digest) => drop(sources.insert(name, digest)),
-                None => drop(sources.remove(&name)),
-            },
+            Wish::Set(disk) if !exists(&name) => {
+                set(name, image_digest(scene, &disk.value));
+                set(content, content_digest(scene, &disk.value));
+            }
             Wish::Set(_) | Wish::Unmanaged => {}
         }
     }
@@ -77,6 +87,17 @@ fn sources(scene: &Scene<'_>, vm: &Vm, current: Option<&Current<'_>>) -> BTreeMa
 pub(crate) fn image_digest(scene: &Scene<'_>, disk: &Disk) -> Option<String> {
     let DiskContent::Image(name) = &disk.content else { return None };
     scene.deployment.images.get(&name.value).map(source_digest)
+}
+
+/// Returns the digest of the file that the disk would be made from now.
+pub(crate) fn content_digest(scene: &Scene<'_>, disk: &Disk) -> Option<String> {
+    let DiskContent::Image(name) = &disk.content else { return None };
+    scene.deployment.images.get(&name.value).and_then(|image| images::content_digest(scene, image))
+}
+
+/// Returns the digest that the mark remembers of the file that the slot's disk was made from.
+pub(crate) fn remembered_content<'m>(marker: &'m Marker, slot: &str) -> Option<&'m String> {
+    marker.sources.get(&format!("{CONTENT}{slot}"))
 }
 
 /// Returns the digest of the guest that the spec wants the VM cloned from.

@@ -57,11 +57,6 @@ pub fn make_plan(deployment: &Deployment, context: &PlanContext<'_>) -> Result<P
     if context.mode == PlanMode::Deploy {
         findings.diagnostics.extend(check_disk_version(deployment, &scene.cluster, scene.roads.version));
     }
-    findings.diagnostics.extend(crate::spec::check_disk_version(
-        deployment,
-        &scene.cluster,
-        scene.roads.version,
-    ));
     let marks = Marks::read(&scene);
     resolve::resolve(&mut scene, &marks, &vms, &mut findings);
     let mut planner = Planner {
@@ -124,6 +119,11 @@ fn check_power_wishes(deployment: &Deployment, vm: &Vm, findings: &mut Findings)
     }
 }
 
+/// Tells whether the spec or the command line lets the VM be destroyed and made anew.
+pub(crate) fn may_replace(scene: &Scene<'_>, vm: &Vm) -> bool {
+    vm.lifecycle.replace == Permission::IfNeeded || scene.context.replace.contains(&vm.name)
+}
+
 /// Refuses a clear password on the `ssh` road, where it would stand on a command line.
 pub(crate) fn wanted_password_by_ssh(scene: &Scene<'_>, findings: &mut Findings, vm: &Vm) {
     let Some(password) = vm.cloud_init.as_ref().and_then(|cloud| cloud.password.as_ref()) else { return };
@@ -181,9 +181,7 @@ impl<'p, 'a> Planner<'p, 'a> {
 
     fn replace(&mut self, resolved: &Resolved<'a>, current: &Current<'a>, why: Vec<crate::plan::Reason>) {
         let vm = resolved.vm;
-        let allowed =
-            vm.lifecycle.replace == Permission::WhenNeeded || self.scene.context.replace.contains(&vm.name);
-        if !allowed {
+        if !may_replace(self.scene, vm) {
             self.refuse_replacement(vm, &why);
             return;
         }

@@ -136,7 +136,12 @@ fn storages(
 ) -> Vec<Check> {
     let mut checks = Vec::new();
     for ((node, storage), needed_by) in targets(steps) {
-        checks.push(takes_images(scene, &node, &storage, needed_by));
+        checks.push(takes(scene, &node, &storage, ("images", "disk images"), needed_by));
+    }
+    for ((node, volume), needed_by) in placed(steps) {
+        let content = volume.name().split('/').next().unwrap_or_default();
+        let what = if content == "snippets" { "snippets" } else { "placed images" };
+        checks.push(takes(scene, node, volume.storage(), (content, what), needed_by));
     }
     // A shared storage has one free space, however many nodes write to it.
     let mut sums: BTreeMap<Place<'_>, (Bytes, Vec<&NodeName>)> = BTreeMap::new();
@@ -154,8 +159,30 @@ fn storages(
     checks
 }
 
-fn takes_images(scene: &Scene<'_>, node: &NodeName, storage: &StorageId, needed_by: Vec<StepId>) -> Check {
-    let need = format!("storage {storage} at {node}, active, for disk images");
+/// Returns the first volume that is placed on each storage as each kind of content, with the steps that place one.
+fn placed(steps: &[Step]) -> impl Iterator<Item = ((&NodeName, &VolumeId), Vec<StepId>)> {
+    let mut all: BTreeMap<(&NodeName, &StorageId, &str), (&VolumeId, Vec<StepId>)> = BTreeMap::new();
+    for step in steps {
+        let (Action::PlaceImage { node, volume, .. } | Action::PlaceSnippet { node, volume, .. }) =
+            &step.action
+        else {
+            continue;
+        };
+        let content = volume.name().split('/').next().unwrap_or_default();
+        let entry = all.entry((node, volume.storage(), content)).or_insert_with(|| (volume, Vec::new()));
+        entry.1.push(step.id.clone());
+    }
+    all.into_iter().map(|((node, ..), (volume, steps))| ((node, volume), steps))
+}
+
+fn takes(
+    scene: &Scene<'_>,
+    node: &NodeName,
+    storage: &StorageId,
+    (content, what): (&str, &str),
+    needed_by: Vec<StepId>,
+) -> Check {
+    let need = format!("storage {storage} at {node}, active, for {what}");
     let refused = |detail: String| (CheckOutcome::Refused, Some(detail));
     let (outcome, detail) = match scene.storage(node, storage) {
         None if scene.observed.storages.iter().any(|seen| seen.node == *node) => refused(format!(
@@ -166,8 +193,8 @@ fn takes_images(scene: &Scene<'_>, node: &NodeName, storage: &StorageId, needed_
         Some(seen) if !seen.enabled => {
             refused(format!("it is disabled; `pvesm set {storage} --disable 0` enables it"))
         }
-        Some(seen) if !seen.content.contains("images") => refused(format!(
-            "it takes {} only; `pvesm set {storage} --content …,images` changes that",
+        Some(seen) if !seen.content.contains(content) => refused(format!(
+            "it takes {} only; `pvesm set {storage} --content …,{content}` changes that",
             seen.content.iter().cloned().collect::<Vec<_>>().join(", ")
         )),
         Some(ObservedStorage { active: Some(false), .. }) => {

@@ -1,21 +1,22 @@
 //! Bringing a guest that exists to what the spec says, in place.
 
 use super::chain::{Chain, Link};
-use super::create::{push_snippets, refuse_root_only};
+use super::create::{BOOT_WHY, is_cd, push_snippets, refuse_root_only};
 use super::disks::push_growth;
-use super::existing_disks::{DiskChanges, existing_disks};
+use super::existing_disks::{DiskChanges, OptionFields, existing_disks};
 use super::hotplug;
 use super::images::Shared;
 use super::mark;
 use super::ready;
 use super::scene::{Current, Findings, Resolved, Scene, reason};
-use super::wanted::{Base, KeyChange, Part, wanted};
+use super::wanted::{Base, KeyChange, Part, is_ignored, wanted};
 use crate::identity;
 use crate::plan::{
-    Action, ConfigPatch, GuestRef, HaWish, PatchValue, Reason, Road, RoadChoice, Step, Undo, Verb,
+    Action, ConfigPatch, GuestRef, HaWish, PatchValue, Reason, Road, RoadChoice, Slot, Step, Undo, Verb,
 };
-use crate::spec::{Ha, Permission, PowerState, Vm, Wish};
+use crate::spec::{Ha, OptionValue, Permission, PowerState, Vm, Wish};
 use pve_types::PoolId;
+use std::collections::BTreeMap;
 
 /// What is done to a guest that exists.
 pub(crate) struct Update {
@@ -100,6 +101,7 @@ impl Updating<'_, '_> {
             self.current,
             &mut self.chain,
         );
+        self.refuse_growth_that_waits(&disks);
         push_snippets(self.scene, &mut self.chain, self.guest, &plain.snippets);
         let touches_cloud_init =
             plain.changes.iter().any(|change| matches!(change.part, Part::CloudInit | Part::Password));
@@ -129,6 +131,8 @@ impl Updating<'_, '_> {
                 let mut why = reason(path, Some(format!("an image with digest {before}")), Some(after));
                 why.note = Some("a disk is made from its image once".to_owned());
                 self.replace.push(why);
+            } else if self.current.effective(&name).is_some() {
+                self.look_at_file(disk, &name, path);
             }
         }
         if let (Some(clone), Some(before)) = (&self.vm.clone, remembered.and_then(mark::remembered_clone))
@@ -141,6 +145,46 @@ impl Updating<'_, '_> {
         }
         if self.current.guest.template && !self.vm.template {
             self.replace.push(reason("template", Some("true".to_owned()), Some("false".to_owned())));
+        }
+    }
+
+    /// A file on this machine may have been made anew since a disk was made from it. That alone replaces nothing that
+    /// may not be replaced, and is said.
+    fn look_at_file(&mut self, disk: &crate::spec::Disk, slot: &str, path: String) {
+        let before = self.current.marker.as_ref().and_then(|marker| mark::remembered_content(marker, slot));
+        let (Some(before), Some(after)) = (before, mark::content_digest(self.scene, disk)) else { return };
+        if *before == after || super::wanted::is_ignored(self.vm, &path) {
+            return;
+        }
+        if super::may_replace(self.scene, self.vm) {
+            let mut why = reason(path, Some(format!("a file with digest {before}")), Some(after));
+            why.note = Some("the image's file was made anew".to_owned());
+            self.replace.push(why);
+            return;
+        }
+        let name = &self.guest.name;
+        let text = format!("the file of {slot}'s image was made anew since; the disk stays as it is");
+        let hint = format!("`--replace {name}` makes the VM anew (its disks are lost)");
+        self.findings.note(name, text, Some(&hint));
+    }
+
+    /// A disk that a running guest gets only at its restart is no disk yet that could be grown.
+    fn refuse_growth_that_waits(&mut self, disks: &DiskChanges) {
+        let hotplug = self.current.config.values.get("hotplug").map(String::as_str);
+        for (slot, size) in disks.growth.iter().filter(|(slot, _)| disks.new_slots.contains(slot)) {
+            if !self.current.is_running() || hotplug::is_hot(slot, None, Some("new:volume"), hotplug) {
+                continue;
+            }
+            let wish = slot.parse().ok().and_then(|slot| self.vm.disks.get(&slot)).and_then(Wish::set);
+            let span = wish.map_or(self.vm.name.span, |disk| disk.span);
+            let message =
+                format!("`{slot}` is plugged in at a restart, and can be grown to {size} only then");
+            let hint = format!(
+                "use a `scsi` slot, leave `size` out for now, or `vmdeploy shutdown {}` first",
+                self.guest.name
+            );
+            let at = (span, self.vm.path(&format!("disks.{slot}.size")));
+            self.findings.refuse(self.scene.deployment, at, message, hint);
         }
     }
 
@@ -190,6 +234,7 @@ impl Updating<'_, '_> {
             on_node.set.extend(std::mem::take(&mut by_api.set));
             on_node.delete.extend(std::mem::take(&mut by_api.delete));
         }
+        let boot = self.boot_after_cds(disks, &mut by_api, &mut on_node);
         let mut digest = self.current.config.digest.clone();
         let api_road =
             self.scene.roads.api_first("a change by API takes 28 ms, `qm set` 800 ms of the node's CPU");
@@ -197,6 +242,26 @@ impl Updating<'_, '_> {
         let why = "new disks, cloud-init drive and root-only options in one `qm set`";
         let node_road = self.scene.roads.node_only(why).unwrap_or((Road::Api, why.to_owned()));
         self.push_patch("attach", on_node, node_road, &mut digest);
+        self.push_patch("boot", boot, self.scene.roads.api_first(BOOT_WHY), &mut digest);
+    }
+
+    /// Takes the boot order out of the changes where a CD drive is added, which PVE appends to it.
+    fn boot_after_cds(
+        &self,
+        disks: &DiskChanges,
+        by_api: &mut ConfigPatch,
+        on_node: &mut ConfigPatch,
+    ) -> ConfigPatch {
+        let mut boot = ConfigPatch::default();
+        let wish = self.vm.options.get("boot").filter(|wish| !is_ignored(self.vm, &wish.path));
+        if let Some(OptionValue::Whole(order)) = wish.map(|wish| &wish.value)
+            && disks.new_slots.iter().filter_map(|slot| disks.set.get(slot)).any(is_cd)
+        {
+            by_api.set.remove("boot");
+            on_node.set.remove("boot");
+            boot.set.insert("boot".to_owned(), PatchValue::Text(order.clone()));
+        }
+        boot
     }
 
     fn road_of(&self, part: Part, has_node_work: bool) -> Road {
@@ -214,7 +279,8 @@ impl Updating<'_, '_> {
 
     fn note_restart(&mut self, key: &str, to: Option<&str>) {
         let from = self.current.effective(key);
-        let hotplug = self.current.effective("hotplug");
+        // What it runs with decides, not what waits.
+        let hotplug = self.current.config.values.get("hotplug").map(String::as_str);
         if self.current.is_running() && !hotplug::is_hot(key, from, to, hotplug) {
             self.waits_for_restart.push(key.to_owned());
         }
@@ -287,6 +353,28 @@ impl Updating<'_, '_> {
             );
         }
         push_growth(self.scene, &mut self.chain, self.guest, disks.growth);
+        self.push_late(disks.late);
+    }
+
+    fn push_late(&mut self, late: BTreeMap<Slot, OptionFields>) {
+        let (mut patch, mut back) = (ConfigPatch::default(), ConfigPatch::default());
+        for (slot, fields) in late {
+            let to = fields.iter().filter_map(|(name, (_, to))| Some((name.as_str(), Some(to.as_deref()?))));
+            let text = pve_config::overlay(&slot, self.current.effective(&slot), to);
+            self.note_restart(&slot, text.ok().as_deref());
+            let (old, new) =
+                fields.into_iter().map(|(name, (old, new))| ((name.clone(), old), (name, new))).unzip();
+            back.set.insert(slot.clone(), PatchValue::Options { fields: old });
+            patch.set.insert(slot, PatchValue::Options { fields: new });
+        }
+        if patch.is_empty() {
+            return;
+        }
+        let undo = Action::SetConfig { guest: self.guest.clone(), patch: back, digest: None };
+        let action = Action::SetConfig { guest: self.guest.clone(), patch, digest: None };
+        let road =
+            self.scene.roads.api_first("said after the disk was moved or grown, over what is there then");
+        self.chain.push(Link::new("options", action, road, 300).undo(undo));
     }
 
     fn push_cloud_init(&mut self, touched: bool) {
@@ -419,7 +507,7 @@ impl Updating<'_, '_> {
         }
         let waits = waits.into_iter().collect::<std::collections::BTreeSet<_>>();
         let list = waits.into_iter().collect::<Vec<_>>().join(", ");
-        if self.vm.lifecycle.restart == Permission::WhenNeeded {
+        if self.vm.lifecycle.restart == Permission::IfNeeded {
             let mut why = reason("lifecycle.restart", None, None);
             why.note = Some(format!("the guest is restarted for {list}, as the spec allows"));
             self.reasons.push(why);
@@ -433,7 +521,7 @@ impl Updating<'_, '_> {
         } else {
             let text = format!("takes effect when the guest is restarted: {list}");
             let name = &self.guest.name;
-            let hint = format!("`vmdeploy reboot {name}`, or `lifecycle: {{restart: when-needed}}`");
+            let hint = format!("`vmdeploy reboot {name}`, or `lifecycle: {{restart: if-needed}}`");
             self.findings.note(name, text, Some(&hint));
         }
     }

@@ -469,9 +469,8 @@ impl Collector<'_, '_> {
             self.findings.refuse(self.scene.deployment, at, message, hint);
             return;
         };
-        if wishes.is_empty()
-            || same_config_value(key, from, Some(&to)) && (self.base.exists || from.is_some())
-        {
+        let is_same = || same_config_value(key, from, Some(&to)) && !fills_in(key, from, &wishes);
+        if wishes.is_empty() || is_same() && (self.base.exists || from.is_some()) {
             return;
         }
         if to.is_empty() {
@@ -481,6 +480,18 @@ impl Collector<'_, '_> {
         let value = Some(PatchValue::Text(to));
         self.changes.push(KeyChange { key: key.to_owned(), to: value, part, reasons, span });
     }
+}
+
+/// Tells whether something is wished for that PVE would otherwise draw itself, such as the MAC of a clone's NIC.
+fn fills_in(key: &str, from: Option<&str>, wishes: &[(&str, Option<&str>)]) -> bool {
+    let fields = pve_config::find_key(key).map_or(&[][..], pve_config::Key::fields);
+    let drawn = |name: &str| fields.iter().any(|field| field.name == name && field.filled_in);
+    let mut wished = wishes.iter().filter(|(name, wish)| wish.is_some() && drawn(name)).peekable();
+    if wished.peek().is_none() {
+        return false;
+    }
+    let there = from.and_then(|text| PropertyString::parse(key, text).ok()).unwrap_or_default();
+    wished.any(|(name, _)| there.get(name).is_none())
 }
 
 fn field_reasons(

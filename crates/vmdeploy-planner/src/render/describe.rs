@@ -104,6 +104,13 @@ pub fn describe_value(value: &PatchValue) -> String {
             };
             if options.is_empty() { volume } else { clean(&format!("{volume},{options}"), 100) }
         }
+        PatchValue::Options { fields } => {
+            let field = |(name, value): (&String, &Option<String>)| match value {
+                Some(value) => format!("{name}={value}"),
+                None => format!("{name} removed"),
+            };
+            clean(&format!("…,{}", fields.iter().map(field).collect::<Vec<_>>().join(",")), 100)
+        }
         PatchValue::ImportFrom { storage, source, options } => {
             let options = if options.is_empty() { String::new() } else { format!(",{options}") };
             clean(&format!("{storage}:0,import-from={}{options}", source_name(source)), 120)

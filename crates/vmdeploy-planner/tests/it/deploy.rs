@@ -172,7 +172,7 @@ fn a_change_that_needs_a_restart_is_said_to_be_pending_and_made_only_where_allow
     let again = crate::specs::plan(&pve, &one_vm(&more));
     assert!(again.is_empty(), "{:?}", steps(&again));
     assert!(again.notes.iter().any(|note| note.text.contains("restarted: cores")), "{:?}", again.notes);
-    let allowed = one_vm(&format!("{more}\nlifecycle: {{restart: when-needed}}"));
+    let allowed = one_vm(&format!("{more}\nlifecycle: {{restart: if-needed}}"));
     let plan = deploy(&mut pve, &allowed);
     assert_eq!(steps(&plan), ["web01/reboot API", "web01/await-address API"]);
     assert_eq!(pve.guests[&web01()].values["cores"], "4");

@@ -229,6 +229,11 @@ impl Pve {
     }
 
     fn set(&mut self, vmid: Vmid, patch: &ConfigPatch, outputs: &BTreeMap<StepId, String>) {
+        let there = &self.guests[&vmid];
+        let is_new = |key: &&String| !there.values.contains_key(*key) && !there.pending.contains_key(*key);
+        // A create call makes no difference of old and new.
+        let is_made = !there.values.contains_key("name");
+        let added: Vec<String> = patch.set.keys().filter(is_new).filter(|_| !is_made).cloned().collect();
         for key in &patch.delete {
             assert!(!patch.set.contains_key(key), "{key} is set and deleted at once");
             self.put(vmid, key, None);
@@ -256,6 +261,11 @@ impl Pve {
                     let volume = self.allocate(vmid, storage);
                     with_size(key, &volume, options, IMAGE_SIZE)
                 }
+                PatchValue::Options { fields } => {
+                    let now = self.guests[&vmid].values.get(key).expect("the drive is there");
+                    let wishes = fields.iter().map(|(name, value)| (name.as_str(), value.as_deref()));
+                    pve_config::overlay(key, Some(now), wishes).unwrap()
+                }
                 PatchValue::Secret { .. } => "**********".to_owned(),
                 PatchValue::PublicKeys { keys, fetch } => {
                     let fetched = fetch.iter().map(|account| format!("ssh-ed25519 FETCHED {account}"));
@@ -266,7 +276,30 @@ impl Pve {
             let text = self.stored(vmid, key, &text);
             self.put(vmid, key, Some(text));
         }
-        self.guests.get_mut(&vmid).unwrap().digest += 1;
+        let guest = self.guests.get_mut(&vmid).unwrap();
+        guest.digest += 1;
+        // PVE: qemu-server src/PVE/API2/Qemu.pm update_vm_api: each CD drive that is added is appended to the boot order.
+        for slot in added {
+            let is_cd = |text: &String| text.contains("media=cdrom") && !text.contains("cloudinit");
+            let value =
+                guest.pending.get(&slot).cloned().flatten().or_else(|| guest.values.get(&slot).cloned());
+            let pending = guest.pending.get("boot").cloned().flatten();
+            let order = pending.or_else(|| guest.values.get("boot").cloned()).unwrap_or_default();
+            let has_it = order.trim_start_matches("order=").split(';').any(|device| device == slot);
+            if value.as_ref().is_some_and(is_cd) && order.starts_with("order=") && !has_it {
+                let order = format!("{order};{slot}");
+                match guest.running {
+                    true => drop(guest.pending.insert("boot".to_owned(), Some(order))),
+                    false => drop(guest.values.insert("boot".to_owned(), order)),
+                }
+            }
+        }
+        // A drive that is plugged in is written after everything else is set.
+        let is_drive =
+            |value: &PatchValue| matches!(value, PatchValue::Text(text) if text.contains(":cloudinit"));
+        if patch.set.values().any(is_drive) {
+            guest.stale.clear();
+        }
     }
 
     /// What PVE stores for a value that it is given.
@@ -323,11 +356,7 @@ impl Pve {
         if is_cloud_init(key) && guest.values.values().any(|text| text.contains("cloudinit")) {
             guest.stale.insert(key.to_owned());
         }
-        let toggles_balloon = key == "balloon"
-            && (guest.values.get(key).map(String::as_str) == Some("0")) != (value.as_deref() == Some("0"));
-        let is_cd = |text: Option<&String>| text.is_some_and(|text| text.contains("media=cdrom"));
-        let other_medium = is_cd(guest.values.get(key)) && is_cd(value.as_ref());
-        if guest.running && (waits(key) || toggles_balloon) && !other_medium {
+        if guest.running && waits(&guest.values, key, value.as_deref()) {
             let same = guest.values.get(key) == value.as_ref();
             if same {
                 guest.pending.remove(key);
@@ -348,18 +377,12 @@ impl Pve {
 
     fn resize(&mut self, vmid: Vmid, slot: &str, size: Bytes) {
         let guest = self.guests.get_mut(&vmid).unwrap();
-        let source = match guest.pending.get(slot) {
-            Some(Some(pending)) => pending.clone(),
-            _ => guest.values.get(slot).expect("the disk is there").clone(),
-        };
-        let mut drive = PropertyString::parse(slot, &source).unwrap();
+        // What waits for a restart is left alone, and has the old size.
+        let mut drive = PropertyString::parse(slot, &guest.values[slot]).unwrap();
         let there = Bytes::from_pve_size(drive.get("size").unwrap()).unwrap();
-        assert!(size >= there, "shrinking disks is not supported");
+        assert!(size >= there, "shrinking disks is not supported: {slot} of {vmid} from {there} to {size}");
         drive.set("size", size.to_pve_size());
-        match guest.pending.get_mut(slot) {
-            Some(pending) => *pending = Some(drive.print(slot)),
-            None => drop(guest.values.insert(slot.to_owned(), drive.print(slot))),
-        }
+        guest.values.insert(slot.to_owned(), drive.print(slot));
         guest.digest += 1;
     }
 
@@ -556,22 +579,57 @@ fn is_cloud_init(key: &str) -> bool {
         || matches!(key, "sshkeys" | "nameserver" | "searchdomain")
 }
 
-/// What a running guest takes only at its restart, in this model.
-fn waits(key: &str) -> bool {
-    let hot = [
-        "balloon",
-        "cpulimit",
-        "cpuunits",
+/// What a running guest takes only at its restart.
+// PVE: qemu-server src/PVE/QemuServer.pm vmconfig_hotplug_pending.
+fn waits(values: &BTreeMap<String, String>, key: &str, to: Option<&str>) -> bool {
+    const FAST: [&str; 12] = [
         "description",
+        "hookscript",
+        "lock",
+        "migrate_downtime",
+        "migrate_speed",
         "name",
         "onboot",
         "protection",
         "shares",
         "startup",
         "tags",
+        "vmstatestorage",
     ];
-    let hot_slot = ["net", "scsi", "virtio", "unused", "ipconfig"].iter().any(|stem| key.starts_with(stem));
-    !(hot.contains(&key) || (hot_slot && key != "scsihw") || is_cloud_init(key))
+    let from = values.get(key).map(String::as_str);
+    let plugs = |what: &str| match values.get("hotplug").map(String::as_str) {
+        None | Some("1") => ["network", "disk", "usb"].contains(&what),
+        Some(list) => list.split(',').any(|item| item == what),
+    };
+    let is_cd = |text: Option<&str>| text.is_some_and(|text| text.contains("media=cdrom"));
+    let is_off = |text: Option<&str>| text == Some("0");
+    let fields =
+        |text: Option<&str>| text.and_then(|text| PropertyString::parse(key, text).ok()).unwrap_or_default();
+    let base = key.trim_end_matches(|c: char| c.is_ascii_digit());
+    match base {
+        _ if FAST.contains(&key) || is_cloud_init(key) => false,
+        "unused" | "cpulimit" | "cpuunits" => false,
+        "balloon" => is_off(from) != is_off(to),
+        "hotplug" => {
+            to.is_some_and(|to| to.contains("memory")) != from.is_some_and(|from| from.contains("memory"))
+        }
+        "tablet" => !plugs("usb"),
+        "usb" => !plugs("usb") || [from, to].iter().flatten().any(|text| text.contains("spice")),
+        "net" => !plugs("network"),
+        "vcpus" => !plugs("cpu"),
+        "memory" => !plugs("memory"),
+        "ide" | "sata" => !(is_cd(from) && is_cd(to)),
+        "scsi" | "virtio" if is_cd(from) && is_cd(to) => false,
+        "scsi" | "virtio" if from.is_none() || to.is_none() => !plugs("disk"),
+        "scsi" | "virtio" => {
+            let (from, to) = (fields(from), fields(to));
+            let cold =
+                ["aio", "cache", "detect_zeroes", "discard", "file", "iothread", "queues", "ro", "ssd"];
+            let more = ["product", "rerror", "scsiblock", "serial", "snapshot", "vendor", "werror", "wwn"];
+            !plugs("disk") || cold.iter().chain(&more).any(|name| from.get(name) != to.get(name))
+        }
+        _ => true,
+    }
 }
 
 fn encoded(text: &str) -> String {

@@ -32,10 +32,12 @@ pub fn local_files(deployment: &Deployment) -> BTreeMap<String, LocalFileFacts> 
             LocalFileUse::PublicKeys => {
                 LocalFileFacts::PublicKeys(vec![format!("ssh-ed25519 AAAA{} demo", file.path.value)])
             }
-            LocalFileUse::Snippet | LocalFileUse::Image => LocalFileFacts::Content {
-                sha256: vmdeploy_planner::digest::of_bytes(file.path.value.as_bytes()),
-                size: pve_types::Bytes::from_mib(300),
-            },
+            LocalFileUse::Snippet | LocalFileUse::Image | LocalFileUse::BuiltImage => {
+                LocalFileFacts::Content {
+                    sha256: vmdeploy_planner::digest::of_bytes(file.path.value.as_bytes()),
+                    size: pve_types::Bytes::from_mib(300),
+                }
+            }
         };
         (file.path.value, facts)
     });

@@ -24,6 +24,7 @@ impl Job {
         patch: &ConfigPatch,
         digest: Option<&str>,
     ) -> Result<Done, Failure> {
+        let patch = &self.on_what_is_there(guest, patch).await?;
         if !self.probe {
             let seen = self.refuse_occupied(guest, patch).await?;
             let ready = self.ready(patch).await?;

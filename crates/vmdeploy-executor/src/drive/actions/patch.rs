@@ -4,7 +4,7 @@ use crate::drive::job::Job;
 use crate::secrets::in_form;
 use crate::{Failure, FailureKind};
 use pve_types::Secret;
-use vmdeploy_planner::plan::{ConfigPatch, DiskSource, PatchValue, SecretForm};
+use vmdeploy_planner::plan::{ConfigPatch, DiskSource, GuestRef, PatchValue, SecretForm};
 
 /// One value, ready to be sent.
 #[derive(Debug)]
@@ -34,11 +34,40 @@ impl Job {
         Ok(ready)
     }
 
+    /// Lays fields that shall change over what the guest has, read now.
+    pub(super) async fn on_what_is_there(
+        &self,
+        guest: &GuestRef,
+        patch: &ConfigPatch,
+    ) -> Result<ConfigPatch, Failure> {
+        let mut patch = patch.clone();
+        if !patch.set.values().any(|value| matches!(value, PatchValue::Options { .. })) {
+            return Ok(patch);
+        }
+        let there = self.config(guest).await?.config;
+        for (key, value) in &mut patch.set {
+            let PatchValue::Options { fields } = value else { continue };
+            let wishes = fields.iter().map(|(name, value)| (name.as_str(), value.as_deref()));
+            let now = there.get(key).ok_or_else(|| {
+                Failure::new(FailureKind::DigestChanged, format!("VM {} has no `{key}` any more", guest.vmid))
+            })?;
+            let text = pve_config::overlay(key, Some(now), wishes).map_err(|error| {
+                Failure::new(FailureKind::DigestChanged, format!("`{key}` of VM {}: {error}", guest.vmid))
+            })?;
+            *value = PatchValue::Text(text);
+        }
+        Ok(patch)
+    }
+
     async fn ready_value(&self, value: &PatchValue) -> Result<Sent, Failure> {
         Ok(match value {
             PatchValue::Text(text) => Sent::Text(text.clone()),
             PatchValue::Drive { volume, options } => {
                 Sent::Text(joined(self.resolve(volume)?.as_str(), options))
+            }
+            PatchValue::Options { .. } => {
+                // `on_what_is_there` has made texts of them; a VM that is being made has nothing there yet.
+                return Err(Failure::new(FailureKind::Internal, "options of a drive that is not there"));
             }
             PatchValue::ImportFrom { storage, source, options } => {
                 let source = match source {

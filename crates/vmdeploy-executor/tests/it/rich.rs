@@ -1,0 +1,138 @@
+//! One rich spec by each of the four roads, on PVE 8.4 and 9: the guests are the same, key by key.
+
+use crate::spec::{carried_out, planned, spec};
+use crate::stage::{Roads, Stage, quick_world};
+use pve_types::{PveVersion, Vmid};
+use std::collections::BTreeMap;
+use vmdeploy_executor::RunResult;
+use vmdeploy_planner::plan::PlanMode;
+
+/// A template with a linked and a full clone, and a VM with an option of every kind that no device of the node and no
+/// right of root@pam is needed for.
+const RICH: &str = "version: 1
+project: rich
+images:
+  tiny: {volume: 'local:import/tiny.qcow2'}
+defaults: {node: pve1}
+vms:
+  tmpl:
+    vmid: 300
+    template: true
+    scsihw: virtio-scsi-single
+    disks: {scsi0: {storage: local-lvm, image: tiny, discard: true}}
+    nics: {net0: {bridge: vmbr0, mac: 'bc:24:11:00:03:00'}}
+  linked:
+    vmid: 301
+    clone: {from: tmpl, mode: linked}
+    disks: {scsi0: {discard: false, ssd: true, size: 2GiB}, scsi1: {storage: local-lvm, size: 1GiB}}
+    nics: {net0: {mac: 'bc:24:11:00:03:01', vlan: 5}}
+    lifecycle: {state: stopped}
+  full:
+    vmid: 302
+    clone: {from: tmpl, mode: full}
+    nics: {net0: {mac: 'bc:24:11:00:03:02'}}
+    lifecycle: {state: stopped}
+  rich:
+    vmid: 310
+    description: \"all of it\\n\\nin two paragraphs\"
+    tags: [lab, Rich]
+    pool: lab
+    protection: true
+    onboot: true
+    startup: {order: 3, up: 10s, down: 1m}
+    reboot: true
+    cpu: {cores: 2, sockets: 1, vcpus: 1, type: x86-64-v2-AES, flags: [+aes, -pcid], limit: 1.5, units: 200, numa: true}
+    numa: {numa0: {cpus: 0-1, memory: 1GiB}}
+    memory: {size: 1GiB, balloon: 512MiB, shares: 500}
+    machine: {type: q35, viommu: virtio}
+    bios: {type: ovmf, efi: {storage: local-lvm, type: 4m, secure_boot_keys: true}}
+    tpm: {storage: local-lvm, version: v2.0}
+    ostype: l26
+    scsihw: virtio-scsi-single
+    disks:
+      scsi0: {storage: local-lvm, image: tiny, size: 2GiB, cache: writeback, discard: true, ssd: true, iothread: true, serial: 'a b'}
+      scsi1: {storage: local-lvm, size: 1.5GiB, backup: false, replicate: false, queues: 4, wwn: '0x5000c500a0b1c2d3', throttle: {read_mbps: 100, write_iops: 2000}}
+      virtio0: {storage: local-lvm, size: 1GiB, aio: native, cache: none, iothread: true, rerror: report, werror: stop}
+      sata0: {storage: local-lvm, size: 1GiB, detect_zeroes: false, ssd: true}
+      ide0: {iso: none}
+      ide1: {storage: local-lvm, size: 1GiB, model: DISK}
+    nics:
+      net0: {bridge: vmbr0, mac: 'bc:24:11:00:03:10', vlan: 40, firewall: true, mtu: 1400, queues: 2, rate: 12.5, ip: 10.40.0.10/24, gateway: 10.40.0.1}
+      net1: {bridge: vmbr0, mac: 'bc:24:11:00:03:11', model: e1000, link_down: true, trunks: [10, 20-30], ip6: 'fd00::5/64', gateway6: 'fd00::1'}
+      net2: {bridge: vmbr0, mac: 'bc:24:11:00:03:12', ip: dhcp, ip6: auto}
+    boot: [scsi0, net0]
+    cloud_init:
+      slot: sata3
+      type: nocloud
+      user: admin
+      ssh_keys: ['ssh-ed25519 AAAAC3NzaC1lZDI1NTE5AAAAIJ9y6Ie6yQy5x4Jm0o7U0v3Yg6o8Vn0C5Yw0u7Yv0abc me@here']
+      dns: {servers: [10.40.0.1, 10.40.0.2], search: lab.example.org}
+      upgrade: false
+    agent: {enabled: true, fstrim_cloned: true, type: virtio}
+    serial: {serial0: socket}
+    vga: {type: std, memory: 32MiB}
+    audio: ich9-intel-hda
+    rng: {source: urandom, max_bytes: 1024, period: 1000}
+    watchdog: {model: i6300esb, action: reset}
+    smbios: {manufacturer: ACME Inc, product: box, serial: x1}
+    hotplug: [disk, network, usb]
+    tablet: false
+    keyboard: de
+    localtime: true
+    migrate: {downtime: 0.5, speed: 100}
+    vmstate_storage: local-lvm
+    raw: {startdate: '2026-01-31T12:00:00'}
+    lifecycle: {state: running}
+";
+
+/// Returns the NICs of all guests: every MAC is pinned, so that they are the same too.
+fn nics(stage: &Stage) -> BTreeMap<Vmid, Vec<(String, String)>> {
+    stage.lab.world().with(|world| {
+        let of = |guest: &pve_lab::world::Guest| {
+            let nics = guest.config.iter().filter(|(key, _)| key.starts_with("net"));
+            nics.map(|(key, value)| (key.clone(), value.clone())).collect()
+        };
+        world.guests.iter().map(|(vmid, guest)| (*vmid, of(guest))).collect()
+    })
+}
+
+async fn guests(road: &str, roads: Roads, version: PveVersion) -> impl PartialEq + std::fmt::Debug + use<> {
+    let mut world = quick_world();
+    world.version = version;
+    world.pools.insert("lab".to_owned(), Default::default());
+    let stage = Stage::of(world, "[]", roads).await;
+    let deployment = spec(&format!("road: {road}\n{RICH}"));
+    let plan = planned(&stage, &deployment, "r1", PlanMode::Deploy).await;
+    let (report, _) = carried_out(&stage, plan).await;
+    let failures: Vec<_> = report.failures().collect();
+    assert_eq!(report.result, RunResult::Done, "{road} on {version}: {failures:#?}");
+    let again = planned(&stage, &deployment, "r2", PlanMode::Deploy).await;
+    assert!(again.is_empty(), "{road} on {version}: {:#?}", again.changes);
+    let guests = (stage.guests(), nics(&stage));
+    let rich = &guests.0[&Vmid::new(310).unwrap()];
+    assert!(rich.len() > 45, "{road}: {rich:#?}");
+    assert_eq!(rich["protection"], "1");
+    let linked = &guests.0[&Vmid::new(301).unwrap()]["scsi0"];
+    assert!(
+        linked.contains("discard=ignore") && linked.contains("size=2G") && linked.contains("ssd=1"),
+        "{linked}"
+    );
+    guests
+}
+
+async fn by_all_roads(version: PveVersion) {
+    let hybrid = guests("hybrid", Roads::Both, version).await;
+    for (road, roads) in [("auto", Roads::Both), ("api", Roads::Api), ("ssh", Roads::Ssh)] {
+        assert_eq!(guests(road, roads, version).await, hybrid, "{road} on {version}");
+    }
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_rich_spec_gives_the_same_guests_by_all_four_roads_on_9() {
+    by_all_roads(PveVersion::new(9, 2, 11)).await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_rich_spec_gives_the_same_guests_by_all_four_roads_on_8() {
+    by_all_roads(PveVersion::new(8, 4, 14)).await;
+}
