@@ -27,6 +27,8 @@ pub struct HostConfig {
     pub timeouts: Timeouts,
     /// How much is done at once.
     pub capacity: Capacity,
+    /// Who commands run as, and who writes files.
+    pub runs_as: RunsAs,
 }
 
 impl HostConfig {
@@ -42,6 +44,7 @@ impl HostConfig {
             jump: None,
             timeouts: Timeouts::default(),
             capacity: Capacity::default(),
+            runs_as: RunsAs::default(),
         }
     }
 
@@ -53,6 +56,16 @@ impl HostConfig {
             format!("{}:{}", self.host, self.port)
         }
     }
+}
+
+/// Who commands run as.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
+pub enum RunsAs {
+    /// Root: directly, or by `sudo -n` for another user. A PVE node's commands need it.
+    #[default]
+    Root,
+    /// The user who logs in.
+    Login,
 }
 
 /// One way to log in.

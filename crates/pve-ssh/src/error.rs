@@ -160,6 +160,9 @@ pub enum Error {
     /// An upload failed.
     #[error(transparent)]
     Upload(#[from] crate::upload::UploadError),
+    /// A download failed.
+    #[error(transparent)]
+    Download(#[from] crate::download::DownloadError),
 }
 
 /// What became of a command that was given up.
@@ -216,7 +219,8 @@ impl Error {
             | Self::Auth { .. }
             | Self::Sudo { .. }
             | Self::Command(_)
-            | Self::Refused { .. } => TookEffect::No,
+            | Self::Refused { .. }
+            | Self::Download(_) => TookEffect::No,
             Self::Exit { .. }
             | Self::Signal { .. }
             | Self::Lost { .. }

@@ -22,12 +22,23 @@ pub enum Stream {
 /// Is given every line of a running command as it comes, without its line end.
 pub type OnLine<'a> = &'a mut (dyn FnMut(Stream, &str) + Send);
 
+/// What is kept of a command's output.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Keep {
+    /// All of it; a command that prints more than is taken is ended.
+    All,
+    /// Its last part: what was handed on as lines is forgotten when it becomes too much. For a build's log.
+    Tail,
+}
+
 /// How one command is run.
 pub struct RunOptions {
     /// After which time it is ended, on the host as well.
     pub deadline: Duration,
     /// What is taken of its stdout, in bytes. Half of it is taken of stderr.
     pub output_limit: usize,
+    /// What happens to more than that.
+    pub keep: Keep,
     /// Ends the command when it is cancelled.
     pub cancel: CancellationToken,
     /// What the command reads.
@@ -37,7 +48,13 @@ pub struct RunOptions {
 impl RunOptions {
     /// Returns the options for a command that may take `deadline`: nothing on stdin, 16 MiB of output.
     pub fn within(deadline: Duration) -> Self {
-        Self { deadline, output_limit: 16 << 20, cancel: CancellationToken::new(), stdin: None }
+        Self {
+            deadline,
+            output_limit: 16 << 20,
+            keep: Keep::All,
+            cancel: CancellationToken::new(),
+            stdin: None,
+        }
     }
 }
 
@@ -143,7 +160,7 @@ pub(crate) async fn run(
     let text = frame.shell_text(command).map_err(|error| Stopped::Failed(error.into()))?;
     start(around, &channel, command, text).await.map_err(Stopped::Failed)?;
     let (read, write) = channel.split();
-    let running = Running { read, write, gather: Gather::new(options.output_limit) };
+    let running = Running { read, write, gather: Gather::new(options.output_limit, options.keep) };
     let mut guard =
         EndWhenDropped { host: around.host.clone(), privilege: around.privilege, running: Some(running) };
     let end = match guard.running.as_mut() {
@@ -247,6 +264,7 @@ pub(crate) struct Gather {
     /// How much of each was handed on as lines.
     told: (usize, usize),
     limit: usize,
+    keep: Keep,
     pid: Option<u32>,
     pid_looked_for: bool,
     status: Option<u32>,
@@ -258,12 +276,13 @@ pub(crate) struct Gather {
 }
 
 impl Gather {
-    fn new(limit: usize) -> Self {
+    fn new(limit: usize, keep: Keep) -> Self {
         Self {
             stdout: Vec::new(),
             stderr: Vec::new(),
             told: (0, 0),
             limit,
+            keep,
             pid: None,
             pid_looked_for: false,
             status: None,
@@ -301,6 +320,10 @@ impl Gather {
                 return Some(End::Closed);
             }
             _ => {}
+        }
+        if self.keep == Keep::Tail {
+            forget(&mut self.stdout, &mut self.told.0, self.limit);
+            forget(&mut self.stderr, &mut self.told.1, self.limit / 2);
         }
         let too_much = self.stdout.len() > self.limit || self.stderr.len() > self.limit / 2 + 256;
         too_much.then_some(End::GiveUp(GiveUp::TooMuchOutput))
@@ -365,6 +388,15 @@ fn signal_text(signal: &russh::Sig) -> String {
     match signal {
         russh::Sig::Custom(name) => crate::text::Escaped(name).to_string(),
         known => format!("{known:?}"),
+    }
+}
+
+/// Forgets the older half of a text that is longer than `limit`, handed on or not.
+fn forget(text: &mut Vec<u8>, told: &mut usize, limit: usize) {
+    if text.len() > limit {
+        let count = text.len() - limit / 2;
+        text.drain(..count);
+        *told = told.saturating_sub(count);
     }
 }
 

@@ -1,7 +1,7 @@
 //! A host: its connections, shared by everything that is done on it at once.
 
 use crate::command::{Command, Privilege, end_process, process_is_alive};
-use crate::config::HostConfig;
+use crate::config::{HostConfig, RunsAs};
 use crate::connection::Connection;
 use crate::error::{Ended, Error, Output};
 use crate::exec::{self, OnLine, RunOptions, Running, Stopped, Surroundings};
@@ -102,7 +102,7 @@ impl Host {
         self.privilege().await
     }
 
-    /// Runs `command` as root, and returns its output whatever its exit status is.
+    /// Runs `command` as root (or as [`RunsAs`] says), and returns its output whatever its exit status is.
     ///
     /// The command is ended on the host when the deadline passes or the options' token is cancelled, and by the
     /// host itself should the connection be lost. When the future is dropped, a task of its own ends it.
@@ -165,7 +165,7 @@ impl Host {
 
     /// Root runs commands directly; any other user needs `sudo -n`, which is tried once.
     async fn find_privilege(&self) -> Result<Privilege, Error> {
-        if self.inner.config.user == "root" {
+        if self.inner.config.user == "root" || self.inner.config.runs_as == RunsAs::Login {
             drop(self.slot().await?);
             return Ok(Privilege::Direct);
         }

@@ -1,13 +1,12 @@
 //! Uploads by SFTP: pipelined, to a temporary name, checked on the far side, then renamed.
 
-use crate::command::{Privilege, files, sftp_as_root};
+use crate::command::{Privilege, files};
 use crate::error::{Error, TookEffect};
 use crate::host::Host;
 use crate::parse;
+use crate::sftp;
 use crate::text::Escaped;
 use pve_types::Bytes;
-use russh::client::Msg;
-use russh::{Channel, ChannelMsg};
 use russh_sftp::client::SftpSession;
 use russh_sftp::protocol::{FileAttributes, OpenFlags, StatusCode};
 use sha2::{Digest as _, Sha256};
@@ -187,10 +186,6 @@ impl UploadError {
 /// Is told how many bytes of how many have been taken by the host.
 pub type OnProgress<'a> = &'a mut (dyn FnMut(Bytes, Bytes) + Send);
 
-/// Writes in flight, and the size of each. Larger ones gained nothing where it was measured.
-const IN_FLIGHT: usize = 64;
-const PACKET: u32 = 32 * 1024;
-
 /// What is read at once, and how many of these wait to be sent.
 const CHUNK: usize = 1 << 20;
 const READ_AHEAD: usize = 4;
@@ -248,7 +243,7 @@ impl Host {
     }
 
     /// Returns the SHA-256 of a file on the host, in hexadecimal.
-    async fn sha256(&self, path: &str, size: u64) -> Result<String, Error> {
+    pub(crate) async fn sha256(&self, path: &str, size: u64) -> Result<String, Error> {
         let output = self.run_to_success(&files::checksum(256, path), disk_time(size)).await?;
         Ok(parse::checksum(256, &output.stdout)?)
     }
@@ -273,7 +268,8 @@ impl Job<'_> {
     /// Sends the file, or what is missing of it, and returns its SHA-256 and what was there.
     async fn send(&self, resume: bool, on_progress: OnProgress<'_>) -> Result<(String, u64), Error> {
         let (slot, channel) = self.host.open_channel("sftp").await?;
-        let sftp = self.open_sftp(channel).await?;
+        // Writes have a limit of their own; the flush at the end may take as long as a slow disk does.
+        let sftp = sftp::open(self.host, channel, self.privilege, disk_time(self.size)).await?;
         let mut done = 0;
         let work = self.transfer(&sftp, resume, &mut done, on_progress);
         let outcome = tokio::select! {
@@ -387,39 +383,6 @@ impl Job<'_> {
             .await
             .map_err(|error| self.refused("write", &error.to_string()))?;
         Ok(file)
-    }
-
-    async fn open_sftp(&self, mut channel: Channel<Msg>) -> Result<SftpSession, Error> {
-        let no = |reason: String| UploadError::NoSftp { address: self.host.address().to_owned(), reason };
-        let limit = self.host.config().timeouts.channel;
-        let open = async {
-            match self.privilege {
-                Privilege::Direct => channel.request_subsystem(true, "sftp").await,
-                Privilege::Sudo => channel.exec(true, sftp_as_root()).await,
-            }
-            .map_err(|error| no(error.to_string()))?;
-            loop {
-                match channel.wait().await {
-                    Some(ChannelMsg::Success) => break,
-                    Some(ChannelMsg::Failure) => return Err(no("it is switched off".to_owned())),
-                    Some(_) => {}
-                    None => return Err(no("the connection ended".to_owned())),
-                }
-            }
-            let config = russh_sftp::client::Config {
-                max_concurrent_writes: IN_FLIGHT,
-                max_write_packet_len: PACKET,
-                // Writes have a limit of their own; the flush at the end may take as long as a slow disk does.
-                request_timeout_secs: disk_time(self.size).as_secs(),
-                ..Default::default()
-            };
-            let session = SftpSession::new_with_config(channel.into_stream(), config).await;
-            session.map_err(|error| no(Escaped(&error.to_string()).to_string()))
-        };
-        match tokio::time::timeout(limit, open).await {
-            Ok(session) => Ok(session?),
-            Err(_) => Err(no("it did not answer in time".to_owned()).into()),
-        }
     }
 
     fn refused(&self, doing: &'static str, reason: &str) -> UploadError {
@@ -552,7 +515,7 @@ async fn open_source(source: &Source) -> Result<Box<dyn AsyncRead + Send + Unpin
 }
 
 /// Returns a size for people: one decimal of a binary unit.
-fn human(bytes: Bytes) -> String {
+pub(crate) fn human(bytes: Bytes) -> String {
     let mut value = bytes.get() as f64;
     for unit in ["B", "KiB", "MiB", "GiB", "TiB"] {
         if value < 1024.0 || unit == "TiB" {

@@ -7,9 +7,11 @@
 //!   before `timeout` where the user is not root. The first line on stderr is then the process to end;
 //! - `exec sudo -n /usr/lib/openssh/sftp-server`, for uploads of users who are not root.
 //!
-//! No pipes, no globs, no substitutions, no variables but `$$`.
+//! No pipes, no globs, no substitutions, no variables but `$$`. A build ([`build::run`]) is a quoted argument of `sh -c`: a
+//! fixed script that takes folder and command as arguments, and its environment from stdin.
 
 pub mod access;
+pub mod build;
 pub mod files;
 mod frame;
 pub mod pvesm;

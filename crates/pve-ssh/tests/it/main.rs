@@ -3,6 +3,7 @@
 //! Where one of them is missing its tests are reported as ignored, with the reason.
 
 mod auth;
+mod download;
 mod exec;
 mod host_keys;
 mod lab;
@@ -65,5 +66,6 @@ fn main() {
     trials.extend(openssh::tests());
     trials.extend(pool::tests());
     trials.extend(upload::tests());
+    trials.extend(download::tests());
     libtest_mimic::run(&arguments, trials).exit();
 }
