@@ -1,7 +1,7 @@
 # Every target is one line: what it does is in the binary. `make` alone prints the list.
 #   SPEC=FILE-OR-FOLDER  what to deploy (else VMDEPLOY_SPEC)     VM="web01 web02"  only these
 #   VERBOSE=1..3         -v, -vv, -vvv                            CHECK=1           deploy and destroy only plan
-#   ARGS="…"             further options of the command
+#   ARGS="…"             further options of the command       IMAGE=NAME        which image is built
 
 CARGO    ?= cargo
 PREFIX   ?= $(HOME)/.local
@@ -13,13 +13,15 @@ VERBOSITY = $(filter-out -,-$(patsubst 0,,$(subst 3,vvv,$(subst 2,vv,$(subst 1,v
 RUN       = $(CARGO) run --quiet --package vmdeploy -- $(VERBOSITY)
 TARGETS   = $(addprefix --target ,$(VM))
 APPLY     = $(if $(CHECK),plan,deploy)
+BUILDER   = $(or $(SPEC),deployments/builder.yaml)
+IMAGE    ?= custom
 POWERED   = $(addprefix --spec ,$(SPEC)) $(or $(VM),--all)
 
 # Property tests draw the same cases each time; `make fuzz` draws new ones.
 export PROPTEST_RNG_SEED ?= 1
 
 .DEFAULT_GOAL := help
-.PHONY: help init demo lab validate check-syntax plan dry-run deploy status list-vms vm-status inventory generate-inventory destroy remove cleanup-vms resume check-image start-vms shutdown-vms stop-vms check-token fix-token test-connection check-env info test fuzz test-ansible test-strangers test-images test-containers bench check conformance lint fmt fmt-check docs install clean
+.PHONY: help init demo lab validate check-syntax plan dry-run deploy status list-vms vm-status inventory generate-inventory destroy remove cleanup-vms resume check-image build-image-remote deploy-build-vm remove-build-vm start-vms shutdown-vms stop-vms check-token fix-token test-connection check-env info test fuzz test-ansible test-strangers test-images test-containers bench check conformance lint fmt fmt-check docs install clean
 
 help: ## Print this list
 	@awk -F ':.*## ' '/^[a-z][a-z -]*:.*## / { printf "  %-20s %s\n", $$1, $$2 }' $(firstword $(MAKEFILE_LIST))
@@ -72,6 +74,15 @@ stop-vms: ## Stop the VMs of SPEC, or VM="…", at once
 
 check-image: ## Say whether the images of SPEC are on the nodes
 	@$(RUN) image check $(SPEC) $(ARGS)
+
+build-image-remote: ## Build IMAGE of SPEC on its builder, and bring it to the nodes
+	@$(RUN) image build $(IMAGE) --spec $(BUILDER) --push $(ARGS)
+
+deploy-build-vm: ## Deploy the builder of SPEC (else of deployments/builder.yaml)
+	@$(RUN) deploy $(BUILDER) --target $(or $(VM),builder) $(ARGS)
+
+remove-build-vm: ## Destroy the builder of SPEC (CONFIRM_DELETE=true: do not ask)
+	@$(RUN) destroy $(BUILDER) --target $(or $(VM),builder) $(ARGS)
 
 destroy: ## Destroy the VMs of SPEC (CHECK=1: only show which; CONFIRM_DELETE=true: do not ask)
 	@$(RUN) destroy $(SPEC) $(TARGETS) $(if $(CHECK),--plan-only) $(ARGS)

@@ -106,19 +106,13 @@ pub fn leaves(action: &Action, outcome: Option<&crate::Outcome>) -> Option<(Stri
 pub fn fills(action: &Action) -> BTreeSet<StorageId> {
     match action {
         Action::ImportDisk { storage, .. } => [storage.clone()].into(),
-        Action::CreateVm { config, .. } => config.set.values().filter_map(allocated_on).collect(),
+        Action::CreateVm { config, .. } => config
+            .set
+            .values()
+            .filter_map(PatchValue::allocates_on)
+            .filter_map(|storage| storage.parse().ok())
+            .collect(),
         _ => BTreeSet::new(),
-    }
-}
-
-/// Returns the storage on which a configuration value makes a new volume.
-fn allocated_on(value: &PatchValue) -> Option<StorageId> {
-    match value {
-        PatchValue::ImportFrom { storage, .. } => Some(storage.clone()),
-        PatchValue::Text(text) if allocates(value) => {
-            text.strip_prefix("file=").unwrap_or(text).split_once(':')?.0.parse().ok()
-        }
-        _ => None,
     }
 }
 
@@ -162,23 +156,7 @@ pub fn is_wait(action: &Action) -> bool {
 
 /// Tells whether a configuration value makes a new volume when it is set.
 pub fn allocates(value: &PatchValue) -> bool {
-    match value {
-        PatchValue::ImportFrom { .. } => true,
-        PatchValue::Text(text) => {
-            let drive = text.split(',').next().unwrap_or_default();
-            let drive = drive.strip_prefix("file=").unwrap_or(drive);
-            drive.split_once(':').is_some_and(|(storage, rest)| {
-                let is_storage = !storage.is_empty() && !storage.contains(['/', '=', ' ']);
-                let is_size = rest.starts_with(|c: char| c.is_ascii_digit())
-                    && rest.chars().all(|c| c.is_ascii_digit() || c == '.');
-                is_storage && (is_size || rest == "cloudinit")
-            })
-        }
-        PatchValue::Drive { .. }
-        | PatchValue::Options { .. }
-        | PatchValue::Secret { .. }
-        | PatchValue::PublicKeys { .. } => false,
-    }
+    value.allocates_on().is_some()
 }
 
 /// Returns all steps' heads.

@@ -19,6 +19,7 @@ mod report;
 mod run;
 mod schedule;
 mod secrets;
+mod unpack;
 
 pub use cancel::{Cancellation, Canceller, Stop, cancellation};
 pub use connections::{ApiAccess, Connections, ConnectionsConfig, SshAccess};
@@ -38,3 +39,4 @@ pub use report::{
 pub use run::{RunError, RunOptions, execute, resume};
 pub use schedule::ideal_ms;
 pub use secrets::{NoSecrets, SecretError, SecretResolver, in_form};
+pub use unpack::{UnpackError, Unpacked, unpack_into, unpacked_digest};

@@ -1,14 +1,41 @@
-//! The public SSH keys of an account: `github:NAME`, from GitHub or from a server that answers as it does.
+//! The public SSH keys of an account: `github:NAME` or `gitlab:NAME`, from there or from a server that answers as it does.
 //!
 //! Only a step of a deployment asks for them: a spec is validated and planned without this.
 
+use crate::environment::names;
 use crate::local_files::is_public_key;
 use reqwest::{Client, Response, StatusCode, Url};
 use std::time::Duration;
 use vmdeploy_executor::SecretError;
 
-/// Where GitHub is.
-pub const GITHUB: &str = "https://github.com";
+/// A kind of server that shows the public keys of its accounts at `{base}/{NAME}.keys`.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Forge {
+    /// What stands before the account's name in a spec.
+    pub prefix: &'static str,
+    /// The variable that names another server.
+    pub variable: &'static str,
+    /// Where it is, if the variable is not set.
+    pub base: &'static str,
+}
+
+/// Those that a spec may name.
+pub const FORGES: [Forge; 2] = [
+    Forge { prefix: "github:", variable: names::GITHUB_URL, base: "https://github.com" },
+    Forge { prefix: "gitlab:", variable: names::GITLAB_URL, base: "https://gitlab.com" },
+];
+
+impl Forge {
+    /// Returns the one that the account is at, e.g. `github:octocat`.
+    ///
+    /// # Errors
+    /// None is known by that name.
+    pub fn of(account: &str) -> Result<Self, SecretError> {
+        let found = FORGES.into_iter().find(|forge| account.starts_with(forge.prefix));
+        found.ok_or_else(|| refused(account, "only `github:NAME` and `gitlab:NAME` are known", IN_THE_SPEC))
+    }
+}
+
 /// No list of keys is longer than this, in bytes.
 const LONGEST_ANSWER: usize = 256 * 1024;
 const CONNECT_LIMIT: Duration = Duration::from_secs(10);
@@ -28,15 +55,14 @@ pub fn fetch(account: &str, base: &str) -> Result<Vec<String>, SecretError> {
 
 /// Returns where the account's keys are. Plain HTTP is taken from this machine only: who changes the answer gets in.
 fn address(account: &str, base: &str) -> Result<Url, SecretError> {
-    let Some(name) = account.strip_prefix("github:") else {
-        return Err(refused(account, "only `github:NAME` is known", IN_THE_SPEC));
-    };
+    let forge = Forge::of(account)?;
+    let name = account.strip_prefix(forge.prefix).unwrap_or_default();
     let fits = |c: char| c.is_ascii_alphanumeric() || "-_.".contains(c);
     if name.is_empty() || !name.chars().all(fits) {
         return Err(refused(account, "no account has such a name", "correct the spec"));
     }
     let unfit =
-        |why: &str| refused(account, &format!("VMDEPLOY_GITHUB_URL {why}"), "write it as `https://HOST`");
+        |why: &str| refused(account, &format!("{} {why}", forge.variable), "write it as `https://HOST`");
     let url = Url::parse(&format!("{}/{name}.keys", base.trim_end_matches('/')));
     let url = url.map_err(|_| unfit("is no URL"))?;
     let here = ["127.0.0.1", "[::1]", "localhost"].map(Some).contains(&url.host_str());
@@ -109,7 +135,8 @@ fn keys_in(account: &str, text: &str) -> Result<Vec<String>, SecretError> {
 }
 
 const IN_THE_SPEC: &str = "put the public key into the spec, or name its file";
-const SEE_THE_SERVER: &str = "look at VMDEPLOY_GITHUB_URL, or put the keys into the spec";
+const SEE_THE_SERVER: &str =
+    "look at the server that VMDEPLOY_GITHUB_URL or VMDEPLOY_GITLAB_URL names, or put the keys into the spec";
 
 fn refused(account: &str, why: &str, hint: &str) -> SecretError {
     SecretError {
@@ -133,6 +160,7 @@ mod tests {
 
     #[test]
     fn keys_come_from_the_base_over_tls_or_from_this_machine() {
+        const GITHUB: &str = FORGES[0].base;
         let check = |account: &str, base: &str, expect: Result<&str, &str>| {
             let got = address(account, base);
             let prefix = format!("the keys of `{account}` cannot be fetched: ");
@@ -150,7 +178,9 @@ mod tests {
         check("github:a", "https://git.example.net/?x=", more);
         check("github:a", "git.example.net", Err("VMDEPLOY_GITHUB_URL is no URL"));
         check("github:a/../b", GITHUB, Err("no account has such a name"));
-        check("gitlab:a", GITHUB, Err("only `github:NAME` is known"));
+        check("gitlab:a", FORGES[1].base, Ok("https://gitlab.com/a.keys"));
+        check("gitlab:a", "http://git.example.net", Err("VMDEPLOY_GITLAB_URL is not `https:`"));
+        check("sourcehut:a", GITHUB, Err("only `github:NAME` and `gitlab:NAME` are known"));
     }
 
     #[test]

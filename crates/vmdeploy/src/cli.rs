@@ -50,7 +50,7 @@ fn run(cli: Cli) -> CommandResult {
 }
 
 fn report(failure: &Failure, verbosity: u8) -> Exit {
-    output::write_stderr(&failure.render());
+    output::write_failure(&failure.render());
     if let Some(backtrace) = failure.backtrace().filter(|_| verbosity > 1) {
         output::say(&backtrace);
     }

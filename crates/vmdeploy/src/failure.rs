@@ -43,6 +43,12 @@ impl Failure {
         self.exit = exit;
         self
     }
+    /// Returns the failure with another exit code.
+    #[must_use]
+    pub fn exiting(mut self, exit: Exit) -> Self {
+        self.exit = exit;
+        self
+    }
     /// Refuses the command line, the environment or the spec.
     pub fn usage(message: impl std::fmt::Display) -> Self {
         Self::new(Exit::USAGE, message)

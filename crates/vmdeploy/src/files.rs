@@ -16,6 +16,15 @@ pub fn write_private(path: &Path, text: &str) -> std::io::Result<()> {
     Ok(())
 }
 
+/// Makes a new, empty file with mode 0600, in place of one that may be there.
+///
+/// # Errors
+/// Whatever the file system says.
+pub fn create_private(path: &Path) -> std::io::Result<std::fs::File> {
+    write_private(path, "")?;
+    std::fs::File::options().append(true).open(path)
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;

@@ -6,6 +6,7 @@
 
 pub mod account_keys;
 pub mod api_client;
+pub mod build;
 pub mod cli;
 pub mod commands;
 pub mod confirm;

@@ -9,7 +9,7 @@ use std::collections::BTreeMap;
 use std::fs::File;
 use std::io::Read as _;
 use std::path::{Path, PathBuf};
-use vmdeploy_planner::plan::LocalFileFacts;
+use vmdeploy_planner::plan::{Compression, LocalFileFacts};
 use vmdeploy_planner::spec::{Deployment, LocalFile, LocalFileUse, Severity};
 
 /// No public key file is longer than this, in bytes.
@@ -84,20 +84,15 @@ pub(crate) fn is_public_key(line: &str) -> bool {
     KEY_TYPES.contains(&kind) && key.starts_with("AAAA") && key.chars().all(base64)
 }
 
-/// The first bytes of a compressed file, and the program that unpacks it. PVE would take the file for a disk as it is.
-const COMPRESSED: &[(&[u8], &str)] =
-    &[(b"\x1f\x8b", "gunzip"), (b"\xfd7zXZ\0", "unxz"), (b"\x28\xb5\x2f\xfd", "unzstd")];
-
 fn image(path: &Path) -> Result<LocalFileFacts, String> {
     let mut start = Vec::new();
     let file = File::open(path).map_err(|error| format!("cannot be read: {error}"))?;
     file.take(8).read_to_end(&mut start).map_err(|error| format!("cannot be read: {error}"))?;
-    match COMPRESSED.iter().find(|(magic, _)| start.starts_with(magic)) {
-        Some((_, program)) => {
-            Err(format!("is compressed: unpack it with `{program} -k`, and name the unpacked file"))
-        }
-        None => content(path),
+    let mut facts = content(path)?;
+    if let LocalFileFacts::Content { compression, .. } = &mut facts {
+        *compression = Compression::of(&start);
     }
+    Ok(facts)
 }
 
 fn content(path: &Path) -> Result<LocalFileFacts, String> {
@@ -115,7 +110,7 @@ fn content(path: &Path) -> Result<LocalFileFacts, String> {
         size += count as u64;
     }
     let sha256 = digest.finalize().iter().map(|byte| format!("{byte:02x}")).collect();
-    Ok(LocalFileFacts::Content { sha256, size: Bytes::new(size) })
+    Ok(LocalFileFacts::Content { sha256, size: Bytes::new(size), compression: None })
 }
 
 #[cfg(test)]
@@ -123,19 +118,20 @@ mod tests {
     use super::*;
 
     #[test]
-    fn a_compressed_image_is_refused_with_the_program_that_unpacks_it() {
+    fn a_compressed_image_is_known_by_its_first_bytes() {
         let folder = tempfile::tempdir().unwrap();
-        let check = |bytes: &[u8], program: Option<&str>| {
+        let check = |bytes: &[u8], expect: Option<Compression>| {
             let path = folder.path().join("disk");
             std::fs::write(&path, bytes).unwrap();
-            match (image(&path), program) {
-                (Err(trouble), Some(program)) => assert!(trouble.contains(program), "{trouble}"),
-                (found, program) => assert_eq!(found.is_err(), program.is_some(), "{bytes:?}"),
-            }
+            let LocalFileFacts::Content { compression, .. } = image(&path).unwrap() else {
+                panic!("content")
+            };
+            assert_eq!(compression, expect, "{bytes:?}");
         };
-        check(b"\x1f\x8b\x08\0", Some("gunzip -k"));
-        check(b"\xfd7zXZ\0\0", Some("unxz -k"));
-        check(b"\x28\xb5\x2f\xfd\0", Some("unzstd -k"));
+        check(b"\x1f\x8b\x08\0", Some(Compression::Gzip));
+        check(b"\xfd7zXZ\0\0", Some(Compression::Xz));
+        check(b"\x28\xb5\x2f\xfd\0", Some(Compression::Zstd));
+        check(b"BZh91AY", Some(Compression::Bzip2));
         check(b"QFI\xfb\0\0\0\x03", None);
         check(b"", None);
     }
@@ -162,7 +158,7 @@ mod tests {
         let folder = tempfile::tempdir().unwrap();
         let path = folder.path().join("user-data");
         std::fs::write(&path, "abc").unwrap();
-        let LocalFileFacts::Content { sha256, size } = content(&path).unwrap() else { panic!("content") };
+        let LocalFileFacts::Content { sha256, size, .. } = content(&path).unwrap() else { panic!("content") };
         assert_eq!((&sha256[..16], size.get()), ("ba7816bf8f01cfea", 3));
     }
 }

@@ -21,6 +21,9 @@ pub fn start(verbosity: u8, format: LogFormat) {
         .with_env_filter(filter(verbosity))
         .with_writer(Stderr)
         .with_ansi(output::stderr_has_colour());
+    if format == LogFormat::Json {
+        output::log_as_json();
+    }
     // A second start (a test that runs several commands in one process) keeps the first subscriber.
     let _ = match format {
         LogFormat::Text => builder.with_target(verbosity > 1).try_init(),
@@ -70,7 +73,7 @@ impl io::Write for Line {
 impl Drop for Line {
     fn drop(&mut self) {
         let text = String::from_utf8_lossy(&self.0);
-        output::write_stderr(&redact::redact(&text));
+        output::write_log(&redact::redact(&text));
     }
 }
 

@@ -100,6 +100,7 @@ pub async fn plan(args: &PlanArgs, mode: PlanMode, context: &Context) -> Result<
 /// # Errors
 /// No host is named, or a key or certificate cannot be read.
 pub async fn open(args: &PlanArgs, spec: &LoadedSpec, context: &Context) -> Result<Connections, Failure> {
+    check_cluster(args, &spec.deployment)?;
     let mut config = config_for(
         &context.environment,
         &spec.deployment,
@@ -113,6 +114,20 @@ pub async fn open(args: &PlanArgs, spec: &LoadedSpec, context: &Context) -> Resu
         RoadChoice::Hybrid | RoadChoice::Auto => {}
     }
     reach::open(config).await
+}
+
+/// A mistyped cluster would have no VMs, and so nothing to do.
+fn check_cluster(args: &PlanArgs, deployment: &Deployment) -> Result<(), Failure> {
+    let mut known: BTreeSet<&str> = deployment.clusters.keys().map(String::as_str).collect();
+    known.extend(deployment.vms.iter().map(|vm| vm.cluster.as_str()));
+    match &args.cluster {
+        Some(name) if !known.contains(name.as_str()) => {
+            let known: Vec<&str> = known.into_iter().collect();
+            Err(Failure::usage(format!("the spec has no cluster `{}`", name.escape_debug()))
+                .hint(format!("it has {}", known.join(", "))))
+        }
+        _ => Ok(()),
+    }
 }
 
 fn road(args: &PlanArgs, deployment: &Deployment) -> RoadChoice {
@@ -221,7 +236,7 @@ pub fn cannot_plan(faults: &[Diagnostic]) -> Failure {
 }
 
 /// Draws a run's name: when it was made, and six characters of chance.
-fn new_run_id() -> String {
+pub(crate) fn new_run_id() -> String {
     let alphabet = b"abcdefghijkmnpqrstuvwxyz23456789";
     let chance: String =
         (0..6).map(|_| char::from(alphabet[rand::random_range(0..alphabet.len())])).collect();
@@ -257,6 +272,15 @@ pub fn check(plan: Plan) -> Result<CheckedPlan, Failure> {
     })
 }
 
+/// Checks the plan as [`check`] does, but for rights: for credentials that only look.
+///
+/// # Errors
+/// Something else is missing than a right.
+pub fn check_but_rights(mut plan: Plan) -> Result<(), Failure> {
+    plan.checks.retain(|check| !check.is_right);
+    check(plan).map(drop)
+}
+
 fn missing_failure(missing: &[Check]) -> Failure {
     let about_rights = missing.iter().any(|check| check.is_right);
     let exit = if about_rights { Exit::RIGHTS } else { Exit::OBSERVED };
@@ -281,9 +305,10 @@ fn missing_line(check: &Check) -> String {
     format!("{}{by}{detail}", check.need)
 }
 
-/// Returns the plan as people read it, coloured if `colour`.
-pub fn plan_text(plan: &Plan, colour: bool) -> String {
-    render::text(plan, render::RenderOptions { colour, ..render::RenderOptions::default() })
+/// Returns the plan as people read it on this stream: coloured and as wide as the terminal, where it is one.
+pub fn plan_text(plan: &Plan, stream: output::Stream) -> String {
+    let (colour, width) = (stream.has_colour(), stream.width());
+    render::text(plan, render::RenderOptions { colour, width, ..render::RenderOptions::default() })
 }
 
 /// Writes a value as JSON into a file that only its owner may read.

@@ -3,8 +3,8 @@
 //! A spec from git is not trusted with this machine: it gets no `PROXMOX_*` variable, no file outside its folder and no
 //! command unless the command line says so.
 
-use crate::account_keys;
-use crate::environment::{Environment, names};
+use crate::account_keys::{self, Forge};
+use crate::environment::Environment;
 use crate::redact;
 use pve_types::Secret;
 use std::collections::BTreeMap;
@@ -122,8 +122,9 @@ impl SecretResolver for Resolver {
         if let Some(keys) = fetched.get(account) {
             return Ok(keys.clone());
         }
-        let base = self.environment.get(names::GITHUB_URL).filter(|base| !base.is_empty());
-        let keys = account_keys::fetch(account, base.map_or(account_keys::GITHUB, String::as_str))?;
+        let forge = Forge::of(account)?;
+        let base = self.environment.get(forge.variable).filter(|base| !base.is_empty());
+        let keys = account_keys::fetch(account, base.map_or(forge.base, String::as_str))?;
         fetched.insert(account.to_owned(), keys.clone());
         Ok(keys)
     }

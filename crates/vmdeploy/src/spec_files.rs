@@ -38,6 +38,19 @@ pub struct LoadedSpec {
 /// # Errors
 /// None is named, one cannot be read, or the spec is refused: all its faults are printed.
 pub fn load(args: &SpecArgs, context: &Context) -> Result<LoadedSpec, Failure> {
+    load_paths(&needed(args, context)?)
+}
+
+/// Reads and checks the specs, and returns the faults instead of printing them.
+///
+/// # Errors
+/// None is named, or one cannot be read.
+pub fn check(args: &SpecArgs, context: &Context) -> Result<Result<spec::Loaded, Vec<Diagnostic>>, Failure> {
+    let files = read_paths(&needed(args, context)?)?;
+    Ok(spec::load(&files, &LoadOptions::default()))
+}
+
+fn needed(args: &SpecArgs, context: &Context) -> Result<Vec<PathBuf>, Failure> {
     let paths = named(&args.specs, context);
     if paths.is_empty() {
         return Err(Failure::usage("no spec is named")
@@ -45,7 +58,7 @@ pub fn load(args: &SpecArgs, context: &Context) -> Result<LoadedSpec, Failure> {
             .hint("`make init` writes a first one and a .env to fill in (`vmdeploy init` does the same)")
             .hint("`make demo` shows everything without a Proxmox host"));
     }
-    load_paths(&paths)
+    Ok(paths)
 }
 
 /// Reads and checks the specs, if any are named.
@@ -77,10 +90,7 @@ fn named(specs: &[PathBuf], context: &Context) -> Vec<PathBuf> {
 }
 
 fn load_paths(paths: &[PathBuf]) -> Result<LoadedSpec, Failure> {
-    let mut files = Vec::new();
-    for path in paths {
-        files.extend(read_all(path)?);
-    }
+    let files = read_paths(paths)?;
     let folder = folder_of(&paths[0]);
     match spec::load(&files, &LoadOptions::default()) {
         Ok(loaded) => {
@@ -89,6 +99,14 @@ fn load_paths(paths: &[PathBuf]) -> Result<LoadedSpec, Failure> {
         }
         Err(faults) => Err(refused(&faults)),
     }
+}
+
+fn read_paths(paths: &[PathBuf]) -> Result<Vec<SourceFile>, Failure> {
+    let mut files = Vec::new();
+    for path in paths {
+        files.extend(read_all(path)?);
+    }
+    Ok(files)
 }
 
 /// Prints the faults, and returns what is said below them.

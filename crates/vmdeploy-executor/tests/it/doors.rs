@@ -101,7 +101,7 @@ async fn an_image_is_placed_by_upload_and_on_the_ssh_road_by_sftp() {
     for roads in [Roads::Both, Roads::Ssh] {
         let stage = Stage::of(quick_world(), "[]", roads).await;
         std::fs::write(stage.folder.path().join("disk.iso"), &image).unwrap();
-        let origin = ImageOrigin::File { path: "disk.iso".to_owned() };
+        let origin = ImageOrigin::File { path: "disk.iso".to_owned(), unpack: None };
         let action = Action::PlaceImage {
             image: "disk".to_owned(),
             node: "pve1".parse().unwrap(),

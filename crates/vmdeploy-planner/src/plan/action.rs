@@ -105,7 +105,9 @@ impl PatchValue {
         let text = match self {
             Self::ImportFrom { storage, .. } => return Some(storage.as_str()),
             Self::Text(text) => text,
-            Self::Drive { .. } | Self::Secret { .. } | Self::PublicKeys { .. } => return None,
+            Self::Drive { .. } | Self::Options { .. } | Self::Secret { .. } | Self::PublicKeys { .. } => {
+                return None;
+            }
         };
         let drive = text.split(',').next().unwrap_or_default();
         let (storage, rest) = drive.strip_prefix("file=").unwrap_or(drive).split_once(':')?;
@@ -156,7 +158,62 @@ pub enum ImageOrigin {
     File {
         /// Its path, relative to the spec's folder or absolute.
         path: String,
+        /// How it is unpacked on the way; `None` for a file that is sent as it is.
+        #[serde(default, skip_serializing_if = "Option::is_none")]
+        unpack: Option<Unpack>,
     },
+}
+
+/// How a compressed image is unpacked before it is sent. The step's checksum is then that of the compressed file.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct Unpack {
+    /// How it is compressed.
+    pub compression: Compression,
+    /// The size of the disk in it, where the spec says it: what grows beyond that is stopped.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub disk_size: Option<Bytes>,
+}
+
+/// How a file is compressed.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub enum Compression {
+    /// `.gz`
+    Gzip,
+    /// `.xz`
+    Xz,
+    /// `.zst`
+    Zstd,
+    /// `.bz2`
+    Bzip2,
+}
+
+impl Compression {
+    /// All of them.
+    pub const ALL: [Self; 4] = [Self::Gzip, Self::Xz, Self::Zstd, Self::Bzip2];
+
+    /// Tells by the first bytes of a file how it is compressed; `None` where it is not.
+    pub fn of(start: &[u8]) -> Option<Self> {
+        Self::ALL.into_iter().find(|compression| start.starts_with(compression.magic()))
+    }
+    /// Returns what follows the name of a file that is compressed so.
+    pub fn ending(self) -> &'static str {
+        match self {
+            Self::Gzip => ".gz",
+            Self::Xz => ".xz",
+            Self::Zstd => ".zst",
+            Self::Bzip2 => ".bz2",
+        }
+    }
+    fn magic(self) -> &'static [u8] {
+        match self {
+            Self::Gzip => b"\x1f\x8b",
+            Self::Xz => b"\xfd7zXZ\0",
+            Self::Zstd => b"\x28\xb5\x2f\xfd",
+            Self::Bzip2 => b"BZh",
+        }
+    }
 }
 
 /// Which addresses are wanted.

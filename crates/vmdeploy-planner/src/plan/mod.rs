@@ -7,8 +7,8 @@ mod action;
 mod step;
 
 pub use action::{
-    Action, Condition, ConfigPatch, DiskSource, GuestRef, HaWish, ImageOrigin, IpFamily, PatchValue, Ref,
-    SecretForm, SecretRef, Slot,
+    Action, Compression, Condition, ConfigPatch, DiskSource, GuestRef, HaWish, ImageOrigin, IpFamily,
+    PatchValue, Ref, SecretForm, SecretRef, Slot, Unpack,
 };
 pub use step::{OnFailure, Road, RoadChoice, Step, StepId, Undo};
 
@@ -257,6 +257,8 @@ pub enum LocalFileFacts {
         sha256: String,
         /// The length.
         size: Bytes,
+        /// How it is compressed, for an image that is.
+        compression: Option<Compression>,
     },
 }
 

@@ -4,7 +4,9 @@ use super::chain::Link;
 use super::roads::Shape;
 use super::scene::{Findings, Scene};
 use crate::digest;
-use crate::plan::{Action, DiskSource, ImageOrigin, LocalFileFacts, Ref, Road, RoadChoice, Step, StepId};
+use crate::plan::{
+    Action, Compression, DiskSource, ImageOrigin, LocalFileFacts, Ref, Road, RoadChoice, Step, StepId, Unpack,
+};
 use crate::spec::{Image, ImageSource, Span};
 use pve_types::{Bytes, NodeName, StorageId, VolumeId};
 use std::collections::{BTreeMap, BTreeSet};
@@ -98,7 +100,7 @@ pub(crate) fn ready(
             placed(scene, shared, findings, image, (node, origin, url.span), &url.value)
         }
         ImageSource::File { path } => {
-            let origin = ImageOrigin::File { path: path.value.clone() };
+            let origin = local_origin(scene, image, &path.value);
             placed(scene, shared, findings, image, (node, origin, path.span), &path.value)
         }
         ImageSource::Build(build) => {
@@ -112,10 +114,25 @@ pub(crate) fn ready(
                 findings.refuse(scene.deployment, (image.span, path_of(image)), message, hint);
                 return None;
             };
-            let origin = ImageOrigin::File { path: file.value.clone() };
+            if local_content(scene, &file.value).is_none() {
+                let message = format!("image `{}` is not built yet: no file `{}`", image.name, file.value);
+                let hint = format!("`vmdeploy image build {}` builds it in {}", image.name, build.vm.value);
+                findings.refuse(scene.deployment, (image.span, path_of(image)), message, hint);
+                return None;
+            }
+            let origin = local_origin(scene, image, &file.value);
             placed(scene, shared, findings, image, (node, origin, file.span), &file.value)
         }
     }
+}
+
+fn local_origin(scene: &Scene<'_>, image: &Image, path: &str) -> ImageOrigin {
+    let compression = match scene.context.local_files.get(path) {
+        Some(LocalFileFacts::Content { compression, .. }) => *compression,
+        Some(LocalFileFacts::PublicKeys(_)) | None => None,
+    };
+    let unpack = compression.map(|compression| Unpack { compression, disk_size: said_size(image) });
+    ImageOrigin::File { path: path.to_owned(), unpack }
 }
 
 fn path_of(image: &Image) -> String {
@@ -217,10 +234,13 @@ fn placed(
     let place = if scene.is_shared(node, &storage) { storage.to_string() } else { format!("{node}") };
     let why = match origin {
         ImageOrigin::Url { .. } => "PVE downloads it and checks the checksum",
+        ImageOrigin::File { unpack: Some(_), .. } => {
+            "it is unpacked here, and an upload needs no shell on the node"
+        }
         ImageOrigin::File { .. } => "an upload needs no shell on the node",
     };
     let local_size = match &origin {
-        ImageOrigin::File { path } => local_content(scene, path).map(|(_, size)| size),
+        ImageOrigin::File { path, .. } => local_content(scene, path).map(|(_, size)| size),
         ImageOrigin::Url { .. } => None,
     };
     let action = Action::PlaceImage {
@@ -284,7 +304,7 @@ fn checksum_of(scene: &Scene<'_>, image: &Image, origin: &ImageOrigin) -> Option
         return Some(checksum.value.clone());
     }
     match origin {
-        ImageOrigin::File { path } => {
+        ImageOrigin::File { path, .. } => {
             local_content(scene, path).map(|(sha256, _)| format!("sha256:{sha256}"))
         }
         ImageOrigin::Url { .. } => None,
@@ -293,7 +313,7 @@ fn checksum_of(scene: &Scene<'_>, image: &Image, origin: &ImageOrigin) -> Option
 
 fn local_content(scene: &Scene<'_>, path: &str) -> Option<(String, Bytes)> {
     match scene.context.local_files.get(path)? {
-        LocalFileFacts::Content { sha256, size } => Some((sha256.clone(), *size)),
+        LocalFileFacts::Content { sha256, size, .. } => Some((sha256.clone(), *size)),
         LocalFileFacts::PublicKeys(_) => None,
     }
 }
@@ -302,7 +322,8 @@ fn local_content(scene: &Scene<'_>, path: &str) -> Option<(String, Bytes)> {
 /// name is another volume.
 // PVE: pve-storage src/PVE/Storage.pm: import volumes are named `[a-zA-Z0-9\-\.\+\=\_]+\.(ova|qcow2|raw|vmdk)`.
 fn file_name(image: &Image, checksum: Option<&str>, location: &str, content: &str) -> String {
-    let plain = location.trim_end_matches(".xz").trim_end_matches(".gz").trim_end_matches(".zst");
+    let endings = Compression::ALL.map(Compression::ending);
+    let plain = endings.into_iter().find_map(|ending| location.strip_suffix(ending)).unwrap_or(location);
     let by_name = ["qcow2", "raw", "vmdk"].into_iter().find(|ending| plain.ends_with(&format!(".{ending}")));
     let format = image.format.as_ref().map(|format| format.value.as_str()).or(by_name).unwrap_or("qcow2");
     let ending = if content == "import" { format.to_owned() } else { format!("{format}.img") };

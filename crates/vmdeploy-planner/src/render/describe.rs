@@ -17,7 +17,8 @@ pub fn describe_action(action: &Action) -> String {
         Action::PlaceImage { image, node, volume, origin, .. } => {
             let from = match origin {
                 ImageOrigin::Url { url } => format!("from {url}"),
-                ImageOrigin::File { path } => format!("from the file {path}"),
+                ImageOrigin::File { path, unpack: Some(_) } => format!("unpacked from the file {path}"),
+                ImageOrigin::File { path, unpack: None } => format!("from the file {path}"),
             };
             clean(&format!("place image {image} at {node} as {volume}, {from}"), 160)
         }

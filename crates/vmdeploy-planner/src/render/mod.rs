@@ -23,11 +23,13 @@ pub struct RenderOptions {
     pub unchanged: bool,
     /// Whether checks that passed are listed one by one.
     pub passed_checks: bool,
+    /// The width of the terminal, where lines shall not be longer.
+    pub width: Option<usize>,
 }
 
 impl Default for RenderOptions {
     fn default() -> Self {
-        Self { colour: false, steps: true, unchanged: false, passed_checks: false }
+        Self { colour: false, steps: true, unchanged: false, passed_checks: false, width: None }
     }
 }
 

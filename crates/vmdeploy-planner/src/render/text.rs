@@ -9,11 +9,20 @@ use std::fmt::Write as _;
 /// Colours, or nothing.
 struct Paint {
     colour: bool,
+    /// The width of the terminal.
+    width: usize,
 }
 
 impl Paint {
     fn with(&self, code: &str, text: &str) -> String {
         if self.colour { format!("\u{1b}[{code}m{text}\u{1b}[0m") } else { text.to_owned() }
+    }
+    /// Writes `text` after `head`, whose width is `column`, its further lines below its beginning.
+    fn hang(&self, out: &mut String, head: &str, column: usize, text: &str, style: impl Fn(&str) -> String) {
+        for (at, piece) in pieces(text, self.width.saturating_sub(column)).into_iter().enumerate() {
+            let head = if at == 0 { head.to_owned() } else { " ".repeat(column) };
+            line(out, &format!("{head}{}", style(piece)));
+        }
     }
     fn bold(&self, text: &str) -> String {
         self.with("1", text)
@@ -38,7 +47,7 @@ impl Paint {
 
 /// Returns the plan for people.
 pub fn text(plan: &Plan, options: RenderOptions) -> String {
-    let paint = Paint { colour: options.colour };
+    let paint = Paint { colour: options.colour, width: options.width.unwrap_or(usize::MAX) };
     let mut out = String::new();
     let road = serde_json::to_value(plan.road).ok().and_then(|road| road.as_str().map(str::to_owned));
     let title = format!("Plan for project {} on cluster {}", plan.project, plan.cluster);
@@ -66,6 +75,26 @@ pub fn text(plan: &Plan, options: RenderOptions) -> String {
 fn line(out: &mut String, text: &str) {
     out.push_str(text.trim_end());
     out.push('\n');
+}
+
+/// Cuts a text at its blanks into pieces of at most `width` characters. A long word stays whole.
+fn pieces(text: &str, width: usize) -> Vec<&str> {
+    const NARROWEST: usize = 24;
+    let width = width.max(NARROWEST);
+    let mut pieces = Vec::new();
+    let mut rest = text;
+    while rest.chars().count() > width {
+        let reach = rest.char_indices().nth(width).map_or(rest.len(), |(at, _)| at);
+        // A blank right behind the last character that fits is as good.
+        let within = &rest[..reach + usize::from(rest[reach..].starts_with(' '))];
+        let Some(cut) = within.rfind(' ').filter(|cut| *cut > 0).or_else(|| rest.find(' ')) else { break };
+        pieces.push(rest[..cut].trim_end());
+        rest = rest[cut..].trim_start();
+    }
+    if !rest.is_empty() || pieces.is_empty() {
+        pieces.push(rest);
+    }
+    pieces
 }
 
 fn change_block(out: &mut String, paint: &Paint, change: &Change, own: &[&Step]) {
@@ -101,8 +130,20 @@ fn reasons(out: &mut String, paint: &Paint, reasons: &[Reason]) {
             (None, None) => String::new(),
         };
         let note = reason.note.as_ref().map(|note| clean(note, 120)).unwrap_or_default();
+        let plain = match (&reason.from, &reason.to) {
+            (None, Some(to)) => clean(to, 100),
+            (Some(from), None) => format!("{} removed", clean(from, 60)),
+            (Some(from), Some(to)) => format!("{} -> {}", clean(from, 60), clean(to, 60)),
+            (None, None) => String::new(),
+        };
+        let plain = [plain.as_str(), note.as_str()].join("  ").trim().to_owned();
         let gap = if value.is_empty() || note.is_empty() { "" } else { "  " };
-        line(out, &format!("      {path:<width$}  {value}{gap}{}", paint.dim(&note)));
+        let (head, column) = (format!("      {path:<width$}  "), 8 + width.max(path.chars().count()));
+        if column + plain.chars().count() <= paint.width {
+            line(out, &format!("{head}{value}{gap}{}", paint.dim(&note)));
+        } else {
+            paint.hang(out, &head, column, &plain, str::to_owned);
+        }
     }
 }
 
@@ -117,10 +158,12 @@ fn steps(out: &mut String, paint: &Paint, steps: &[&Step], verb: Option<Verb>) {
             Road::Ssh => paint.with("34", "SSH  "),
             Road::Local => "local".to_owned(),
         };
-        line(out, &format!("    > {:<width$}  {road}  {}", name(step), describe_action(&step.action)));
-        let undo = describe_undo_of(step, verb);
-        let why = format!("      {:<width$}         {}; undo: {undo}", "", clean(&step.why, 140));
-        line(out, &paint.dim(&why));
+        let (name, undo) = (name(step), describe_undo_of(step, verb));
+        let column = 15 + width.max(name.chars().count());
+        let head = format!("    > {name:<width$}  {road}  ");
+        paint.hang(out, &head, column, &describe_action(&step.action), str::to_owned);
+        let why = format!("{}; undo: {undo}", clean(&step.why, 140));
+        paint.hang(out, &" ".repeat(15 + width), 15 + width, &why, |piece| paint.dim(piece));
     }
 }
 
@@ -131,9 +174,11 @@ fn notes(out: &mut String, paint: &Paint, plan: &Plan) {
     line(out, "");
     for note in &plan.notes {
         let vm = note.vm.as_ref().map(|vm| format!("{vm}: ")).unwrap_or_default();
-        line(out, &format!("{} {vm}{}", paint.with("33", "note:"), clean(&note.text, 200)));
+        let head = format!("{} ", paint.with("33", "note:"));
+        paint.hang(out, &head, 6, &format!("{vm}{}", clean(&note.text, 200)), str::to_owned);
         if let Some(hint) = &note.hint {
-            line(out, &paint.dim(&format!("      hint: {}", clean(hint, 200))));
+            let hint = format!("hint: {}", clean(hint, 200));
+            paint.hang(out, "      ", 6, &hint, |piece| paint.dim(piece));
         }
     }
 }
@@ -153,21 +198,22 @@ fn checks(out: &mut String, paint: &Paint, plan: &Plan, options: RenderOptions) 
         numbers.iter().filter(|(number, _)| *number > 0).map(|(number, word)| format!("{number} {word}"));
     line(out, &format!("{} {}", paint.bold("checks:"), parts.collect::<Vec<_>>().join(", ")));
     for check in of(CheckOutcome::Refused) {
-        check_line(out, &paint.bad("missing"), check);
+        check_line(out, paint, &paint.bad("missing"), check);
     }
     for check in of(CheckOutcome::Unknown) {
-        check_line(out, &paint.with("33", "unknown"), check);
+        check_line(out, paint, &paint.with("33", "unknown"), check);
     }
     if options.passed_checks {
         for check in of(CheckOutcome::Passed) {
-            check_line(out, &paint.with("32", "passed "), check);
+            check_line(out, paint, &paint.with("32", "passed "), check);
         }
     }
 }
 
-fn check_line(out: &mut String, word: &str, check: &Check) {
+fn check_line(out: &mut String, paint: &Paint, word: &str, check: &Check) {
     let detail = check.detail.as_ref().map(|detail| format!(": {}", clean(detail, 240))).unwrap_or_default();
-    line(out, &format!("  {word}  {}{detail}", clean(&check.need, 160)));
+    let text = format!("{}{detail}", clean(&check.need, 160));
+    paint.hang(out, &format!("  {word}  "), 11, &text, str::to_owned);
 }
 
 /// Returns the last line of a plan: how many VMs are changed in which way, and how long it takes.
@@ -196,12 +242,8 @@ pub(super) fn summary(plan: &Plan) -> String {
         .map(|(number, road)| format!("{number} {road}"))
         .collect();
     let time = duration(timing(plan).least_ms());
-    format!(
-        "{}; {} ({}), at least {time}.",
-        parts.join(", "),
-        count(plan.steps.len(), "step"),
-        roads.join(", ")
-    )
+    let steps = format!("{} ({}), at least {time}.", count(plan.steps.len(), "step"), roads.join(", "));
+    if parts.is_empty() { steps } else { format!("{}; {steps}", parts.join(", ")) }
 }
 
 fn are(number: usize) -> String {
@@ -231,4 +273,23 @@ pub fn timing_text(plan: &Plan) -> String {
         let _ = writeln!(out, "  {:<width$}  {:>8}  {what}", id.0, duration(ms));
     }
     out
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_text_is_cut_at_its_blanks_and_a_long_word_stays_whole() {
+        let check = |text: &str, width: usize, expect: &[&str]| assert_eq!(pieces(text, width), expect);
+        check("one two three four five six", 24, &["one two three four five", "six"]);
+        check("one two three four fives six", 24, &["one two three four fives", "six"]);
+        check(
+            "local:import/debian-13-a24f9a4db310.raw from there",
+            24,
+            &["local:import/debian-13-a24f9a4db310.raw", "from there"],
+        );
+        check("", 24, &[""]);
+        check("short", usize::MAX, &["short"]);
+    }
 }

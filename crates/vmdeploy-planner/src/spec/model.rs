@@ -165,7 +165,7 @@ pub enum LocalFileUse {
     Snippet,
     /// A disk image; hashed when planning, sent when deploying.
     Image,
-    /// A disk image that `image build` makes: like an image, but it may not be there yet.
+    /// A disk image that `image build` makes; it may not be there yet.
     BuiltImage,
 }
 
@@ -330,6 +330,8 @@ pub struct ImageBuild {
     pub file: Option<Spanned<String>>,
     /// Environment of the command.
     pub env: BTreeMap<String, String>,
+    /// Environment of the command that nobody may see.
+    pub secrets: BTreeMap<String, Spanned<SecretRef>>,
     /// How long it may take.
     pub timeout: Duration,
 }

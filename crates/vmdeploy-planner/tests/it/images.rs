@@ -17,7 +17,11 @@ vms:
 ";
 
 fn file(letter: char) -> LocalFileFacts {
-    LocalFileFacts::Content { sha256: letter.to_string().repeat(64), size: Bytes::from_mib(300) }
+    LocalFileFacts::Content {
+        sha256: letter.to_string().repeat(64),
+        size: Bytes::from_mib(300),
+        compression: None,
+    }
 }
 
 fn guest(number: u32) -> Vmid {

@@ -68,7 +68,7 @@ fn the_demo_is_lowered_to_options_of_pve() {
     assert_eq!(scsi1.options["discard"].path, "disks.scsi1.discard");
     let web = demo.vm(&"web01".parse().unwrap()).unwrap();
     let net0 = web.nics[&"net0".parse().unwrap()].set().unwrap();
-    assert_eq!(net0.ipconfig["gw"].value.as_deref(), Some("10.40.0.1"));
+    assert_eq!(net0.ipconfig["gw"].value.as_deref(), Some("192.0.2.1"));
     assert_eq!(net0.options_when_made()["model"].value.as_deref(), Some("virtio"));
     let cloud = db.cloud_init.as_ref().unwrap();
     assert_eq!(cloud.options["ciuser"].value, OptionValue::Whole("admin".into()));

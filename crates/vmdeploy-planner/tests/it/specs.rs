@@ -36,6 +36,7 @@ pub fn local_files(deployment: &Deployment) -> BTreeMap<String, LocalFileFacts> 
                 LocalFileFacts::Content {
                     sha256: vmdeploy_planner::digest::of_bytes(file.path.value.as_bytes()),
                     size: pve_types::Bytes::from_mib(300),
+                    compression: None,
                 }
             }
         };

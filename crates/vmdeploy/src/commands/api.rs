@@ -1,6 +1,7 @@
 //! `vmdeploy api`: any call of Proxmox VE's API, as `pvesh` makes them on a node.
 
 use crate::api_client;
+use crate::confirm::confirm;
 use crate::context::Context;
 use crate::exit::Exit;
 use crate::failure::{CommandResult, Failure};
@@ -47,6 +48,9 @@ struct CallArgs {
     /// Print the answer as JSON; an error too
     #[arg(long)]
     json: bool,
+    /// Do not ask before a change
+    #[arg(short, long)]
+    yes: bool,
     /// Wait for the task that the call starts, and show its log
     #[arg(long)]
     wait: bool,
@@ -67,7 +71,11 @@ pub async fn run(args: &Args, context: &Context) -> CommandResult {
         Verb::Delete(call) => (Method::Delete, call),
     };
     let path: ApiPath = call.path.parse().map_err(|error: pve_api::InvalidPath| Failure::usage(error))?;
+    let what = format!("{} {path}", verb_of(method));
     let request = Request::new(method, path).with(params(call, context)?);
+    if method != Method::Get && !confirm(call.yes, &format!("send {what}"), "`--yes`")? {
+        return Ok(Exit::USAGE);
+    }
     let client = api_client::open(context).await?;
     let response = match client.send(&request).await {
         Ok(response) => response,
@@ -88,6 +96,15 @@ pub async fn run(args: &Args, context: &Context) -> CommandResult {
         api_client::follow(&client.task(&upid), Duration::from_secs(call.timeout)).await?;
     }
     Ok(Exit::DONE)
+}
+
+fn verb_of(method: Method) -> &'static str {
+    match method {
+        Method::Get => "GET",
+        Method::Post => "POST",
+        Method::Put => "PUT",
+        Method::Delete => "DELETE",
+    }
 }
 
 fn upid(response: &Response) -> Option<Upid> {

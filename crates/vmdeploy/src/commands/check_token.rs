@@ -7,13 +7,13 @@ use crate::output;
 use crate::reach::{self, executor_failure};
 use crate::spec_files::{OptionalSpecArgs, load_whole_if_named};
 use crate::table::Table;
-use crate::token::{Duty, Identity, general_duties, look_up, spec_duties};
+use crate::token::{Duty, Identity, general_duties, in_the_way, look_up, spec_duties};
 use crate::{local_files, planning};
 use serde::Serialize;
 use std::collections::{BTreeMap, BTreeSet};
 use std::time::{SystemTime, UNIX_EPOCH};
 use vmdeploy_executor::{Connections, ConnectionsConfig, observe};
-use vmdeploy_planner::observed::{Query, Rights};
+use vmdeploy_planner::observed::{ObservedGuest, Query, Rights};
 use vmdeploy_planner::plan::PlanContext;
 use vmdeploy_planner::{AskContext, ask};
 
@@ -44,6 +44,8 @@ pub(super) struct Verdict {
     pub duties: Vec<Duty>,
     /// What is wrong with the account.
     troubles: Vec<String>,
+    /// What stands in a deployment's way, and is no matter of rights.
+    notes: Vec<String>,
     /// Whether it is enough.
     enough: bool,
 }
@@ -76,7 +78,7 @@ pub(super) async fn verdict(
 ) -> Result<Verdict, Failure> {
     let mut identity = Identity::parse(user).map_err(|error| Failure::of(Exit::USAGE, error))?;
     let connections = reach::open(config.clone()).await?;
-    let (duties, rights, version) = duties(&connections, spec, context).await?;
+    let Asked { duties, rights, version, notes } = duties(&connections, spec, context).await?;
     look_up(&mut identity, connections.api()).await;
     let unknown = identity.separated.is_none() && identity.token.is_some();
     if unknown
@@ -89,7 +91,16 @@ pub(super) async fn verdict(
     connections.close().await;
     let troubles = identity.troubles(now());
     let enough = troubles.is_empty() && duties.iter().all(|duty| duty.held);
-    Ok(Verdict { format_version: 1, identity, is_root: rights.is_root, version, duties, troubles, enough })
+    Ok(Verdict {
+        format_version: 1,
+        identity,
+        is_root: rights.is_root,
+        version,
+        duties,
+        troubles,
+        notes,
+        enough,
+    })
 }
 
 /// Returns connections that go through `pvesh` as root, if SSH works.
@@ -106,11 +117,30 @@ pub(super) async fn by_ssh(config: &ConnectionsConfig) -> Option<Connections> {
     }
 }
 
+/// What the cluster said.
+struct Asked {
+    duties: Vec<Duty>,
+    rights: Rights,
+    version: String,
+    notes: Vec<String>,
+}
+
+fn conflict(guest: &ObservedGuest) -> String {
+    let name = guest.name.as_ref().map_or_else(
+        || "a guest without a name".to_owned(),
+        |name| format!("`{}`", crate::escape::one_line(name)),
+    );
+    format!(
+        "VMID {} is taken on {} by {name}, which is not of this spec: deploy will refuse it",
+        guest.vmid, guest.node
+    )
+}
+
 async fn duties(
     connections: &Connections,
     spec: &OptionalSpecArgs,
     context: &Context,
-) -> Result<(Vec<Duty>, Rights, String), Failure> {
+) -> Result<Asked, Failure> {
     let loaded = load_whole_if_named(spec, context)?;
     let default_node = reach::default_node(&context.environment)?;
     let queries = match &loaded {
@@ -124,7 +154,8 @@ async fn duties(
     let rights = observed.rights.clone().unwrap_or_default();
     let version = observed.version.to_string();
     let Some(loaded) = loaded else {
-        return Ok((general_duties(observed.version, &rights), rights, version));
+        let duties = general_duties(observed.version, &rights);
+        return Ok(Asked { duties, rights, version, notes: Vec::new() });
     };
     let plan_context = PlanContext {
         default_node,
@@ -134,7 +165,8 @@ async fn duties(
     };
     let duties = spec_duties(&loaded.deployment, &observed, &plan_context, &rights)
         .map_err(|faults| planning::cannot_plan(&faults))?;
-    Ok((duties, rights, version))
+    let notes = in_the_way(&loaded.deployment, &observed).into_iter().map(conflict).collect();
+    Ok(Asked { duties, rights, version, notes })
 }
 
 fn now() -> u64 {
@@ -158,6 +190,7 @@ fn show(verdict: &Verdict, all: bool) {
         output::print_line("");
         output::write_stdout(&table(&shown, identity).render());
     }
+    verdict.notes.iter().for_each(|note| output::say(&format!("note: {note}")));
     output::print_line("");
     let held = verdict.duties.iter().filter(|duty| duty.held).count();
     let count = format!("{held} of {} rights are held", verdict.duties.len());

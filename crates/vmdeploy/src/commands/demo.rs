@@ -143,8 +143,9 @@ fn spawn(session: &LabSession, scene: &Scene, specs: &[PathBuf], work: &Path) ->
 
 fn heading(session: &LabSession) {
     output::write_stderr(&format!(
-        "\n{}\n\nAn embedded Proxmox VE listens on https://{} and, for SSH, on the same address.\n\
-         What follows are vmdeploy's own commands, over real TLS and real SSH. Nothing outside is touched.\n",
+        "\n{}\n\nAn embedded Proxmox VE listens on https://{}, and for SSH beside it.\n\
+         What follows are vmdeploy's own commands, over real TLS and real SSH.\n\
+         Nothing outside is touched.\n",
         "vmdeploy demo".bold(),
         session.lab().api_addr(),
     ));

@@ -50,7 +50,7 @@ pub async fn run(args: &Args, context: &Context) -> CommandResult {
             (planned.plan, planned.connections, planned.spec.folder)
         }
     };
-    let shown = if args.brief { brief_text(&plan) } else { plan_text(&plan, output::stderr_has_colour()) };
+    let shown = if args.brief { brief_text(&plan) } else { plan_text(&plan, output::Stream::Stderr) };
     output::write_stderr(&shown);
     let exit = approve_and_run(plan, &connections, &folder, args.yes, &args.run, context).await;
     connections.close().await;
@@ -104,12 +104,14 @@ fn what_it_would_do(plan: &Plan) -> String {
         (count(&[Verb::Replace]), "DESTROY AND REMAKE"),
         (count(&[Verb::Delete]), "DESTROY"),
     ];
+    let numbers: usize = parts.iter().map(|(count, _)| count).sum();
     let parts: Vec<String> =
         parts.iter().filter(|(count, _)| *count > 0).map(|(count, verb)| format!("{verb} {count}")).collect();
     if parts.is_empty() {
         format!("run {}", counted(plan.steps.len(), "step"))
     } else {
-        format!("{} VM(s)", parts.join(", "))
+        let plural = if numbers == 1 { "VM" } else { "VMs" };
+        format!("{} {plural}", parts.join(", "))
     }
 }
 

@@ -32,10 +32,10 @@ pub struct Args {
 pub async fn run(args: &Args, context: &Context) -> CommandResult {
     let planned = planning::plan(&args.plan, PlanMode::Destroy, context).await?;
     if args.plan_only {
-        output::write_stdout(&plan_text(&planned.plan, output::stdout_has_colour()));
+        output::write_stdout(&plan_text(&planned.plan, output::Stream::Stdout));
         return Ok(Exit::DONE);
     }
-    output::write_stderr(&plan_text(&planned.plan, output::stderr_has_colour()));
+    output::write_stderr(&plan_text(&planned.plan, output::Stream::Stderr));
     let yes = args.yes || context.environment.get(names::CONFIRM_DELETE) == Some("true");
     let exit =
         approve_and_run(planned.plan, &planned.connections, &planned.spec.folder, yes, &args.run, context)

@@ -98,7 +98,7 @@ pub async fn run(args: &Args, context: &Context) -> CommandResult {
         })
         .await;
     if args.json {
-        output::print_line(&serde_json::to_string_pretty(&checks).map_err(anyhow::Error::from)?);
+        output::print_document("checks", &checks)?;
     }
     let failed = checks.iter().filter(|check| check.outcome == Outcome::Failed);
     let verdict = verdict(failed.map(|check| check.about_trust));

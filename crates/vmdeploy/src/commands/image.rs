@@ -1,5 +1,6 @@
-//! `vmdeploy image check` and `push`.
+//! `vmdeploy image check`, `push` and `build`.
 
+mod build;
 mod check;
 
 use crate::confirm::confirm;
@@ -10,6 +11,7 @@ use crate::output;
 use crate::planning::{self, PlanArgs, Planned};
 use crate::running::{RunArgs, carry_out, exit_of};
 use crate::spec_files::{LoadedSpec, SpecArgs, load};
+use pve_types::{NodeName, VolumeId};
 use std::collections::BTreeSet;
 use std::path::PathBuf;
 use vmdeploy_executor::Connections;
@@ -30,6 +32,8 @@ enum Verb {
     Check(CheckArgs),
     /// Bring an image to where its VMs need it, with its checksum verified: sent from here, or downloaded by PVE
     Push(PushArgs),
+    /// Build an image on a builder, and bring it here with its checksum verified
+    Build(Box<build::BuildArgs>),
 }
 
 /// `image check`.
@@ -58,7 +62,7 @@ struct PushArgs {
     run: RunArgs,
 }
 
-/// Checks or pushes.
+/// Checks, pushes or builds.
 ///
 /// # Errors
 /// The spec is refused, or the cluster cannot be reached.
@@ -66,10 +70,19 @@ pub async fn run(args: &Args, context: &Context) -> CommandResult {
     match &args.verb {
         Verb::Check(args) => check::check(args, context).await,
         Verb::Push(args) => push(args, context).await,
+        Verb::Build(args) => build::build(args, context).await,
     }
 }
 
 async fn push(args: &PushArgs, context: &Context) -> CommandResult {
+    push_and_tell(args, context).await.map(|(exit, _)| exit)
+}
+
+/// Pushes, and tells where the image was placed.
+async fn push_and_tell(
+    args: &PushArgs,
+    context: &Context,
+) -> Result<(Exit, Vec<(NodeName, VolumeId)>), Failure> {
     let planned = plan_of_new_vms(&args.specs, context).await?;
     if !planned.spec.deployment.images.contains_key(&args.name) {
         let known: Vec<&str> = planned.spec.deployment.images.keys().map(String::as_str).collect();
@@ -80,18 +93,30 @@ async fn push(args: &PushArgs, context: &Context) -> CommandResult {
         planned.plan.steps.iter().filter(|step| places(step) == Some(&args.name)).cloned().collect();
     if steps.is_empty() {
         output::say(&format!("{} needs no placing: it is on the node already, or no VM uses it", args.name));
-        return Ok(Exit::DONE);
+        return Ok((Exit::DONE, Vec::new()));
     }
-    let steps = steps.into_iter().map(|step| Step { after: BTreeSet::new(), ..step }).collect();
+    let steps: Vec<Step> = steps.into_iter().map(|step| Step { after: BTreeSet::new(), ..step }).collect();
+    let placed = steps.iter().filter_map(place_of).collect();
     let plan = Plan { steps, changes: Vec::new(), checks: Vec::new(), notes: Vec::new(), ..planned.plan };
-    output::write_stderr(&planning::plan_text(&plan, output::stderr_has_colour()));
-    if !confirm(args.yes, &format!("place {} in {} places", args.name, plan.steps.len()), "`--yes`")? {
-        return Ok(Exit::USAGE);
+    output::write_stderr(&planning::plan_text(&plan, output::Stream::Stderr));
+    if !confirm(args.yes, &format!("place {} in {}", args.name, places_text(plan.steps.len())), "`--yes`")? {
+        return Ok((Exit::USAGE, Vec::new()));
     }
     let checked = planning::check(plan)?;
     let report = carry_out(checked, &planned.connections, &planned.spec.folder, &args.run, context).await?;
     planned.connections.close().await;
-    Ok(exit_of(&report))
+    Ok((exit_of(&report), placed))
+}
+
+fn places_text(number: usize) -> String {
+    if number == 1 { "1 place".to_owned() } else { format!("{number} places") }
+}
+
+fn place_of(step: &Step) -> Option<(NodeName, VolumeId)> {
+    match &step.action {
+        Action::PlaceImage { node, volume, .. } => Some((node.clone(), volume.clone())),
+        _ => None,
+    }
 }
 
 fn places(step: &Step) -> Option<&String> {

@@ -1,7 +1,6 @@
 //! `vmdeploy ip`: the address of a VM.
 
 use crate::api_client;
-use crate::commands::api::print_json;
 use crate::context::Context;
 use crate::exit::Exit;
 use crate::failure::{CommandResult, Failure};
@@ -212,7 +211,7 @@ async fn ask_neighbours(
 
 fn print(found: &FoundAddress, json: bool) -> CommandResult {
     match json {
-        true => print_json(found)?,
+        true => output::print_document("found", found)?,
         false => output::print_line(&found.address.to_string()),
     }
     Ok(Exit::DONE)

@@ -23,8 +23,7 @@ pub struct Args {
 pub fn run(args: &Args, context: &Context) -> CommandResult {
     let runs = runs_folder(context).list().map_err(|error| run_failure(error.into()))?;
     if args.json {
-        let text = serde_json::to_string_pretty(&runs).map_err(anyhow::Error::from)?;
-        output::print_line(&text);
+        output::print_document("runs", &runs)?;
     } else if runs.is_empty() {
         output::say("no run is recorded here");
     } else {

@@ -8,6 +8,7 @@ use crate::output;
 use crate::planning::{self, PlanArgs};
 use crate::spec_files::{SpecArgs, load};
 use crate::table::Table;
+use pve_types::Vmid;
 use serde::Serialize;
 use std::collections::BTreeMap;
 use vmdeploy_planner::plan::{Plan, PlanMode, Verb};
@@ -28,7 +29,7 @@ pub struct Args {
 #[derive(Debug, Serialize)]
 struct Row {
     vm: String,
-    vmid: Option<String>,
+    vmid: Option<Vmid>,
     node: Option<String>,
     state: String,
     address: Option<String>,
@@ -54,7 +55,7 @@ pub async fn run(args: &Args, context: &Context) -> CommandResult {
     let drift = planned.as_ref().map(|(plan, _)| drift(plan)).unwrap_or_default();
     let rows: Vec<Row> = members.iter().map(|member| row(member, &drift)).collect();
     if args.json {
-        output::print_line(&serde_json::to_string_pretty(&rows).map_err(anyhow::Error::from)?);
+        output::print_document("vms", &rows)?;
     } else {
         output::write_stdout(&table(&rows).render());
         rows.iter().filter_map(|row| Some((&row.vm, row.note.as_ref()?))).for_each(|(vm, note)| {
@@ -90,7 +91,7 @@ fn row(member: &Member<'_>, drift: &BTreeMap<String, String>) -> Row {
     let trouble = found.and_then(|found| found.trouble.clone());
     Row {
         vm: member.name().to_string(),
-        vmid: member.place().map(|(_, vmid)| vmid.to_string()),
+        vmid: member.place().map(|(_, vmid)| vmid),
         node: member.place().map(|(node, _)| node.to_string()),
         state: member.state().to_owned(),
         address: address.map(ToString::to_string),
@@ -112,7 +113,7 @@ fn table(rows: &[Row]) -> Table {
     for row in rows {
         table.row([
             row.vm.clone(),
-            row.vmid.clone().unwrap_or_default(),
+            row.vmid.map(|vmid| vmid.to_string()).unwrap_or_default(),
             row.node.clone().unwrap_or_default(),
             row.state.clone(),
             row.address.clone().unwrap_or_default(),

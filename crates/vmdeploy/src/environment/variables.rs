@@ -55,6 +55,8 @@ pub mod names {
     pub const RUNS: &str = "VMDEPLOY_RUNS";
     /// Where the keys of `github:NAME` are fetched.
     pub const GITHUB_URL: &str = "VMDEPLOY_GITHUB_URL";
+    /// Where the keys of `gitlab:NAME` are fetched.
+    pub const GITLAB_URL: &str = "VMDEPLOY_GITLAB_URL";
     /// The confirmation of `destroy` that scripts of older days set.
     pub const CONFIRM_DELETE: &str = "CONFIRM_DELETE";
     /// The lab's root password, which `vmdeploy lab` writes and nothing reads.
@@ -94,6 +96,10 @@ pub const ALL: &[Variable] = &[
     setting(
         n::GITHUB_URL,
         "Server of the SSH keys that a spec writes as `github:NAME`; else https://github.com.",
+    ),
+    setting(
+        n::GITLAB_URL,
+        "Server of the SSH keys that a spec writes as `gitlab:NAME`; else https://gitlab.com.",
     ),
     other(n::CONFIRM_DELETE, "Set to `true`, it confirms `destroy` as `--yes` does."),
     Variable { secret: true, ..other(n::LAB_ROOT_PASSWORD, "The lab's root password.") },

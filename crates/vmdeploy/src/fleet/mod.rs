@@ -191,7 +191,7 @@ impl Selection {
     /// Returns the members that are meant.
     ///
     /// # Errors
-    /// A VM is named that the spec has not.
+    /// A VM is named that the spec has not, or no VM has the tag or is in the pool.
     pub fn of<'a>(&self, members: Vec<Member<'a>>) -> Result<Vec<Member<'a>>, Failure> {
         if let Some(unknown) =
             self.target.iter().find(|name| !members.iter().any(|member| member.name() == *name))
@@ -200,7 +200,16 @@ impl Selection {
             return Err(Failure::new(Exit::USAGE, format!("the spec has no VM `{unknown}`"))
                 .hint(format!("it has {}", known.join(", "))));
         }
-        Ok(members.into_iter().filter(|member| self.has(member)).collect())
+        let chosen: Vec<Member<'a>> = members.into_iter().filter(|member| self.has(member)).collect();
+        if chosen.is_empty() && !self.is_empty() {
+            // A mistyped tag or pool shall not look like a thing done.
+            let wanted = self.tag.iter().map(|tag| format!("tag `{tag}`"));
+            let wanted = wanted.chain(self.pool.iter().map(|pool| format!("pool `{pool}`")));
+            let wanted = wanted.collect::<Vec<_>>().join(" or ").escape_debug().to_string();
+            return Err(Failure::new(Exit::USAGE, format!("no VM of the spec has {wanted}"))
+                .hint("`vmdeploy status` shows all VMs; tags and pools are those of the guests"));
+        }
+        Ok(chosen)
     }
 
     fn has(&self, member: &Member<'_>) -> bool {

@@ -66,11 +66,14 @@ fn last_line(report: &RunReport) -> String {
             None => format!("stopped after {took}"),
         },
     };
-    format!("{}: {how}", counts(&report.vms))
+    match counts(&report.vms) {
+        Some(counts) => format!("{counts}: {how}"),
+        None => how,
+    }
 }
 
-/// Returns e.g. `3 VMs created, 1 changed`.
-fn counts(vms: &[VmReport]) -> String {
+/// Returns e.g. `3 created, 1 changed`; `None` for a run that is about no VM.
+fn counts(vms: &[VmReport]) -> Option<String> {
     let count = |wanted: &dyn Fn(&VmReport) -> bool| vms.iter().filter(|vm| wanted(vm)).count();
     let done =
         |verb: &'static [Verb]| count(&|vm: &VmReport| vm.state == VmState::Done && verb.contains(&vm.verb));
@@ -85,10 +88,7 @@ fn counts(vms: &[VmReport]) -> String {
         (count(&|vm| vm.state == VmState::Unfinished), "unfinished"),
         (count(&|vm| vm.state == VmState::Untouched && vm.verb != Verb::NoOp), "not begun"),
     ];
-    let mut shown: Vec<String> =
+    let shown: Vec<String> =
         parts.iter().filter(|(count, _)| *count > 0).map(|(count, what)| format!("{count} {what}")).collect();
-    if shown.is_empty() {
-        shown.push("no VM".to_owned());
-    }
-    shown.join(", ")
+    (!shown.is_empty()).then(|| shown.join(", "))
 }

@@ -1,14 +1,14 @@
 //! What the credentials are needed for: a privilege on a path, and the steps that need it. Pure.
 
-use pve_types::{Privilege, PveVersion};
+use pve_types::{Privilege, PveVersion, Vmid};
 use serde::Serialize;
 use std::collections::{BTreeMap, BTreeSet};
 use vmdeploy_planner::identity::config_uuid;
 use vmdeploy_planner::make_plan;
-use vmdeploy_planner::observed::{Observed, Rights};
+use vmdeploy_planner::observed::{Observed, ObservedGuest, Rights};
 use vmdeploy_planner::plan::{Plan, PlanContext, PlanMode};
 use vmdeploy_planner::rights::{Need, needs_of_steps};
-use vmdeploy_planner::spec::{Deployment, Diagnostic};
+use vmdeploy_planner::spec::{Deployment, Diagnostic, VmidWish};
 
 /// One thing that must be allowed.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize)]
@@ -36,7 +36,7 @@ pub fn spec_duties(
     context: &PlanContext<'_>,
     rights: &Rights,
 ) -> Result<Vec<Duty>, Vec<Diagnostic>> {
-    let empty = without_our_guests(deployment, observed);
+    let empty = without_their_numbers(deployment, &without_our_guests(deployment, observed));
     let create =
         make_plan(deployment, &PlanContext { observed: &empty, mode: PlanMode::Deploy, ..context.clone() })?;
     let mut needs = BTreeMap::new();
@@ -58,6 +58,29 @@ pub fn without_our_guests(deployment: &Deployment, observed: &Observed) -> Obser
     world.guests.retain(|_, guest| {
         guest.config.as_ref().and_then(config_uuid).is_none_or(|uuid| !ours.contains(&uuid))
     });
+    world
+}
+
+/// Returns the guests that are not ours and have a number that the spec wants: a deployment is refused for them.
+pub fn in_the_way<'a>(deployment: &Deployment, observed: &'a Observed) -> Vec<&'a ObservedGuest> {
+    let wanted: BTreeSet<Vmid> = deployment
+        .vms
+        .iter()
+        .filter_map(|vm| match &vm.vmid {
+            VmidWish::Fixed(vmid) => Some(vmid.value),
+            VmidWish::Any | VmidWish::Range(_) => None,
+        })
+        .collect();
+    let others = without_our_guests(deployment, observed);
+    let taken = observed.guests.values().filter(|guest| wanted.contains(&guest.vmid));
+    taken.filter(|guest| others.guests.contains_key(&guest.vmid)).collect()
+}
+
+/// Which rights are needed does not depend on who has a number now.
+fn without_their_numbers(deployment: &Deployment, observed: &Observed) -> Observed {
+    let taken: BTreeSet<Vmid> = in_the_way(deployment, observed).iter().map(|guest| guest.vmid).collect();
+    let mut world = observed.clone();
+    world.guests.retain(|vmid, _| !taken.contains(vmid));
     world
 }
 

@@ -1,5 +1,6 @@
 //! Tests that need something which not every machine has: reported as ignored, with what is missing, where it is not there.
 
+mod build;
 mod lab_session;
 mod strangers;
 mod terminal;
@@ -8,13 +9,24 @@ mod terminal;
 #[path = "../it/transcript.rs"]
 mod transcript;
 
+#[expect(dead_code, reason = "the tests of pve-ssh use all of it")]
+#[path = "../../../pve-ssh/tests/it/sshd.rs"]
+mod sshd;
+
 use libtest_mimic::{Arguments, Failed, Trial};
 use std::path::PathBuf;
 use std::process::{Command, Stdio};
 
 fn main() {
     let _ = rustls::crypto::ring::default_provider().install_default();
+    let builder = || sshd::missing().map_or(Ok(()), Err);
     let trials = vec![
+        gated("an_image_is_built_on_a_host_and_placed", builder(), build::built_and_placed),
+        gated("an_image_is_built_in_a_vm_that_the_planner_deploys", builder(), build::built_in_a_vm),
+        gated("a_build_that_fails_leaves_its_log_and_nothing_else", builder(), build::failing),
+        gated("a_build_that_takes_too_long_is_ended_on_the_builder", builder(), build::too_slow),
+        gated("an_interrupted_build_is_ended_on_the_builder", builder(), build::interrupted),
+        gated("a_builder_that_is_not_known_gets_nothing", builder(), build::not_trusted),
         gated("the_source_is_formatted", works("cargo", &["fmt", "--version"]), formatted),
         gated(
             "curl_reads_the_lab_with_the_written_variables",

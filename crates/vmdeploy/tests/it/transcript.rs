@@ -39,6 +39,10 @@ impl Session {
         std::fs::write(path, text).expect("a file can be written");
         self
     }
+    /// Returns a path in the home folder.
+    pub fn home(&self, name: &str) -> PathBuf {
+        self.home.path().join(name)
+    }
     /// Returns the command with its environment, not yet run.
     pub fn command(&self, arguments: &[&str]) -> Command {
         let mut command = Command::new(env!("CARGO_BIN_EXE_vmdeploy"));

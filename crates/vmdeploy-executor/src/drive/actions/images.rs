@@ -1,7 +1,7 @@
 //! Storages, images, and snippets.
 
 use crate::drive::job::{Done, Job};
-use crate::{Failure, FailureKind, TookEffect};
+use crate::{Failure, FailureKind, TookEffect, unpack_into};
 use pve_api::{Checksum, ContentFilter, Download, FileContent, Finished, Task, UploadSource};
 use pve_ssh::command::{files, pvesm};
 use pve_ssh::parse::{self, StorageState};
@@ -9,7 +9,7 @@ use pve_types::{Bytes, NodeName, StorageId, VolumeId};
 use sha2::{Digest as _, Sha256};
 use std::collections::BTreeMap;
 use std::path::{Path, PathBuf};
-use vmdeploy_planner::plan::{ImageOrigin, Road};
+use vmdeploy_planner::plan::{ImageOrigin, Road, Unpack};
 
 impl Job {
     /// Makes sure that the node's storages are active and have room for what will be written.
@@ -133,11 +133,19 @@ impl Job {
                 let task = storage.download_url(&what).await?;
                 self.placed(node, volume, task).await?
             }
-            ImageOrigin::File { path } if self.shared.connections.is_pvesh() => {
-                return self.send_image(node, volume, &self.local(path), checksum.as_ref()).await;
-            }
-            ImageOrigin::File { path } => {
-                let path = self.local(path);
+            ImageOrigin::File { path, unpack } => {
+                let mut path = self.local(path);
+                let mut checksum = checksum;
+                // Kept until the image is sent.
+                let mut _unpacked = None;
+                if let Some(how) = unpack {
+                    let (file, sum) = self.unpacked(&path, how, checksum.take()).await?;
+                    (path, checksum) = (file.path().to_owned(), Some(sum));
+                    _unpacked = Some(file);
+                }
+                if self.shared.connections.is_pvesh() {
+                    return self.send_image(node, volume, &path, checksum.as_ref()).await;
+                }
                 let source = UploadSource::file(&path).await.map_err(|error| unreadable(&path, &error))?;
                 let progress = |sent: pve_api::UploadProgress| {
                     let percent = (sent.total > 0).then(|| sent.sent as f64 * 100.0 / sent.total as f64);
@@ -167,6 +175,41 @@ impl Job {
             }
             other => other,
         }
+    }
+
+    /// Unpacks a compressed image into the folder of runs, and returns the checksum of what came out; `checksum` is that
+    /// of the compressed file.
+    async fn unpacked(
+        &self,
+        path: &Path,
+        how: &Unpack,
+        checksum: Option<Checksum>,
+    ) -> Result<(tempfile::NamedTempFile, Checksum), Failure> {
+        let (folder, source, how) =
+            (self.shared.options.0.runs.path().to_owned(), path.to_owned(), how.clone());
+        let algorithm = checksum.as_ref().map(|checksum| checksum.algorithm.clone());
+        let (sender, mut told) = tokio::sync::watch::channel(0.0_f64);
+        let work = tokio::task::spawn_blocking(move || {
+            // Nobody listens any more when the step was given up.
+            let mut progress =
+                |done: u64, total: u64| sender.send(done as f64 * 100.0 / total.max(1) as f64).is_ok();
+            unpack_into(&folder, &source, &how, algorithm.as_deref(), &mut progress)
+        });
+        while told.changed().await.is_ok() {
+            let percent = *told.borrow_and_update();
+            self.tell(Some(percent), "unpacks the image");
+        }
+        let unfit = |text: String| Failure::new(FailureKind::ImageUnfit, text);
+        let unpacked = work.await.map_err(|error| unfit(format!("unpacking stopped: {error}")))?;
+        let (file, unpacked) = unpacked.map_err(|error| unfit(error.to_string()))?;
+        if let (Some(expected), Some(found)) = (&checksum, &unpacked.source)
+            && !found.eq_ignore_ascii_case(&expected.value)
+        {
+            let (algorithm, value) = (&expected.algorithm, &expected.value);
+            return Err(unfit(format!("`{}` has checksum {algorithm}:{found}, not {value}", path.display())));
+        }
+        let sum = Checksum { algorithm: "sha256".to_owned(), value: unpacked.sha256 };
+        Ok((file, sum))
     }
 
     /// Sends an image by SFTP to where the storage keeps it.

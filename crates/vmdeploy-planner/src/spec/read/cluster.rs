@@ -216,6 +216,10 @@ fn read_build(view: &View<'_>, object: &'static Object, default_file: String) ->
     let env = get("env").map_or_else(Vec::new, |env| env.entries());
     let variable =
         |(name, _, view): (&str, _, View<'_>)| Some((name.to_owned(), view.top().text()?.to_owned()));
+    let secrets = get("secrets").map_or_else(Vec::new, |secrets| secrets.entries());
+    let secret = |(name, _, view): (&str, _, View<'_>)| {
+        Some((name.to_owned(), read_secret(&view, values_of(object, "secrets"))?))
+    };
     Some(ImageBuild {
         vm: get("vm")?.parse()?,
         source: get("source").and_then(|view| view.parse()),
@@ -225,6 +229,7 @@ fn read_build(view: &View<'_>, object: &'static Object, default_file: String) ->
             .and_then(|view| view.parse())
             .or_else(|| Some(Spanned::new(default_file, view.span()))),
         env: env.into_iter().filter_map(variable).collect(),
+        secrets: secrets.into_iter().filter_map(secret).collect(),
         timeout: get("timeout").and_then(|view| view.duration()).unwrap_or(Duration::from_secs(3600)),
     })
 }

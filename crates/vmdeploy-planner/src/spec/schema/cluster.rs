@@ -202,16 +202,25 @@ const BUILD: Object = Object::new(
     "How an image is made in a VM.",
     &[
         field("vm", Text(&rules::GUEST), "the VM of this spec that builds").required(),
-        field("source", Text(&rules::PATH), "the folder that is sent there, relative to the spec's folder"),
+        field(
+            "source",
+            Text(&rules::PATH),
+            "the folder that is sent there, without `.git`; relative to the spec's folder",
+        ),
         field("command", Text(&rules::LINE), "what is run there, in that folder").required(),
         field(
             "output",
             Text(&rules::PATH),
-            "the file that it makes there; a pattern with one match is allowed",
+            "the file that it makes there, relative to that folder; a pattern with one match is allowed",
         )
         .required(),
         field("file", Text(&rules::PATH), "the file that it becomes here").default("images/NAME.FORMAT"),
         field("env", Map(&rules::ENV, &Text(&rules::LINE), Nullable::No), "environment of the command"),
+        field(
+            "secrets",
+            Map(&rules::ENV, &Kind::Object(&SECRET), Nullable::No),
+            "environment of the command that nobody may see; never an argument, never in the log",
+        ),
         field("timeout", Duration, "how long it may take").default("1h"),
     ],
 );

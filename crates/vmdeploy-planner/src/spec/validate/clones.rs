@@ -1,7 +1,9 @@
 //! What is cloned from what.
 
 use crate::spec::faults::Faults;
-use crate::spec::model::{CloneMode, CloneSource, Deployment, Disk, DiskContent, ImageSource, Spanned, Vm};
+use crate::spec::model::{
+    CloneMode, CloneSource, Deployment, Disk, DiskContent, Image, ImageBuild, ImageSource, Spanned, Vm,
+};
 use crate::spec::read::name_hint;
 use pve_types::GuestName;
 use std::collections::{BTreeMap, HashMap, HashSet};
@@ -190,6 +192,7 @@ pub(super) fn check_builds(deployment: &Deployment, faults: &mut Faults) {
     for image in deployment.images.values() {
         let ImageSource::Build(build) = &image.source else { continue };
         let path = format!("images.{}.build.vm", image.name);
+        check_output(image, build, faults);
         let Some(builder) = deployment.vm(&build.vm.value) else {
             let names: Vec<&str> = deployment.vms.iter().map(|vm| vm.name.value.as_str()).collect();
             let message = format!("there is no VM `{}` to build in", build.vm.value);
@@ -204,5 +207,20 @@ pub(super) fn check_builds(deployment: &Deployment, faults: &mut Faults) {
         {
             faults.error(build.vm.span, path, "this VM is made of the image that it would build");
         }
+    }
+}
+
+/// What a build makes lies in its own folder: elsewhere, what an older build left could be taken for it.
+fn check_output(image: &Image, build: &ImageBuild, faults: &mut Faults) {
+    let output = &build.output;
+    let leaves = output.value.starts_with(['/', '~']) || output.value.split('/').any(|part| part == "..");
+    if leaves {
+        let path = format!("images.{}.build.output", image.name);
+        let message = "the output must lie in the folder that the command runs in";
+        faults.error_hint(output.span, path, message, "name it from there, e.g. `out/*.qcow2`");
+    }
+    for name in build.secrets.keys().filter(|name| build.env.contains_key(*name)) {
+        let path = format!("images.{}.build.secrets.{name}", image.name);
+        faults.error(build.command.span, path, "this variable stands in `env`, too");
     }
 }

@@ -68,6 +68,9 @@ pub(super) async fn run(command: &Command, session: &Session<'_>) -> CommandResu
             session.print(entries, |list| table(list))
         }
         Command::Grant(what) => {
+            if !session.confirmed(&format!("grant these roles on `{}`", what.path))? {
+                return Ok(Exit::USAGE);
+            }
             session.done(acl.grant(&what.grant()).await, format!("granted on `{}`", what.path))
         }
         Command::Revoke(what) => {

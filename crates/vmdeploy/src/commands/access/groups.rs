@@ -51,10 +51,16 @@ pub(super) async fn run(command: &Command, session: &Session<'_>) -> CommandResu
             ])
         }),
         Command::Add { group, comment } => {
+            if !session.confirmed(&format!("make group `{group}`"))? {
+                return Ok(Exit::USAGE);
+            }
             let made = groups.create(group, comment.as_deref()).await;
             session.done(made, format!("group `{group}` is made"))
         }
         Command::Change { group, comment } => {
+            if !session.confirmed(&format!("change group `{group}`"))? {
+                return Ok(Exit::USAGE);
+            }
             session.done(groups.update(group, comment).await, format!("group `{group}` is changed"))
         }
         Command::Remove { group } => {

@@ -26,7 +26,7 @@ pub struct Args {
     /// Print data as JSON
     #[arg(long, global = true)]
     json: bool,
-    /// Remove without asking
+    /// Do not ask before a change
     #[arg(long, short = 'y', global = true)]
     yes: bool,
     #[command(subcommand)]
@@ -111,9 +111,9 @@ impl Session<'_> {
         output::say(&what);
         Ok(Exit::DONE)
     }
-    /// Asks before something is removed.
+    /// Asks before something is changed or removed.
     fn confirmed(&self, what: &str) -> Result<bool, Failure> {
-        confirm(self.yes, what, "--yes")
+        confirm(self.yes, what, "`--yes`")
     }
 }
 

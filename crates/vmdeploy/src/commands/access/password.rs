@@ -2,6 +2,7 @@
 
 use super::{SecretSource, Session};
 use crate::environment::names;
+use crate::exit::Exit;
 use crate::failure::{CommandResult, Failure};
 use pve_types::{Secret, UserId};
 
@@ -20,6 +21,9 @@ pub(super) async fn run(args: &Args, session: &Session<'_>) -> CommandResult {
             "give it with `--password-env NAME`, or with `--password-file FILE` (`-` is standard input)",
         ));
     };
+    if !session.confirmed(&format!("set the password of `{}`", args.user))? {
+        return Ok(Exit::USAGE);
+    }
     // PVE wants the caller's own password from everybody but root@pam, and only versions since 8 know it.
     let own = session.context.environment.get(names::API_PASSWORD).map(Secret::new);
     let caller = session.context.environment.get(names::API_USER);

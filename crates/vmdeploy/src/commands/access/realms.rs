@@ -88,6 +88,9 @@ pub(super) async fn run(command: &Command, session: &Session<'_>) -> CommandResu
             table
         }),
         Command::Add { realm, kind, settings, password } => {
+            if !session.confirmed(&format!("make realm `{realm}`"))? {
+                return Ok(Exit::USAGE);
+            }
             let mut params = plain_params(settings)?;
             if let Some(password) = password.get(session.context)? {
                 params = params.with_secret("password", &password);
@@ -96,6 +99,9 @@ pub(super) async fn run(command: &Command, session: &Session<'_>) -> CommandResu
             session.done(made, format!("realm `{realm}` is made"))
         }
         Command::Change { realm, settings, password } => {
+            if !session.confirmed(&format!("change realm `{realm}`"))? {
+                return Ok(Exit::USAGE);
+            }
             let mut params = plain_params(settings)?;
             if let Some(password) = password.get(session.context)? {
                 params = params.with_secret("password", &password);
@@ -109,6 +115,9 @@ pub(super) async fn run(command: &Command, session: &Session<'_>) -> CommandResu
             session.done(realms.delete(realm).await, format!("realm `{realm}` is removed"))
         }
         Command::Sync { realm, scope, remove_vanished, enable_new, dry_run, timeout } => {
+            if !dry_run && !session.confirmed(&format!("take users and groups over from realm `{realm}`"))? {
+                return Ok(Exit::USAGE);
+            }
             let scope = scope.map(|scope| match scope {
                 Scope::Users => SyncScope::Users,
                 Scope::Groups => SyncScope::Groups,

@@ -52,10 +52,16 @@ pub(super) async fn run(command: &Command, session: &Session<'_>) -> CommandResu
             table
         }),
         Command::Add { role, privileges } => {
+            if !session.confirmed(&format!("make role `{role}`"))? {
+                return Ok(Exit::USAGE);
+            }
             let made = roles.create(role, &parsed(privileges)?).await;
             session.done(made, format!("role `{role}` is made"))
         }
         Command::Change { role, privileges, append } => {
+            if !session.confirmed(&format!("change role `{role}`"))? {
+                return Ok(Exit::USAGE);
+            }
             let privileges = parsed(privileges)?;
             let changed = match append {
                 true => roles.add_privileges(role, &privileges).await,

@@ -75,6 +75,9 @@ pub(super) async fn run(command: &Command, session: &Session<'_>) -> CommandResu
             table(entries.iter().map(|entry| (user.to_string(), entry)))
         }),
         Command::AddTotp { user, description, from, password } => {
+            if !session.confirmed(&format!("add a second factor to `{user}`"))? {
+                return Ok(Exit::USAGE);
+            }
             let both = crate::commands::api::secret_file(from)?;
             let (uri, code) = both.expose().split_once('\n').ok_or_else(|| {
                 Failure::usage(format!("`{from}` does not hold two lines: an otpauth URI and a code"))
@@ -86,6 +89,9 @@ pub(super) async fn run(command: &Command, session: &Session<'_>) -> CommandResu
             session.done(made.map(drop), format!("second factor `{id}` of `{user}` is added"))
         }
         Command::AddRecovery { user, password } => {
+            if !session.confirmed(&format!("make recovery keys for `{user}`"))? {
+                return Ok(Exit::USAGE);
+            }
             let password = password.get(session.context)?;
             let made = tfa.add_recovery(user, password.as_ref()).await.map_err(api_client::failure)?;
             let keys: Vec<&str> = made.recovery.iter().map(pve_types::Secret::expose).collect();
@@ -99,6 +105,9 @@ pub(super) async fn run(command: &Command, session: &Session<'_>) -> CommandResu
             Ok(Exit::DONE)
         }
         Command::Change { user, id, enable, description, password } => {
+            if !session.confirmed(&format!("change second factor `{id}` of `{user}`"))? {
+                return Ok(Exit::USAGE);
+            }
             let password = password.get(session.context)?;
             let changed = tfa.update(user, id, *enable, description.as_deref(), password.as_ref()).await;
             session.done(changed, format!("second factor `{id}` of `{user}` is changed"))

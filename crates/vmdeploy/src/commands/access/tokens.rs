@@ -88,6 +88,9 @@ pub(super) async fn run(command: &Command, session: &Session<'_>) -> CommandResu
             ])
         }),
         Command::Add { user, name, settings, secret_to } => {
+            if !session.confirmed(&format!("make token `{user}!{name}`"))? {
+                return Ok(Exit::USAGE);
+            }
             // The file is made first: a secret that cannot be kept must not be made.
             let file =
                 secret_to.as_deref().map(|path| Ok::<_, Failure>((path, new_file(path)?))).transpose()?;
@@ -104,6 +107,9 @@ pub(super) async fn run(command: &Command, session: &Session<'_>) -> CommandResu
             hand_over(&made, file, session.json)
         }
         Command::Change { user, name, settings } => {
+            if !session.confirmed(&format!("change token `{user}!{name}`"))? {
+                return Ok(Exit::USAGE);
+            }
             let changed = session.access.tokens(user).update(name, &settings.settings()).await;
             session.done(changed, format!("token `{user}!{name}` is changed"))
         }

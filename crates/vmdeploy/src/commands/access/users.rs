@@ -1,6 +1,7 @@
 //! `vmdeploy access users`.
 
 use super::{SecretSource, Session, expiry, one, text, yes_no};
+use crate::exit::Exit;
 use crate::failure::CommandResult;
 use crate::table::Table;
 use pve_api::access::{User, UserSettings};
@@ -92,11 +93,17 @@ pub(super) async fn run(command: &Command, session: &Session<'_>) -> CommandResu
         Command::List => session.print(users.list_full().await, |list| table(list)),
         Command::Show { user } => session.print(users.get(user).await, |found| details(user, found)),
         Command::Add { user, settings, password } => {
+            if !session.confirmed(&format!("make user `{user}`"))? {
+                return Ok(Exit::USAGE);
+            }
             let password = password.get(session.context)?;
             let made = users.create(user, &settings.settings(), password.as_ref()).await;
             session.done(made, format!("user `{user}` is made"))
         }
         Command::Change { user, settings, append } => {
+            if !session.confirmed(&format!("change user `{user}`"))? {
+                return Ok(Exit::USAGE);
+            }
             let changed = match append {
                 true => users.update_adding_groups(user, &settings.settings()).await,
                 false => users.update(user, &settings.settings()).await,
@@ -110,6 +117,9 @@ pub(super) async fn run(command: &Command, session: &Session<'_>) -> CommandResu
             session.done(users.delete(user).await, format!("user `{user}` is removed"))
         }
         Command::UnlockTfa { user } => {
+            if !session.confirmed(&format!("unlock the second factors of `{user}`"))? {
+                return Ok(Exit::USAGE);
+            }
             session.done(users.unlock_tfa(user).await, format!("the second factors of `{user}` are unlocked"))
         }
     }

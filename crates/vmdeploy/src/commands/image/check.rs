@@ -4,6 +4,7 @@ use super::{CheckArgs, Looked, look, new_vms_plan};
 use crate::context::Context;
 use crate::exit::Exit;
 use crate::failure::{CommandResult, Failure};
+use crate::local_files;
 use crate::output;
 use crate::reach;
 use crate::table::Table;
@@ -12,10 +13,11 @@ use pve_ssh::parse;
 use pve_types::{NodeName, VolumeId};
 use serde::Serialize;
 use std::collections::BTreeSet;
+use std::path::Path;
 use std::time::Duration;
-use vmdeploy_executor::{Connections, observe};
+use vmdeploy_executor::{Connections, observe, unpacked_digest};
 use vmdeploy_planner::observed::{Observed, Query};
-use vmdeploy_planner::plan::{Action, Plan};
+use vmdeploy_planner::plan::{Action, ImageOrigin, Plan};
 use vmdeploy_planner::spec::{Deployment, ImageSource};
 
 /// A slow disk reads a large image in this time.
@@ -75,13 +77,13 @@ pub(super) async fn check(args: &CheckArgs, context: &Context) -> CommandResult 
     let looked = look(&args.spec.specs, context).await?;
     let plan = new_vms_plan(&looked.spec, &looked.observed, looked.connections.has_ssh(), context);
     let placed = look_again(&looked, plan.as_ref().ok()).await?;
-    let rows = rows(&looked, plan.as_ref().ok(), &placed);
+    let rows = rows(&looked, plan.as_ref().ok(), &placed, context)?;
     let checks = rows.into_iter().map(|row| verified(row, &looked.connections));
     let rows = futures::future::join_all(checks).await;
     looked.connections.close().await;
     let rows: Vec<Row> = rows.into_iter().collect::<Result<_, _>>()?;
     if args.json {
-        output::print_line(&serde_json::to_string_pretty(&rows).map_err(anyhow::Error::from)?);
+        output::print_document("images", &rows)?;
     } else {
         output::write_stdout(&table(&rows).render());
     }
@@ -117,7 +119,12 @@ async fn look_again(looked: &Looked, plan: Option<&Plan>) -> Result<Observed, Fa
 }
 
 /// Returns the images that are named where they lie, then those that the plan places.
-fn rows(looked: &Looked, plan: Option<&Plan>, seen: &Observed) -> Vec<Row> {
+fn rows(
+    looked: &Looked,
+    plan: Option<&Plan>,
+    seen: &Observed,
+    context: &Context,
+) -> Result<Vec<Row>, Failure> {
     let deployment = &looked.spec.deployment;
     let mut places: BTreeSet<(String, NodeName, String)> = BTreeSet::new();
     for (name, image) in &deployment.images {
@@ -134,15 +141,32 @@ fn rows(looked: &Looked, plan: Option<&Plan>, seen: &Observed) -> Vec<Row> {
         };
         places.extend(looked.queries.iter().filter_map(place));
     }
-    let named = places.into_iter().map(|place| row(place, &looked.observed, None, deployment));
+    let named = places.into_iter().map(|place| Ok(row(place, &looked.observed, None, deployment)));
     let placed = plan.into_iter().flat_map(|plan| &plan.steps).filter_map(|step| match &step.action {
-        Action::PlaceImage { image, node, volume, checksum, .. } => {
+        Action::PlaceImage { image, node, volume, checksum, origin } => {
             let place = (image.clone(), node.clone(), volume.to_string());
-            Some(row(place, seen, Some(checksum.clone()), deployment))
+            let row = row(place, seen, Some(checksum.clone()), deployment);
+            Some(with_unpacked_checksum(row, origin, &looked.spec.folder, context))
         }
         _ => None,
     });
     named.chain(placed).collect()
+}
+
+/// What a compressed image unpacks to is what lies on the node: that is what its checksum is compared with.
+fn with_unpacked_checksum(
+    mut row: Row,
+    origin: &ImageOrigin,
+    folder: &Path,
+    context: &Context,
+) -> Result<Row, Failure> {
+    if let (true, ImageOrigin::File { path, unpack: Some(how) }) = (row.present, origin) {
+        let path = local_files::resolve(path, folder, context);
+        let unpacked =
+            unpacked_digest(&path, how, &mut |_, _| true).map_err(|error| Failure::of(Exit::USAGE, error))?;
+        row.checksum = Some(format!("sha256:{}", unpacked.sha256));
+    }
+    Ok(row)
 }
 
 /// `placed` is the checksum of an image that the plan places.
@@ -187,13 +211,10 @@ async fn verified(mut row: Row, connections: &Connections) -> Result<Row, Failur
         _ => return Ok(row),
     };
     let path = match row.location.parse::<VolumeId>() {
-        Ok(volume) if !row.location.starts_with('/') => {
-            let printed = run(connections, &row, &pvesm::path(&volume)).await?;
-            parse::pvesm_path(&printed).map_err(anyhow::Error::from)?
-        }
+        Ok(volume) if !row.location.starts_with('/') => path_of(connections, &row.node, &volume).await?,
         _ => row.location.clone(),
     };
-    let printed = run(connections, &row, &files::checksum(bits, &path)).await?;
+    let printed = run(connections, &row.node, &row.image, &files::checksum(bits, &path)).await?;
     let found = parse::checksum(bits, &printed).map_err(anyhow::Error::from)?;
     let is_right = found.eq_ignore_ascii_case(expected);
     row.found_checksum = Some(format!("{algorithm}:{found}"));
@@ -201,20 +222,34 @@ async fn verified(mut row: Row, connections: &Connections) -> Result<Row, Failur
     Ok(row)
 }
 
-async fn run(connections: &Connections, row: &Row, command: &Command) -> Result<String, Failure> {
+/// Returns where a volume lies on its node.
+pub(super) async fn path_of(
+    connections: &Connections,
+    node: &NodeName,
+    volume: &VolumeId,
+) -> Result<String, Failure> {
+    let printed = run(connections, node, volume.as_str(), &pvesm::path(volume)).await?;
+    Ok(parse::pvesm_path(&printed).map_err(anyhow::Error::from)?)
+}
+
+/// Runs a command that looks at an image on a node, and returns what it printed.
+pub(super) async fn run(
+    connections: &Connections,
+    node: &NodeName,
+    image: &str,
+    command: &Command,
+) -> Result<String, Failure> {
     let unreachable = |failure: vmdeploy_executor::Failure| reach::executor_failure(&failure);
-    let host = connections.host(&row.node).await.map_err(unreachable)?;
+    let host = connections.host(node).await.map_err(unreachable)?;
     let options = pve_ssh::RunOptions::within(CHECKSUM_LIMIT);
     let output = host.run(command, options, &mut |_, _| {}).await;
-    let output =
-        output.map_err(|error| unreachable(vmdeploy_executor::Failure::from(error).at(&row.node)))?;
+    let output = output.map_err(|error| unreachable(vmdeploy_executor::Failure::from(error).at(node)))?;
     if output.success() {
         return Ok(output.stdout);
     }
     let said = output.stderr.lines().next().unwrap_or_default().escape_debug().to_string();
-    let message =
-        format!("the checksum of image `{}` on {} could not be computed: {said}", row.image, row.node);
-    Err(Failure::new(Exit::OBSERVED, message).hint("nothing was changed; look at the file on the node"))
+    let message = format!("`{command}` for image `{image}` failed on {node}: {said}");
+    Err(Failure::new(Exit::OBSERVED, message).hint("nothing was changed by it; look at the file on the node"))
 }
 
 fn table(rows: &[Row]) -> Table {

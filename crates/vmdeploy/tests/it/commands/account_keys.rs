@@ -1,4 +1,4 @@
-//! `github:NAME`: fetched by the step that needs the keys, and by nothing before it.
+//! `github:NAME` and `gitlab:NAME`: fetched by the step that needs the keys, and by nothing before it.
 
 use crate::lab_run::LabRun;
 use std::io::{Read as _, Write as _};
@@ -112,4 +112,15 @@ fn an_answer_that_is_no_list_of_keys_or_cannot_be_trusted_is_refused() {
     let lab = LabRun::demo();
     let door = format!("https://{}:{}", lab.variable("PROXMOX_API_HOST"), lab.variable("PROXMOX_API_PORT"));
     check(&door, "certificate");
+}
+
+#[test]
+fn a_gitlab_account_s_keys_come_from_its_own_server() {
+    let (base, asked) = server(answer("200 OK", &format!("{KEY}\n")));
+    let mut lab = LabRun::demo();
+    lab.user.add_variable("VMDEPLOY_GITLAB_URL", &base);
+    lab.user.write("demo.yaml", &spec().replace("github:octocat", "gitlab:tanuki"));
+    let deployed = lab.user.output(&["deploy", "demo.yaml", "--yes"]);
+    assert_eq!(deployed.status.code(), Some(0), "{}", String::from_utf8_lossy(&deployed.stderr));
+    assert_eq!(asked.load(Ordering::SeqCst), 1);
 }

@@ -8,9 +8,10 @@ const IMAGE: &str = "debian-13: {path: /var/lib/vz/import/debian-13.qcow2}";
 
 fn checked(lab: &LabRun) -> (Option<i32>, Vec<Value>) {
     let output = lab.user.output(&["image", "check", "demo.yaml", "--json"]);
-    let rows = serde_json::from_slice(&output.stdout)
+    let document: Value = serde_json::from_slice(&output.stdout)
         .unwrap_or_else(|_| panic!("{}", String::from_utf8_lossy(&output.stderr)));
-    (output.status.code(), rows)
+    assert_eq!(document["format_version"], 1);
+    (output.status.code(), document["images"].as_array().expect("a list").clone())
 }
 
 fn with_image(lab: &LabRun, image: &str) {
@@ -53,4 +54,64 @@ fn an_image_of_this_machine_is_to_be_placed_and_then_verified() {
     assert_eq!((code, rows[0]["state"].as_str()), (Some(0), Some("verified")), "{rows:?}");
     let hex: String = Sha256::digest(&bytes).iter().map(|byte| format!("{byte:02x}")).collect();
     assert_eq!(rows[0]["found_checksum"], format!("sha256:{hex}"));
+}
+
+/// A file that `cat` of two compressed files would give, and what it unpacks to.
+fn gzipped() -> (Vec<u8>, String) {
+    use std::io::Write as _;
+    let plain = "not much of a disk".repeat(6400);
+    let half = |text: &str| {
+        let mut out = flate2::write::GzEncoder::new(Vec::new(), flate2::Compression::default());
+        out.write_all(text.as_bytes()).unwrap();
+        out.finish().unwrap()
+    };
+    let (first, second) = plain.split_at(plain.len() / 2);
+    ([half(first), half(second)].concat(), plain)
+}
+
+fn sha256(bytes: &[u8]) -> String {
+    Sha256::digest(bytes).iter().map(|byte| format!("{byte:02x}")).collect()
+}
+
+#[test]
+fn a_compressed_image_is_unpacked_on_its_way_and_what_came_out_is_verified() {
+    let lab = LabRun::demo();
+    let (packed, plain) = gzipped();
+    std::fs::write(lab.user.path("disk.raw.gz"), &packed).unwrap();
+    let image = |checksum: &str| {
+        format!("debian-13: {{file: disk.raw.gz, format: raw, size: 1GiB, checksum: 'sha256:{checksum}'}}")
+    };
+    // The checksum of the spec is that of the compressed file, and a wrong one places nothing.
+    with_image(&lab, &image(&"0".repeat(64)));
+    let push = ["image", "push", "debian-13", "--spec", "demo.yaml", "--yes"];
+    let refused = lab.user.output(&push);
+    let told = String::from_utf8_lossy(&refused.stderr).into_owned();
+    assert_eq!(refused.status.code(), Some(5), "{told}");
+    assert!(told.contains(&format!("has checksum sha256:{}, not 0000", sha256(&packed))), "{told}");
+    assert_eq!(checked(&lab).1[0]["state"], "will_be_placed");
+    with_image(&lab, &image(&sha256(&packed)));
+    let pushed = lab.user.output(&push);
+    assert_eq!(pushed.status.code(), Some(0), "{}", String::from_utf8_lossy(&pushed.stderr));
+    let (code, rows) = checked(&lab);
+    assert_eq!((code, rows[0]["state"].as_str()), (Some(0), Some("verified")), "{rows:?}");
+    assert_eq!(rows[0]["found_checksum"], format!("sha256:{}", sha256(plain.as_bytes())));
+    let runs = std::fs::read_dir(lab.user.path(".vmdeploy/runs")).unwrap();
+    let left =
+        runs.filter(|entry| entry.as_ref().unwrap().file_name().to_string_lossy().contains("unpacked"));
+    assert_eq!(left.count(), 0, "nothing unpacked is left");
+}
+
+#[test]
+fn the_ssh_road_unpacks_too() {
+    let lab = LabRun::demo();
+    let (packed, plain) = gzipped();
+    std::fs::write(lab.user.path("disk.raw.gz"), &packed).unwrap();
+    with_image(&lab, "debian-13: {file: disk.raw.gz, format: raw, size: 1GiB}");
+    let spec = std::fs::read_to_string(lab.user.path("demo.yaml")).unwrap();
+    lab.user.write("demo.yaml", &spec.replace("road: hybrid", "road: ssh"));
+    let pushed = lab.user.output(&["image", "push", "debian-13", "--spec", "demo.yaml", "--yes"]);
+    assert_eq!(pushed.status.code(), Some(0), "{}", String::from_utf8_lossy(&pushed.stderr));
+    let (code, rows) = checked(&lab);
+    assert_eq!((code, rows[0]["state"].as_str()), (Some(0), Some("verified")), "{rows:?}");
+    assert_eq!(rows[0]["found_checksum"], format!("sha256:{}", sha256(plain.as_bytes())));
 }

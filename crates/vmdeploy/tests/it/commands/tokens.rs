@@ -34,3 +34,13 @@ fn a_least_privilege_token_is_made_from_nothing_and_deploys() {
     let deployed = lab.user.output(&["deploy", "demo.yaml", "--yes"]);
     assert_eq!(deployed.status.code(), Some(0), "{}", String::from_utf8_lossy(&deployed.stderr));
 }
+
+#[test]
+fn a_foreign_guest_on_a_number_of_the_spec_is_a_note_beside_the_verdict() {
+    let lab = LabRun::demo();
+    let made =
+        lab.user.output(&["api", "post", "/nodes/pve1/qemu", "vmid=202", "name=other", "--wait", "--yes"]);
+    assert_eq!(made.status.code(), Some(0), "{}", String::from_utf8_lossy(&made.stderr));
+    assert_snapshot!("a_number_is_taken", lab.run(&["check-token", "demo.yaml"]));
+    assert_eq!(lab.user.output(&["plan", "demo.yaml"]).status.code(), Some(4), "the plan is refused for it");
+}

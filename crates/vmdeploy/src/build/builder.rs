@@ -1,0 +1,171 @@
+//! The host that builds: how it is named, and how it is reached.
+
+use crate::environment::{Environment, names};
+use crate::exit::Exit;
+use crate::failure::Failure;
+use crate::reach;
+use crate::ssh_login;
+use pve_ssh::{Error, Host, HostConfig, RunsAs};
+use std::collections::BTreeMap;
+use std::path::PathBuf;
+use std::str::FromStr;
+use std::time::Duration;
+use tokio::time::Instant;
+use vmdeploy_executor::{ConnectionsConfig, SshAccess};
+
+/// A host as `[user@]host[:port]`.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Place {
+    /// The user, where one is named.
+    pub user: Option<String>,
+    /// Name or address.
+    pub host: String,
+    /// The port, where one is named.
+    pub port: Option<u16>,
+}
+
+impl FromStr for Place {
+    type Err = String;
+
+    fn from_str(text: &str) -> Result<Self, String> {
+        let wrong = || "it is written as `[user@]host[:port]`, an IPv6 address in `[…]`".to_owned();
+        let (user, rest) = match text.rsplit_once('@') {
+            Some((user, rest)) => (Some(user.to_owned()), rest),
+            None => (None, text),
+        };
+        let (host, port) = match rest.strip_prefix('[').and_then(|rest| rest.split_once(']')) {
+            Some((host, after)) => (host, after.strip_prefix(':').or(after.is_empty().then_some(""))),
+            None => match rest.split_once(':') {
+                Some((host, port)) => (host, Some(port)),
+                None => (rest, Some("")),
+            },
+        };
+        let port = match port.ok_or_else(wrong)? {
+            "" => None,
+            port => Some(port.parse().map_err(|_| wrong())?),
+        };
+        let plain = |text: &str| {
+            !text.is_empty()
+                && !text.starts_with('-')
+                && text.chars().all(|c| c.is_ascii_alphanumeric() || "-_.:%".contains(c))
+        };
+        if !plain(host) || !user.as_deref().is_none_or(plain) {
+            return Err(wrong());
+        }
+        Ok(Self { user, host: host.to_owned(), port })
+    }
+}
+
+impl std::fmt::Display for Place {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        if let Some(user) = &self.user {
+            write!(f, "{user}@")?;
+        }
+        let host = if self.host.contains(':') { format!("[{}]", self.host) } else { self.host.clone() };
+        match self.port {
+            Some(port) => write!(f, "{host}:{port}"),
+            None => f.write_str(&host),
+        }
+    }
+}
+
+/// How often a builder that does not listen yet is tried again.
+const AGAIN: Duration = Duration::from_secs(2);
+
+/// Logs in to the builder: as root, or as a user who may use sudo, or else as the user alone.
+///
+/// A builder that does not listen yet is tried until `patience` is over.
+///
+/// # Errors
+/// It cannot be reached, its host key is not known, or it lets us not in.
+pub async fn connect(
+    environment: &Environment,
+    place: &Place,
+    key: Option<PathBuf>,
+    patience: Duration,
+) -> Result<Host, Failure> {
+    let access = access(environment, place, key)?;
+    let connections = reach::open(ConnectionsConfig { api: None, ssh: Some(access) }).await?;
+    let host = connections.first_host().map_err(|failure| reach::executor_failure(&failure))?;
+    let until = Instant::now() + patience;
+    loop {
+        match host.check().await {
+            Ok(_) => return Ok(host),
+            Err(Error::Sudo { .. }) => {
+                let config = HostConfig { runs_as: RunsAs::Login, ..host.config().clone() };
+                let host = Host::new(config);
+                host.check().await.map_err(failed)?;
+                return Ok(host);
+            }
+            Err(Error::Connect { .. }) if Instant::now() + AGAIN < until => tokio::time::sleep(AGAIN).await,
+            Err(error @ Error::HostKey(_)) => {
+                return Err(failed(error).hint(
+                    "`--trust-on-first-use` believes a host that is not known yet; a changed key is never believed",
+                ));
+            }
+            Err(error) => return Err(failed(error)),
+        }
+    }
+}
+
+/// Tells what SSH to the builder failed with.
+pub(super) fn failed(error: Error) -> Failure {
+    let failure = vmdeploy_executor::Failure::from(error);
+    reach::executor_failure(&failure)
+}
+
+/// The credentials of the nodes stay with them: no password and no jump host of theirs is used here.
+fn access(environment: &Environment, place: &Place, key: Option<PathBuf>) -> Result<SshAccess, Failure> {
+    if let Some(key) = key.as_ref().filter(|key| !key.is_file()) {
+        let message = format!("`--key` names `{}`, which is no file", key.display());
+        return Err(
+            Failure::new(Exit::RIGHTS, message).hint("name a private key, or leave it out to use the agent")
+        );
+    }
+    let usual = ["~/.ssh/id_ed25519", "~/.ssh/id_rsa"].map(|path| environment.expand_home(path));
+    let usual = usual.into_iter().filter(|path| path.is_file());
+    let keys: Vec<PathBuf> = match key {
+        Some(key) => vec![key],
+        None => environment.path(names::SSH_KEY).into_iter().chain(usual).collect(),
+    };
+    let mut known_hosts = vec![environment.expand_home("~/.ssh/known_hosts")];
+    known_hosts.extend(environment.path(names::SSH_KNOWN_HOSTS));
+    let openssh = ssh_login::asking(environment)?.map(|asking| pve_ssh::openssh::Asking {
+        user: place.user.clone(),
+        port: place.port,
+        keys: keys.clone(),
+        known_hosts: known_hosts.clone(),
+        jumps: Vec::new(),
+        ..asking
+    });
+    Ok(SshAccess {
+        host: place.host.clone(),
+        port: place.port.unwrap_or(22),
+        user: place.user.clone().unwrap_or_else(|| "root".to_owned()),
+        keys,
+        agent: environment.path(names::SSH_AUTH_SOCK),
+        keyring: ssh_login::keyring(environment),
+        password: None,
+        openssh,
+        known_hosts,
+        trust_on_first_use: environment.trusts_on_first_use(),
+        jump: Vec::new(),
+        node: None,
+        nodes: BTreeMap::new(),
+    })
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_place_is_read_and_shown_alike() {
+        for text in ["build1", "me@build1", "me@build1:2222", "10.0.0.5:22", "me@[fd00::5]:22", "[fd00::5]"] {
+            assert_eq!(text.parse::<Place>().unwrap().to_string(), text);
+        }
+        for wrong in ["", "@a", "a:b", "a b", "-oProxyCommand=x", "me@-x", "fd00::5", "[fd00::5]x"] {
+            assert!(wrong.parse::<Place>().is_err(), "{wrong}");
+        }
+    }
+}
