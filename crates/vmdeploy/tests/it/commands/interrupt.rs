@@ -93,7 +93,7 @@ fn with_nothing_to_resume_all_is_well() {
     assert_eq!(said(&["resume"]).0, Some(0));
     let runs = lab.user.output(&["runs", "--json"]);
     let runs: serde_json::Value = serde_json::from_slice(&runs.stdout).unwrap();
-    let run = runs[0]["run"].as_str().unwrap();
+    let run = runs["runs"][0]["run"].as_str().unwrap();
     let (code, text) = said(&["resume", run]);
     assert_eq!(code, Some(0), "{text}");
     assert!(text.contains("is finished"), "{text}");
