@@ -7,7 +7,9 @@ use crate::stage::{
 use pve_ssh::command::{Command, files};
 use pve_types::Vmid;
 use sha2::{Digest as _, Sha256};
-use vmdeploy_executor::{FailureKind, Outcome, RunOptions, RunReport, RunResult, StepState, TookEffect};
+use vmdeploy_executor::{
+    Event, EventKind, FailureKind, Outcome, RunOptions, RunReport, RunResult, StepState, TookEffect,
+};
 use vmdeploy_planner::plan::{Action, Condition, HaWish, ImageOrigin, OnFailure, Plan, Road, Step, Verb};
 
 const URL: &str = "https://images.example.org/disk.qcow2";
@@ -351,10 +353,15 @@ async fn a_command_of_the_users_is_waited_for_with_the_address_at_hand() {
     let waited = report.steps.last().unwrap();
     assert!(waited.spans.iter().all(|span| span.end.is_some()), "the report says how long it took");
 
-    let report = stage.try_run(change("r2", vec![wait(argv("exit 3"), 1)]), &options).await.0.unwrap();
-    let failure = report.failures().next().unwrap();
-    assert_eq!((failure.kind, failure.took_effect), (FailureKind::NotReady, TookEffect::No));
-    assert!(failure.message.contains("exit status: 3"), "{failure:?}");
+    let second = stage.folder.path().join("second");
+    let script = format!("test -e '{0}' || {{ touch '{0}'; exit 3; }}", second.display());
+    let (report, events) = stage.try_run(change("r2", vec![wait(argv(&script), 120)]), &options).await;
+    done(&report.unwrap());
+    let is_said = |event: &Event| match &event.event {
+        EventKind::StepProgress { text, .. } => text.contains("exit status: 3"),
+        _ => false,
+    };
+    assert!(events.iter().any(is_said), "a wait tells what it saw");
     let none = vec!["/nonexistent/program".to_owned()];
     let report = stage.try_run(change("r3", vec![wait(none, 30)]), &options).await.0.unwrap();
     let failure = report.failures().next().unwrap();

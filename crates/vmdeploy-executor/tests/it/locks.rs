@@ -121,18 +121,21 @@ async fn a_run_that_lost_its_lock_begins_nothing_new_and_can_be_resumed() {
     // Another run keeps it: it is touched at times that this run knows nothing of. It goes on until that is seen, for a
     // single touch could come right between this run's look and its own touch.
     let world = stage.lab.world();
-    let other = tokio::spawn(async move {
-        loop {
-            world.with(|world| {
-                let time = world.now_seconds() - 7;
-                let _ = world.cluster_files.set_mtime(LOCK, time);
-            });
-            tokio::time::sleep(Duration::from_millis(1)).await;
-        }
-    });
-    let meddle = || std::future::ready(());
+    let others = std::sync::Mutex::new(None);
+    let meddle = || async {
+        let other = tokio::spawn(async move {
+            loop {
+                world.with(|world| {
+                    let time = world.now_seconds() - 7;
+                    let _ = world.cluster_files.set_mtime(LOCK, time);
+                });
+                tokio::time::sleep(Duration::from_millis(1)).await;
+            }
+        });
+        *others.lock().unwrap() = Some(other);
+    };
     let (report, events) = run_with(&stage, meddle, |event| is_note(event, "another run")).await;
-    other.abort();
+    others.into_inner().unwrap().expect("the run came to its wait").abort();
     let report = report.unwrap();
     assert_eq!(report.result, RunResult::Unfinished, "{:#?}", report.failures().collect::<Vec<_>>());
     assert_eq!(report.exit_code(), 8);
