@@ -139,7 +139,7 @@ impl Running {
 }
 
 /// How long the host may take to say the number of a process that is to be ended.
-const PID_PATIENCE: Duration = Duration::from_secs(5);
+const PID_PATIENCE: Duration = Duration::from_secs(20);
 
 /// How long the output may still come after the exit status did: something else may hold the channel open.
 const AFTER_STATUS: Duration = Duration::from_secs(10);
