@@ -4,7 +4,7 @@ use super::faults::{Faults, Path};
 use super::schema::{Field, Kind, Nullable, Object, TextRule, rules};
 use super::tree::{Node, Shape};
 use pve_types::Bytes;
-use std::collections::HashMap;
+use std::collections::HashSet;
 
 /// How many keys a map with fixed keys may have, known or not.
 const MAX_KEYS: usize = 1_000;
@@ -50,23 +50,35 @@ fn refuse_literal(node: Node<'_>, path: Path<'_>, faults: &mut Faults) {
 }
 
 fn check_entries(node: Node<'_>, object: &'static Object, path: Path<'_>, faults: &mut Faults) {
-    if is_flood(node, MAX_KEYS, path, faults) {
+    each_entry(node, MAX_KEYS, path, faults, |key, name, value, faults| match object.field(name) {
+        Some(field) => check_field(value, field, path.key(name), faults),
+        None => unknown_key(key, value, name, object, path, faults),
+    });
+}
+
+/// Calls `check` with each key, its text and its value, unless there are more than `most`; a key that stands twice is a
+/// fault.
+fn each_entry<'a>(
+    node: Node<'a>,
+    most: usize,
+    path: Path<'_>,
+    faults: &mut Faults,
+    mut check: impl FnMut(Node<'a>, &'a str, Node<'a>, &mut Faults),
+) {
+    if is_flood(node, most, path, faults) {
         return;
     }
-    let mut seen: HashMap<&str, ()> = HashMap::with_capacity(node.len());
+    let mut seen = HashSet::with_capacity(node.len());
     for (key, value) in node.entries() {
         if faults.are_full() {
             return;
         }
         let Some(name) = key_text(key, path, faults) else { continue };
-        if seen.insert(name, ()).is_some() {
+        if !seen.insert(name) {
             faults.error(key.span(), path.key(name), "this key stands twice in the same map");
             continue;
         }
-        match object.field(name) {
-            Some(field) => check_field(value, field, path.key(name), faults),
-            None => unknown_key(key, value, name, object, path, faults),
-        }
+        check(key, name, value, faults);
     }
 }
 
@@ -287,25 +299,12 @@ fn check_map(
         faults.error_hint(node.span(), path, format!("it must be a map keyed by {}", rule.name), hint);
         return;
     }
-    if is_flood(node, MAX_ENTRIES, path, faults) {
-        return;
-    }
-    let mut seen: HashMap<&str, ()> = HashMap::with_capacity(node.len());
-    for (key, value) in node.entries() {
-        if faults.are_full() {
-            return;
-        }
-        let Some(name) = key_text(key, path, faults) else { continue };
-        if seen.insert(name, ()).is_some() {
-            faults.error(key.span(), path.key(name), "this key stands twice in the same map");
-            continue;
-        }
+    each_entry(node, MAX_ENTRIES, path, faults, |key, name, value, faults| {
         check_text(key, name, rule, path, faults);
-        if value.is_null() && nullable == Nullable::Yes {
-            continue;
+        if !(value.is_null() && nullable == Nullable::Yes) {
+            check_kind(value, kind, path.key(name), faults);
         }
-        check_kind(value, kind, path.key(name), faults);
-    }
+    });
 }
 
 /// Checks a free value; its keys must be words, and it must not be endless.
@@ -322,10 +321,10 @@ fn free_value_fits(node: Node<'_>, left: &mut usize, path: Path<'_>, faults: &mu
         return false;
     }
     *left -= node.len();
-    let mut seen: HashMap<&str, ()> = HashMap::new();
+    let mut seen = HashSet::new();
     for (key, value) in node.entries() {
         let Some(name) = key_text(key, path, faults) else { continue };
-        if seen.insert(name, ()).is_some() {
+        if !seen.insert(name) {
             faults.error(key.span(), path.key(name), "this key stands twice in the same map");
         }
         if faults.are_full() || !free_value_fits(value, left, path.key(name), faults) {
