@@ -179,7 +179,7 @@ impl Host {
         }
         file.flush().await.map_err(local)?;
         file.sync_all().await.map_err(local)?;
-        let sha256 = sum.finalize().iter().map(|byte| format!("{byte:02x}")).collect();
+        let sha256 = pve_types::hex(sum.finalize());
         Ok(Downloaded { size: Bytes::new(*done), sha256 })
     }
 

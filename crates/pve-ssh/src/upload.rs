@@ -467,7 +467,7 @@ async fn read_ahead(
     if read == size && local.read(&mut [0; 1]).await.map_err(fail)? != 0 {
         return Err(UploadError::Changed { path: source.path() });
     }
-    Ok(hash.finalize().iter().map(|byte| format!("{byte:02x}")).collect())
+    Ok(pve_types::hex(hash.finalize()))
 }
 
 /// Splits an absolute path into folder and name.
@@ -485,8 +485,7 @@ async fn measure(source: &Source) -> Result<(u64, String), UploadError> {
     match source {
         Source::Text(text) => {
             let sum = Sha256::digest(text.as_bytes());
-            let short: String = sum.iter().take(6).map(|byte| format!("{byte:02x}")).collect();
-            Ok((text.len() as u64, short))
+            Ok((text.len() as u64, pve_types::hex(&sum[..6])))
         }
         Source::File(path) => {
             let fail = |source| UploadError::Local { path: path.clone(), source };

@@ -13,6 +13,7 @@
 
 mod bytes;
 mod error;
+mod hex;
 mod mac;
 mod names;
 mod privilege;
@@ -24,6 +25,7 @@ mod volume;
 
 pub use bytes::Bytes;
 pub use error::ParseError;
+pub use hex::hex;
 pub use mac::MacAddr;
 pub use names::{
     BridgeName, GroupId, GuestName, NodeName, PoolId, RealmId, RoleId, StorageId, TokenName, UserId,

@@ -1,5 +1,6 @@
 //! Compressed images, unpacked as a stream: bounded, hashed on both sides, zeros left as holes.
 
+use pve_types::hex;
 use sha2::digest::DynDigest;
 use sha2::{Digest as _, Sha256};
 use std::fs::File;
@@ -122,10 +123,10 @@ fn unpack(
     let sums = algorithm.map(|algorithm| {
         hasher(algorithm).ok_or_else(|| UnpackError::Algorithm { algorithm: algorithm.to_owned() })
     });
-    let mut counted = Counted { source, done: 0, sum: sums.transpose()? };
+    let mut hashed = Hashed { source, sum: sums.transpose()? };
     let (mut sum, mut size) = (Sha256::new(), 0_u64);
     {
-        let mut decoder = decoder(how.compression, &mut counted).map_err(damaged)?;
+        let mut decoder = decoder(how.compression, &mut hashed).map_err(damaged)?;
         let mut buffer = vec![0; CHUNK];
         loop {
             let count = fill(&mut *decoder.0, &mut buffer).map_err(damaged)?;
@@ -154,9 +155,9 @@ fn unpack(
         }
     }
     // Whatever follows the compressed data belongs to the file, and to its checksum.
-    io::copy(&mut counted, &mut io::sink()).map_err(damaged)?;
-    let source = counted.sum.map(|sum| hex(&sum.finalize()));
-    Ok(Unpacked { size, sha256: hex(&sum.finalize()), source })
+    io::copy(&mut hashed, &mut io::sink()).map_err(damaged)?;
+    let source = hashed.sum.map(|sum| hex(sum.finalize()));
+    Ok(Unpacked { size, sha256: hex(sum.finalize()), source })
 }
 
 /// The most that may come out, and why.
@@ -197,41 +198,39 @@ fn with_metadata(size: u64) -> u64 {
     size.saturating_add(size / 8).saturating_add(4 << 20)
 }
 
-/// A source that is counted and hashed as it is read.
-struct Counted {
+/// A source that is hashed as it is read.
+struct Hashed {
     source: File,
-    done: u64,
     sum: Option<Box<dyn DynDigest>>,
 }
 
-impl Read for Counted {
+impl Read for Hashed {
     fn read(&mut self, buffer: &mut [u8]) -> io::Result<usize> {
         let count = self.source.read(buffer)?;
         if let Some(sum) = &mut self.sum {
             sum.update(&buffer[..count]);
         }
-        self.done += count as u64;
         Ok(count)
     }
 }
 
 /// Tells how far a reader is while a decoder holds it.
 struct Told<'a> {
-    source: &'a mut Counted,
+    source: &'a mut Hashed,
     done: std::rc::Rc<std::cell::Cell<u64>>,
 }
 
 impl Read for Told<'_> {
     fn read(&mut self, buffer: &mut [u8]) -> io::Result<usize> {
         let count = self.source.read(buffer)?;
-        self.done.set(self.source.done);
+        self.done.set(self.done.get() + count as u64);
         Ok(count)
     }
 }
 
 type Decoder<'a> = (Box<dyn Read + 'a>, std::rc::Rc<std::cell::Cell<u64>>);
 
-fn decoder<'a>(compression: Compression, source: &'a mut Counted) -> io::Result<Decoder<'a>> {
+fn decoder<'a>(compression: Compression, source: &'a mut Hashed) -> io::Result<Decoder<'a>> {
     let done = std::rc::Rc::default();
     let source = BufReader::with_capacity(CHUNK, Told { source, done: std::rc::Rc::clone(&done) });
     let decoder: Box<dyn Read + 'a> = match compression {
@@ -364,10 +363,6 @@ fn hasher(algorithm: &str) -> Option<Box<dyn DynDigest>> {
     })
 }
 
-fn hex(bytes: &[u8]) -> String {
-    bytes.iter().map(|byte| format!("{byte:02x}")).collect()
-}
-
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -416,7 +411,7 @@ mod tests {
     }
 
     fn sha256(bytes: &[u8]) -> String {
-        hex(&Sha256::digest(bytes))
+        hex(Sha256::digest(bytes))
     }
 
     #[test]

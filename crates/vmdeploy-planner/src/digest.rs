@@ -11,7 +11,7 @@ pub fn of_value<T: Serialize + ?Sized>(value: &T) -> String {
 
 /// Returns the SHA-256 of the bytes, in hexadecimal.
 pub fn of_bytes(bytes: &[u8]) -> String {
-    Sha256::digest(bytes).iter().map(|byte| format!("{byte:02x}")).collect()
+    pve_types::hex(Sha256::digest(bytes))
 }
 
 /// Returns the first eight digits of the text's SHA-256: enough to tell two sources of one disk apart.

@@ -96,21 +96,27 @@ fn image(path: &Path) -> Result<LocalFileFacts, String> {
 }
 
 fn content(path: &Path) -> Result<LocalFileFacts, String> {
-    let unreadable = |error: std::io::Error| format!("cannot be read: {error}");
-    let mut file = File::open(path).map_err(unreadable)?;
+    let (sha256, size) = sha256_of(path).map_err(|error| format!("cannot be read: {error}"))?;
+    Ok(LocalFileFacts::Content { sha256, size: Bytes::new(size), compression: None })
+}
+
+/// Returns the SHA-256 of a file, in hexadecimal, and its size in bytes. The file is never held in memory.
+///
+/// # Errors
+/// It cannot be read.
+pub fn sha256_of(path: &Path) -> std::io::Result<(String, u64)> {
+    let mut file = File::open(path)?;
     let mut digest = Sha256::new();
     let mut buffer = vec![0; 1 << 20];
     let mut size = 0_u64;
     loop {
-        let count = file.read(&mut buffer).map_err(unreadable)?;
+        let count = file.read(&mut buffer)?;
         if count == 0 {
-            break;
+            return Ok((pve_types::hex(digest.finalize()), size));
         }
         digest.update(&buffer[..count]);
         size += count as u64;
     }
-    let sha256 = digest.finalize().iter().map(|byte| format!("{byte:02x}")).collect();
-    Ok(LocalFileFacts::Content { sha256, size: Bytes::new(size), compression: None })
 }
 
 #[cfg(test)]

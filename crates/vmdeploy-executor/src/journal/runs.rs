@@ -5,12 +5,11 @@ use super::record::{Entry, JOURNAL_FORMAT_VERSION, Record};
 use crate::{RunReport, RunResult, report_of};
 use jiff::Timestamp;
 use serde::Serialize;
-use sha2::{Digest as _, Sha256};
 use std::fs::{DirBuilder, File, OpenOptions, TryLockError};
 use std::io::{self, Write as _};
 use std::os::unix::fs::{DirBuilderExt as _, OpenOptionsExt as _};
 use std::path::{Path, PathBuf};
-use vmdeploy_planner::plan::Plan;
+use vmdeploy_planner::{digest, plan::Plan};
 
 /// The folder in which runs are kept, `.vmdeploy/runs` as a rule.
 #[derive(Debug, Clone)]
@@ -160,7 +159,7 @@ impl RunsFolder {
         let text = serde_json::to_vec_pretty(plan).expect("a plan has string keys only");
         let path = folder.join("plan.json");
         write_private(&path, &text).map_err(|source| failed(&path, "written", source))?;
-        let plan_digest = digest(&text);
+        let plan_digest = digest::of_bytes(&text);
         let mut journal = JournalWriter::create(&folder.join("journal.jsonl"))?;
         journal.append(Entry::RunStarted {
             format_version: JOURNAL_FORMAT_VERSION,
@@ -191,7 +190,7 @@ impl RunsFolder {
         let plan =
             serde_json::from_slice(&text).map_err(|s| RunsError::Plan { path: path.clone(), source: s })?;
         let records = read(&folder.join("journal.jsonl"))?;
-        let plan_digest = digest(&text);
+        let plan_digest = digest::of_bytes(&text);
         match records.first().map(|record| &record.entry) {
             Some(Entry::RunStarted { plan_digest: begun_with, .. }) if *begun_with == plan_digest => {}
             _ => return Err(RunsError::PlanChanged { path }),
@@ -307,10 +306,6 @@ impl StoredRun {
     pub fn reopen(&self) -> Result<JournalWriter, JournalError> {
         JournalWriter::reopen(&self.folder.join("journal.jsonl"))
     }
-}
-
-fn digest(bytes: &[u8]) -> String {
-    Sha256::digest(bytes).iter().map(|byte| format!("{byte:02x}")).collect()
 }
 
 fn write_private(path: &Path, bytes: &[u8]) -> io::Result<()> {

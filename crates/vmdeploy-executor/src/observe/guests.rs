@@ -116,7 +116,7 @@ fn kept_of_file(query: &Query, vmid: Vmid, text: &str) -> Option<ObservedConfig>
         snapshots: !config.snapshots.is_empty(),
         cloud_init_stale: stale(&config),
         // PVE: pve-guest-common src/PVE/AbstractConfig.pm: the digest is the SHA-1 of the file's text.
-        digest: Some(Sha1::digest(text.as_bytes()).iter().map(|byte| format!("{byte:02x}")).collect()),
+        digest: Some(pve_types::hex(Sha1::digest(text.as_bytes()))),
         values: config.current,
         pending: config.pending,
     })

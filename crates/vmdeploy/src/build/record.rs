@@ -1,8 +1,7 @@
 //! What is written down about a build, beside the image that it made.
 
+use crate::local_files::sha256_of;
 use serde::{Deserialize, Serialize};
-use sha2::{Digest as _, Sha256};
-use std::io::Read as _;
 use std::path::{Path, PathBuf};
 
 /// The version of the record's form.
@@ -70,19 +69,6 @@ pub fn is_up_to_date(file: &Path, inputs_sha256: &str) -> bool {
     record.is_some_and(|record| {
         record.format_version == RECORD_FORMAT_VERSION
             && record.inputs_sha256 == inputs_sha256
-            && sha256_of(file).is_ok_and(|sum| sum == record.sha256)
+            && sha256_of(file).is_ok_and(|(sum, _)| sum == record.sha256)
     })
-}
-
-fn sha256_of(file: &Path) -> std::io::Result<String> {
-    let mut file = std::fs::File::open(file)?;
-    let mut sum = Sha256::new();
-    let mut buffer = vec![0; 1 << 20];
-    loop {
-        let count = file.read(&mut buffer)?;
-        if count == 0 {
-            return Ok(sum.finalize().iter().map(|byte| format!("{byte:02x}")).collect());
-        }
-        sum.update(&buffer[..count]);
-    }
 }

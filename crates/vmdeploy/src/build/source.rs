@@ -43,7 +43,7 @@ impl SourceTree {
         }
         let mut hashed = archive.into_inner()?;
         hashed.sink.flush()?;
-        Ok(hashed.sum.finalize().iter().map(|byte| format!("{byte:02x}")).collect())
+        Ok(pve_types::hex(hashed.sum.finalize()))
     }
 
     fn walk(&mut self, folder: &Path) -> Result<(), Failure> {

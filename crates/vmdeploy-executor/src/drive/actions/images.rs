@@ -6,7 +6,6 @@ use pve_api::{Checksum, ContentFilter, Download, FileContent, Finished, Task, Up
 use pve_ssh::command::{files, pvesm};
 use pve_ssh::parse::{self, StorageState};
 use pve_types::{Bytes, NodeName, StorageId, VolumeId};
-use sha2::{Digest as _, Sha256};
 use std::collections::BTreeMap;
 use std::path::{Path, PathBuf};
 use vmdeploy_planner::plan::{ImageOrigin, Road, Unpack};
@@ -255,7 +254,7 @@ impl Job {
     ) -> Result<Done, Failure> {
         let path = self.local(source);
         let bytes = tokio::fs::read(&path).await.map_err(|error| unreadable(&path, &error))?;
-        if hex(&Sha256::digest(&bytes)) != sha256 {
+        if vmdeploy_planner::digest::of_bytes(&bytes) != sha256 {
             let text = format!("`{}` changed after the plan was made", path.display());
             return Err(Failure::new(FailureKind::ImageUnfit, text)
                 .hint("`vmdeploy plan` shows what it would do now"));
@@ -277,8 +276,4 @@ impl Job {
 
 fn unreadable(path: &Path, error: &std::io::Error) -> Failure {
     Failure::new(FailureKind::ImageUnfit, format!("`{}` cannot be read: {error}", path.display()))
-}
-
-fn hex(bytes: &[u8]) -> String {
-    bytes.iter().map(|byte| format!("{byte:02x}")).collect()
 }

@@ -27,7 +27,7 @@ pub(super) fn of(
     for ((cluster, name), pin) in pins {
         text(&mut hash, b'l', &format!("{cluster}/{name}={}", pin.vmid));
     }
-    hash.finalize().iter().map(|byte| format!("{byte:02x}")).collect()
+    pve_types::hex(hash.finalize())
 }
 
 fn named(hash: &mut Sha256, mark: u8, things: &Named<'_>) {

@@ -24,7 +24,6 @@ use jiff::Timestamp;
 use pve_ssh::command::files;
 use pve_ssh::{Host, Upload};
 use pve_types::{Bytes, NodeName, Secret, VolumeId};
-use sha2::{Digest as _, Sha256};
 use std::collections::BTreeMap;
 use std::path::{Path, PathBuf};
 use std::time::Duration;
@@ -190,8 +189,7 @@ fn inputs(build: &ImageBuild, source: Option<&SourceTree>) -> Result<String, Fai
         .transpose()
         .map_err(|error| Failure::of(Exit::USAGE, error).context("the source cannot be read"))?;
     let text = serde_json::to_vec(&(source, &build.command.value, &build.output.value, &build.env));
-    let sum = Sha256::digest(text.map_err(anyhow::Error::from)?);
-    Ok(sum.iter().map(|byte| format!("{byte:02x}")).collect())
+    Ok(vmdeploy_planner::digest::of_bytes(&text.map_err(anyhow::Error::from)?))
 }
 
 fn secrets(
