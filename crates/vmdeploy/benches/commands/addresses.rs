@@ -2,7 +2,7 @@
 
 use crate::document::Table;
 use crate::idle;
-use crate::measure::{cpu, mib, seconds};
+use crate::measure::costs;
 
 const VMS: u32 = 1_000;
 
@@ -17,15 +17,8 @@ pub fn tables() -> Vec<Table> {
         let (usage, counts) = ground.counted(arguments);
         let lines = usage.stdout.lines().count();
         assert!(lines >= VMS as usize, "{lines} lines\n{}", usage.stderr);
-        table.row([
-            format!("`vmdeploy {}`", arguments.join(" ")),
-            seconds(usage.wall),
-            cpu(&usage),
-            mib(&usage),
-            counts.api_requests.to_string(),
-            counts.api_connections.to_string(),
-            counts.ssh_commands.to_string(),
-        ]);
+        let head = [format!("`vmdeploy {}`", arguments.join(" "))];
+        table.row(head.into_iter().chain(costs(&usage, &counts)));
     }
     table.note(
         "An address is asked of the guest's agent: one request per running VM, three at a time on the node",

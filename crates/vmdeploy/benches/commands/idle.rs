@@ -2,7 +2,7 @@
 
 use crate::document::Table;
 use crate::ground::{Ground, image_for, spec, world};
-use crate::measure::{cpu, mib, seconds};
+use crate::measure::costs;
 use pve_lab::Delays;
 
 /// Measures it for 10, 100 and 1,000 VMs by each road.
@@ -28,17 +28,9 @@ pub fn tables() -> Vec<Table> {
             let before = tasks();
             let (usage, counts) = ground.counted(&["deploy", "spec.yaml", "--yes", "--road", road]);
             assert_eq!(tasks(), before, "something was done: {}{}", usage.stdout, usage.stderr);
-            table.row([
-                format!("`{road}`"),
-                vms.to_string(),
-                seconds(usage.wall),
-                cpu(&usage),
-                mib(&usage),
-                counts.api_requests.to_string(),
-                counts.api_connections.to_string(),
-                counts.ssh_commands.to_string(),
-                counts.programs.values().sum::<u64>().to_string(),
-            ]);
+            let head = [format!("`{road}`"), vms.to_string()];
+            let programs = [counts.programs.values().sum::<u64>().to_string()];
+            table.row(head.into_iter().chain(costs(&usage, &counts)).chain(programs));
         }
     }
     table.note(

@@ -1,5 +1,6 @@
 //! Runs a program to its end and says what it took.
 
+use pve_lab::Counts;
 use std::fs::File;
 use std::path::Path;
 use std::process::{Child, Command, ExitStatus, Stdio};
@@ -65,6 +66,19 @@ impl Seen {
         }
         fields.first() == Some(&"Z")
     }
+}
+
+/// What a program took of this machine and of the lab, as cells of a table: time, CPU, memory, API requests,
+/// API connections, SSH commands.
+pub fn costs(usage: &Usage, counts: &Counts) -> [String; 6] {
+    [
+        seconds(usage.wall),
+        cpu(usage),
+        mib(usage),
+        counts.api_requests.to_string(),
+        counts.api_connections.to_string(),
+        counts.ssh_commands.to_string(),
+    ]
 }
 
 /// Seconds with two decimals.

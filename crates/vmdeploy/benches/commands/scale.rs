@@ -2,7 +2,7 @@
 
 use crate::document::Table;
 use crate::ground::{Ground, image_for, nodes, spec};
-use crate::measure::{cpu, mib, seconds};
+use crate::measure::costs;
 use pve_lab::Delays;
 
 /// Plans, deploys and does nothing on more and more nodes, 20 VMs on each.
@@ -30,17 +30,8 @@ pub fn tables() -> Vec<Table> {
             ("deploy again", &["deploy", "spec.yaml", "--yes"]),
         ] {
             let (usage, counts) = ground.counted(arguments);
-            table.row([
-                count.to_string(),
-                (20 * count).to_string(),
-                what.to_owned(),
-                seconds(usage.wall),
-                cpu(&usage),
-                mib(&usage),
-                counts.api_requests.to_string(),
-                counts.api_connections.to_string(),
-                counts.ssh_commands.to_string(),
-            ]);
+            let head = [count.to_string(), (20 * count).to_string(), what.to_owned()];
+            table.row(head.into_iter().chain(costs(&usage, &counts)));
         }
     }
     vec![table]
