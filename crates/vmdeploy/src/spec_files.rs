@@ -113,8 +113,8 @@ fn read_paths(paths: &[PathBuf]) -> Result<Vec<SourceFile>, Failure> {
 pub fn refused(faults: &[Diagnostic]) -> Failure {
     show(faults);
     let errors = faults.iter().filter(|fault| fault.severity == spec::Severity::Error).count();
-    let plural = if errors == 1 { "fault" } else { "faults" };
-    Failure::usage(format!("the spec has {errors} {plural}; nothing was asked or changed"))
+    let errors = vmdeploy_planner::render::count(errors, "fault");
+    Failure::usage(format!("the spec has {errors}; nothing was asked or changed"))
 }
 
 /// Prints diagnostics to stderr, each with its line.

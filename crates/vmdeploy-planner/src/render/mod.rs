@@ -78,7 +78,7 @@ pub(crate) fn rounded(bytes: pve_types::Bytes) -> String {
 }
 
 /// Returns `1 step`, `2 steps`.
-pub(crate) fn count(number: usize, what: &str) -> String {
+pub fn count(number: usize, what: &str) -> String {
     if number == 1 { format!("1 {what}") } else { format!("{number} {what}s") }
 }
 

@@ -7,11 +7,11 @@ use crate::failure::{CommandResult, Failure};
 use crate::output;
 use crate::planning::{self, PlanArgs, plan_text};
 use crate::reach;
-use crate::run_output::counted;
 use crate::running::{RunArgs, carry_out, exit_of};
 use std::path::{Path, PathBuf};
 use vmdeploy_executor::Connections;
 use vmdeploy_planner::plan::{Plan, PlanMode, Verb};
+use vmdeploy_planner::render;
 
 /// Makes the cluster's VMs as the spec says: shows the plan, asks, and carries it out.
 #[derive(Debug, clap::Args)]
@@ -64,7 +64,7 @@ fn brief_text(plan: &Plan) -> String {
         changed.map(|change| format!("{} {} ({})\n", change.verb.sign(), change.vm, change.guest.vmid));
     let end = match plan.steps.len() {
         0 => "nothing to do\n".to_owned(),
-        steps => format!("{}\n", counted(steps, "step")),
+        steps => format!("{}\n", render::count(steps, "step")),
     };
     lines.chain([end]).collect()
 }
@@ -108,7 +108,7 @@ fn what_it_would_do(plan: &Plan) -> String {
     let parts: Vec<String> =
         parts.iter().filter(|(count, _)| *count > 0).map(|(count, verb)| format!("{verb} {count}")).collect();
     if parts.is_empty() {
-        format!("run {}", counted(plan.steps.len(), "step"))
+        format!("run {}", render::count(plan.steps.len(), "step"))
     } else {
         let plural = if numbers == 1 { "VM" } else { "VMs" };
         format!("{} {plural}", parts.join(", "))

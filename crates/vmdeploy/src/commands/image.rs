@@ -17,6 +17,7 @@ use std::path::PathBuf;
 use vmdeploy_executor::Connections;
 use vmdeploy_planner::observed::{Observed, Query};
 use vmdeploy_planner::plan::{Action, Plan, PlanMode, Step};
+use vmdeploy_planner::render::count;
 
 /// Looks after the images that a spec names.
 #[derive(Debug, clap::Args)]
@@ -99,17 +100,14 @@ async fn push_and_tell(
     let placed = steps.iter().filter_map(place_of).collect();
     let plan = Plan { steps, changes: Vec::new(), checks: Vec::new(), notes: Vec::new(), ..planned.plan };
     output::write_stderr(&planning::plan_text(&plan, output::Stream::Stderr));
-    if !confirm(args.yes, &format!("place {} in {}", args.name, places_text(plan.steps.len())), "`--yes`")? {
+    if !confirm(args.yes, &format!("place {} in {}", args.name, count(plan.steps.len(), "place")), "`--yes`")?
+    {
         return Ok((Exit::USAGE, Vec::new()));
     }
     let checked = planning::check(plan)?;
     let report = carry_out(checked, &planned.connections, &planned.spec.folder, &args.run, context).await?;
     planned.connections.close().await;
     Ok((exit_of(&report), placed))
-}
-
-fn places_text(number: usize) -> String {
-    if number == 1 { "1 place".to_owned() } else { format!("{number} places") }
 }
 
 fn place_of(step: &Step) -> Option<(NodeName, VolumeId)> {

@@ -6,6 +6,7 @@ use crate::failure::{CommandResult, Failure};
 use crate::output;
 use crate::spec_files::{SpecArgs, check, load};
 use serde::Serialize;
+use vmdeploy_planner::render::count;
 use vmdeploy_planner::spec::{Diagnostic, Severity};
 
 /// Checks specs without a network, a secret or a command.
@@ -66,9 +67,8 @@ pub fn run(args: &Args, context: &Context) -> CommandResult {
         return as_json(args, context);
     }
     let spec = load(&args.spec, context)?;
-    let count = spec.deployment.vms.len();
-    let plural = if count == 1 { "VM" } else { "VMs" };
-    output::print_line(&format!("project {}: {count} {plural}, no fault", spec.deployment.project.value));
+    let vms = count(spec.deployment.vms.len(), "VM");
+    output::print_line(&format!("project {}: {vms}, no fault", spec.deployment.project.value));
     Ok(Exit::DONE)
 }
 

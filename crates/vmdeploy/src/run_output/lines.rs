@@ -1,11 +1,12 @@
 //! A run as lines: what a CI log keeps.
 
-use super::{counted, duration};
+use super::duration;
 use crate::escape;
 use jiff::Timestamp;
 use std::collections::BTreeMap;
 use vmdeploy_executor::{Event, EventKind, Failure, Outcome, StepHead, UndoNote};
 use vmdeploy_planner::plan::StepId;
+use vmdeploy_planner::render::count;
 
 /// How long a step is silent before its progress is worth a line, in milliseconds.
 const SILENCE_MS: i64 = 10_000;
@@ -27,7 +28,7 @@ impl Lines {
             EventKind::RunStarted { steps, resumed, .. } => {
                 self.learn(steps);
                 let verb = if *resumed { "goes on" } else { "begins" };
-                Some(format!("run {} {verb}: {}", event.run, counted(steps.len(), "step")))
+                Some(format!("run {} {verb}: {}", event.run, count(steps.len(), "step")))
             }
             EventKind::StepStarted { step, .. } | EventKind::UndoStarted { step } => {
                 self.last_word.insert(step.clone(), event.at);

@@ -55,12 +55,6 @@ fn json_line(event: &Event) -> String {
     crate::redact::redact(&text).into_owned()
 }
 
-/// Returns a number with its noun: `1 step`, `12 steps`.
-pub fn counted(number: usize, noun: &str) -> String {
-    let plural = if number == 1 { "" } else { "s" };
-    format!("{number} {noun}{plural}")
-}
-
 /// Returns a time as people read it: `0.4s`, `12s`, `3m05s`.
 pub fn duration(milliseconds: u64) -> String {
     match milliseconds / 1000 {
