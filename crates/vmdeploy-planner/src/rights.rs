@@ -478,18 +478,30 @@ fn bridge_needs(key: &str, text: &str, observed: &Observed) -> Vec<Need> {
     }
     let Ok(nic) = PropertyString::parse(key, text) else { return Vec::new() };
     let Some(bridge) = nic.get("bridge") else { return Vec::new() };
-    let zone = bridge
-        .parse()
-        .ok()
-        .and_then(|bridge| observed.vnets.get(&bridge))
-        .map_or("localnetwork", String::as_str);
-    let path = format!("/sdn/zones/{zone}/{bridge}");
-    let mut vlans: Vec<&str> = nic.get("tag").into_iter().collect();
-    vlans.extend(nic.get("trunks").into_iter().flat_map(|trunks| trunks.split(';')));
+    let path = bridge_path(bridge, observed);
+    let mut vlans: Vec<u16> = nic.get("tag").and_then(|tag| tag.parse().ok()).into_iter().collect();
+    for range in nic.get("trunks").into_iter().flat_map(|trunks| trunks.split(';')) {
+        let (low, high) = range.split_once('-').unwrap_or((range, range));
+        if let (Ok(low), Ok(high)) = (low.trim().parse::<u16>(), high.trim().parse::<u16>()) {
+            vlans.extend(low..=high);
+        }
+    }
     if vlans.is_empty() {
         return vec![Need::one(Privilege::SdnUse, path)];
     }
+    // Who may use the bridge as a whole may use its VLANs, and needs no list of hundreds of them.
+    let holds_all =
+        |rights: &Rights| vlans.iter().all(|vlan| rights.holds(Privilege::SdnUse, &format!("{path}/{vlan}")));
+    if vlans.len() > 16 && observed.rights.as_ref().is_some_and(holds_all) {
+        vlans.truncate(1);
+    }
     vlans.into_iter().map(|vlan| Need::one(Privilege::SdnUse, format!("{path}/{vlan}"))).collect()
+}
+
+/// Returns the ACL path of a bridge or VNet.
+pub(crate) fn bridge_path(bridge: &str, observed: &Observed) -> String {
+    let zone = bridge.parse().ok().and_then(|bridge| observed.vnets.get(&bridge));
+    format!("/sdn/zones/{}/{bridge}", zone.map_or("localnetwork", String::as_str))
 }
 
 #[cfg(test)]
@@ -592,6 +604,12 @@ mod tests {
         );
         check(NINE, set("net0", "virtio,bridge=tenant1"), &["SDN.Use on /sdn/zones/zone1/tenant1", network]);
         check(SEVEN, set("net0", "virtio,bridge=vmbr0"), &[network]);
+        let trunk = |vlan: u16| format!("SDN.Use on /sdn/zones/localnetwork/vmbr0/{vlan}");
+        check(
+            NINE,
+            set("net0", "virtio,bridge=vmbr0,tag=9,trunks=10;20-22"),
+            &[&trunk(10), &trunk(20), &trunk(21), &trunk(22), &trunk(9), network],
+        );
     }
 
     #[test]

@@ -144,6 +144,10 @@ fn networks(call: &mut Call<'_>) -> Result<Value, Refusal> {
     let kind = call.text("type").map(str::to_owned);
     let Some(node) = call.world.nodes.get(&name) else { return Ok(Value::Array(Vec::new())) };
     let names: Vec<String> = node.spec.bridges.iter().cloned().chain(["eno1".to_owned()]).collect();
+    let wants_vnets =
+        kind.as_deref().is_some_and(|kind| matches!(kind, "any_bridge" | "include_sdn" | "vnet"));
+    let vnets = vnets_of(call, &name).filter(|_| wants_vnets);
+    let vnets: Vec<Value> = vnets.collect();
     let audits = call.has(&format!("/nodes/{name}"), Privilege::SysAudit);
     let wants_bridges = kind.as_deref().is_some_and(|kind| kind.contains("bridge") || kind == "include_sdn");
     let seen = names.iter().filter(|iface| {
@@ -161,7 +165,24 @@ fn networks(call: &mut Call<'_>) -> Result<Value, Refusal> {
                 .is_ok();
         of_kind && allowed
     });
-    Ok(seen.filter_map(|iface| interface(call.world, &name, iface)).collect())
+    Ok(seen.filter_map(|iface| interface(call.world, &name, iface)).chain(vnets).collect())
+}
+
+/// The VNets that the node has and the caller may see or use, as a whole or one VLAN of them.
+// PVE: pve-network src/PVE/Network/SDN.pm get_local_vnets; pve-access-control src/PVE/RPCEnvironment.pm check_sdn_bridge.
+fn vnets_of<'c>(call: &'c Call<'_>, node: &'c str) -> impl Iterator<Item = Value> + 'c {
+    let vnets = call.world.zones.iter().filter(|(_, zone)| zone.is_on(node));
+    let vnets = vnets.flat_map(|(name, zone)| zone.vnets.iter().map(move |(id, vnet)| (name, id, vnet)));
+    let sees = |zone: &str, vnet: &str| {
+        let path = format!("/sdn/zones/{zone}/{vnet}");
+        let below = format!("{path}/");
+        let vlans = call.world.access.acl.keys().filter(|known| known.starts_with(&below));
+        let wanted = [Privilege::SdnAudit, Privilege::SdnUse];
+        vlans.chain([&path]).any(|path| call.require_any(path, &wanted).is_ok())
+    };
+    vnets.filter(move |(zone, id, _)| sees(zone, id)).map(|(_, id, vnet)| {
+        json!({ "iface": id, "type": "vnet", "active": 1, "vlanaware": u8::from(vnet.vlanaware), "ipam": 0 })
+    })
 }
 
 fn network(call: &mut Call<'_>) -> Result<Value, Refusal> {

@@ -35,7 +35,8 @@ pub fn build(spec: &WorldSpec, mut random: StdRng) -> World {
         guest_leases: crate::guest::Leases::default(),
         access,
         datacenter: spec.datacenter.clone(),
-        sections: BTreeMap::new(),
+        zones: spec.zones.clone(),
+        sections: mappings(spec),
         resources_seen: None,
         tasks: Tasks::default(),
         faults: crate::fault::Faults::default(),
@@ -61,6 +62,15 @@ fn nodes(spec: &WorldSpec) -> BTreeMap<String, Node> {
         (name.clone(), Node { spec: spec.clone(), number, address, files: Vfs::new(spec.rootfs.get()) })
     };
     (1..).zip(&spec.nodes).map(node).collect()
+}
+
+/// The files of mappings; a list is JSON text there.
+fn mappings(spec: &WorldSpec) -> BTreeMap<&'static str, BTreeMap<String, super::Config>> {
+    let section = |(id, mapping): (&String, &super::MappingSpec)| {
+        let map = serde_json::Value::from(mapping.map.clone()).to_string();
+        (id.clone(), super::Config::from([("map".to_owned(), map)]))
+    };
+    spec.mappings.iter().map(|(kind, all)| (kind.file(), all.iter().map(section).collect())).collect()
 }
 
 /// pmxcfs: 128 MiB, with the directory for locks.

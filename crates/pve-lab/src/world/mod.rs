@@ -30,8 +30,8 @@ pub use guests::{Config, Guest, GuestKind, Pending, Power, Snapshot, encode_desc
 pub use handle::WorldHandle;
 pub use roles::all_privileges;
 pub use spec::{
-    AclSpec, ContentSpec, FileSpec, GuestBehaviour, GuestSpec, NodeSpec, PoolSpec, StorageSpec, TokenSpec,
-    UserSpec, UserTokenSpec, WorldSpec, WorldSpecError,
+    AclSpec, ContentSpec, FileSpec, GuestBehaviour, GuestSpec, MappingKind, MappingSpec, NodeSpec, PoolSpec,
+    StorageSpec, TokenSpec, UserSpec, UserTokenSpec, VnetSpec, WorldSpec, WorldSpecError, ZoneSpec,
 };
 pub use storages::{BlockStore, BlockVolume, StorageDef};
 pub use task::{Next, Stage, Task, TaskKey, Tasks, Undo, Work, Worker};
@@ -88,6 +88,8 @@ pub struct World {
     pub access: Access,
     /// datacenter.cfg.
     pub datacenter: BTreeMap<String, String>,
+    /// SDN zones beside the one of plain bridges.
+    pub zones: BTreeMap<String, ZoneSpec>,
     /// Other files of /etc/pve that are made of sections (HA, backup jobs, mappings): file, section id, options.
     pub sections: BTreeMap<&'static str, BTreeMap<String, Config>>,
     /// What `/cluster/resources` showed last, and when, where it lags.
@@ -165,6 +167,17 @@ impl World {
     /// Counts such changes.
     pub fn revision(&self) -> u64 {
         self.revision
+    }
+    /// The zone that a bridge or VNet is in.
+    // PVE: pve-network src/PVE/Network/SDN/Zones.pm: plain bridges are in `localnetwork`.
+    pub fn zone_of(&self, bridge: &str) -> &str {
+        let zone = self.zones.iter().find(|(_, zone)| zone.vnets.contains_key(bridge));
+        zone.map_or("localnetwork", |(name, _)| name)
+    }
+    /// Tells whether a guest on the node can be plugged into this bridge or VNet.
+    pub fn has_bridge(&self, node: &str, bridge: &str) -> bool {
+        self.nodes.get(node).is_some_and(|node| node.spec.bridges.iter().any(|known| known == bridge))
+            || self.zones.values().any(|zone| zone.is_on(node) && zone.vnets.contains_key(bridge))
     }
     /// The tree that holds `path` on `node`, `None` for an unknown node.
     pub fn files(&self, node: &str, path: &str) -> Option<&Vfs> {

@@ -53,6 +53,10 @@ pub struct WorldSpec {
     pub pools: BTreeMap<String, PoolSpec>,
     /// datacenter.cfg.
     pub datacenter: BTreeMap<String, String>,
+    /// SDN zones beside the one of plain bridges.
+    pub zones: BTreeMap<String, ZoneSpec>,
+    /// Mappings of devices and folders, by `pci`, `usb` or `dir`.
+    pub mappings: BTreeMap<MappingKind, BTreeMap<String, MappingSpec>>,
     /// How long things take.
     pub delays: Delays,
     /// For how many milliseconds `/cluster/resources` shows what was.
@@ -254,6 +258,69 @@ pub struct AclSpec {
     pub propagate: bool,
 }
 
+/// An SDN zone with its VNets. What it does to packets is not modelled.
+#[derive(Debug, Clone, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct ZoneSpec {
+    /// Its type: simple, vlan, qinq, vxlan, evpn.
+    #[serde(rename = "type")]
+    pub kind: String,
+    /// The nodes that have it; all where none is named.
+    #[serde(default)]
+    pub nodes: BTreeSet<String>,
+    /// Its VNets, which guests are plugged into as into bridges.
+    #[serde(default)]
+    pub vnets: BTreeMap<String, VnetSpec>,
+}
+
+impl ZoneSpec {
+    /// Tells whether the node has its VNets.
+    pub fn is_on(&self, node: &str) -> bool {
+        self.nodes.is_empty() || self.nodes.contains(node)
+    }
+}
+
+/// A VNet.
+#[derive(Debug, Clone, Deserialize, Default)]
+#[serde(deny_unknown_fields, default)]
+pub struct VnetSpec {
+    /// Its VLAN, or its VXLAN.
+    pub tag: Option<u32>,
+    /// Whether guests may take VLANs inside it.
+    pub vlanaware: bool,
+}
+
+/// What a mapping maps.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Deserialize)]
+#[serde(rename_all = "lowercase")]
+pub enum MappingKind {
+    /// PCI devices.
+    Pci,
+    /// USB devices.
+    Usb,
+    /// Folders of a node, for virtiofs.
+    Dir,
+}
+
+impl MappingKind {
+    /// The file of its mappings, as [`super::World::sections`] calls it.
+    pub fn file(self) -> &'static str {
+        match self {
+            Self::Pci => "mapping/pci",
+            Self::Usb => "mapping/usb",
+            Self::Dir => "mapping/dir",
+        }
+    }
+}
+
+/// A mapping: one property string for each node, such as `node=pve1,id=10de:2204,path=0000:01:00.0`.
+#[derive(Debug, Clone, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct MappingSpec {
+    /// The property strings.
+    pub map: Vec<String>,
+}
+
 /// A pool to begin with.
 #[derive(Debug, Clone, Deserialize, Default)]
 #[serde(deny_unknown_fields, default)]
@@ -291,6 +358,8 @@ impl Default for WorldSpec {
             acl: Vec::new(),
             pools: BTreeMap::new(),
             datacenter: BTreeMap::new(),
+            zones: BTreeMap::new(),
+            mappings: BTreeMap::new(),
             delays: Delays::none(),
             resources_lag_ms: 0,
         }

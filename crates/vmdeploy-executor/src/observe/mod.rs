@@ -50,9 +50,14 @@ async fn observe_all(connections: &Connections, queries: &[Query]) -> Result<Obs
         )
     );
     observed.guests = configs?;
-    places::note(&mut observed, places?);
+    let seen_vnets = places::note(&mut observed, places?);
     observed.rights = rights?;
     observed.vnets = vnets?;
+    let hidden: Vec<BridgeName> =
+        seen_vnets.into_iter().filter(|vnet| !observed.vnets.contains_key(vnet)).collect();
+    let zones: Vec<_> =
+        hidden.into_iter().filter_map(|vnet| Some((zone_by_rights(&observed, &vnet)?, vnet))).collect();
+    observed.vnets.extend(zones.into_iter().map(|(zone, vnet)| (vnet, zone)));
     if queries.contains(&Query::Ha) {
         observed.ha = places::ha(connections, version).await?;
     }
@@ -126,6 +131,27 @@ async fn vnets(
         Some((row["vnet"].as_str()?.parse().ok()?, row["zone"].as_str()?.to_owned()))
     };
     Ok(rows.iter().filter_map(vnet).collect())
+}
+
+/// Returns the zone of a VNet that may be used, but not looked at, which hides it from the list of VNets: a node shows it
+/// to those only who hold a right on it, so that it is in a zone on which, or in which, they do.
+// PVE: pve-network src/PVE/Network/SDN.pm get_local_vnets (SDN.Audit or SDN.Use), src/PVE/API2/Network/SDN/Vnets.pm index
+// (SDN.Audit or SDN.Allocate).
+fn zone_by_rights(observed: &Observed, vnet: &BridgeName) -> Option<String> {
+    let paths = &observed.rights.as_ref()?.paths;
+    let used = paths.iter().filter(|(_, held)| held.contains_key(&Privilege::SdnUse));
+    let below = used.filter_map(|(path, _)| path.strip_prefix("/sdn/zones/"));
+    let mut of_zone = None;
+    for path in below {
+        let mut parts = path.split('/');
+        let (Some(zone), named) = (parts.next(), parts.next()) else { continue };
+        match named {
+            Some(name) if name == vnet.as_str() => return Some(zone.to_owned()),
+            None if zone != "localnetwork" => of_zone = Some(zone.to_owned()),
+            _ => {}
+        }
+    }
+    of_zone
 }
 
 /// Tells whether an error only says that this cluster, or these credentials, have no such thing to show.

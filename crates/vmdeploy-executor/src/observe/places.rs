@@ -2,7 +2,7 @@
 
 use super::is_optional;
 use crate::{Connections, Failure};
-use pve_api::{ContentFilter, InterfaceKind, StorageState};
+use pve_api::{ContentFilter, InterfaceKind, NetworkInterface, StorageState};
 use pve_ssh::command::files;
 use pve_ssh::parse;
 use pve_types::{BridgeName, Bytes, NodeName, PveVersion, StorageId};
@@ -16,6 +16,8 @@ pub(super) enum Place {
     Node {
         node: NodeName,
         bridges: Option<BTreeSet<BridgeName>>,
+        /// Those of the bridges that are VNets.
+        vnets: BTreeSet<BridgeName>,
         storages: Vec<ObservedStorage>,
     },
     Images(Vec<ObservedImage>),
@@ -39,11 +41,13 @@ pub(super) async fn observe(connections: &Connections, queries: &[Query]) -> Res
     places.into_iter().filter_map(Result::transpose).collect()
 }
 
-/// Notes what was found.
-pub(super) fn note(observed: &mut Observed, places: Vec<Place>) {
+/// Notes what was found; returns the VNets that the nodes have.
+pub(super) fn note(observed: &mut Observed, places: Vec<Place>) -> BTreeSet<BridgeName> {
+    let mut all_vnets = BTreeSet::new();
     for place in places {
         match place {
-            Place::Node { node, bridges, storages } => {
+            Place::Node { node, bridges, vnets, storages } => {
+                all_vnets.extend(vnets);
                 if let Some(seen) = observed.nodes.get_mut(&node) {
                     seen.bridges = bridges;
                 }
@@ -57,15 +61,20 @@ pub(super) fn note(observed: &mut Observed, places: Vec<Place>) {
         }
     }
     observed.storages.sort_by(|a, b| (&a.node, &a.storage).cmp(&(&b.node, &b.storage)));
+    all_vnets
 }
 
 async fn look_at_node(connections: &Connections, node: &NodeName) -> Result<Place, Failure> {
     let api = connections.api().node(node);
     let (network, storages) =
         futures::join!(api.network(Some(InterfaceKind::AnyBridge)), api.storages_with_formats());
+    let mut vnets = BTreeSet::new();
     let bridges = match network {
         Ok(interfaces) => {
-            Some(interfaces.iter().filter_map(|interface| interface.iface.parse().ok()).collect())
+            let is_vnet = |interface: &&NetworkInterface| interface.kind.as_deref() == Some("vnet");
+            let name = |interface: &NetworkInterface| interface.iface.parse().ok();
+            vnets.extend(interfaces.iter().filter(is_vnet).filter_map(name));
+            Some(interfaces.iter().filter_map(name).collect())
         }
         Err(error) if is_optional(&error) => None,
         Err(error) => return Err(Failure::from(error).at(node)),
@@ -76,7 +85,7 @@ async fn look_at_node(connections: &Connections, node: &NodeName) -> Result<Plac
         Err(error) if error.is_unreachable() || error.is_denied() => Vec::new(),
         Err(error) => return Err(Failure::from(error).at(node)),
     };
-    Ok(Place::Node { node: node.clone(), bridges, storages })
+    Ok(Place::Node { node: node.clone(), bridges, vnets, storages })
 }
 
 fn observed_storage(node: &NodeName, state: &StorageState) -> Option<ObservedStorage> {
@@ -191,7 +200,7 @@ pub(super) async fn ha(
     }
     // PVE: pve-ha-manager: groups up to version 8, rules from 9 on.
     if version.major >= 9 {
-        for rule in ha.rules().await.unwrap_or_default() {
+        for rule in ha.rules().await? {
             let named: Vec<&str> =
                 rule.resources.as_deref().unwrap_or_default().split(',').map(str::trim).collect();
             for (wish, _, sid) in wishes.values_mut().filter(|(_, _, sid)| named.contains(&sid.as_str())) {
@@ -200,7 +209,7 @@ pub(super) async fn ha(
             }
         }
     } else {
-        for group in ha.groups().await.unwrap_or_default() {
+        for group in ha.groups().await? {
             for (wish, _, _) in wishes.values_mut().filter(|(_, name, _)| name.as_ref() == Some(&group.group))
             {
                 note_nodes(wish, group.nodes.as_deref(), group.restricted);

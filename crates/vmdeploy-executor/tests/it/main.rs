@@ -12,3 +12,4 @@ mod recovery;
 mod rich;
 mod spec;
 mod stage;
+mod surroundings;

@@ -7,8 +7,8 @@ use std::collections::BTreeMap;
 use vmdeploy_executor::RunResult;
 use vmdeploy_planner::plan::PlanMode;
 
-/// A template with a linked and a full clone, and a VM with an option of every kind that no device of the node and no
-/// right of root@pam is needed for.
+/// A template with a linked and a full clone, a VM with an option of every kind that root@pam alone is not needed for,
+/// and one under high availability with mapped devices of its node.
 const RICH: &str = "version: 1
 project: rich
 images:
@@ -83,6 +83,32 @@ vms:
     vmstate_storage: local-lvm
     raw: {startdate: '2026-01-31T12:00:00'}
     lifecycle: {state: running}
+  mapped:
+    vmid: 320
+    agent: true
+    machine: q35
+    disks: {scsi0: {storage: local-lvm, image: tiny}}
+    nics: {net0: {bridge: tenant, mac: 'bc:24:11:00:03:20'}}
+    pci:
+      hostpci0: {mapping: gpu, pcie: true, rombar: false, primary_gpu: true}
+      hostpci1: {mapping: nic}
+    usb:
+      usb0: {mapping: stick, usb3: true}
+      usb1: {host: spice}
+    virtiofs: {virtiofs0: {mapping: share, cache: always, direct_io: true, expose_acl: true}}
+    ha: {state: started, max_restart: 2, max_relocate: 0, on_nodes: {pve1: 1}, strict: true}
+";
+
+/// What RICH needs of the world beside the demo.
+const WORLD: &str = "
+pools: {lab: {}}
+zones: {tenants: {type: vlan, vnets: {tenant: {tag: 100}}}}
+mappings:
+  pci:
+    gpu: {map: ['node=pve1,id=10de:2204,path=0000:01:00.0']}
+    nic: {map: ['node=pve1,id=8086:1521,path=0000:02:00.0']}
+  usb: {stick: {map: ['node=pve1,id=0951:1666']}}
+  dir: {share: {map: ['node=pve1,path=/srv/share']}}
 ";
 
 /// Returns the NICs of all guests: every MAC is pinned, so that they are the same too.
@@ -96,10 +122,21 @@ fn nics(stage: &Stage) -> BTreeMap<Vmid, Vec<(String, String)>> {
     })
 }
 
+/// Returns what high availability knows: resources, and groups (8) or rules (9).
+fn availability(stage: &Stage) -> Vec<String> {
+    stage.lab.world().with(|world| {
+        let files = world.sections.iter().filter(|(file, _)| file.starts_with("ha/"));
+        files
+            .flat_map(|(file, all)| all.iter().map(move |(id, options)| format!("{file} {id}: {options:?}")))
+            .collect()
+    })
+}
+
 async fn guests(road: &str, roads: Roads, version: PveVersion) -> impl PartialEq + std::fmt::Debug + use<> {
     let mut world = quick_world();
+    let more = pve_lab::WorldSpec::from_yaml(WORLD).unwrap();
+    (world.pools, world.zones, world.mappings) = (more.pools, more.zones, more.mappings);
     world.version = version;
-    world.pools.insert("lab".to_owned(), Default::default());
     let stage = Stage::of(world, "[]", roads).await;
     let deployment = spec(&format!("road: {road}\n{RICH}"));
     let plan = planned(&stage, &deployment, "r1", PlanMode::Deploy).await;
@@ -108,7 +145,17 @@ async fn guests(road: &str, roads: Roads, version: PveVersion) -> impl PartialEq
     assert_eq!(report.result, RunResult::Done, "{road} on {version}: {failures:#?}");
     let again = planned(&stage, &deployment, "r2", PlanMode::Deploy).await;
     assert!(again.is_empty(), "{road} on {version}: {:#?}", again.changes);
-    let guests = (stage.guests(), nics(&stage));
+    let guests = (stage.guests(), nics(&stage), availability(&stage));
+    assert_eq!(guests.2.len(), 2, "{road} on {version}: {:?}", guests.2);
+    let mapped = &guests.0[&Vmid::new(320).unwrap()];
+    assert_eq!(mapped["running"], "true", "{road}: high availability starts it");
+    for (key, value) in [
+        ("hostpci0", "mapping=gpu,pcie=1,rombar=0,x-vga=1"),
+        ("usb0", "mapping=stick,usb3=1"),
+        ("virtiofs0", "share,cache=always,direct-io=1,expose-acl=1"),
+    ] {
+        assert_eq!(mapped[key], value, "{road}");
+    }
     let rich = &guests.0[&Vmid::new(310).unwrap()];
     assert!(rich.len() > 45, "{road}: {rich:#?}");
     assert_eq!(rich["protection"], "1");

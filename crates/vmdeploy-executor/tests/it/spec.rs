@@ -9,7 +9,7 @@ use vmdeploy_executor::{
     observe,
 };
 use vmdeploy_planner::plan::{CheckedPlan, Plan, PlanContext, PlanMode, SecretRef};
-use vmdeploy_planner::spec::{Deployment, LoadOptions, SourceFile, load};
+use vmdeploy_planner::spec::{Deployment, Diagnostic, LoadOptions, SourceFile, load};
 use vmdeploy_planner::{AskContext, ask, make_plan};
 
 const PASSWORD: &str = "correct horse battery staple";
@@ -54,12 +54,23 @@ impl SecretResolver for Passwords {
 }
 
 pub async fn planned(stage: &Stage, deployment: &Deployment, run: &str, mode: PlanMode) -> Plan {
+    try_planned(stage, deployment, run, mode).await.unwrap_or_else(|told| panic!("{told}"))
+}
+
+/// Plans; returns what is said where that cannot be.
+pub async fn try_planned(
+    stage: &Stage,
+    deployment: &Deployment,
+    run: &str,
+    mode: PlanMode,
+) -> Result<Plan, String> {
     let asked = AskContext { cluster: "default".to_owned(), default_node: None };
     let observed = observe(&stage.connections, &ask(deployment, &asked)).await.unwrap();
     let mut context = PlanContext::new(run, &observed);
     context.mode = mode;
     context.ssh_available = stage.connections.has_ssh();
-    make_plan(deployment, &context).unwrap_or_else(|faults| panic!("{faults:#?}"))
+    let told = |faults: Vec<Diagnostic>| faults.iter().map(ToString::to_string).collect::<String>();
+    make_plan(deployment, &context).map_err(told)
 }
 
 pub async fn carried_out(stage: &Stage, plan: Plan) -> (RunReport, Vec<Event>) {

@@ -4,7 +4,7 @@ use super::scene::Scene;
 use crate::observed::{ObservedStorage, Rights};
 use crate::plan::{Action, Change, Check, CheckOutcome, PatchValue, Road, Step, StepId, Verb};
 use crate::render::rounded;
-use crate::rights::{Need, needs_of_steps};
+use crate::rights::{Need, bridge_path, needs_of_steps};
 use pve_config::{Bus, DeviceSlot, Drive, DriveSource, PropertyString};
 use pve_types::{BridgeName, Bytes, NodeName, PoolId, Privilege, StorageId, VolumeId};
 use std::collections::{BTreeMap, BTreeSet};
@@ -278,6 +278,10 @@ fn bridges(scene: &Scene<'_>, steps: &[Step]) -> Vec<Check> {
                 Some("the node's bridges could not be asked".to_owned()),
             ),
             Some(known) if known.contains(&bridge) => check(need, needed_by, CheckOutcome::Passed, None),
+            Some(_) if is_hidden(scene, &bridge) => {
+                let detail = "these credentials do not see it; with SDN.Use on it they would".to_owned();
+                check(need, needed_by, CheckOutcome::Unknown, Some(detail))
+            }
             Some(known) => {
                 let list: Vec<&str> = known.iter().map(BridgeName::as_str).collect();
                 let detail = format!("{node} has {}; correct `bridge:`, or make it", list.join(", "));
@@ -286,6 +290,17 @@ fn bridges(scene: &Scene<'_>, steps: &[Step]) -> Vec<Check> {
         }
     });
     judged.collect()
+}
+
+/// Tells whether a bridge may be there that the credentials do not see.
+// PVE: pve-manager PVE/API2/Network.pm index: bridges that one may use or look at; enforced since 8.0.
+fn is_hidden(scene: &Scene<'_>, bridge: &BridgeName) -> bool {
+    let path = bridge_path(bridge.as_str(), scene.observed);
+    let hides = |rights: &Rights| {
+        !rights.is_root
+            && ![Privilege::SdnUse, Privilege::SdnAudit].iter().any(|right| rights.holds(*right, &path))
+    };
+    scene.observed.version.at_least(8, 0) && scene.observed.rights.as_ref().is_some_and(hides)
 }
 
 fn pools(scene: &Scene<'_>, steps: &[Step]) -> Vec<Check> {

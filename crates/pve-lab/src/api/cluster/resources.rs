@@ -111,8 +111,10 @@ fn everything(world: &World) -> Vec<Value> {
         .pools
         .keys()
         .map(|id| json!({ "id": format!("/pool/{id}"), "pool": id, "type": "pool" }));
-    let zones = world.nodes.iter().filter(|(_, node)| node.spec.up).map(|(name, _)| {
-        json!({ "id": format!("sdn/{name}/localnetwork"), "sdn": "localnetwork", "node": name, "status": "ok", "type": "sdn" })
+    let row = |node: &str, zone: &str| json!({ "id": format!("sdn/{node}/{zone}"), "sdn": zone, "node": node, "status": "ok", "type": "sdn" });
+    let zones = world.nodes.iter().filter(|(_, node)| node.spec.up).flat_map(|(name, _)| {
+        let made = world.zones.iter().filter(|(_, zone)| zone.is_on(name)).map(|(zone, _)| zone.as_str());
+        std::iter::once("localnetwork").chain(made).map(move |zone| row(name, zone))
     });
     guests.chain(nodes).chain(storages).chain(pools).chain(zones).collect()
 }
@@ -158,8 +160,8 @@ fn list(call: &mut Call<'_>) -> Result<Value, Refusal> {
             "storage" => has(world, who, &format!("/storage/{}", text("storage")), Privilege::DatastoreAudit),
             "pool" => has(world, who, &format!("/pool/{}", text("pool")), Privilege::PoolAudit),
             "sdn" => {
-                let path = "/sdn/zones/localnetwork";
-                has(world, who, path, Privilege::SdnAudit) || has(world, who, path, Privilege::SdnUse)
+                let path = format!("/sdn/zones/{}", text("sdn"));
+                has(world, who, &path, Privilege::SdnAudit) || has(world, who, &path, Privilege::SdnUse)
             }
             _ => true,
         };

@@ -353,7 +353,8 @@ impl Asker {
         for (_, value) in settings.iter().filter(|(option, _)| numbered(option, "net")) {
             let Some(net) = nets::parse(world.version, value) else { continue };
             let Some(bridge) = net.get("bridge") else { continue };
-            for path in bridge_paths(bridge, net.get("tag"), net.get("trunks")) {
+            let zone = world.zone_of(bridge);
+            for path in bridge_paths(zone, bridge, net.get("tag"), net.get("trunks")) {
                 require(world, &self.auth_id, &path, &[Privilege::SdnUse])?;
             }
         }
@@ -361,8 +362,8 @@ impl Asker {
     }
 }
 
-fn bridge_paths(bridge: &str, tag: Option<&String>, trunks: Option<&String>) -> Vec<String> {
-    let base = format!("/sdn/zones/localnetwork/{bridge}");
+fn bridge_paths(zone: &str, bridge: &str, tag: Option<&String>, trunks: Option<&String>) -> Vec<String> {
+    let base = format!("/sdn/zones/{zone}/{bridge}");
     let mut tags: Vec<String> = tag.cloned().into_iter().collect();
     for range in trunks.into_iter().flat_map(|trunks| trunks.split(';')) {
         let (low, high) = range.split_once('-').unwrap_or((range, range));

@@ -8,7 +8,7 @@ use serde_json::{Value, json};
 use super::allowed::Asker;
 use super::config::{check_lock, guest};
 use crate::api::{Call, Methods, Refusal};
-use crate::world::{Next, Power, Stage, TaskKey, Worker, World};
+use crate::world::{Config, Next, Power, Stage, TaskKey, Worker, World};
 
 /// The methods of this file.
 pub const METHODS: Methods = &[
@@ -138,16 +138,14 @@ fn check_devices(world: &World, node: &str, vmid: Vmid) -> Result<(), String> {
             world.volume(node, drive.file())?;
         }
     }
-    let bridges = world.nodes.get(node).map(|node| &node.spec.bridges);
-    for (option, value) in guest.config.iter().filter(|(option, _)| super::settings::is_net(option)) {
+    for value in guest.config.iter().filter(|(option, _)| super::settings::is_net(option)).map(|(_, net)| net)
+    {
         let net = super::nets::parse(world.version, value).unwrap_or_default();
-        if let Some(bridge) =
-            net.get("bridge").filter(|bridge| bridges.is_some_and(|known| !known.contains(bridge)))
-        {
-            let _ = option;
+        if let Some(bridge) = net.get("bridge").filter(|bridge| !world.has_bridge(node, bridge)) {
             return Err(format!("bridge '{bridge}' does not exist"));
         }
     }
+    check_mappings(world, node, &guest.config)?;
     if guest
         .config
         .get("memory")
@@ -157,6 +155,30 @@ fn check_devices(world: &World, node: &str, vmid: Vmid) -> Result<(), String> {
         > world.nodes.get(node).map_or(u64::MAX, |node| node.spec.memory.get())
     {
         return Err("start failed: QEMU exited with code 1".to_owned());
+    }
+    Ok(())
+}
+
+/// Devices and folders are found on the node by their mapping.
+// PVE: qemu-server src/PVE/QemuServer/PCI.pm and USB.pm: `device mapping not found for`; Virtiofs.pm.
+fn check_mappings(world: &World, node: &str, config: &Config) -> Result<(), String> {
+    let maps = |file: &str, name: &str| {
+        let map =
+            world.sections.get(file).and_then(|all| all.get(name)).and_then(|options| options.get("map"));
+        map.is_some_and(|map| map.contains(&format!("node={node}")))
+    };
+    for (option, value) in config {
+        let (file, what, key) = match option.trim_end_matches(|c: char| c.is_ascii_digit()) {
+            "hostpci" => ("mapping/pci", "PCI device", "mapping="),
+            "usb" => ("mapping/usb", "USB device", "mapping="),
+            "virtiofs" => ("mapping/dir", "directory", "dirid="),
+            _ => continue,
+        };
+        let plain = value.split(',').next().filter(|first| file == "mapping/dir" && !first.contains('='));
+        let named = value.split(',').find_map(|part| part.strip_prefix(key)).or(plain);
+        if let Some(name) = named.filter(|name| !maps(file, name)) {
+            return Err(format!("{what} mapping not found for '{name}'"));
+        }
     }
     Ok(())
 }

@@ -1,0 +1,260 @@
+//! What a VM needs beside its own configuration, from spec to empty second plan: zones, high availability, images.
+
+use crate::spec::{carried_out, planned, spec, try_planned};
+use crate::stage::{IMAGE, Roads, Stage, quick_world};
+use pve_lab::WorldSpec;
+use pve_types::Vmid;
+use vmdeploy_executor::RunResult;
+use vmdeploy_planner::plan::{CheckOutcome, Plan, PlanMode};
+use vmdeploy_planner::spec::Deployment;
+
+const VERSIONS: [&str; 2] = ["8.4.14", "9.2.11"];
+
+/// A cluster of two nodes with a shared storage.
+pub fn cluster(version: &str) -> WorldSpec {
+    let mut world = quick_world();
+    world.version = version.parse().unwrap();
+    world.cluster = Some("lab".to_owned());
+    let node = world.nodes["pve1"].clone();
+    world.nodes.insert("pve2".to_owned(), node);
+    let more = WorldSpec::from_yaml(
+        "storages: {ceph: {type: rbd, content: [images], size: 1TiB, options: {pool: rbd}}}",
+    );
+    world.storages.insert("ceph".to_owned(), more.unwrap().storages.remove("ceph").unwrap());
+    world
+}
+
+/// Adds what a world file says of zones, roles, users and rights.
+fn with_zones(mut world: WorldSpec) -> WorldSpec {
+    let text = "
+zones:
+  tenants: {type: vlan, vnets: {web: {tag: 100}, db: {tag: 200}}}
+  far: {type: simple, nodes: [pve2], vnets: {far1: {}}}
+roles: {Plug: [SDN.Use]}
+users: {ci@pve: {tokens: {deploy: {secret: 11111111-2222-4333-8444-555555555555, privsep: false}}}}
+token: {id: ci@pve!deploy, secret: 11111111-2222-4333-8444-555555555555}
+acl:
+  - {path: /vms, who: ci@pve, role: PVEVMAdmin}
+  - {path: /storage, who: ci@pve, role: PVEDatastoreUser}
+  - {path: /sdn/zones/tenants/web, who: ci@pve, role: Plug}
+";
+    let more = WorldSpec::from_yaml(text).unwrap();
+    (world.zones, world.roles, world.users) = (more.zones, more.roles, more.users);
+    (world.acl, world.token) = (more.acl, more.token);
+    world
+}
+
+/// Plans, carries out, and plans again: then there is nothing to do.
+async fn deployed(stage: &Stage, deployment: &Deployment, run: &str) -> Plan {
+    let plan = planned(stage, deployment, run, PlanMode::Deploy).await;
+    let (report, _) = carried_out(stage, plan.clone()).await;
+    assert_eq!(report.result, RunResult::Done, "{run}: {:#?}", report.failures().collect::<Vec<_>>());
+    let again = planned(stage, deployment, &format!("{run}-again"), PlanMode::Deploy).await;
+    assert!(again.is_empty(), "{run}: {:#?}", again.changes);
+    plan
+}
+
+fn refusals(plan: &Plan) -> Vec<String> {
+    let line = |check: &vmdeploy_planner::plan::Check| {
+        format!("{}: {}", check.need, check.detail.clone().unwrap_or_default())
+    };
+    plan.refusals().map(line).collect()
+}
+
+fn steps(plan: &Plan) -> Vec<String> {
+    plan.steps.iter().map(|step| step.id.to_string()).collect()
+}
+
+fn plugged_into(bridge: &str) -> Deployment {
+    spec(&format!(
+        "version: 1\nproject: web\nroad: api\nimages:\n  tiny: {{volume: 'local:import/tiny.qcow2'}}\nvms:\n  \
+         web01: {{vmid: 201, node: pve1, disks: {{scsi0: {{storage: local-lvm, image: tiny}}}}, \
+         nics: {{net0: {{bridge: {bridge}}}}}}}\n"
+    ))
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_vnet_is_used_with_the_right_on_it_alone_and_refused_without_it() {
+    for version in VERSIONS {
+        let stage = Stage::of(with_zones(cluster(version)), "[]", Roads::Api).await;
+        let plan = deployed(&stage, &plugged_into("web"), "r1").await;
+        let is_met = |need: &str| {
+            plan.checks.iter().any(|check| check.need == need && check.outcome == CheckOutcome::Passed)
+        };
+        // The right to use a VNet shows neither it nor its zone in the list of VNets.
+        assert!(is_met("SDN.Use on /sdn/zones/tenants/web"), "{version}: {:#?}", plan.checks);
+        assert!(is_met("bridge web at pve1"), "{version}: {:#?}", plan.checks);
+
+        let other = planned(&stage, &plugged_into("db"), "r2", PlanMode::Deploy).await;
+        let told = refusals(&other);
+        assert_eq!(told.len(), 1, "{version}: {told:?}");
+        assert!(told[0].starts_with("SDN.Use on /sdn/zones/"), "{version}: {told:?}");
+        let hidden = other.checks.iter().find(|check| check.need == "bridge db at pve1").unwrap();
+        assert_eq!(hidden.outcome, CheckOutcome::Unknown, "{hidden:?}");
+    }
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_vnet_that_the_node_has_not_is_refused_before_anything_is_done() {
+    for version in VERSIONS {
+        let mut world = with_zones(cluster(version));
+        world.token = quick_world().token;
+        let stage = Stage::of(world, "[]", Roads::Both).await;
+        let plan = planned(&stage, &plugged_into("far1"), "r1", PlanMode::Deploy).await;
+        assert_eq!(
+            refusals(&plan),
+            ["bridge far1 at pve1: pve1 has db, vmbr0, web; correct `bridge:`, or make it"]
+        );
+        let rights = plan.checks.iter().find(|check| check.need.starts_with("SDN.Use")).unwrap();
+        assert_eq!(rights.need, "SDN.Use on /sdn/zones/far/far1", "{version}");
+        let to_web = deployed(&stage, &plugged_into("db"), "r2").await;
+        assert!(
+            to_web.checks.iter().any(|check| check.need == "SDN.Use on /sdn/zones/tenants/db"),
+            "{version}"
+        );
+    }
+}
+
+fn highly_available(ha: &str) -> Deployment {
+    spec(&format!(
+        "version: 1\nproject: web\nimages:\n  tiny: {{volume: 'local:import/tiny.qcow2'}}\nvms:\n  \
+         web01:\n    vmid: 201\n    node: pve1\n    agent: true\n    \
+         disks: {{scsi0: {{storage: ceph, image: tiny}}}}\n    nics: {{net0: {{bridge: vmbr0}}}}\n    ha: {ha}\n"
+    ))
+}
+
+/// The rows that high availability has: resources, and groups (8) or rules (9).
+async fn rows(stage: &Stage, version: &str) -> (Vec<serde_json::Value>, Vec<serde_json::Value>) {
+    let get = async |path: &str| {
+        let rows: Vec<serde_json::Value> =
+            stage.connections.api().get(path, pve_api::Params::new()).await.unwrap();
+        rows
+    };
+    let places = if version.starts_with('8') { "/cluster/ha/groups" } else { "/cluster/ha/rules" };
+    (get("/cluster/ha/resources").await, get(places).await)
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn high_availability_is_planned_made_changed_and_left() {
+    for version in VERSIONS {
+        let stage = Stage::of(cluster(version), "[]", Roads::Both).await;
+        let vmid = Vmid::new(201).unwrap();
+        let wanted = highly_available("{state: started, max_restart: 3, on_nodes: {pve1: 2, pve2: 1}}");
+        let made = deployed(&stage, &wanted, "r1").await;
+        let at = |what: &str| {
+            steps(&made)
+                .iter()
+                .position(|step| step == what)
+                .unwrap_or_else(|| panic!("{what}: {:?}", steps(&made)))
+        };
+        assert!(
+            at("web01/attach") < at("web01/ha") && at("web01/ha") < at("web01/running"),
+            "{:?}",
+            steps(&made)
+        );
+        let (resources, places) = rows(&stage, version).await;
+        assert_eq!(
+            (resources[0]["sid"].as_str(), resources[0]["max_restart"].as_u64()),
+            (Some("vm:201"), Some(3))
+        );
+        assert!(places[0].to_string().contains("pve1:2,pve2:1"), "{version}: {places:?}");
+        assert!(stage.lab.world().with(|world| world.guests[&vmid].is_running()), "HA starts it");
+
+        // Where HA moved it is where it is.
+        stage.lab.world().with(|world| world.guests.get_mut(&vmid).unwrap().node = "pve2".to_owned());
+        let moved = planned(&stage, &wanted, "r2", PlanMode::Deploy).await;
+        assert!(
+            moved.is_empty() && moved.notes.is_empty(),
+            "{version}: {:?} {:?}",
+            moved.changes,
+            moved.notes
+        );
+
+        let stricter =
+            highly_available("{state: started, max_restart: 3, on_nodes: {pve2: 1}, strict: true}");
+        let changed = deployed(&stage, &stricter, "r3").await;
+        assert_eq!(steps(&changed), ["web01/ha"], "{version}");
+        let (_, places) = rows(&stage, version).await;
+        let word = if version.starts_with('8') { "restricted" } else { "strict" };
+        assert_eq!((places.len(), places[0][word].as_u64()), (1, Some(1)), "{version}: {places:?}");
+
+        let stopped = deployed(&stage, &highly_available("{state: stopped}"), "r4").await;
+        assert_eq!(steps(&stopped), ["web01/ha"], "{version}: HA stops it");
+        assert!(!stage.lab.world().with(|world| world.guests[&vmid].is_running()));
+
+        let left = deployed(&stage, &highly_available("null"), "r5").await;
+        assert_eq!(steps(&left)[0], "web01/ha", "{version}");
+        let (resources, places) = rows(&stage, version).await;
+        assert!(resources.is_empty() && places.is_empty(), "{version}: {resources:?} {places:?}");
+
+        deployed(&stage, &wanted, "r6").await;
+        let destroy = planned(&stage, &wanted, "r7", PlanMode::Destroy).await;
+        let order = steps(&destroy);
+        assert_eq!(
+            (order.first().map(String::as_str), order.last().map(String::as_str)),
+            (Some("web01/ha"), Some("web01/delete"))
+        );
+        let (report, _) = carried_out(&stage, destroy).await;
+        assert_eq!(report.result, RunResult::Done, "{version}: {:#?}", report.failures().collect::<Vec<_>>());
+        let (resources, places) = rows(&stage, version).await;
+        assert!(resources.is_empty() && places.is_empty() && stage.guests().is_empty(), "{version}");
+    }
+}
+
+const URL: &str = "https://images.example.org/tiny.qcow2";
+
+#[tokio::test(flavor = "multi_thread")]
+async fn an_image_by_url_is_placed_once_where_it_is_needed_and_reused() {
+    for version in VERSIONS {
+        let mut world = cluster(version);
+        let tiny = world.files.iter().find(|file| file.path == IMAGE).unwrap().content.clone();
+        world.urls.insert(URL.to_owned(), tiny);
+        let more = "storages: {nfs: {type: nfs, content: [import, images], size: 1TiB, options: {server: 192.0.2.9, export: /srv}}}";
+        let nfs = WorldSpec::from_yaml(more).unwrap().storages.remove("nfs").unwrap();
+        world.storages.insert("nfs".to_owned(), nfs);
+        let stage = Stage::of(world, "[]", Roads::Both).await;
+        let sum = stage.on_node(&pve_ssh::command::files::checksum(256, IMAGE)).await;
+        let checksum = format!("sha256:{}", sum.split(' ').next().unwrap());
+        let of = |project: &str, first: u32, store: &str, checksum: &str| {
+            let vm = |number: u32, node: &str| {
+                format!(
+                    "  {project}{number}: {{vmid: {number}, node: {node}, disks: {{scsi0: {{storage: ceph, image: by-url, size: 1GiB}}}}}}\n"
+                )
+            };
+            spec(&format!(
+                "version: 1\nproject: {project}\nroad: api\nimages:\n  by-url: {{url: '{URL}', checksum: '{checksum}', store: {store}}}\nvms:\n{}{}{}",
+                vm(first, "pve1"),
+                vm(first + 1, "pve1"),
+                vm(first + 2, "pve2")
+            ))
+        };
+        // On a storage of each node: once on each.
+        let local = deployed(&stage, &of("own", 201, "local", &checksum), "r1").await;
+        let placed = |plan: &Plan| steps(plan).iter().filter(|step| step.starts_with("-/place-")).count();
+        assert_eq!((placed(&local), stage.tasks("download")), (2, 2), "{version}: {:?}", steps(&local));
+        // On a shared storage: once.
+        let shared = deployed(&stage, &of("shared", 211, "nfs", &checksum), "r2").await;
+        assert_eq!((placed(&shared), stage.tasks("download")), (1, 3), "{version}: {:?}", steps(&shared));
+        // What is there is looked at and used.
+        deployed(&stage, &of("third", 221, "nfs", &checksum), "r3").await;
+        assert_eq!(stage.tasks("download"), 3, "{version}");
+        // What is not what was meant is never used.
+        let wrong = of("wrong", 231, "nfs", &format!("sha256:{}", "0".repeat(64)));
+        let plan = planned(&stage, &wrong, "r4", PlanMode::Deploy).await;
+        let (report, _) = carried_out(&stage, plan).await;
+        assert_eq!(report.result, RunResult::Undone, "{version}");
+        assert_eq!(stage.guests().len(), 9, "{version}");
+        let disk = stage.guests().remove(&Vmid::new(201).unwrap()).unwrap().remove("scsi0").unwrap();
+        assert!(disk.starts_with("ceph:") && disk.ends_with("size=1G"), "{version}: {disk}");
+    }
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_smaller_disk_than_the_image_is_refused_at_its_line() {
+    let stage = Stage::start().await;
+    let small = spec(
+        "version: 1\nproject: web\nimages:\n  tiny: {path: /var/lib/vz/import/tiny.qcow2}\nvms:\n  web01: {vmid: 201, node: pve1, disks: {scsi0: {storage: local-lvm, image: tiny, size: 100MiB}}}\n",
+    );
+    let told = try_planned(&stage, &small, "r1", PlanMode::Deploy).await.unwrap_err();
+    assert!(told.contains("160MiB") && told.contains("web.yaml:6:"), "{told}");
+}
