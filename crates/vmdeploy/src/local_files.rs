@@ -50,6 +50,28 @@ pub fn read(
     Ok(facts)
 }
 
+/// Returns facts as if every local file were there, without reading any: for what does not depend on their content.
+pub fn stand_ins(deployment: &Deployment) -> BTreeMap<String, LocalFileFacts> {
+    let facts = |used_as| match used_as {
+        LocalFileUse::PublicKeys => LocalFileFacts::PublicKeys(vec!["ssh-ed25519 AAAA".to_owned()]),
+        LocalFileUse::Snippet | LocalFileUse::Image | LocalFileUse::BuiltImage => {
+            LocalFileFacts::Content { sha256: "0".repeat(64), size: Bytes::new(0), compression: None }
+        }
+    };
+    let files = deployment.local_files().into_iter();
+    files.map(|file| (file.path.value.clone(), facts(file.used_as))).collect()
+}
+
+/// Returns the local files that the spec names and that are not there, but for those that are still to be built.
+pub fn missing(deployment: &Deployment, folder: &Path, context: &Context) -> Vec<LocalFile> {
+    let files = deployment.local_files().into_iter();
+    files
+        .filter(|file| {
+            file.used_as != LocalFileUse::BuiltImage && !resolve(&file.path.value, folder, context).is_file()
+        })
+        .collect()
+}
+
 /// Returns the file's path: from the home folder, absolute, or from the spec's folder.
 pub fn resolve(path: &str, folder: &Path, context: &Context) -> PathBuf {
     folder.join(context.environment.expand_home(path))

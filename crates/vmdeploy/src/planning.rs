@@ -100,7 +100,7 @@ pub async fn plan(args: &PlanArgs, mode: PlanMode, context: &Context) -> Result<
 /// # Errors
 /// No host is named, or a key or certificate cannot be read.
 pub async fn open(args: &PlanArgs, spec: &LoadedSpec, context: &Context) -> Result<Connections, Failure> {
-    check_cluster(args, &spec.deployment)?;
+    check_cluster(args.cluster.as_deref(), &spec.deployment)?;
     let mut config = config_for(
         &context.environment,
         &spec.deployment,
@@ -117,11 +117,11 @@ pub async fn open(args: &PlanArgs, spec: &LoadedSpec, context: &Context) -> Resu
 }
 
 /// A mistyped cluster would have no VMs, and so nothing to do.
-fn check_cluster(args: &PlanArgs, deployment: &Deployment) -> Result<(), Failure> {
+pub(crate) fn check_cluster(cluster: Option<&str>, deployment: &Deployment) -> Result<(), Failure> {
     let mut known: BTreeSet<&str> = deployment.clusters.keys().map(String::as_str).collect();
     known.extend(deployment.vms.iter().map(|vm| vm.cluster.as_str()));
-    match &args.cluster {
-        Some(name) if !known.contains(name.as_str()) => {
+    match cluster {
+        Some(name) if !known.contains(name) => {
             let known: Vec<&str> = known.into_iter().collect();
             Err(Failure::usage(format!("the spec has no cluster `{}`", name.escape_debug()))
                 .hint(format!("it has {}", known.join(", "))))
@@ -224,7 +224,7 @@ pub fn read_observed(path: &Path) -> Result<Observed, Failure> {
 }
 
 /// Returns the numbers that the lock files pin for VMs of the planned cluster.
-fn pins(deployment: &Deployment, cluster: Option<&str>) -> BTreeMap<GuestName, Vmid> {
+pub(crate) fn pins(deployment: &Deployment, cluster: Option<&str>) -> BTreeMap<GuestName, Vmid> {
     let meant = |name: &str| cluster.is_none_or(|cluster| cluster == name);
     let pins = deployment.pins.iter().filter(|((cluster, _), _)| meant(cluster));
     pins.map(|((_, name), pin)| (name.clone(), pin.vmid)).collect()

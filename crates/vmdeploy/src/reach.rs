@@ -64,18 +64,6 @@ pub fn ssh_only(environment: &Environment) -> Result<ConnectionsConfig, Failure>
     if ssh.is_none() { Err(nowhere(environment)) } else { Ok(ConnectionsConfig { api: None, ssh }) }
 }
 
-/// Reads both roads, with this secret in place of the one that the environment has.
-///
-/// # Errors
-/// As [`connections_config`].
-pub fn config_with_secret(
-    environment: &Environment,
-    secret: Option<&Secret>,
-) -> Result<ConnectionsConfig, Failure> {
-    let Some(secret) = secret else { return connections_config(environment) };
-    connections_config(&environment.with(names::API_PASSWORD, secret.expose()))
-}
-
 fn nowhere(environment: &Environment) -> Failure {
     let place = match environment.dotenv() {
         Some(path) => format!("{} does not set {}", path.display(), names::API_HOST),

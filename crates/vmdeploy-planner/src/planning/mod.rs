@@ -46,31 +46,63 @@ pub(crate) use resolve::expected_uuid_of;
 /// # Errors
 /// Everything that the spec asks for and that cannot be done, all at once, each at its place with the way out.
 pub fn make_plan(deployment: &Deployment, context: &PlanContext<'_>) -> Result<Plan, Vec<Diagnostic>> {
+    let mut scene = scene_of(deployment, context).map_err(|refused| vec![refused])?;
+    let (marks, findings) = look_around(&mut scene);
+    planned(&scene, &marks, findings).finish()
+}
+
+/// The steps of a plan that is maybe refused: to judge what they need, never to carry them out.
+#[derive(Debug, Clone, Default)]
+pub struct Draft {
+    /// Those that could be written down.
+    pub steps: Vec<Step>,
+    /// What the spec asks for and cannot be done: its steps are not among them.
+    pub refused: Vec<Diagnostic>,
+}
+
+/// Drafts the plan as [`make_plan`] makes it, and stops at nothing.
+pub fn draft_plan(deployment: &Deployment, context: &PlanContext<'_>) -> Draft {
+    let mut scene = match scene_of(deployment, context) {
+        Ok(scene) => scene,
+        Err(refused) => return Draft { steps: Vec::new(), refused: vec![refused] },
+    };
+    let (marks, findings) = look_around(&mut scene);
+    let mut planner = planned(&scene, &marks, findings);
+    Draft { steps: planner.take_steps(), refused: planner.findings.diagnostics }
+}
+
+fn scene_of<'a>(deployment: &'a Deployment, context: &'a PlanContext<'a>) -> Result<Scene<'a>, Diagnostic> {
+    let cluster = cluster_of(deployment, context)?;
+    Ok(Scene::new(deployment, context, cluster))
+}
+
+/// Finds each VM's guest, and what is refused before any step is written.
+fn look_around<'a>(scene: &mut Scene<'a>) -> (Marks<'a>, Findings) {
     let mut findings = Findings::default();
-    let cluster = match cluster_of(deployment, context) {
-        Ok(cluster) => cluster,
-        Err(diagnostic) => return Err(vec![diagnostic]),
-    };
-    let mut scene = Scene::new(deployment, context, cluster);
-    let vms: Vec<&Vm> = deployment.vms.iter().filter(|vm| vm.cluster == scene.cluster).collect();
-    check_targets(&scene, &vms, &mut findings);
-    if context.mode == PlanMode::Deploy {
-        findings.diagnostics.extend(check_disk_version(deployment, &scene.cluster, scene.roads.version));
+    let vms = vms_of(scene);
+    check_targets(scene, &vms, &mut findings);
+    if scene.context.mode == PlanMode::Deploy {
+        let faults = check_disk_version(scene.deployment, &scene.cluster, scene.roads.version);
+        findings.diagnostics.extend(faults);
     }
-    let marks = Marks::read(&scene);
-    resolve::resolve(&mut scene, &marks, &vms, &mut findings);
-    let mut planner = Planner {
-        scene: &scene,
-        shared: Shared::default(),
-        findings,
-        changes: Vec::new(),
-        steps: BTreeMap::new(),
-    };
-    match context.mode {
-        PlanMode::Deploy => planner.deploy(&vms, &marks),
+    let marks = Marks::read(scene);
+    resolve::resolve(scene, &marks, &vms, &mut findings);
+    (marks, findings)
+}
+
+fn planned<'p, 'a>(scene: &'p Scene<'a>, marks: &Marks<'a>, findings: Findings) -> Planner<'p, 'a> {
+    let mut planner =
+        Planner { scene, shared: Shared::default(), findings, changes: Vec::new(), steps: BTreeMap::new() };
+    let vms = vms_of(scene);
+    match scene.context.mode {
+        PlanMode::Deploy => planner.deploy(&vms, marks),
         PlanMode::Destroy => planner.destroy(&vms),
     }
-    planner.finish()
+    planner
+}
+
+fn vms_of<'a>(scene: &Scene<'a>) -> Vec<&'a Vm> {
+    scene.deployment.vms.iter().filter(|vm| vm.cluster == scene.cluster).collect()
 }
 
 /// Returns the cluster that is planned: the one that was asked for, or the only one of the spec.
@@ -347,9 +379,7 @@ impl<'p, 'a> Planner<'p, 'a> {
         if !self.findings.diagnostics.is_empty() {
             return Err(self.findings.diagnostics);
         }
-        self.add_probes();
-        let mut steps = ordered(self.shared.steps, self.steps, &self.changes);
-        roads::take_allowed(self.scene, &mut steps);
+        let steps = self.take_steps();
         let scene = self.scene;
         let checks = preflight::checks(scene, &self.shared.space, &self.changes, &steps);
         let mut notes = self.findings.notes;
@@ -371,6 +401,15 @@ impl<'p, 'a> Planner<'p, 'a> {
         };
         plan.observed_digest = crate::verify::world_digest(&plan, scene.observed);
         Ok(plan)
+    }
+
+    /// Returns all steps in their order, each with the road that it takes.
+    fn take_steps(&mut self) -> Vec<Step> {
+        self.add_probes();
+        let (shared, by_vm) = (std::mem::take(&mut self.shared.steps), std::mem::take(&mut self.steps));
+        let mut steps = ordered(shared, by_vm, &self.changes);
+        roads::take_allowed(self.scene, &mut steps);
+        steps
     }
 
     /// Adds one look at the storages of each node that is written to.

@@ -93,7 +93,7 @@ pub(crate) struct Findings {
 }
 
 impl Findings {
-    /// Records that the spec asks for something that cannot be done, with the way out.
+    /// Records that the spec asks for something that cannot be done, with the way out; once, however many VMs ask.
     pub(crate) fn refuse(
         &mut self,
         deployment: &Deployment,
@@ -101,7 +101,10 @@ impl Findings {
         message: impl Into<String>,
         hint: impl Into<String>,
     ) {
-        self.diagnostics.push(deployment.refusal(at.0, at.1, message).with_hint(hint));
+        let refusal = deployment.refusal(at.0, at.1, message).with_hint(hint);
+        if !self.diagnostics.contains(&refusal) {
+            self.diagnostics.push(refusal);
+        }
     }
     /// Records something worth saying about a VM.
     pub(crate) fn note(&mut self, vm: &GuestName, text: impl Into<String>, hint: Option<&str>) {

@@ -1,27 +1,34 @@
 //! `vmdeploy check-token`: a verdict on the credentials, not a dump.
 
 use crate::context::Context;
+use crate::environment::Environment;
+use crate::escape;
 use crate::exit::Exit;
 use crate::failure::{CommandResult, Failure};
+use crate::local_files;
 use crate::output;
+use crate::planning::{self, PlanArgs};
 use crate::reach::{self, executor_failure};
-use crate::spec_files::{OptionalSpecArgs, load_whole_if_named};
+use crate::reach_cluster::config_for;
+use crate::spec_files::{LoadedSpec, OptionalSpecArgs, load_whole_if_named};
 use crate::table::Table;
-use crate::token::{Duty, Identity, general_duties, in_the_way, look_up, spec_duties};
-use crate::{local_files, planning};
+use crate::token::{Duty, Identity, Judged, general_duties, look_up, spec_duties};
 use serde::Serialize;
 use std::collections::{BTreeMap, BTreeSet};
 use std::time::{SystemTime, UNIX_EPOCH};
 use vmdeploy_executor::{Connections, ConnectionsConfig, observe};
-use vmdeploy_planner::observed::{ObservedGuest, Query, Rights};
+use vmdeploy_planner::observed::{Query, Rights};
 use vmdeploy_planner::plan::PlanContext;
-use vmdeploy_planner::{AskContext, ask};
+use vmdeploy_planner::spec::{Diagnostic, LocalFile, LocalFileUse};
 
 /// Says whether the credentials are enough, and which privilege is missing where, for which step.
 #[derive(Debug, clap::Args)]
 pub struct Args {
     #[command(flatten)]
-    pub(super) spec: OptionalSpecArgs,
+    spec: OptionalSpecArgs,
+    /// The cluster, where the spec names several
+    #[arg(long, value_name = "NAME")]
+    cluster: Option<String>,
     /// Print the verdict as JSON
     #[arg(long)]
     json: bool,
@@ -46,6 +53,8 @@ pub(super) struct Verdict {
     troubles: Vec<String>,
     /// What stands in a deployment's way, and is no matter of rights.
     notes: Vec<String>,
+    /// What no step could be written for, so that nobody knows which rights it needs.
+    unjudged: Vec<String>,
     /// Whether it is enough.
     enough: bool,
 }
@@ -55,12 +64,14 @@ pub(super) struct Verdict {
 /// # Errors
 /// The cluster cannot be reached, or the spec is refused.
 pub async fn run(args: &Args, context: &Context) -> CommandResult {
-    let config = reach::connections_config(&context.environment)?;
+    let spec = load_whole_if_named(&args.spec, context)?;
+    let cluster = args.cluster.as_deref();
+    let config = config(&context.environment, spec.as_ref(), cluster)?;
     let Some(user) = config.api.as_ref().map(|api| api.user.clone()) else {
         return Err(Failure::usage("no API user is set, so there is no token to check")
             .hint("set PROXMOX_API_USER and PROXMOX_API_PASSWORD; on the `ssh` road nothing is needed"));
     };
-    let verdict = verdict(&user, &config, &args.spec, context).await?;
+    let verdict = verdict(&user, &config, (spec.as_ref(), cluster), context).await?;
     if args.json {
         output::print_line(&serde_json::to_string_pretty(&verdict).map_err(anyhow::Error::from)?);
     } else {
@@ -69,16 +80,28 @@ pub async fn run(args: &Args, context: &Context) -> CommandResult {
     Ok(if verdict.enough { Exit::DONE } else { Exit::RIGHTS })
 }
 
+/// Returns how the environment's credentials reach the cluster: with what the spec says of it, where one is named.
+pub(super) fn config(
+    environment: &Environment,
+    spec: Option<&LoadedSpec>,
+    cluster: Option<&str>,
+) -> Result<ConnectionsConfig, Failure> {
+    let Some(spec) = spec else { return reach::connections_config(environment) };
+    planning::check_cluster(cluster, &spec.deployment)?;
+    config_for(environment, &spec.deployment, cluster, false, &spec.folder)
+}
+
 /// Finds out what the credentials must and may do.
 pub(super) async fn verdict(
     user: &str,
     config: &ConnectionsConfig,
-    spec: &OptionalSpecArgs,
+    (spec, cluster): (Option<&LoadedSpec>, Option<&str>),
     context: &Context,
 ) -> Result<Verdict, Failure> {
     let mut identity = Identity::parse(user).map_err(|error| Failure::of(Exit::USAGE, error))?;
     let connections = reach::open(config.clone()).await?;
-    let Asked { duties, rights, version, notes } = duties(&connections, spec, context).await?;
+    let Asked { duties, rights, version, notes, unjudged } =
+        duties(&connections, spec, cluster, context).await?;
     look_up(&mut identity, connections.api()).await;
     let unknown = identity.separated.is_none() && identity.token.is_some();
     if unknown
@@ -99,6 +122,7 @@ pub(super) async fn verdict(
         duties,
         troubles,
         notes,
+        unjudged,
         enough,
     })
 }
@@ -123,50 +147,62 @@ struct Asked {
     rights: Rights,
     version: String,
     notes: Vec<String>,
-}
-
-fn conflict(guest: &ObservedGuest) -> String {
-    let name = guest.name.as_ref().map_or_else(
-        || "a guest without a name".to_owned(),
-        |name| format!("`{}`", crate::escape::one_line(name)),
-    );
-    format!(
-        "VMID {} is taken on {} by {name}, which is not of this spec: deploy will refuse it",
-        guest.vmid, guest.node
-    )
+    unjudged: Vec<String>,
 }
 
 async fn duties(
     connections: &Connections,
-    spec: &OptionalSpecArgs,
+    spec: Option<&LoadedSpec>,
+    cluster: Option<&str>,
     context: &Context,
 ) -> Result<Asked, Failure> {
-    let loaded = load_whole_if_named(spec, context)?;
-    let default_node = reach::default_node(&context.environment)?;
-    let queries = match &loaded {
-        Some(loaded) => ask(
-            &loaded.deployment,
-            &AskContext { cluster: String::new(), default_node: default_node.clone() },
-        ),
-        None => vec![Query::Version, Query::Resources, Query::Rights],
-    };
-    let observed = observe(connections, &queries).await.map_err(|failure| executor_failure(&failure))?;
+    let Some(spec) = spec else { return general(connections).await };
+    let args = PlanArgs { cluster: cluster.map(str::to_owned), ..PlanArgs::default() };
+    let (_, observed) = planning::look(&args, spec, connections, context).await?;
     let rights = observed.rights.clone().unwrap_or_default();
-    let version = observed.version.to_string();
-    let Some(loaded) = loaded else {
-        let duties = general_duties(observed.version, &rights);
-        return Ok(Asked { duties, rights, version, notes: Vec::new() });
-    };
+    let deployment = &spec.deployment;
+    let mut local_files = local_files::stand_ins(deployment);
+    // A planner that needs a built image that is not there says how it is built.
+    local_files.retain(|path, _| {
+        let is_built =
+            |file: &LocalFile| file.used_as == LocalFileUse::BuiltImage && file.path.value == *path;
+        !deployment.local_files().iter().any(is_built)
+            || local_files::resolve(path, &spec.folder, context).is_file()
+    });
     let plan_context = PlanContext {
-        default_node,
-        local_files: local_files::read(&loaded.deployment, &loaded.folder, context)?,
+        cluster: args.cluster.clone(),
+        default_node: reach::default_node(&context.environment)?,
+        local_files,
         ssh_available: connections.has_ssh(),
+        pins: planning::pins(deployment, cluster),
         ..PlanContext::new("check-token", &observed)
     };
-    let duties = spec_duties(&loaded.deployment, &observed, &plan_context, &rights)
-        .map_err(|faults| planning::cannot_plan(&faults))?;
-    let notes = in_the_way(&loaded.deployment, &observed).into_iter().map(conflict).collect();
-    Ok(Asked { duties, rights, version, notes })
+    let Judged { duties, refused, unjudged } = spec_duties(deployment, &observed, &plan_context, &rights);
+    let missing = local_files::missing(deployment, &spec.folder, context).into_iter().map(|file| {
+        format!("`{}`, which the spec names, is no file here", escape::one_line(&file.path.value))
+    });
+    let notes = refused.iter().map(in_words).chain(missing).collect();
+    let unjudged = unjudged.iter().map(in_words).collect();
+    Ok(Asked { duties, rights, version: observed.version.to_string(), notes, unjudged })
+}
+
+/// What is needed as a rule, where no spec is named.
+async fn general(connections: &Connections) -> Result<Asked, Failure> {
+    let queries = [Query::Version, Query::Resources, Query::Rights];
+    let observed = observe(connections, &queries).await.map_err(|failure| executor_failure(&failure))?;
+    let rights = observed.rights.clone().unwrap_or_default();
+    let duties = general_duties(observed.version, &rights);
+    let version = observed.version.to_string();
+    Ok(Asked { duties, rights, version, notes: Vec::new(), unjudged: Vec::new() })
+}
+
+fn in_words(fault: &Diagnostic) -> String {
+    let text = if fault.path.is_empty() {
+        fault.message.clone()
+    } else {
+        format!("{}: {}", fault.path, fault.message)
+    };
+    escape::one_line(&text)
 }
 
 fn now() -> u64 {
@@ -190,10 +226,19 @@ fn show(verdict: &Verdict, all: bool) {
         output::print_line("");
         output::write_stdout(&table(&shown, identity).render());
     }
-    verdict.notes.iter().for_each(|note| output::say(&format!("note: {note}")));
+    verdict.unjudged.iter().for_each(|what| output::say(&format!("not judged: {what}")));
+    let of_deploy = verdict.notes.iter().filter(|note| !verdict.unjudged.contains(note));
+    of_deploy.for_each(|note| output::say(&format!("note: deploy will be refused: {note}")));
+    if !verdict.notes.is_empty() {
+        output::say("hint: that is no matter of rights; `vmdeploy plan` shows the way out");
+    }
     output::print_line("");
     let held = verdict.duties.iter().filter(|duty| duty.held).count();
     let count = format!("{held} of {} rights are held", verdict.duties.len());
+    let count = match verdict.unjudged.len() {
+        0 => count,
+        more => format!("{count}; {} could not be judged", vmdeploy_planner::render::count(more, "wish")),
+    };
     if verdict.enough {
         output::print_line(&format!("ENOUGH: {count}"));
     } else {

@@ -1,6 +1,6 @@
 //! `vmdeploy fix-token`: grants exactly what check-token finds missing, and asks as the token whether it helped.
 
-use super::check_token::{by_ssh, user_holds, verdict};
+use super::check_token::{by_ssh, config, user_holds, verdict};
 use crate::confirm::confirm;
 use crate::context::Context;
 use crate::environment::{DOTENV, names, set_in_dotenv};
@@ -8,7 +8,7 @@ use crate::exit::Exit;
 use crate::failure::{CommandResult, Failure};
 use crate::output;
 use crate::reach;
-use crate::spec_files::{OptionalSpecArgs, load_if_named};
+use crate::spec_files::{LoadedSpec, OptionalSpecArgs, load_whole_if_named};
 use crate::token::grants::{AccessFacts, Operation, operations};
 use crate::token::{Duty, Identity};
 use pve_api::access::{Grant, Subject, TokenSettings, UserSettings};
@@ -22,6 +22,9 @@ use vmdeploy_executor::{Connections, ConnectionsConfig};
 pub struct Args {
     #[command(flatten)]
     spec: OptionalSpecArgs,
+    /// The cluster, where the spec names several
+    #[arg(long, value_name = "NAME")]
+    cluster: Option<String>,
     /// Make the user and the token that PROXMOX_API_USER names, where they are not there, and write the secret into .env
     #[arg(long)]
     create: bool,
@@ -44,19 +47,24 @@ pub async fn run(args: &Args, context: &Context) -> CommandResult {
         output::say(&format!("{user} is a password login: there is no token to fix, and nothing is needed"));
         return Ok(Exit::DONE);
     };
+    let spec = load_whole_if_named(&args.spec, context)?;
     let admin = Admin::find(context).await?;
     let made = if args.create { create(args, &admin, &identity.user, &token).await? } else { None };
     if let Some(secret) = &made {
         remember(user, secret)?;
     }
-    let config = reach::config_with_secret(&context.environment, made.as_ref())?;
-    let before = verdict(user, &config, &args.spec, context).await?;
+    let with_secret =
+        made.as_ref().map(|secret| context.environment.with(names::API_PASSWORD, secret.expose()));
+    let environment = with_secret.as_ref().unwrap_or(&context.environment);
+    let spec = (spec.as_ref(), args.cluster.as_deref());
+    let config = config(environment, spec.0, spec.1)?;
+    let before = verdict(user, &config, spec, context).await?;
     let missing: Vec<Duty> = before.duties.iter().filter(|duty| !duty.held).cloned().collect();
     if missing.is_empty() {
         output::say("nothing is missing; nothing was changed");
         return Ok(Exit::DONE);
     }
-    let pool = common_pool(&args.spec, context)?;
+    let pool = spec.0.and_then(common_pool);
     let todo = admin.operations(&missing, &before.identity, &token, pool.as_deref()).await?;
     output::say(&format!("to be done as {}:", admin.name));
     todo.iter().for_each(|operation| output::print_line(&format!("  {operation}")));
@@ -66,12 +74,17 @@ pub async fn run(args: &Args, context: &Context) -> CommandResult {
     for operation in &todo {
         admin.carry_out(operation).await?;
     }
-    verify(user, &config, args, context).await
+    verify(user, &config, spec, context).await
 }
 
 /// Asks as the token whether it is enough now.
-async fn verify(user: &str, config: &ConnectionsConfig, args: &Args, context: &Context) -> CommandResult {
-    let after = verdict(user, config, &args.spec, context).await?;
+async fn verify(
+    user: &str,
+    config: &ConnectionsConfig,
+    spec: (Option<&LoadedSpec>, Option<&str>),
+    context: &Context,
+) -> CommandResult {
+    let after = verdict(user, config, spec, context).await?;
     let still: Vec<String> = after
         .duties
         .iter()
@@ -251,10 +264,9 @@ fn remember(user: &str, secret: &Secret) -> Result<(), Failure> {
 }
 
 /// Returns the pool that all VMs of the spec are in, if there is one.
-fn common_pool(spec: &OptionalSpecArgs, context: &Context) -> Result<Option<String>, Failure> {
-    let Some(deployment) = load_if_named(spec, context)? else { return Ok(None) };
+fn common_pool(spec: &LoadedSpec) -> Option<String> {
     let pools: Vec<Option<String>> =
-        deployment.vms.iter().map(|vm| vm.pool.set().map(ToString::to_string)).collect();
+        spec.deployment.vms.iter().map(|vm| vm.pool.set().map(ToString::to_string)).collect();
     let first = pools.first().cloned().flatten();
-    Ok(first.filter(|pool| pools.iter().all(|other| other.as_ref() == Some(pool))))
+    first.filter(|pool| pools.iter().all(|other| other.as_ref() == Some(pool)))
 }

@@ -1,14 +1,15 @@
 //! What the credentials are needed for: a privilege on a path, and the steps that need it. Pure.
 
+use crate::local_files;
 use pve_types::{Privilege, PveVersion, Vmid};
 use serde::Serialize;
 use std::collections::{BTreeMap, BTreeSet};
 use vmdeploy_planner::identity::config_uuid;
-use vmdeploy_planner::make_plan;
 use vmdeploy_planner::observed::{Observed, ObservedGuest, Rights};
-use vmdeploy_planner::plan::{Plan, PlanContext, PlanMode};
+use vmdeploy_planner::plan::{PlanContext, PlanMode, Step};
 use vmdeploy_planner::rights::{Need, needs_of_steps};
 use vmdeploy_planner::spec::{Deployment, Diagnostic, VmidWish};
+use vmdeploy_planner::{Draft, draft_plan};
 
 /// One thing that must be allowed.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize)]
@@ -26,28 +27,46 @@ pub struct Duty {
     pub or: Option<String>,
 }
 
+/// What a deployment needs, as far as it can be told.
+#[derive(Debug)]
+pub struct Judged {
+    /// What its steps need.
+    pub duties: Vec<Duty>,
+    /// Why the plan of today is refused, where it is.
+    pub refused: Vec<Diagnostic>,
+    /// What no step could be written for, so that nobody knows what it needs.
+    pub unjudged: Vec<Diagnostic>,
+}
+
 /// Returns what creating, changing and destroying the deployment's VMs needs.
 ///
-/// # Errors
-/// The plan cannot be made at all.
+/// That a number is taken or an image is missing does not change which rights are needed: both are looked past.
 pub fn spec_duties(
     deployment: &Deployment,
     observed: &Observed,
     context: &PlanContext<'_>,
     rights: &Rights,
-) -> Result<Vec<Duty>, Vec<Diagnostic>> {
+) -> Judged {
     let empty = without_their_numbers(deployment, &without_our_guests(deployment, observed));
-    let create =
-        make_plan(deployment, &PlanContext { observed: &empty, mode: PlanMode::Deploy, ..context.clone() })?;
+    let empty = with_every_image(&empty);
     let mut needs = BTreeMap::new();
-    collect(&create, &empty, &mut needs);
-    for mode in [PlanMode::Deploy, PlanMode::Destroy] {
-        let of_today = PlanContext { observed, mode, ..context.clone() };
-        if let Ok(plan) = make_plan(deployment, &of_today) {
-            collect(&plan, observed, &mut needs);
-        }
-    }
-    Ok(duties(needs, rights))
+    let local_files = local_files::stand_ins(deployment);
+    let fresh = PlanContext { observed: &empty, mode: PlanMode::Deploy, local_files, ..context.clone() };
+    let Draft { steps, refused: unjudged } = draft_plan(deployment, &fresh);
+    collect(&steps, &empty, &mut needs);
+    let of_today = |mode| draft_plan(deployment, &PlanContext { observed, mode, ..context.clone() });
+    let (deploy, destroy) = (of_today(PlanMode::Deploy), of_today(PlanMode::Destroy));
+    collect(&deploy.steps, observed, &mut needs);
+    collect(&destroy.steps, observed, &mut needs);
+    Judged { duties: duties(needs, rights), refused: deploy.refused, unjudged }
+}
+
+/// Returns the observation as if every image were where the spec says.
+fn with_every_image(observed: &Observed) -> Observed {
+    let mut world = observed.clone();
+    world.images.retain(|seen| seen.present);
+    world.listings.clear();
+    world
 }
 
 /// Returns the observation as if none of the deployment's VMs were there yet.
@@ -86,8 +105,8 @@ fn without_their_numbers(deployment: &Deployment, observed: &Observed) -> Observ
 
 type Needs = BTreeMap<Need, BTreeSet<String>>;
 
-fn collect(plan: &Plan, observed: &Observed, needs: &mut Needs) {
-    for (need, steps) in needs_of_steps(&plan.steps, observed) {
+fn collect(steps: &[Step], observed: &Observed, needs: &mut Needs) {
+    for (need, steps) in needs_of_steps(steps, observed) {
         needs.entry(need).or_default().extend(steps.iter().map(ToString::to_string));
     }
 }

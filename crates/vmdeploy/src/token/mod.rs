@@ -4,5 +4,5 @@ pub mod duties;
 pub mod grants;
 pub mod identity;
 
-pub use duties::{Duty, general_duties, in_the_way, spec_duties};
+pub use duties::{Duty, Judged, general_duties, spec_duties};
 pub use identity::{Identity, look_up};
