@@ -17,4 +17,4 @@ pub mod verify;
 
 pub use adopt::{AdoptError, adopt};
 pub use ask::{AskContext, ask};
-pub use planning::{Draft, draft_plan, make_plan};
+pub use planning::{Draft, draft_plan, make_plan, plan_push};

@@ -135,7 +135,8 @@ fn local_origin(scene: &Scene<'_>, image: &Image, path: &str) -> ImageOrigin {
     ImageOrigin::File { path: path.to_owned(), unpack }
 }
 
-fn path_of(image: &Image) -> String {
+/// Returns the image's path in the spec.
+pub(crate) fn path_of(image: &Image) -> String {
     format!("images.{}", image.name)
 }
 

@@ -26,13 +26,14 @@ use crate::plan::{
     Action, Change, GuestRef, Limits, Note, OnFailure, PLAN_FORMAT_VERSION, Plan, PlanContext, PlanMode,
     Step, StepId, Verb,
 };
-use crate::spec::{Deployment, Diagnostic, Permission, PowerState, Span, Vm, check_disk_version};
+use crate::spec::{Deployment, Diagnostic, Image, Permission, PowerState, Span, Vm, check_disk_version};
 use chain::{Chain, Link};
 use create::Making;
 use images::Shared;
-use pve_types::GuestName;
+use pve_types::{GuestName, NodeName};
 use removal::{Removal, losses, push_removal};
 use resolve::Marks;
+use roads::Shape;
 use scene::{Current, Findings, Resolved, Scene};
 use std::collections::{BTreeMap, BTreeSet};
 
@@ -69,6 +70,43 @@ pub fn draft_plan(deployment: &Deployment, context: &PlanContext<'_>) -> Draft {
     let (marks, findings) = look_around(&mut scene);
     let mut planner = planned(&scene, &marks, findings);
     Draft { steps: planner.take_steps(), refused: planner.findings.diagnostics }
+}
+
+/// Plans to place an image where the spec's VMs need it, as if none of them were there; on `node` where no VM uses it.
+///
+/// What else a deployment would be refused for does not matter here. An image that is on its node by itself, or that no
+/// VM uses while `node` is not said, needs no step.
+///
+/// # Errors
+/// Why the image cannot be placed.
+pub fn plan_push(
+    deployment: &Deployment,
+    context: &PlanContext<'_>,
+    image: &Image,
+    node: Option<&NodeName>,
+) -> Result<Plan, Vec<Diagnostic>> {
+    let mut scene = scene_of(deployment, context).map_err(|refused| vec![refused])?;
+    let (marks, findings) = look_around(&mut scene);
+    let places = |step: &Step| match &step.action {
+        Action::PlaceImage { image: placed, node, .. } if *placed == image.name => Some(node.clone()),
+        _ => None,
+    };
+    let mut wholly = planned(&scene, &marks, findings);
+    let mut nodes: BTreeSet<NodeName> = wholly.take_steps().iter().filter_map(places).collect();
+    if nodes.is_empty() {
+        nodes.extend(node.cloned());
+    }
+    let mut faults = wholly.findings.diagnostics;
+    faults.retain(|fault| fault.path == images::path_of(image));
+    let mut planner = Planner::new(&scene, Findings { diagnostics: faults, notes: Vec::new() });
+    for node in &nodes {
+        images::ready(&scene, &mut planner.shared, &mut planner.findings, image, node, Shape::Classic);
+    }
+    if !planner.findings.diagnostics.is_empty() {
+        return Err(planner.findings.diagnostics);
+    }
+    let steps = planner.take_steps().into_iter().filter(|step| places(step).is_some()).collect();
+    Ok(planner.into_plan(steps))
 }
 
 fn scene_of<'a>(deployment: &'a Deployment, context: &'a PlanContext<'a>) -> Result<Scene<'a>, Diagnostic> {
@@ -176,6 +214,11 @@ struct Planner<'p, 'a> {
 }
 
 impl<'p, 'a> Planner<'p, 'a> {
+    fn new(scene: &'p Scene<'a>, findings: Findings) -> Self {
+        let (changes, steps) = (Vec::new(), BTreeMap::new());
+        Self { scene, shared: Shared::default(), findings, changes, steps }
+    }
+
     /// Returns the VMs that `--target` leaves, with the guests that they are or will be.
     fn targets(&self, vms: &[&Vm]) -> Vec<&'p Resolved<'a>> {
         let targets = &self.scene.context.targets;
@@ -380,6 +423,10 @@ impl<'p, 'a> Planner<'p, 'a> {
             return Err(self.findings.diagnostics);
         }
         let steps = self.take_steps();
+        Ok(self.into_plan(steps))
+    }
+
+    fn into_plan(self, steps: Vec<Step>) -> Plan {
         let scene = self.scene;
         let checks = preflight::checks(scene, &self.shared.space, &self.changes, &steps);
         let mut notes = self.findings.notes;
@@ -400,7 +447,7 @@ impl<'p, 'a> Planner<'p, 'a> {
             limits: limits(scene),
         };
         plan.observed_digest = crate::verify::world_digest(&plan, scene.observed);
-        Ok(plan)
+        plan
     }
 
     /// Returns all steps in their order, each with the road that it takes.

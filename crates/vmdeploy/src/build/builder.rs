@@ -72,6 +72,17 @@ impl std::fmt::Display for Place {
 /// How often a builder that does not listen yet is tried again.
 const AGAIN: Duration = Duration::from_secs(2);
 
+/// The way to the builder, beside what `~/.ssh/config` says.
+#[derive(Debug, Clone, Default, clap::Args)]
+pub struct Way {
+    /// The private key for the builder; else PROXMOX_SSH_KEY, the usual ones and the agent
+    #[arg(long, value_name = "FILE")]
+    pub key: Option<PathBuf>,
+    /// Go through this host; several in the order in which they are passed, with commas between; else `ProxyJump` of ~/.ssh/config
+    #[arg(long, value_name = "[USER@]HOST[:PORT]", value_delimiter = ',')]
+    pub jump: Vec<Place>,
+}
+
 /// Logs in to the builder: as root, or as a user who may use sudo, or else as the user alone.
 ///
 /// A builder that does not listen yet is tried until `patience` is over.
@@ -81,10 +92,10 @@ const AGAIN: Duration = Duration::from_secs(2);
 pub async fn connect(
     environment: &Environment,
     place: &Place,
-    key: Option<PathBuf>,
+    way: &Way,
     patience: Duration,
 ) -> Result<Host, Failure> {
-    let access = access(environment, place, key)?;
+    let access = access(environment, place, way)?;
     let connections = reach::open(ConnectionsConfig { api: None, ssh: Some(access) }).await?;
     let host = connections.first_host().map_err(|failure| reach::executor_failure(&failure))?;
     let until = Instant::now() + patience;
@@ -97,7 +108,9 @@ pub async fn connect(
                 host.check().await.map_err(failed)?;
                 return Ok(host);
             }
-            Err(Error::Connect { .. }) if Instant::now() + AGAIN < until => tokio::time::sleep(AGAIN).await,
+            Err(error) if does_not_listen(&error, host.address()) && Instant::now() + AGAIN < until => {
+                tokio::time::sleep(AGAIN).await;
+            }
             Err(error @ Error::HostKey(_)) => {
                 return Err(failed(error).hint(
                     "`--trust-on-first-use` believes a host that is not known yet; a changed key is never believed",
@@ -108,6 +121,15 @@ pub async fn connect(
     }
 }
 
+/// Tells whether it is the host itself that takes no connection, and not one between.
+fn does_not_listen(error: &Error, host: &str) -> bool {
+    match error {
+        Error::Connect { address, .. } => address == host,
+        Error::Jump { source, .. } => does_not_listen(source, host),
+        _ => false,
+    }
+}
+
 /// Tells what SSH to the builder failed with.
 pub(super) fn failed(error: Error) -> Failure {
     let failure = vmdeploy_executor::Failure::from(error);
@@ -115,8 +137,9 @@ pub(super) fn failed(error: Error) -> Failure {
 }
 
 /// The credentials of the nodes stay with them: no password and no jump host of theirs is used here.
-fn access(environment: &Environment, place: &Place, key: Option<PathBuf>) -> Result<SshAccess, Failure> {
-    if let Some(key) = key.as_ref().filter(|key| !key.is_file()) {
+fn access(environment: &Environment, place: &Place, way: &Way) -> Result<SshAccess, Failure> {
+    let jumps: Vec<String> = way.jump.iter().map(ToString::to_string).collect();
+    if let Some(key) = way.key.as_ref().filter(|key| !key.is_file()) {
         let message = format!("`--key` names `{}`, which is no file", key.display());
         return Err(
             Failure::new(Exit::RIGHTS, message).hint("name a private key, or leave it out to use the agent")
@@ -124,8 +147,8 @@ fn access(environment: &Environment, place: &Place, key: Option<PathBuf>) -> Res
     }
     let usual = ["~/.ssh/id_ed25519", "~/.ssh/id_rsa"].map(|path| environment.expand_home(path));
     let usual = usual.into_iter().filter(|path| path.is_file());
-    let keys: Vec<PathBuf> = match key {
-        Some(key) => vec![key],
+    let keys: Vec<PathBuf> = match &way.key {
+        Some(key) => vec![key.clone()],
         None => environment.path(names::SSH_KEY).into_iter().chain(usual).collect(),
     };
     let mut known_hosts = vec![environment.expand_home("~/.ssh/known_hosts")];
@@ -135,7 +158,7 @@ fn access(environment: &Environment, place: &Place, key: Option<PathBuf>) -> Res
         port: place.port,
         keys: keys.clone(),
         known_hosts: known_hosts.clone(),
-        jumps: Vec::new(),
+        jumps: jumps.clone(),
         ..asking
     });
     Ok(SshAccess {
@@ -149,7 +172,7 @@ fn access(environment: &Environment, place: &Place, key: Option<PathBuf>) -> Res
         openssh,
         known_hosts,
         trust_on_first_use: environment.trusts_on_first_use(),
-        jump: Vec::new(),
+        jump: jumps,
         node: None,
         nodes: BTreeMap::new(),
     })

@@ -5,7 +5,7 @@ mod record;
 mod remote;
 mod source;
 
-pub use builder::{Place, connect};
+pub use builder::{Place, Way, connect};
 pub use record::{BuildRecord, Placed, RECORD_FORMAT_VERSION, is_up_to_date, record_path};
 pub(crate) use remote::check_info;
 pub use remote::{Built, Job, RemoteBuild};

@@ -7,17 +7,20 @@ use crate::confirm::confirm;
 use crate::context::Context;
 use crate::exit::Exit;
 use crate::failure::{CommandResult, Failure};
+use crate::local_files;
 use crate::output;
-use crate::planning::{self, PlanArgs, Planned};
+use crate::planning::{self, PlanArgs};
+use crate::reach;
 use crate::running::{RunArgs, carry_out, exit_of};
 use crate::spec_files::{LoadedSpec, SpecArgs, load};
 use pve_types::{NodeName, VolumeId};
-use std::collections::BTreeSet;
 use std::path::PathBuf;
-use vmdeploy_executor::Connections;
+use vmdeploy_executor::{Connections, observe, only_node};
 use vmdeploy_planner::observed::{Observed, Query};
-use vmdeploy_planner::plan::{Action, Plan, PlanMode, Step};
+use vmdeploy_planner::plan::{Action, Plan, PlanContext, PlanMode, Step};
+use vmdeploy_planner::plan_push;
 use vmdeploy_planner::render::count;
+use vmdeploy_planner::spec::ImageSource;
 
 /// Looks after the images that a spec names.
 #[derive(Debug, clap::Args)]
@@ -56,6 +59,9 @@ struct PushArgs {
     /// Spec file or folder; else VMDEPLOY_SPEC
     #[arg(long = "spec", value_name = "SPEC")]
     specs: Vec<PathBuf>,
+    /// The node for an image that no VM of the spec uses; else PROXMOX_NODE
+    #[arg(long, value_name = "NODE")]
+    node: Option<NodeName>,
     /// Do not ask
     #[arg(short, long)]
     yes: bool,
@@ -84,30 +90,73 @@ async fn push_and_tell(
     args: &PushArgs,
     context: &Context,
 ) -> Result<(Exit, Vec<(NodeName, VolumeId)>), Failure> {
-    let planned = plan_of_new_vms(&args.specs, context).await?;
-    if !planned.spec.deployment.images.contains_key(&args.name) {
-        let known: Vec<&str> = planned.spec.deployment.images.keys().map(String::as_str).collect();
-        return Err(Failure::usage(format!("the spec has no image `{}`", args.name.escape_debug()))
-            .hint(format!("it has {}", known.join(", "))));
-    }
-    let steps: Vec<Step> =
-        planned.plan.steps.iter().filter(|step| places(step) == Some(&args.name)).cloned().collect();
-    if steps.is_empty() {
-        output::say(&format!("{} needs no placing: it is on the node already, or no VM uses it", args.name));
+    let (plan, looked) = plan_to_push(args, context).await?;
+    let placed = plan.steps.iter().filter_map(place_of).collect();
+    output::write_stderr(&planning::plan_text(&plan, output::Stream::Stderr));
+    if plan.steps.is_empty() {
         return Ok((Exit::DONE, Vec::new()));
     }
-    let steps: Vec<Step> = steps.into_iter().map(|step| Step { after: BTreeSet::new(), ..step }).collect();
-    let placed = steps.iter().filter_map(place_of).collect();
-    let plan = Plan { steps, changes: Vec::new(), checks: Vec::new(), notes: Vec::new(), ..planned.plan };
-    output::write_stderr(&planning::plan_text(&plan, output::Stream::Stderr));
-    if !confirm(args.yes, &format!("place {} in {}", args.name, count(plan.steps.len(), "place")), "`--yes`")?
-    {
+    let checked = planning::check(plan)?;
+    let places = count(checked.plan().steps.len(), "place");
+    if !confirm(args.yes, &format!("place {} in {places}", args.name), "`--yes`")? {
         return Ok((Exit::USAGE, Vec::new()));
     }
-    let checked = planning::check(plan)?;
-    let report = carry_out(checked, &planned.connections, &planned.spec.folder, &args.run, context).await?;
-    planned.connections.close().await;
+    let report = carry_out(checked, &looked.connections, &looked.spec.folder, &args.run, context).await?;
+    looked.connections.close().await;
     Ok((exit_of(&report), placed))
+}
+
+/// Plans where the image goes: to the nodes of the VMs that use it, else to the node that is named.
+async fn plan_to_push(args: &PushArgs, context: &Context) -> Result<(Plan, Looked), Failure> {
+    let mut looked = look(&args.specs, context).await?;
+    let deployment = &looked.spec.deployment;
+    let Some(image) = deployment.images.get(&args.name) else {
+        let known: Vec<&str> = deployment.images.keys().map(String::as_str).collect();
+        let failure = Failure::usage(format!("the spec has no image `{}`", args.name.escape_debug()));
+        return Err(match known.is_empty() {
+            true => failure.hint("it has none; see `images` in docs/spec.md"),
+            false => failure.hint(format!("it has {}", known.join(", "))),
+        });
+    };
+    let node = match &args.node {
+        Some(node) => Some(node.clone()),
+        None => default_node(&looked.connections, context).await?,
+    };
+    if let Some(node) = &node {
+        looked.queries.push(Query::Node { node: node.clone() });
+        let seen = observe(&looked.connections, &looked.queries).await;
+        looked.observed = seen.map_err(|failure| reach::executor_failure(&failure))?;
+    }
+    let empty = crate::token::duties::without_our_guests(deployment, &looked.observed);
+    let plan_context = PlanContext {
+        default_node: reach::default_node(&context.environment)?,
+        local_files: local_files::read(deployment, &looked.spec.folder, context)?,
+        ssh_available: looked.connections.has_ssh(),
+        ..PlanContext::new(planning::new_run_id(), &empty)
+    };
+    let plan = plan_push(deployment, &plan_context, image, node.as_ref());
+    let plan = plan.map_err(|faults| planning::cannot_plan(&faults))?;
+    if plan.steps.is_empty() {
+        match &image.source {
+            ImageSource::Path { .. } | ImageSource::Volume { .. } => output::say(&format!(
+                "{} needs no placing: the spec names it where it lies; `vmdeploy image check` looks there",
+                args.name
+            )),
+            _ => {
+                return Err(Failure::usage(format!("no VM of the spec uses image `{}`", args.name))
+                    .hint("name the node that it shall be placed on, with `--node` or PROXMOX_NODE"));
+            }
+        }
+    }
+    Ok((plan, looked))
+}
+
+/// Returns the node that the environment names, or the only one.
+async fn default_node(connections: &Connections, context: &Context) -> Result<Option<NodeName>, Failure> {
+    match reach::default_node(&context.environment)? {
+        Some(node) => Ok(Some(node)),
+        None => only_node(connections).await.map_err(|failure| reach::executor_failure(&failure)),
+    }
 }
 
 fn place_of(step: &Step) -> Option<(NodeName, VolumeId)> {
@@ -115,20 +164,6 @@ fn place_of(step: &Step) -> Option<(NodeName, VolumeId)> {
         Action::PlaceImage { node, volume, .. } => Some((node.clone(), volume.clone())),
         _ => None,
     }
-}
-
-fn places(step: &Step) -> Option<&String> {
-    match &step.action {
-        Action::PlaceImage { image, .. } => Some(image),
-        _ => None,
-    }
-}
-
-/// Looks at the cluster, and plans as if none of the spec's VMs were there: then every image is needed.
-async fn plan_of_new_vms(specs: &[PathBuf], context: &Context) -> Result<Planned, Failure> {
-    let Looked { spec, connections, observed, .. } = look(specs, context).await?;
-    let plan = new_vms_plan(&spec, &observed, connections.has_ssh(), context)?;
-    Ok(Planned { spec, observed, plan, connections })
 }
 
 /// A spec, and what was seen of its cluster.

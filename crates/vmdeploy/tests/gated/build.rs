@@ -170,17 +170,118 @@ pub fn built_and_placed() -> Result<(), Failed> {
 pub fn built_in_a_vm() -> Result<(), Failed> {
     let stage = Stage::new("sh make.sh golden", "");
     // What the lab calls a guest has no sshd: its address leads to the one of this test.
-    let config = format!(
-        "Host 192.0.2.50\n  HostName 127.0.0.1\n  Port {}\n  User root\n  UserKnownHostsFile {}\n",
-        stage.builder.port,
-        stage.user.home(".ssh/known_hosts").display()
-    );
-    std::fs::write(stage.user.home(".ssh/config"), config)?;
+    known_to(&stage.user, &stage.builder, "192.0.2.50")?;
     let told = ended(&stage.build(&["--on-vm"]).output()?, 0)?;
     holds(told.contains("builder"), "the builder is deployed", &told)?;
     holds(stage.record()?["vm"] == "builder", "the record names it", &told)?;
     let status = stage.user.output(&["status", "spec/site.yaml", "--json"]);
     holds(String::from_utf8_lossy(&status.stdout).contains("\"running\""), "it runs", &ended(&status, 0)?)
+}
+
+/// Runs a target of the repository's Makefile in the user's folder.
+fn make(user: &Session, target: &str, more: &[&str]) -> Result<Output, Failed> {
+    let program = user.command(&[]);
+    let run = format!("RUN={}", program.get_program().display());
+    let mut make = Command::new("make");
+    make.env_clear().envs(program.get_envs().filter_map(|(name, value)| Some((name, value?))));
+    make.current_dir(program.get_current_dir().ok_or("it has a folder")?).stdin(Stdio::null());
+    make.args(["--no-print-directory", "--file"]).arg(crate::root().join("Makefile"));
+    Ok(make.args([run.as_str(), target]).args(more).output()?)
+}
+
+/// The builder's targets of the Makefile, one after the other, with the spec that is shipped and a build of its own.
+pub fn by_make() -> Result<(), Failed> {
+    let (lab, builder) = (RunningLab::start(), Sshd::start(""));
+    let mut user = Session::new().with_variables(&lab.variables());
+    let shipped = |name: &str| std::fs::read_to_string(crate::root().join("deployments").join(name));
+    // The sshd of this test lets in root alone.
+    user.write("deployments/builder.yaml", &shipped("builder.yaml")?.replace("user: builder", "user: root"));
+    user.write("deployments/demo.pub", &shipped("demo.pub")?);
+    let build = "set -eu\ntest \"$LOCALE\" = en_GB.UTF-8\nmkdir out\ncp disk.bin out/custom.qcow2\n";
+    user.write("deployments/builder/build.sh", build);
+    std::fs::write(user.path("deployments/builder/disk.bin"), qcow2(10 << 30))?;
+    known_to(&user, &builder, "192.0.2.*")?;
+    let status = |user: &Session| -> Result<String, Failed> {
+        let status = user.output(&["status", "deployments/builder.yaml", "--json"]);
+        ended(&status, 0)
+    };
+    let told = ended(&make(&user, "deploy-build-vm", &["ARGS=--yes"])?, 0)?;
+    holds(status(&user)?.contains("\"running\""), "the builder runs", &told)?;
+    let told = ended(&make(&user, "build-image-remote", &["ARGS=--yes"])?, 0)?;
+    holds(told.contains("qemu-img on pve1: qcow2, a disk of 10"), "the node looked at it", &told)?;
+    let image = std::fs::read(user.path("deployments/images/custom.qcow2"))?;
+    holds(image == qcow2(10 << 30), "the image is whole", &told)?;
+    let record = std::fs::read(user.path("deployments/images/custom.qcow2.build.json"))?;
+    let record: serde_json::Value = serde_json::from_slice(&record)?;
+    holds(
+        record["vm"] == "builder" && record["placed"].as_array().is_some_and(|places| places.len() == 1),
+        "it is recorded",
+        &record.to_string(),
+    )?;
+    let volume = record["placed"][0]["location"].as_str().unwrap_or_default().to_owned();
+    let listed = user.output(&["api", "get", "/nodes/pve1/storage/local/content", "content=import"]);
+    holds(ended(&listed, 0)?.contains(&volume), "PVE has it", &volume)?;
+    // Nobody can be asked here, so that nothing is removed without a word.
+    let refused = make(&user, "remove-build-vm", &[])?;
+    holds(
+        !refused.status.success() && status(&user)?.contains("\"running\""),
+        "nothing is removed unasked",
+        "",
+    )?;
+    user.add_variable("CONFIRM_DELETE", "true");
+    let told = ended(&make(&user, "remove-build-vm", &[])?, 0)?;
+    holds(status(&user)?.contains("\"absent\""), "the builder is gone", &told)
+}
+
+/// Lets `ssh` find the stock sshd under these names, and know it.
+fn known_to(user: &Session, builder: &Sshd, names: &str) -> Result<(), Failed> {
+    let ssh = user.home(".ssh");
+    std::fs::create_dir_all(&ssh)?;
+    std::fs::copy(builder.path("user"), ssh.join("id_ed25519"))?;
+    std::fs::write(ssh.join("known_hosts"), builder.known_line("ed25519"))?;
+    let config = format!(
+        "Host {names}\n  HostName 127.0.0.1\n  Port {}\n  User root\n  UserKnownHostsFile {}\n",
+        builder.port,
+        ssh.join("known_hosts").display()
+    );
+    Ok(std::fs::write(ssh.join("config"), config)?)
+}
+
+/// A builder that only another host reaches: named on the command line, or by `ProxyJump` of `~/.ssh/config`.
+pub fn through_a_jump_host() -> Result<(), Failed> {
+    let stage = Stage::new("sh make.sh golden", "");
+    let mut bastion = Sshd::start("");
+    bastion.authorize(&stage.builder.path("user.pub"));
+    let known = stage.user.home(".ssh/known_hosts");
+    std::fs::write(
+        &known,
+        format!("{}{}", stage.builder.known_line("ed25519"), bastion.known_line("ed25519")),
+    )?;
+    let jump = format!("root@127.0.0.1:{}", bastion.port);
+    let told = ended(&stage.build(&["--jump", &jump]).output()?, 0)?;
+    holds(std::fs::read(stage.image())? == qcow2(10 << 30), "the image is whole", &told)?;
+    holds(passed(&bastion)? == 1, "it went through the other host", &told)?;
+    let config = format!(
+        "Host far\n  HostName 127.0.0.1\n  Port {}\n  User root\n  ProxyJump {jump}\n",
+        stage.builder.port
+    );
+    std::fs::write(stage.user.home(".ssh/config"), config)?;
+    std::fs::remove_file(stage.image())?;
+    let key = stage.user.home(".ssh/id_ed25519").display().to_string();
+    let by_config =
+        ["image", "build", "golden", "--spec", "spec/site.yaml", "--yes", "--host", "far", "--key", &key];
+    let told = ended(&stage.user.output(&by_config), 0)?;
+    holds(std::fs::read(stage.image())? == qcow2(10 << 30), "the image is whole", &told)?;
+    holds(passed(&bastion)? == 2, "it went through the other host", &told)?;
+    // Without that host there is no way, and none around it is taken.
+    bastion.stop();
+    let told = ended(&stage.build(&["--jump", &jump]).output()?, 4)?;
+    holds(told.contains(&format!("127.0.0.1:{}", bastion.port)), "the host is named", &told)
+}
+
+/// Returns how many log-ins the host took.
+fn passed(bastion: &Sshd) -> Result<usize, Failed> {
+    Ok(std::fs::read_to_string(bastion.path("log"))?.matches("Accepted publickey").count())
 }
 
 /// What fails leaves the log and nothing else.

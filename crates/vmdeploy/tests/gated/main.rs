@@ -23,6 +23,12 @@ fn main() {
     let trials = vec![
         gated("an_image_is_built_on_a_host_and_placed", builder(), build::built_and_placed),
         gated("an_image_is_built_in_a_vm_that_the_planner_deploys", builder(), build::built_in_a_vm),
+        gated(
+            "make_deploys_a_builder_builds_on_it_and_removes_it",
+            builder().and(works("make", &["--version"])),
+            build::by_make,
+        ),
+        gated("a_builder_is_reached_through_another_host", builder(), build::through_a_jump_host),
         gated("a_build_that_fails_leaves_its_log_and_nothing_else", builder(), build::failing),
         gated("a_build_that_takes_too_long_is_ended_on_the_builder", builder(), build::too_slow),
         gated("an_interrupted_build_is_ended_on_the_builder", builder(), build::interrupted),

@@ -2,7 +2,7 @@
 
 use super::PushArgs;
 use crate::build::{
-    BuildRecord, Built, Job, Place, Placed, RECORD_FORMAT_VERSION, RemoteBuild, SourceTree, check_info,
+    BuildRecord, Built, Job, Place, Placed, RECORD_FORMAT_VERSION, RemoteBuild, SourceTree, Way, check_info,
     connect, is_up_to_date, record_path,
 };
 use crate::confirm::confirm;
@@ -44,9 +44,8 @@ pub(super) struct BuildArgs {
     /// Build on this host instead of the VM that the spec names; no Proxmox VE is asked then
     #[arg(long, value_name = "[USER@]HOST[:PORT]")]
     host: Option<Place>,
-    /// The private key for the builder; else PROXMOX_SSH_KEY, the usual ones and the agent
-    #[arg(long, value_name = "FILE")]
-    key: Option<PathBuf>,
+    #[command(flatten)]
+    way: Way,
     /// Do nothing where the image is there and was built of the same source, command and environment
     #[arg(long)]
     if_changed: bool,
@@ -56,8 +55,8 @@ pub(super) struct BuildArgs {
     /// Then put the image at this path of the node, by SSH
     #[arg(long, value_name = "PATH")]
     to_path: Option<String>,
-    /// The node for `--to-path`; else PROXMOX_NODE
-    #[arg(long, value_name = "NODE", requires = "to_path")]
+    /// The node for `--to-path`, and for an image that no VM of the spec uses; else PROXMOX_NODE
+    #[arg(long, value_name = "NODE")]
     node: Option<NodeName>,
     /// Leave the build's folder on the builder
     #[arg(long)]
@@ -107,7 +106,7 @@ pub(super) async fn build(args: &BuildArgs, context: &Context) -> CommandResult 
         },
     };
     let patience = if args.host.is_some() { Duration::ZERO } else { PATIENCE };
-    let host = connect(&context.environment, &place, args.key.clone(), patience).await?;
+    let host = connect(&context.environment, &place, &args.way, patience).await?;
     let record = build_on(args, &order, &spec, &host, secrets).await;
     host.close().await;
     let mut record = record?;
@@ -332,8 +331,13 @@ async fn place_it(
         }
         return Ok(Exit::DONE);
     }
-    let push =
-        PushArgs { name: args.name.clone(), specs: args.specs.clone(), yes: true, run: args.run.clone() };
+    let push = PushArgs {
+        name: args.name.clone(),
+        specs: args.specs.clone(),
+        node: args.node.clone(),
+        yes: true,
+        run: args.run.clone(),
+    };
     let (exit, placed) = super::push_and_tell(&push, context).await?;
     if exit == Exit::DONE {
         verify_placed(&placed, order, spec, context).await?;

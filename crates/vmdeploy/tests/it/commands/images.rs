@@ -115,3 +115,27 @@ fn the_ssh_road_unpacks_too() {
     assert_eq!((code, rows[0]["state"].as_str()), (Some(0), Some("verified")), "{rows:?}");
     assert_eq!(rows[0]["found_checksum"], format!("sha256:{}", sha256(plain.as_bytes())));
 }
+
+#[test]
+fn an_image_that_no_vm_uses_is_pushed_to_the_node_that_is_named() {
+    let lab = LabRun::demo();
+    let text = |output: &std::process::Output| String::from_utf8_lossy(&output.stderr).into_owned();
+    lab.user.write("disk.raw", &"not much of a disk".repeat(64));
+    // What else the spec's deployment would be refused for is no matter of this image.
+    with_image(
+        &lab,
+        "debian-13: {path: /var/lib/vz/import/none.qcow2}\n  spare: {file: disk.raw, format: raw}",
+    );
+    let push = |more: &[&str]| {
+        let push = ["image", "push", "spare", "--spec", "demo.yaml", "--yes"];
+        lab.user.output(&push.iter().chain(more).copied().collect::<Vec<_>>())
+    };
+    let named = push(&["--node", "pve9"]);
+    assert_eq!(named.status.code(), Some(4), "{}", text(&named));
+    let pushed = push(&[]);
+    assert_eq!(pushed.status.code(), Some(0), "{}", text(&pushed));
+    assert!(text(&pushed).contains("place image spare on pve1"), "{}", text(&pushed));
+    let missing = lab.user.output(&["image", "push", "debian-13", "--spec", "demo.yaml", "--yes"]);
+    assert_eq!(missing.status.code(), Some(4), "{}", text(&missing));
+    assert!(text(&missing).contains("no file `/var/lib/vz/import/none.qcow2`"), "{}", text(&missing));
+}
