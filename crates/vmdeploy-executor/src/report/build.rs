@@ -17,7 +17,14 @@ pub fn report_of(plan: &Plan, records: &[Record]) -> RunReport {
     let mut steps: Vec<StepReport> = plan.steps.iter().map(fresh).collect();
     let index: BTreeMap<StepId, usize> =
         plan.steps.iter().enumerate().map(|(index, step)| (step.id.clone(), index)).collect();
+    let mut last_sign = None;
     for record in records {
+        if let (Entry::Resumed { .. }, Some(at)) = (&record.entry, last_sign) {
+            // What was open then went no further than the process that did it.
+            let spans = steps.iter_mut().flat_map(|step| &mut step.spans);
+            spans.for_each(|span| drop(span.end.get_or_insert(at)));
+        }
+        last_sign = Some(record.at);
         if let Some(place) = step_of(&record.entry).and_then(|id| index.get(id)) {
             apply(&mut steps[*place], &plan.steps[*place], record);
         }

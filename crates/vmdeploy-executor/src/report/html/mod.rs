@@ -8,6 +8,7 @@ use crate::{Failure, Outcome};
 use escape::Escaped;
 use std::fmt::Write as _;
 use vmdeploy_planner::plan::{Change, Plan};
+use vmdeploy_planner::render::count;
 
 const STYLE: &str = include_str!("report.css");
 
@@ -37,19 +38,18 @@ pub fn html_page(plan: &Plan, report: &RunReport) -> String {
 
 fn head(report: &RunReport) -> String {
     let (class, words) = verdict(report.result);
-    let count =
-        |wanted: fn(&StepState) -> bool| report.steps.iter().filter(|step| wanted(&step.state)).count();
-    let done = count(|state| *state == StepState::Succeeded);
+    let done = report.steps.iter().filter(|step| step.state == StepState::Succeeded).count();
     let retries: usize = report.steps.iter().map(retries).sum();
     format!(
         "<header>\n<h1>{} <span class=\"verdict {class}\">{words}</span></h1>\n<p class=\"facts\">run <code>{}</code> \
-         · began {} · took {} · {} VMs · {done} of {} steps done · {retries} retries</p>\n</header>\n",
+         · began {} · took {} · {} · {done} of {} done · {}</p>\n</header>\n",
         Escaped(&report.project),
         Escaped(&report.run),
         Escaped(&report.started.strftime("%Y-%m-%d %H:%M:%S UTC").to_string()),
         duration(report.ended.as_millisecond() - report.started.as_millisecond()),
-        report.vms.len(),
-        report.steps.len(),
+        count(report.vms.len(), "VM"),
+        count(report.steps.len(), "step"),
+        count(retries, "repeated attempt"),
     )
 }
 
@@ -69,15 +69,15 @@ fn retries(step: &StepReport) -> usize {
 }
 
 fn failures(report: &RunReport) -> String {
-    let failures: Vec<&Failure> = report.failures().collect();
+    let failures: Vec<(&StepReport, &Failure)> = report.failed_steps().collect();
     if failures.is_empty() {
         return String::new();
     }
     let mut text = "<section id=\"failures\">\n<h2>What went wrong</h2>\n".to_owned();
-    for failure in failures {
-        let step = failure.step.as_ref().map(ToString::to_string).unwrap_or_default();
-        let _ = write!(text, "<article class=\"failure\">\n<h3><code>{}</code></h3>\n", Escaped(&step));
-        let _ = write!(text, "<p>{}; {}</p>\n<ul>\n", Escaped(&failure.message), failure.took_effect);
+    for (step, failure) in failures {
+        let _ =
+            write!(text, "<article class=\"failure\">\n<h3><code>{}</code></h3>\n", Escaped(&step.step.0));
+        let _ = write!(text, "<p>{}; {}</p>\n<ul>\n", Escaped(&failure.message), Escaped(&step.effect_now()));
         for cause in &failure.causes {
             let _ = writeln!(text, "<li>{}</li>", Escaped(cause));
         }

@@ -72,6 +72,28 @@ fn tags_are_balanced() {
 }
 
 #[test]
+fn what_became_of_a_failed_step_is_said_as_things_stand_now() {
+    let plan = plan();
+    let step = vmdeploy_planner::plan::StepId("web01/start".to_owned());
+    let page = html_page(&plan, &report_of(&plan, &records()));
+    assert!(page.contains("it may have taken effect"));
+    assert!(page.contains(" · 1 VM · 1 of "), "{page}");
+
+    let mut undone = records();
+    let last = undone.pop().unwrap();
+    for entry in [
+        Entry::UndoStarted { step: step.clone() },
+        Entry::UndoFinished { step, note: crate::UndoNote::Removed { what: "it".to_owned() } },
+        Entry::Finished { result: RunResult::Undone },
+    ] {
+        undone.push(Record { at: last.at, entry });
+    }
+    let page = html_page(&plan, &report_of(&plan, &undone));
+    assert!(page.contains("whatever it did is undone"));
+    assert!(!page.contains("may have taken effect"));
+}
+
+#[test]
 fn durations_are_said_as_people_say_them() {
     let check = |milliseconds: i64, expect: &str| assert_eq!(duration(milliseconds), expect);
     check(7, "7 ms");
