@@ -1,31 +1,111 @@
-//! Ctrl-C stops a run cleanly and says how to go on; `resume` finishes it.
+//! Signals stop a run cleanly, and it says how to go on; `resume` finishes it.
 
 use crate::lab_run::LabRun;
 use pve_lab::{Delays, WorldSpec};
 use std::io::{BufRead as _, BufReader, Read as _};
-use std::process::{Command, Stdio};
+use std::process::{Child, ChildStderr, Command, Stdio};
 use std::time::{Duration, Instant};
 
+/// A deployment whose output is read line by line.
+struct Deploying {
+    child: Child,
+    lines: BufReader<ChildStderr>,
+    said: String,
+}
+
+impl Deploying {
+    fn start(lab: &LabRun) -> Self {
+        let mut command = lab.user.command(&["deploy", "demo.yaml", "--yes", "--brief"]);
+        let mut child = command.stderr(Stdio::piped()).spawn().unwrap();
+        let lines = BufReader::new(child.stderr.take().unwrap());
+        Self { child, lines, said: String::new() }
+    }
+    fn read_until(&mut self, text: &str) {
+        while !self.said.contains(text) {
+            assert!(self.lines.read_line(&mut self.said).unwrap() > 0, "the run ended: {}", self.said);
+        }
+    }
+    fn signal(&self, name: &str) {
+        let status = Command::new("kill").args(["-s", name, &self.child.id().to_string()]).status().unwrap();
+        assert!(status.success());
+    }
+    /// Reads to the end, and returns the exit code.
+    fn end(&mut self) -> Option<i32> {
+        self.lines.read_to_string(&mut self.said).unwrap();
+        self.child.wait().unwrap().code()
+    }
+}
+
+/// The state of each step of the newest run, as `vmdeploy report` tells it.
+fn states(lab: &LabRun) -> Vec<String> {
+    let runs: serde_json::Value =
+        serde_json::from_slice(&lab.user.output(&["runs", "--json"]).stdout).unwrap();
+    let run = runs["runs"][0]["run"].as_str().unwrap();
+    let report = lab.user.output(&["report", run, "--json"]);
+    let report: serde_json::Value = serde_json::from_slice(&report.stdout).unwrap();
+    let steps = report["steps"].as_array().unwrap();
+    steps.iter().map(|step| step["state"]["state"].as_str().unwrap().to_owned()).collect()
+}
+
+fn is_finished_by_resume(lab: &LabRun) {
+    let resumed = lab.user.output(&["resume"]);
+    assert_eq!(resumed.status.code(), Some(0), "{}", text(&resumed.stderr));
+    assert_eq!(lab.user.output(&["plan", "demo.yaml", "--detailed-exitcode"]).status.code(), Some(0));
+}
+
 #[test]
-fn an_interrupted_run_says_how_to_resume_and_is_finished_by_it() {
+fn a_run_that_is_asked_to_stop_finishes_what_is_on_the_wire_and_is_finished_by_resume() {
+    for signal in ["INT", "TERM"] {
+        let world = WorldSpec { delays: Delays { start_ms: 1500, ..Delays::demo() }, ..WorldSpec::demo() };
+        let lab = LabRun::start(world, Vec::new());
+        let mut run = Deploying::start(&lab);
+        // The first import that is through is a moment in the middle of the run.
+        run.read_until("import scsi0");
+        run.signal(signal);
+        let code = run.end();
+        assert_eq!(code, Some(8), "SIG{signal}: {}", run.said);
+        assert!(run.said.contains("hint: `vmdeploy resume "), "SIG{signal}: {}", run.said);
+        let states = states(&lab);
+        assert!(states.iter().any(|state| state == "succeeded"), "SIG{signal}: {states:?}");
+        assert!(states.iter().any(|state| state == "not_started"), "SIG{signal}: {states:?}");
+        assert!(!states.iter().any(|state| state == "started"), "SIG{signal}, on the wire: {states:?}");
+        is_finished_by_resume(&lab);
+    }
+}
+
+#[test]
+fn a_run_that_is_interrupted_twice_gives_up_what_is_on_the_wire_and_is_finished_by_resume() {
+    // The copy takes as long as the test: who waits for it does not stop now.
+    let delays = Delays { copy_ms_per_100_mib: 600_000, ..Delays::demo() };
+    let lab = LabRun::start(WorldSpec { delays, ..WorldSpec::demo() }, Vec::new());
+    let mut run = Deploying::start(&lab);
+    let until = Instant::now() + Duration::from_secs(60);
+    while lab.world().with(|world| world.block_stores.values().all(|store| store.volumes.is_empty())) {
+        assert!(Instant::now() < until && run.child.try_wait().unwrap().is_none(), "nothing is copied");
+        std::thread::sleep(Duration::from_millis(5));
+    }
+    run.signal("INT");
+    run.read_until("Ctrl-C again stops now");
+    run.signal("INT");
+    let code = run.end();
+    assert_eq!(code, Some(8), "{}", run.said);
+    assert!(run.said.contains("hint: `vmdeploy resume "), "{}", run.said);
+    lab.world().with(|world| world.delays.copy_ms_per_100_mib = 0);
+    is_finished_by_resume(&lab);
+}
+
+#[test]
+fn a_second_sigterm_still_lets_what_is_on_the_wire_finish() {
     let world = WorldSpec { delays: Delays { start_ms: 1500, ..Delays::demo() }, ..WorldSpec::demo() };
     let lab = LabRun::start(world, Vec::new());
-    let mut command = lab.user.command(&["deploy", "demo.yaml", "--yes", "--brief"]);
-    let mut child = command.stderr(Stdio::piped()).spawn().unwrap();
-    let mut lines = BufReader::new(child.stderr.take().unwrap());
-    let mut said = String::new();
-    // The first import that is through is a moment in the middle of the run.
-    while !said.contains("import scsi0") {
-        assert!(lines.read_line(&mut said).unwrap() > 0, "the run ended: {said}");
-    }
-    let status = Command::new("kill").args(["-s", "INT", &child.id().to_string()]).status().unwrap();
-    assert!(status.success());
-    lines.read_to_string(&mut said).unwrap();
-    assert_eq!(child.wait().unwrap().code(), Some(8), "{said}");
-    assert!(said.contains("hint: `vmdeploy resume "), "{said}");
-    let resumed = lab.user.output(&["resume"]);
-    assert_eq!(resumed.status.code(), Some(0), "{}", String::from_utf8_lossy(&resumed.stderr));
-    assert_eq!(lab.user.output(&["plan", "demo.yaml", "--detailed-exitcode"]).status.code(), Some(0));
+    let mut run = Deploying::start(&lab);
+    run.read_until("import scsi0");
+    run.signal("TERM");
+    run.signal("TERM");
+    assert_eq!(run.end(), Some(8), "{}", run.said);
+    let states = states(&lab);
+    assert!(!states.iter().any(|state| state == "started"), "{states:?}");
+    is_finished_by_resume(&lab);
 }
 
 /// Deploys, and kills the program without a warning while a creation is on its way to the node.
