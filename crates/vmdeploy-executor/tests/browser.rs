@@ -2,8 +2,10 @@
 //! reason; they never count as passed then.
 
 use libtest_mimic::{Arguments, Failed, Trial};
+use std::fs::File;
 use std::path::{Path, PathBuf};
-use std::process::{Command, ExitCode};
+use std::process::{Command, ExitCode, Stdio};
+use std::time::{Duration, Instant};
 use vmdeploy_executor::{RunsFolder, html_page};
 
 const BROWSERS: [&str; 4] = ["chromium", "chromium-browser", "google-chrome", "google-chrome-stable"];
@@ -40,18 +42,45 @@ fn page(folder: &Path) -> PathBuf {
     path
 }
 
+/// The longest that the browser may take; on an idle machine it takes two seconds.
+const PATIENCE: Duration = Duration::from_secs(180);
+
 /// Runs the browser on the page, away from any network and any profile of the user's.
 fn look(browser: &Path, folder: &Path, options: &[String]) -> Result<Vec<u8>, Failed> {
-    let output = Command::new(browser)
+    // Files, not pipes: helpers of the browser may keep those open after its end.
+    let (out, err) = (folder.join("stdout"), folder.join("stderr"));
+    let mut child = Command::new(browser)
         .args(["--headless", "--disable-gpu", "--no-sandbox", "--disable-dev-shm-usage", "--no-first-run"])
         .args(["--host-resolver-rules=MAP * ~NOTFOUND", "--window-size=1200,1400"])
+        .args(["--disable-breakpad", "--disable-crash-reporter"])
         .arg(format!("--user-data-dir={}", folder.join("profile").display()))
         .args(options)
         .arg(format!("file://{}", page(folder).display()))
-        .output()?;
-    match output.status.success() {
-        true => Ok(output.stdout),
-        false => Err(format!("the browser failed: {}", String::from_utf8_lossy(&output.stderr)).into()),
+        .env("HOME", folder)
+        .stdin(Stdio::null())
+        .stdout(File::create(&out)?)
+        .stderr(File::create(&err)?)
+        .spawn()?;
+    let until = Instant::now() + PATIENCE;
+    let status = loop {
+        if let Some(status) = child.try_wait()? {
+            break Some(status);
+        }
+        if Instant::now() >= until {
+            child.kill()?;
+            child.wait()?;
+            break None;
+        }
+        std::thread::sleep(Duration::from_millis(20));
+    };
+    match status {
+        Some(status) if status.success() => Ok(std::fs::read(&out)?),
+        Some(status) => {
+            Err(format!("the browser ended with {status}: {}", std::fs::read_to_string(&err)?).into())
+        }
+        None => {
+            Err(format!("the browser did not end in {PATIENCE:?}: {}", std::fs::read_to_string(&err)?).into())
+        }
     }
 }
 
