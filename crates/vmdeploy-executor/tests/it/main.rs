@@ -13,3 +13,4 @@ mod rich;
 mod spec;
 mod stage;
 mod surroundings;
+mod waits;

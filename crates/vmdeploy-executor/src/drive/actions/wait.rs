@@ -291,8 +291,9 @@ fn fitting(interfaces: &[GuestInterface], wanted: &Wanted<'_>) -> Vec<IpAddr> {
     addresses
 }
 
+/// Tells whether the address may be the guest's own as seen from here. One of this machine never is, however it is written.
 fn is_reachable(address: &IpAddr) -> bool {
-    match address {
+    match &address.to_canonical() {
         IpAddr::V4(v4) => !v4.is_loopback() && !v4.is_link_local() && !v4.is_unspecified(),
         IpAddr::V6(v6) => !v6.is_loopback() && !v6.is_unicast_link_local() && !v6.is_unspecified(),
     }
@@ -338,6 +339,16 @@ mod tests {
         check("fd01::5", "fd00::/64", false);
         check("10.0.0.1", "fd00::/64", false);
         check("10.0.0.1", "10.0.0.1/33", false);
+    }
+
+    #[test]
+    fn a_guest_cannot_lead_to_this_machine() {
+        for address in
+            ["127.0.0.1", "127.9.9.9", "::1", "::ffff:127.0.0.1", "::ffff:0.0.0.0", "0.0.0.0", "::"]
+        {
+            assert!(!is_reachable(&address.parse().unwrap()), "{address}");
+        }
+        assert!(is_reachable(&"10.0.0.1".parse().unwrap()) && is_reachable(&"fd00::1".parse().unwrap()));
     }
 
     #[test]
