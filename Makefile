@@ -105,8 +105,8 @@ check-env info: test-connection ## The same as test-connection
 test: ## Run all tests that this machine can run; the others are reported as ignored
 	$(CARGO) test --workspace --quiet
 
-fuzz: ## Run all tests, with cases of the property tests that were never drawn before
-	env -u PROPTEST_RNG_SEED $(CARGO) test --workspace --quiet
+fuzz: ## Run all tests, with new cases of the property tests and kills after every record
+	env -u PROPTEST_RNG_SEED VMDEPLOY_TEST_ALL=1 $(CARGO) test --workspace --quiet
 
 test-images: ## Build the image of the container tests, where a container engine is up
 	@crates/pve-ssh-containers/image/build.sh
