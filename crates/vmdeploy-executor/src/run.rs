@@ -102,9 +102,10 @@ pub async fn execute(
 ) -> Result<RunReport, RunError> {
     let plan = plan.plan().clone();
     let _lock = options.runs.lock(&plan.project, &format!("run {}", plan.run_id))?;
+    let cut_off = options.runs.last_unanswered(&plan.project, options.settle);
     let (stored, journal) = options.runs.begin(&plan)?;
     let shared = Shared::new(connections.clone(), plan, options.clone());
-    let begin = Begin { journal, mode: None, plan_digest: stored.plan_digest };
+    let begin = Begin { journal, mode: None, plan_digest: stored.plan_digest, cut_off };
     drive(begin, shared, events, cancellation).instrument(span(&stored.run)).await
 }
 
@@ -128,7 +129,7 @@ pub async fn resume(
     }
     let journal = stored.reopen()?;
     let shared = Shared::new(connections.clone(), stored.plan, options.clone());
-    let begin = Begin { journal, mode: Some(mode), plan_digest: stored.plan_digest };
+    let begin = Begin { journal, mode: Some(mode), plan_digest: stored.plan_digest, cut_off: None };
     drive(begin, shared, events, cancellation).instrument(span(&stored.run)).await
 }
 

@@ -1,7 +1,8 @@
 //! The loop around the scheduler: it writes the journal, sends steps out, listens to them, and tells the world.
 
-use super::job::{Done, Job, Message, Shared, Sight};
+use super::job::{Done, Job, Message, Shared};
 use super::lock::{ClusterLock, News};
+use super::sight::Sight;
 use crate::describe;
 use crate::journal::{Entry, JournalWriter};
 use crate::schedule::{Command, Input, Rules, Scheduler, Verdict, tasks_of};
@@ -28,6 +29,8 @@ pub(crate) struct Begin {
     pub(crate) mode: Option<ResumeMode>,
     /// SHA-256 of the plan, in hexadecimal.
     pub(crate) plan_digest: String,
+    /// The run of the project that was cut off last, and since when its request may be on its way.
+    pub(crate) cut_off: Option<(String, Timestamp)>,
 }
 
 /// What a task of the loop ends with.
@@ -54,7 +57,7 @@ struct Engine {
 }
 
 /// How long steps that are given up may take to end what they began on a node.
-const LAST_WORDS: Duration = Duration::from_secs(25);
+pub(super) const LAST_WORDS: Duration = Duration::from_secs(25);
 /// The longest wait before another attempt.
 const LONGEST_WAIT: Duration = Duration::from_secs(30);
 
@@ -65,9 +68,12 @@ pub(crate) async fn drive(
     events: UnboundedSender<Event>,
     mut cancellation: Cancellation,
 ) -> Result<RunReport, RunError> {
-    let mut engine = Engine::new(&begin, begin.mode, shared, events)?.with_journal(begin.journal);
+    let mut engine = Engine::new(&begin.journal, begin.mode, shared, events).with_journal(begin.journal);
     engine.announce(begin.mode, &begin.plan_digest)?;
     let lock = engine.lock().await?;
+    if let Some((run, since)) = &begin.cut_off {
+        engine.let_come_first(run, *since, &mut cancellation).await;
+    }
     let outcome = engine.run(&mut cancellation, lock.as_ref()).await;
     if let Some(lock) = lock
         && !matches!(outcome, Err(RunError::Died))
@@ -109,12 +115,12 @@ impl Bare {
 impl Engine {
     #[expect(clippy::new_ret_no_self, reason = "the journal is moved in afterwards")]
     fn new(
-        begin: &Begin,
+        journal: &JournalWriter,
         mode: Option<ResumeMode>,
         shared: Shared,
         events: UnboundedSender<Event>,
-    ) -> Result<Bare, RunError> {
-        let records = begin.journal.records();
+    ) -> Bare {
+        let records = journal.records();
         for record in records {
             match &record.entry {
                 Entry::Succeeded { step, outcome, .. } => shared.note_outcome(step, outcome),
@@ -133,7 +139,13 @@ impl Engine {
             undo_all: mode == Some(ResumeMode::Undo),
         };
         let scheduler = Scheduler::new(tasks_of(&shared.plan, records), rules);
-        Ok(Bare { scheduler, events, sights: Sight::of(records), shared: Arc::new(shared) })
+        let mut sights = Sight::of(records);
+        for step in &shared.plan.steps {
+            if let Some(sight) = sights.get_mut(&step.id) {
+                sight.expect_more_requests(&step.action);
+            }
+        }
+        Bare { scheduler, events, sights, shared: Arc::new(shared) }
     }
 
     fn plan(&self) -> &Plan {
@@ -175,13 +187,37 @@ impl Engine {
         Ok(Some(lock))
     }
 
+    /// Waits until what a killed run of the project has sent out can come no more, or the user stops the run.
+    async fn let_come_first(&mut self, run: &str, since: Timestamp, cancellation: &mut Cancellation) {
+        let sight = Sight { unanswered: Some(since), ..Sight::default() };
+        let left = sight.settles_in(self.shared.options.0.settle);
+        if left.is_zero() || self.plan().steps.iter().all(|step| step.action.only_reads()) {
+            return;
+        }
+        let text = format!(
+            "run `{run}` was cut off a moment ago, and what it sent out may still be on its way: it is waited for during \
+             {} s",
+            left.as_secs() + 1
+        );
+        self.tell(EventKind::Note { vm: None, text });
+        tokio::select! {
+            () = tokio::time::sleep(left) => {}
+            _ = cancellation.beyond(self.stop) => {}
+        }
+    }
+
     /// Obeys the scheduler until it says that nothing is left; returns whether the user stopped it before.
     async fn run(
         &mut self,
         cancellation: &mut Cancellation,
         lock: Option<&ClusterLock>,
     ) -> Result<bool, RunError> {
-        let commands = self.scheduler.on(Input::Begin);
+        // Who stops a run before its first step wants none.
+        let first = match cancellation.current() {
+            Stop::No => Input::Begin,
+            stop => self.stopping(stop, None)?,
+        };
+        let commands = self.scheduler.on(first);
         if let Some(stopped) = self.obey(commands)? {
             return Ok(stopped);
         }
@@ -539,100 +575,6 @@ fn verdict(failure: &Failure) -> Verdict {
         TookEffect::No if may_pass && failure.kind != K::GuestGone => Verdict::Again,
         TookEffect::Maybe if failure.kind == K::NoAnswer => Verdict::AgainAfterProbe,
         effect => Verdict::Final(effect),
-    }
-}
-
-impl Job {
-    /// Does the step within its time; waits for locks of others, and follows a guest that moved.
-    async fn carry_out(&self) -> Result<Done, Failure> {
-        let work = async {
-            if self.probe {
-                self.wait_for_earlier_command().await?;
-            }
-            match self.act().await {
-                Err(failure)
-                    if failure.took_effect == TookEffect::No && failure.kind == FailureKind::GuestGone =>
-                {
-                    self.act_where_it_is_now(failure).await
-                }
-                Err(failure)
-                    if failure.took_effect == TookEffect::No && failure.kind == FailureKind::GuestLocked =>
-                {
-                    self.act_when_unlocked(failure).await
-                }
-                Err(failure) if failure.kind == FailureKind::ConfigLock => {
-                    Err(self.with_busy_task(failure).await)
-                }
-                other => other,
-            }
-        };
-        match tokio::time::timeout_at(self.until + LAST_WORDS, work).await {
-            Ok(done) => done.map_err(|failure| match self.step.action.only_reads() {
-                true => failure.effect(TookEffect::No),
-                false => failure,
-            }),
-            Err(_) => {
-                let text = format!("the step took longer than {} s", self.step.deadline_s);
-                let effect = if self.step.action.only_reads() { TookEffect::No } else { TookEffect::Maybe };
-                Err(Failure::new(FailureKind::Deadline, text).effect(effect))
-            }
-        }
-    }
-
-    async fn act_where_it_is_now(&self, failure: Failure) -> Result<Done, Failure> {
-        let Some(guest) = self.step.action.guest() else { return Err(failure) };
-        let before = self.node_of(guest);
-        match self.find_node(guest.vmid).await? {
-            Some(node) if node != before => {
-                self.tell(None, format!("the guest is on {node} now"));
-                self.act().await
-            }
-            _ => Err(failure),
-        }
-    }
-
-    /// Waits until nobody holds the guest locked. A lock that no task explains is left to a person.
-    async fn act_when_unlocked(&self, failure: Failure) -> Result<Done, Failure> {
-        let Some(guest) = self.step.action.guest() else { return Err(failure) };
-        loop {
-            let Some(lock) = self.config(guest).await?.config.get("lock").map(str::to_owned) else {
-                return self.act().await;
-            };
-            let Some(task) = self.task_on(guest.vmid).await? else {
-                let text = format!(
-                    "VM {} is locked ({}), and no task works on it",
-                    guest.vmid,
-                    crate::printable(&lock)
-                );
-                return Err(Failure::new(FailureKind::GuestLocked, text));
-            };
-            if Instant::now() >= self.until {
-                let line = format!("task {task} still works on VM {}", guest.vmid);
-                return Err(failure.log([line]));
-            }
-            self.tell(None, format!("waits: the guest is locked ({lock})"));
-            tokio::time::sleep(self.shared.options.0.poll).await;
-        }
-    }
-
-    /// Adds which task holds the guest, where the cluster tells.
-    async fn with_busy_task(&self, failure: Failure) -> Failure {
-        let Some(guest) = self.step.action.guest() else { return failure };
-        match self.task_on(guest.vmid).await {
-            Ok(Some(task)) => failure.log([format!("task {task} works on VM {}", guest.vmid)]),
-            _ => failure,
-        }
-    }
-
-    /// Returns the task that works on a guest, if one does.
-    async fn task_on(&self, vmid: pve_types::Vmid) -> Result<Option<String>, Failure> {
-        let tasks = self.shared.connections.api().cluster().tasks().await?;
-        let is_on = |task: &&pve_api::TaskItem| {
-            let about = task.upid.split(':').nth(6).unwrap_or_default();
-            task.endtime.is_none()
-                && (about == vmid.to_string() || task.task_type.as_deref() == Some("vzdump"))
-        };
-        Ok(tasks.iter().find(is_on).map(|task| task.upid.clone()))
     }
 }
 

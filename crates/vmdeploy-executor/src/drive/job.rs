@@ -1,7 +1,7 @@
 //! One step on its way: what it knows, whom it tells, and how it asks about the guest it works on.
 
+use super::sight::Sight;
 use crate::describe;
-use crate::journal::{Entry, Record};
 use crate::{Connections, Failure, FailureKind, Found, Outcome, RunOptions};
 use pve_api::{Finished, Qemu, QemuConfig, Task, Wait};
 use pve_ssh::Host;
@@ -34,85 +34,6 @@ pub(crate) struct OptionsOfSteps(pub(crate) RunOptions);
 impl std::fmt::Debug for OptionsOfSteps {
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
         f.write_str("RunOptions")
-    }
-}
-
-/// What the journal says of one step from before.
-#[derive(Debug, Clone, Default)]
-pub(crate) struct Sight {
-    /// Its task.
-    pub(crate) upid: Option<Upid>,
-    /// The volumes that the guest had before.
-    pub(crate) volumes: Option<BTreeSet<VolumeId>>,
-    /// When it was first begun.
-    pub(crate) begun: Option<jiff::Timestamp>,
-    /// Whether an attempt may have taken effect, and nothing since has shown that it did not.
-    pub(crate) unsure: bool,
-    /// Since when a request may be on its way whose answer nobody got.
-    pub(crate) unanswered: Option<jiff::Timestamp>,
-    /// What the first attempt failed with that may have taken effect.
-    pub(crate) doubt: Option<String>,
-}
-
-impl Sight {
-    /// Returns what the journal says of each step.
-    pub(crate) fn of(records: &[Record]) -> BTreeMap<StepId, Self> {
-        let mut sights: BTreeMap<StepId, Self> = BTreeMap::new();
-        for record in records {
-            match &record.entry {
-                Entry::Started { step, .. } => {
-                    let sight = sights.entry(step.clone()).or_default();
-                    sight.begun.get_or_insert(record.at);
-                    sight.unsure = true;
-                    sight.unanswered = Some(record.at);
-                }
-                Entry::Submitted { step, upid } => {
-                    let sight = sights.entry(step.clone()).or_default();
-                    sight.upid = Some(upid.clone());
-                    sight.unanswered = None;
-                }
-                Entry::Saw { step, volumes } => {
-                    let sight = sights.entry(step.clone()).or_default();
-                    sight.volumes.get_or_insert_with(|| volumes.iter().cloned().collect());
-                    // It is sent out right after this record.
-                    sight.unanswered = Some(record.at);
-                }
-                Entry::Failed { step, failure, .. } => match failure.took_effect {
-                    crate::TookEffect::No => drop(sights.remove(step)),
-                    _ => sights.entry(step.clone()).or_default().doubt(failure, record.at),
-                },
-                Entry::Succeeded { step, .. } => {
-                    let sight = sights.entry(step.clone()).or_default();
-                    (sight.unsure, sight.unanswered, sight.doubt) = (false, None, None);
-                }
-                _ => {}
-            }
-        }
-        sights
-    }
-
-    /// Notes a failure that may have taken effect.
-    pub(crate) fn doubt(&mut self, failure: &Failure, at: jiff::Timestamp) {
-        use FailureKind as K;
-        self.unsure = true;
-        self.doubt.get_or_insert_with(|| failure.message.clone());
-        let unheard = matches!(failure.kind, K::NoAnswer | K::Interrupted | K::Deadline | K::Unreachable);
-        self.unanswered = Some(at).filter(|_| unheard && failure.upid.is_none());
-    }
-
-    /// Notes that a probe found nothing done. That is final only when no request can be on its way any more.
-    pub(crate) fn found_undone(&mut self, settle: Duration) {
-        if self.settles_in(settle).is_zero() {
-            (self.unsure, self.unanswered, self.doubt) = (false, None, None);
-        }
-    }
-
-    /// Returns how long a request whose answer nobody got may still be on its way.
-    pub(crate) fn settles_in(&self, settle: Duration) -> Duration {
-        let Some(since) = self.unanswered else { return Duration::ZERO };
-        // A clock that was set back makes the wait no longer than it can be.
-        let gone = Duration::try_from(jiff::Timestamp::now().duration_since(since)).unwrap_or_default();
-        settle.saturating_sub(gone)
     }
 }
 
@@ -365,7 +286,11 @@ impl Job {
             Some((types, guest)) => self.running_task(&self.node_of(guest), guest.vmid, types).await?,
             None => None,
         };
-        let Some(upid) = running.as_ref().or(self.sight.upid.as_ref()) else { return Ok(None) };
+        // The journal may know a task that came before the one that counts, or one of the undo.
+        let types = describe::tasks(&self.step.action).map(|(types, _)| types);
+        let is_own = |upid: &&Upid| types.is_none_or(|types| types.contains(&upid.task_type()));
+        let known = self.sight.upid.as_ref().filter(is_own);
+        let Some(upid) = running.as_ref().or(known) else { return Ok(None) };
         let task = self.shared.connections.api().task(upid);
         if self.sight.upid.as_ref() != Some(upid) {
             let _ = self.messages.send(Message::Submitted(self.step.id.clone(), upid.clone()));
@@ -434,7 +359,7 @@ impl Job {
             None => Ok(()),
         }
     }
-    /// Waits until no `qm` on the node works on the guest any more.
+    /// Waits until no command on the node works on the guest any more.
     ///
     /// The node ends a command whose connection is lost, but not at once; what it does until then must not be missed.
     pub(crate) async fn wait_for_commands_on(&self, guest: &GuestRef) -> Result<(), Failure> {
@@ -442,15 +367,26 @@ impl Job {
             return Ok(());
         }
         let node = self.node_of(guest);
+        let host = self.host(&node).await?;
+        self.wait_for_commands_of(&host, guest).await.map_err(|failure| failure.at(&node))?;
+        // Calls of the API are commands on the host that was named, whichever node they are about.
+        match self.shared.connections.first_host() {
+            Ok(first) if self.shared.connections.is_pvesh() && first.address() != host.address() => {
+                self.wait_for_commands_of(&first, guest).await
+            }
+            _ => Ok(()),
+        }
+    }
+    async fn wait_for_commands_of(&self, host: &Host, guest: &GuestRef) -> Result<(), Failure> {
         let command = Command::new("ps").arg("-e").arg("-o").arg("args=");
         loop {
-            let output = self.run(&node, &command).await?;
-            let Some(line) = output.stdout.lines().find(|line| is_qm_on(line, guest.vmid)) else {
+            let output = host.run_to_success(&command, self.time_left()).await.map_err(Failure::from)?;
+            let Some(line) = output.stdout.lines().find(|line| works_on(line, guest.vmid)) else {
                 return Ok(());
             };
             if Instant::now() >= self.until {
                 let text = format!("a command of an earlier attempt still works on VM {}", guest.vmid);
-                return Err(Failure::new(FailureKind::Deadline, text).at(&node).log([line.to_owned()]));
+                return Err(Failure::new(FailureKind::Deadline, text).log([line.to_owned()]));
             }
             self.tell(None, "waits for a command of an earlier attempt to end");
             tokio::time::sleep(self.shared.options.0.poll).await;
@@ -481,14 +417,28 @@ fn is_about(id: &str, vmid: Vmid) -> bool {
     rest.is_some_and(|rest| rest.is_empty() || rest.starts_with('-'))
 }
 
-/// Tells whether a line of `ps` shows a `qm` that works on the guest.
-fn is_qm_on(line: &str, vmid: Vmid) -> bool {
+/// Tells whether a line of `ps` shows a command that changes the guest: `qm` with any verb, or `pvesh` with one that
+/// writes.
+fn works_on(line: &str, vmid: Vmid) -> bool {
     let words: Vec<&str> = line.split_whitespace().collect();
+    let after = |program: &str| {
+        let is_meant = |word: &&str| {
+            word.strip_suffix(program).is_some_and(|path| path.is_empty() || path.ends_with('/'))
+        };
+        words.iter().position(is_meant).map(|place| &words[place + 1..])
+    };
     let vmid = vmid.to_string();
-    let is_qm = |word: &&str| *word == "qm" || word.ends_with("/qm");
-    let after = words.iter().position(is_qm).map_or(&[][..], |place| &words[place + 1..]);
-    let is_verb = |word: &&str| word.starts_with(|c: char| c.is_ascii_lowercase());
-    after.iter().find(|word| !is_verb(word)).is_some_and(|first| *first == vmid)
+    if let Some(words) = after("qm") {
+        let is_verb = |word: &&&str| word.starts_with(|c: char| c.is_ascii_lowercase());
+        return words.iter().find(|word| !is_verb(word)).is_some_and(|first| *first == vmid);
+    }
+    let Some((verb, words)) = after("pvesh").and_then(<[&str]>::split_first) else { return false };
+    let names_it = |path: &&str| path.split(['/', ':']).any(|part| part == vmid);
+    let is_number_of_it = |pair: &[&str]| {
+        matches!(pair[0].trim_start_matches('-'), "vmid" | "newid" | "target-vmid") && pair[1] == vmid
+    };
+    matches!(*verb, "create" | "set" | "delete")
+        && (words.first().is_some_and(names_it) || words.windows(2).any(is_number_of_it))
 }
 
 /// Says that a guest is nowhere.
@@ -527,43 +477,10 @@ mod tests {
         }
     }
 
-    fn sight_after(entries: Vec<Entry>) -> Sight {
-        let at = jiff::Timestamp::now();
-        let records: Vec<Record> = entries.into_iter().map(|entry| Record { at, entry }).collect();
-        Sight::of(&records).remove(&StepId("a/create".to_owned())).unwrap_or_default()
-    }
-
     #[test]
-    fn what_an_unclear_attempt_may_have_done_is_remembered() {
-        let step = StepId("a/create".to_owned());
-        let started = || Entry::Started { step: step.clone(), attempt: 1 };
-        let failed = |kind, effect| {
-            let failure = Failure::new(kind, "it broke").effect(effect);
-            Entry::Failed { step: step.clone(), failure, again: true }
-        };
-        let long = Duration::from_secs(3600);
-
-        let mut killed = sight_after(vec![started()]);
-        assert!(killed.unsure && !killed.settles_in(long).is_zero());
-        killed.found_undone(long);
-        assert!(killed.unsure, "the request may still be on its way");
-        killed.found_undone(Duration::ZERO);
-        assert!(!killed.unsure, "its time is over, and nothing was found");
-
-        let refused = sight_after(vec![started(), failed(FailureKind::Unreachable, crate::TookEffect::No)]);
-        assert!(!refused.unsure);
-        let unclear = sight_after(vec![started(), failed(FailureKind::NoAnswer, crate::TookEffect::Maybe)]);
-        assert!(unclear.unsure && unclear.unanswered.is_some());
-        assert_eq!(unclear.doubt.as_deref(), Some("it broke"));
-        let answered =
-            sight_after(vec![started(), failed(FailureKind::TaskFailed, crate::TookEffect::Maybe)]);
-        assert!(answered.unsure && answered.unanswered.is_none(), "PVE answered; nothing is on its way");
-    }
-
-    #[test]
-    fn a_qm_that_works_on_the_guest_is_seen() {
+    fn a_command_that_works_on_the_guest_is_seen() {
         let check = |line: &str, expect: bool| {
-            assert_eq!(is_qm_on(line, Vmid::new(201).unwrap()), expect, "{line}");
+            assert_eq!(works_on(line, Vmid::new(201).unwrap()), expect, "{line}");
         };
         check("timeout -k 10 630 qm importdisk 201 /x.qcow2 local-lvm", true);
         check("/usr/bin/perl -T /usr/sbin/qm disk import 201 /x.qcow2 local-lvm", true);
@@ -572,5 +489,13 @@ mod tests {
         check("qm set 300 --name 201", false);
         check("/usr/bin/kvm -id 201 -name web01", false);
         check("qm list", false);
+        check("timeout -k 10 21600 pvesh create /nodes/pve1/qemu/201/status/stop --output-format json", true);
+        check("/usr/bin/perl -T /usr/bin/pvesh delete /nodes/pve1/qemu/201 --purge 1", true);
+        check("pvesh create /nodes/pve1/qemu --name web01 --vmid 201", true);
+        check("pvesh create /nodes/pve1/qemu/900/clone --newid 201", true);
+        check("pvesh set /cluster/ha/resources/vm:201 --state stopped", true);
+        check("pvesh get /nodes/pve1/qemu/201/config --output-format json", false);
+        check("pvesh create /nodes/pve1/qemu/2011/status/stop", false);
+        check("pvesh create /nodes/pve1/qemu --vmid 202 --memory 201", false);
     }
 }

@@ -199,6 +199,12 @@ impl Failure {
     pub fn before_any_run(self) -> Self {
         self.with_usual_hint(None).of_what_is_undone()
     }
+    /// Tells whether nobody got an answer to what was sent, so that it may still be on its way.
+    pub(crate) fn is_unheard(&self) -> bool {
+        use FailureKind as K;
+        let is_silent = matches!(self.kind, K::NoAnswer | K::Interrupted | K::Deadline | K::Unreachable);
+        is_silent && self.upid.is_none() && self.took_effect != TookEffect::No
+    }
     /// Tells whether the credentials are the trouble (exit code 7).
     pub fn is_about_credentials(&self) -> bool {
         use FailureKind as K;

@@ -5,11 +5,14 @@ use super::record::{Entry, JOURNAL_FORMAT_VERSION, Record};
 use crate::{RunReport, RunResult, report_of};
 use jiff::Timestamp;
 use serde::Serialize;
-use std::fs::{DirBuilder, File, OpenOptions, TryLockError};
+use std::collections::BTreeMap;
+use std::fs::{DirBuilder, DirEntry, File, OpenOptions, TryLockError};
 use std::io::{self, Write as _};
 use std::os::unix::fs::{DirBuilderExt as _, OpenOptionsExt as _};
 use std::path::{Path, PathBuf};
-use vmdeploy_planner::{digest, plan::Plan};
+use std::time::Duration;
+use vmdeploy_planner::digest;
+use vmdeploy_planner::plan::{Plan, StepId};
 
 /// The folder in which runs are kept, `.vmdeploy/runs` as a rule.
 #[derive(Debug, Clone)]
@@ -236,6 +239,20 @@ impl RunsFolder {
         }
         Ok(not_begun)
     }
+    /// Returns when a run of the project sent something out last whose answer nobody got, and which run that was: it was
+    /// cut off, and its request may still be on its way. Only journals that were written to of late are read.
+    pub(crate) fn last_unanswered(&self, project: &str, of_late: Duration) -> Option<(String, Timestamp)> {
+        let entries = std::fs::read_dir(&self.0).ok()?;
+        let is_recent = |entry: &DirEntry| {
+            let written = entry.path().join("journal.jsonl").metadata().and_then(|file| file.modified());
+            // A time to come is that of a clock that was set back.
+            written.is_ok_and(|at| at.elapsed().unwrap_or_default() <= of_late)
+        };
+        let recent = entries.filter_map(Result::ok).filter(is_recent);
+        let stored = recent.filter_map(|entry| self.open(&entry.file_name().into_string().ok()?).ok());
+        let own = stored.filter(|run| run.plan.project == project);
+        own.filter_map(|run| Some((unanswered(&run.records)?, run.run))).max().map(|(at, run)| (run, at))
+    }
     fn summary(&self, run: String) -> RunSummary {
         match self.open(&run) {
             Ok(stored) => stored.summary(),
@@ -308,6 +325,39 @@ impl StoredRun {
     }
 }
 
+/// Returns when the last request was sent out whose answer the journal does not have.
+fn unanswered(records: &[Record]) -> Option<Timestamp> {
+    let mut open: BTreeMap<&StepId, Timestamp> = BTreeMap::new();
+    let mut lost = None;
+    for Record { at, entry } in records {
+        match entry {
+            Entry::Started { step, .. } | Entry::Saw { step, .. } | Entry::UndoStarted { step } => {
+                open.insert(step, *at);
+            }
+            Entry::Submitted { step, .. }
+            | Entry::Succeeded { step, .. }
+            | Entry::UndoFinished { step, .. } => {
+                open.remove(step);
+            }
+            Entry::Failed { step, failure, .. } | Entry::UndoFailed { step, failure } => {
+                if failure.is_unheard() {
+                    open.insert(step, *at);
+                } else {
+                    open.remove(step);
+                }
+            }
+            // Another process went on: what was open then may be on its way all the same.
+            Entry::Resumed { .. } => lost = lost.max(std::mem::take(&mut open).into_values().max()),
+            Entry::Probed { .. }
+            | Entry::RunStarted { .. }
+            | Entry::Locked { .. }
+            | Entry::Stopped { .. }
+            | Entry::Finished { .. } => {}
+        }
+    }
+    lost.max(open.into_values().max())
+}
+
 fn write_private(path: &Path, bytes: &[u8]) -> io::Result<()> {
     let mut file = OpenOptions::new().write(true).create_new(true).mode(0o600).open(path)?;
     file.write_all(bytes)?;
@@ -336,6 +386,39 @@ mod tests {
         runs.lock("other", "run r3").unwrap();
         drop(held);
         runs.lock("web", "run r2").unwrap();
+    }
+
+    #[test]
+    fn what_nobody_got_an_answer_to_is_known_by_its_time() {
+        let step = |name: &str| StepId(name.to_owned());
+        let (a, b) = (|| step("a/stop"), || step("b/stop"));
+        let done = |step| Entry::Succeeded { step, outcome: crate::Outcome::Done, warnings: Vec::new() };
+        let failed = |kind, effect| Entry::Failed {
+            step: a(),
+            failure: crate::Failure::new(kind, "it broke").effect(effect),
+            again: false,
+        };
+        let check = |entries: Vec<Entry>, expect: Option<i64>| {
+            let at = |second: usize| Timestamp::from_second(i64::try_from(second).unwrap()).unwrap();
+            let shown = format!("{entries:?}");
+            let records: Vec<Record> = entries
+                .into_iter()
+                .enumerate()
+                .map(|(second, entry)| Record { at: at(second), entry })
+                .collect();
+            assert_eq!(unanswered(&records).map(Timestamp::as_second), expect, "{shown}");
+        };
+        let started = |step| Entry::Started { step, attempt: 1 };
+        check(vec![started(a()), done(a())], None);
+        check(vec![started(a()), started(b()), done(b())], Some(0));
+        check(vec![started(a()), started(b()), done(a())], Some(1));
+        use crate::{FailureKind as K, TookEffect as T};
+        check(vec![started(a()), failed(K::NoAnswer, T::Maybe)], Some(1));
+        check(vec![started(a()), failed(K::Unreachable, T::No)], None);
+        check(vec![started(a()), failed(K::TaskFailed, T::Maybe)], None);
+        let resumed = Entry::Resumed { mode: crate::ResumeMode::Finish };
+        check(vec![started(a()), resumed, started(a()), done(a())], Some(0));
+        check(vec![Entry::UndoStarted { step: a() }], Some(0));
     }
 
     #[test]

@@ -21,8 +21,9 @@ pub fn report_of(plan: &Plan, records: &[Record]) -> RunReport {
     for record in records {
         if let (Entry::Resumed { .. }, Some(at)) = (&record.entry, last_sign) {
             // What was open then went no further than the process that did it.
-            let spans = steps.iter_mut().flat_map(|step| &mut step.spans);
-            spans.for_each(|span| drop(span.end.get_or_insert(at)));
+            for span in steps.iter_mut().flat_map(|step| &mut step.spans) {
+                span.end.get_or_insert(at);
+            }
         }
         last_sign = Some(record.at);
         if let Some(place) = step_of(&record.entry).and_then(|id| index.get(id)) {

@@ -2,11 +2,12 @@
 
 use crate::stage::{Roads, Stage, create_action, guest, mark, plan, plan_by_api, plan_of, quick_world, step};
 use pve_ssh::command::Command;
+use std::time::Duration;
 use vmdeploy_executor::{
     Event, EventKind, Failure, FailureKind, Found, ResumeMode, RunOptions, RunReport, RunResult, StepState,
     TookEffect, execute,
 };
-use vmdeploy_planner::plan::{CheckedPlan, OnFailure, Plan, Road};
+use vmdeploy_planner::plan::{Action, CheckedPlan, OnFailure, Plan, Road, RoadChoice, Undo, Verb};
 
 /// The creation reaches the server and takes its time there.
 const SLOW_CREATE: &str = "[{when: {method: POST, path: '/nodes/*/qemu', times: 1}, do: {slow: {ms: 1500}}}]";
@@ -116,10 +117,10 @@ async fn a_probe_that_could_not_look_is_followed_by_another_and_not_by_the_step(
     let options = RunOptions { attempts: 1, ..stage.options() };
     let (report, _) = stage.try_run(kept(plan("r1", 1)), &options).await;
     assert_eq!(report.unwrap().result, RunResult::Left);
-    let blind = "[{when: {method: GET, path: '/nodes/*/qemu/201/config', times: 2}, \
-                  do: {refuse: {status: 595, reason: No route to host}}}]";
-    let faults = pve_lab::fault::from_yaml(blind).unwrap();
-    stage.lab.world().with(|world| faults.into_iter().for_each(|fault| world.faults.add(fault)));
+    stage.add_faults(
+        "[{when: {method: GET, path: '/nodes/*/qemu/201/config', times: 2}, \
+           do: {refuse: {status: 595, reason: No route to host}}}]",
+    );
     let posts = stage.tasks("qmcreate");
     let (report, events) = stage.resumed("r1", ResumeMode::Finish, &stage.options()).await;
     assert_eq!(report.unwrap().result, RunResult::Done);
@@ -209,4 +210,151 @@ async fn what_a_killed_import_leaves_is_taken_back_and_older_volumes_stay() {
     assert_eq!(report.result, RunResult::Undone, "{:#?}", report.left);
     assert!(stage.guests().is_empty() && report.left.is_empty());
     assert_eq!(stage.volumes(), 1, "the older one stays, and nothing else");
+}
+
+/// Makes VM 201 by an earlier run, and starts it.
+async fn running_guest(stage: &Stage) {
+    let (report, _) = stage.run(plan_by_api("r0", 1)).await;
+    assert_eq!(report.result, RunResult::Done, "{:#?}", report.failures().collect::<Vec<_>>());
+}
+
+/// A change of VM 201: these steps, one after the other.
+fn changing(steps: Vec<(&str, Action)>) -> Plan {
+    let mut before: Option<String> = None;
+    let chained = steps.into_iter().map(|(what, action)| {
+        let after: Vec<&str> = before.as_deref().into_iter().collect();
+        let step = step("vm1", what, action, Road::Api, &after);
+        before = Some(what.to_owned());
+        step
+    });
+    let mut plan = plan_of("r1", &[guest(1)], chained.collect());
+    plan.changes[0].verb = Verb::Update;
+    kept(plan)
+}
+
+fn set(key: &str, value: &str) -> Action {
+    let patch = crate::stage::patch([(key, crate::stage::text(value))]);
+    Action::SetConfig { guest: guest(1), patch, digest: None }
+}
+
+/// Kills the plan while a request that matches is on its way, and resumes it before that request comes.
+async fn resumed_before_the_request_comes(stage: &Stage, plan: Plan, when: &str) {
+    stage.slow_once(when);
+    stage.killed_when(plan, |world| world.faults.struck() == 1).await;
+    let options = RunOptions { settle: crate::stage::PATIENCE, ..stage.options() };
+    let (report, events) = stage.resumed("r1", ResumeMode::Finish, &options).await;
+    let report = report.unwrap();
+    assert_eq!(report.result, RunResult::Done, "{:#?}", report.failures().collect::<Vec<_>>());
+    let said = notes(&events);
+    let waits = |text: &String| text.contains(": an earlier request that nobody got an answer to");
+    assert!(said.iter().any(waits), "{said:?}");
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_stop_that_comes_late_does_not_take_back_the_start_behind_it() {
+    let guest = guest(1);
+    for (what, action, path, task) in [
+        ("stop", Action::StopVm { guest: guest.clone() }, "*/status/stop", "qmstop"),
+        (
+            "shutdown",
+            Action::ShutdownVm { guest: guest.clone(), timeout_s: 60, force: true },
+            "*/status/shutdown",
+            "qmshutdown",
+        ),
+    ] {
+        let stage = Stage::start().await;
+        running_guest(&stage).await;
+        let steps = vec![
+            (what, action),
+            ("set", set("cores", "2")),
+            ("start", Action::StartVm { guest: guest.clone() }),
+        ];
+        let when = format!("method: POST, path: '{path}'");
+        resumed_before_the_request_comes(&stage, changing(steps), &when).await;
+        assert_eq!(stage.tasks(task), 1, "it was waited for, and not repeated");
+        assert_eq!(stage.guests()[&guest.vmid]["running"], "true", "{what}");
+    }
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_restart_that_comes_late_is_the_only_one() {
+    let stage = Stage::start().await;
+    running_guest(&stage).await;
+    let plan = changing(vec![("reboot", Action::RebootVm { guest: guest(1) })]);
+    let when = "method: POST, path: '*/status/reboot'";
+    resumed_before_the_request_comes(&stage, plan, when).await;
+    assert_eq!(stage.tasks("qmreboot"), 1);
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_removal_that_comes_late_does_not_remove_the_vm_that_replaces_it() {
+    let stage = Stage::start().await;
+    running_guest(&stage).await;
+    let plan = changing(vec![
+        ("delete", Action::DeleteVm { guest: guest(1), stop: true }),
+        ("create", create_action("r1", &guest(1))),
+    ]);
+    let when = "method: DELETE, path: '/nodes/*/qemu/201'";
+    resumed_before_the_request_comes(&stage, plan, when).await;
+    assert_eq!(stage.tasks("qmdestroy"), 1);
+    assert_eq!(stage.guests().len(), 1, "the new one is there");
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_value_that_comes_late_does_not_replace_the_one_set_behind_it() {
+    let stage = Stage::start().await;
+    running_guest(&stage).await;
+    let plan = changing(vec![("set", set("name", "first")), ("again", set("name", "second"))]);
+    resumed_before_the_request_comes(&stage, plan, "method: PUT, path: '/nodes/*/qemu/201/config'").await;
+    assert_eq!(stage.guests()[&guest(1).vmid]["name"], "second");
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_request_that_never_comes_is_sent_again_when_it_can_come_no_more() {
+    let stage = Stage::start().await;
+    running_guest(&stage).await;
+    let steps =
+        vec![("stop", Action::StopVm { guest: guest(1) }), ("start", Action::StartVm { guest: guest(1) })];
+    // It is killed when the journal says that the stop is sent out, and before it is.
+    let options = RunOptions { die_after_records: Some(2), ..stage.options() };
+    let (died, _) = stage.try_run(changing(steps), &options).await;
+    assert!(matches!(died, Err(vmdeploy_executor::RunError::Died)), "{died:?}");
+    let (report, _) = stage.resumed("r1", ResumeMode::Finish, &stage.options()).await;
+    assert_eq!(report.unwrap().result, RunResult::Done);
+    assert_eq!((stage.tasks("qmstop"), stage.guests()[&guest(1).vmid]["running"].as_str()), (1, "true"));
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn an_undo_waits_for_what_the_step_has_still_on_its_way() {
+    let stage = Stage::start().await;
+    running_guest(&stage).await;
+    let mut plan = changing(vec![("set", set("name", "first"))]);
+    plan.steps[0].undo = Undo::Run { action: Box::new(set("name", "vm1")) };
+    stage.slow_once("method: PUT, path: '/nodes/*/qemu/201/config'");
+    stage.killed_when(plan, |world| world.faults.struck() == 1).await;
+    let options = RunOptions { settle: Duration::from_secs(5), ..stage.options() };
+    let (report, events) = stage.resumed("r1", ResumeMode::Undo, &options).await;
+    assert_eq!(report.unwrap().result, RunResult::Undone);
+    assert!(notes(&events).iter().any(|text| text.starts_with("vm1/set: an earlier request")), "{events:?}");
+    assert_eq!(stage.guests()[&guest(1).vmid]["name"], "vm1");
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_new_run_lets_what_a_killed_one_sent_out_come_first() {
+    let stage = Stage::with_faults("[]").await;
+    running_guest(&stage).await;
+    stage.slow_once("method: POST, path: '*/status/stop'");
+    let mut stop = changing(vec![("stop", Action::StopVm { guest: guest(1) })]);
+    stop.road = RoadChoice::Api;
+    stage.killed_when(stop, |world| world.faults.struck() == 1).await;
+    // By the API alone there is no lock on the cluster: a new plan is made of what is there, where the guest still runs.
+    let mut start = changing(vec![("start", Action::StartVm { guest: guest(1) })]);
+    (start.run_id, start.road) = ("r2".to_owned(), RoadChoice::Api);
+    let options = RunOptions { settle: Duration::from_secs(5), ..stage.options() };
+    let (report, events) = stage.try_run(start, &options).await;
+    assert_eq!(report.unwrap().result, RunResult::Done);
+    let said = notes(&events);
+    assert!(said.iter().any(|text| text.contains("run `r1` was cut off")), "{said:?}");
+    assert_eq!(stage.tasks("qmstop"), 1, "it came meanwhile");
+    assert_eq!(stage.guests()[&guest(1).vmid]["running"], "true");
 }

@@ -176,8 +176,7 @@ async fn a_lock_that_cannot_be_kept_stops_the_run_before_another_may_take_it() {
     let meddle = || async {
         let faults =
             "[{when: {command: 'touch *'}, do: {refuse: {reason: 'touch: Read-only file system', exit: 1}}}]";
-        let faults = pve_lab::fault::from_yaml(faults).unwrap();
-        stage.lab.world().with(|world| faults.into_iter().for_each(|fault| world.faults.add(fault)));
+        stage.add_faults(faults);
     };
     let (report, events) = run_with(&stage, meddle, |event| is_note(event, "another run may take it")).await;
     let report = report.unwrap();

@@ -47,6 +47,15 @@ impl Stage {
         let connections = Connections::open(config(&lab, &folder, roads)).await.unwrap();
         Self { lab, folder, connections }
     }
+    /// Adds faults, written as YAML, to those that there are.
+    pub fn add_faults(&self, faults: &str) {
+        let faults: Vec<Fault> = pve_lab::fault::from_yaml(faults).unwrap();
+        self.lab.world().with(|world| faults.into_iter().for_each(|fault| world.faults.add(fault)));
+    }
+    /// Lets the next request that matches take a while until the server does anything about it.
+    pub fn slow_once(&self, when: &str) {
+        self.add_faults(&format!("[{{when: {{{when}, times: 1}}, do: {{slow: {{ms: 1500}}}}}}]"));
+    }
     pub fn runs(&self) -> RunsFolder {
         RunsFolder::new(self.folder.path().join("runs"))
     }

@@ -9,6 +9,9 @@ use vmdeploy_planner::plan::{GuestRef, HaWish};
 impl Job {
     /// Makes high availability treat the guest as wanted. Each call makes sure of its part, so that twice is safe.
     pub(super) async fn set_ha(&self, guest: &GuestRef, wish: Option<&HaWish>) -> Result<Done, Failure> {
+        if self.probe {
+            self.let_pass().await?;
+        }
         let ha = self.shared.connections.api().cluster().ha();
         let sid = format!("vm:{}", guest.vmid);
         let name = format!("vmdeploy-{}-{}", self.shared.plan.project, guest.vmid);

@@ -1,5 +1,6 @@
 //! Changing a guest's configuration.
 
+use super::late::Effect;
 use super::patch::{Ready, Sent};
 use crate::describe::allocates;
 use crate::drive::job::{Done, Job, volumes_of};
@@ -31,6 +32,14 @@ impl Job {
             return self.send_config(guest, patch, ready, digest.or(seen.as_deref())).await;
         }
         self.reattach().await?;
+        let had_digest = digest.is_some() || !allocating_slots(patch).is_empty();
+        // An attempt that named no digest is kept out by nothing but time.
+        if !had_digest
+            && self.is_overwritten_later(guest, patch)
+            && let Some(done) = self.came_through(guest, Effect::Set(patch)).await?
+        {
+            return Ok(done);
+        }
         for _ in 0..LATE_CHANGES {
             match self.set_missing(guest, patch).await {
                 // The earlier attempt came through meanwhile.
@@ -233,7 +242,7 @@ fn allocating_slots(patch: &ConfigPatch) -> Vec<&String> {
 /// Returns what of a patch is not in the configuration yet.
 ///
 /// A value that allocates is done when its slot holds a volume; any other is done when it is the same by meaning.
-fn missing(patch: &ConfigPatch, config: &QemuConfig) -> ConfigPatch {
+pub(super) fn missing(patch: &ConfigPatch, config: &QemuConfig) -> ConfigPatch {
     let volumes = volumes_of(config);
     let is_missing = |key: &String, value: &vmdeploy_planner::plan::PatchValue| match value {
         value if allocates(value) => !volumes.contains_key(key),

@@ -177,17 +177,20 @@ impl Job {
         if self.probe {
             self.reattach().await?;
         }
-        if let Some(volume) = self.volume_in(guest, slot).await?
+        let seen = self.config(guest).await?;
+        if let Some(volume) = volumes_of(&seen.config).remove(slot)
             && volume.storage() == storage
         {
             let done = Done::volume(volume);
             return Ok(if self.probe { self.found_done(done) } else { done });
         }
+        // With the digest of what was seen, an attempt that comes late moves nothing else.
         let how = MoveDisk {
             disk: slot.to_owned(),
             storage: Some(storage.clone()),
             format: format.map(str::to_owned),
             delete_original: true,
+            digest: seen.config.digest,
             ..MoveDisk::default()
         };
         let task = self.qemu(guest).move_disk(&how).await?;
@@ -214,7 +217,8 @@ impl Job {
             self.reattach().await?;
         }
         let there = self.holder(guest, holder).await?;
-        let given = self.volume_in(guest, slot).await?;
+        let seen = self.config(guest).await?;
+        let given = volumes_of(&seen.config).remove(slot);
         let before: BTreeSet<VolumeId> = match (&self.sight.volumes, self.probe) {
             (Some(volumes), true) => volumes.clone(),
             _ => volumes_of(&there.config).into_values().collect(),
@@ -230,6 +234,7 @@ impl Job {
             disk: slot.to_owned(),
             target_vmid: Some(holder),
             target_disk: Some(free_unused(&there.config)),
+            digest: seen.config.digest,
             ..MoveDisk::default()
         };
         let task = self.qemu(guest).move_disk(&how).await?;

@@ -1,5 +1,6 @@
 //! Making guests and taking them away.
 
+use super::late::Effect;
 use super::patch::Ready;
 use crate::drive::job::{Done, Job, Seen};
 use crate::{Failure, FailureKind};
@@ -99,12 +100,12 @@ impl Job {
 
     /// Deletes the guest, if it is ours. A guest that is not there is deleted already.
     pub(super) async fn delete_vm(&self, guest: &GuestRef, stop: bool) -> Result<Done, Failure> {
-        if self.probe {
-            self.reattach().await?;
+        if self.probe
+            && let Some(done) = self.came_through(guest, Effect::Gone).await?
+        {
+            return Ok(done);
         }
-        let Some(seen) = self.look(guest).await? else {
-            return Ok(if self.probe { self.found_done(Done::plain()) } else { Done::already() });
-        };
+        let Some(seen) = self.look(guest).await? else { return Ok(Done::already()) };
         self.check_ours(guest, &seen.config)?;
         let finished = self.remove(guest, &seen, stop).await?;
         Ok(Done::plain().with(finished))

@@ -5,6 +5,7 @@ mod config;
 mod disks;
 mod guests;
 mod images;
+mod late;
 mod making;
 mod patch;
 mod power;

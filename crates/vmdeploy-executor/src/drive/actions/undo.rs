@@ -11,6 +11,10 @@ impl Job {
     pub(crate) async fn undo(&self) -> Result<UndoNote, Failure> {
         let Undo::Run { action } = self.step.undo.clone() else { return Ok(UndoNote::NothingThere) };
         let job = self.with_action(*action);
+        if !matches!(job.step.action, Action::DeleteVm { .. }) {
+            // What the step itself still has on its way would come after what takes it back.
+            self.let_pass().await?;
+        }
         match &job.step.action {
             Action::DeleteVm { guest, .. } => job.remove_made(guest).await,
             Action::FreeVolume { node, volume } => {

@@ -1,0 +1,129 @@
+//! Requests of an earlier attempt that come late: what they would take back, and how long they are waited for.
+//!
+//! A process that is killed may have a request on its way: in the network, or in the queue of a daemon. Most do no harm
+//! when they come after all: PVE makes a number once, a change that makes a volume carries the digest of what was seen,
+//! and a size or a value that is set twice is the same. A late `shutdown`, `reboot` or `delete` is another matter: it
+//! would undo what the resumed run did since. So before such a step is sent again, and before any step is undone, the
+//! earlier request is looked for until it is seen, or can be on its way no more.
+
+use super::config::missing;
+use crate::drive::job::{Done, Job};
+use crate::{Failure, Found};
+use std::collections::BTreeSet;
+use std::time::Duration;
+use tokio::time::Instant;
+use vmdeploy_planner::plan::{Action, ConfigPatch, GuestRef};
+
+/// What an earlier attempt may have done to the guest.
+#[derive(Debug, Clone, Copy)]
+pub(super) enum Effect<'a> {
+    /// It does not run any more.
+    Stopped,
+    /// It was restarted.
+    Restarted,
+    /// It is nowhere any more.
+    Gone,
+    /// Its configuration is as this says.
+    Set(&'a ConfigPatch),
+}
+
+impl Job {
+    /// Finds out whether an earlier attempt had its effect on the guest, or still has it while this waits; `None` when it
+    /// did not, and its request can be on its way no more.
+    pub(super) async fn came_through(
+        &self,
+        guest: &GuestRef,
+        effect: Effect<'_>,
+    ) -> Result<Option<Done>, Failure> {
+        let until = self.may_come_until();
+        let mut said = false;
+        loop {
+            self.wait_for_earlier_command().await?;
+            let finished = self.reattach().await?;
+            let is_through = finished.is_some();
+            let is_there = match effect {
+                Effect::Stopped => !self.is_running(guest).await?,
+                Effect::Restarted => is_through || self.came_up_since(guest).await?,
+                Effect::Gone => self.look(guest).await?.is_none(),
+                Effect::Set(patch) => missing(patch, &self.config(guest).await?.config).is_empty(),
+            };
+            if is_there {
+                return Ok(Some(self.found_done(Done::plain().with(finished))));
+            }
+            if is_through || Instant::now() >= until {
+                self.found(Found::NotDone);
+                return Ok(None);
+            }
+            self.say_that_it_waits(&mut said, until);
+            tokio::time::sleep(self.shared.options.0.poll).await;
+        }
+    }
+
+    /// Waits until no request of an earlier attempt of this step can be on its way any more, and what one of them began
+    /// is at its end.
+    pub(super) async fn let_pass(&self) -> Result<(), Failure> {
+        if !self.sight.unsure {
+            return Ok(());
+        }
+        let until = self.may_come_until();
+        let mut said = false;
+        loop {
+            self.wait_for_earlier_command().await?;
+            self.reattach().await?;
+            if Instant::now() >= until {
+                return Ok(());
+            }
+            self.say_that_it_waits(&mut said, until);
+            tokio::time::sleep(self.shared.options.0.poll).await;
+        }
+    }
+
+    /// Tells whether the plan stops or removes the guest after this step.
+    pub(super) fn is_stopped_later(&self, guest: &GuestRef) -> bool {
+        let stops = |action: &Action| {
+            matches!(
+                action,
+                Action::StopVm { .. }
+                    | Action::ShutdownVm { .. }
+                    | Action::DeleteVm { .. }
+                    | Action::ConvertToTemplate { .. }
+            )
+        };
+        self.steps_behind(guest).any(stops)
+    }
+
+    /// Tells whether the plan sets one of the keys again after this step.
+    pub(super) fn is_overwritten_later(&self, guest: &GuestRef, patch: &ConfigPatch) -> bool {
+        let keys =
+            |patch: &ConfigPatch| patch.set.keys().chain(&patch.delete).cloned().collect::<BTreeSet<_>>();
+        let own = keys(patch);
+        self.steps_behind(guest).any(|action| match action {
+            Action::SetConfig { patch, .. } => !keys(patch).is_disjoint(&own),
+            _ => false,
+        })
+    }
+
+    /// Returns what the plan does to the guest after this step.
+    fn steps_behind(&self, guest: &GuestRef) -> impl Iterator<Item = &Action> {
+        let (id, vmid) = (self.step.id.clone(), guest.vmid);
+        let behind = self.shared.plan.steps.iter().skip_while(move |step| step.id != id).skip(1);
+        let is_about = move |action: &&Action| action.guest().is_some_and(|other| other.vmid == vmid);
+        behind.map(|step| &step.action).filter(is_about)
+    }
+
+    fn may_come_until(&self) -> Instant {
+        Instant::now() + self.sight.settles_in(self.shared.options.0.settle)
+    }
+
+    fn say_that_it_waits(&self, said: &mut bool, until: Instant) {
+        if std::mem::replace(said, true) {
+            return;
+        }
+        let left = until.saturating_duration_since(Instant::now()) + Duration::from_millis(999);
+        self.note(format!(
+            "{}: an earlier request that nobody got an answer to may still be on its way, so it is waited for during {} s",
+            self.step.id,
+            left.as_secs()
+        ));
+    }
+}
