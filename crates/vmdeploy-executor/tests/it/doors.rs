@@ -7,10 +7,8 @@ use crate::stage::{
 use pve_ssh::command::{Command, files};
 use pve_types::Vmid;
 use sha2::{Digest as _, Sha256};
-use vmdeploy_executor::{
-    Event, EventKind, FailureKind, Outcome, RunOptions, RunReport, RunResult, StepState, TookEffect,
-};
-use vmdeploy_planner::plan::{Action, Condition, HaWish, ImageOrigin, OnFailure, Plan, Road, Step, Verb};
+use vmdeploy_executor::{FailureKind, Outcome, RunReport, RunResult, StepState, TookEffect};
+use vmdeploy_planner::plan::{Action, HaWish, ImageOrigin, OnFailure, Plan, Road, Step, Verb};
 
 const URL: &str = "https://images.example.org/disk.qcow2";
 

@@ -2,7 +2,6 @@
 
 use crate::stage::{Stage, guest, plan, plan_of, step};
 use std::net::{IpAddr, TcpListener};
-use std::time::Duration;
 use vmdeploy_executor::{
     Entry, Event, EventKind, FailureKind, Outcome, ResumeMode, RunOptions, RunReport, RunResult, TookEffect,
     cancellation, resume,
