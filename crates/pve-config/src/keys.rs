@@ -4,7 +4,7 @@
 
 mod table;
 
-pub use table::NIC_MODELS;
+pub use table::{KEYBOARDS, NIC_MODELS, OSTYPES, VGA_TYPES};
 
 use crate::value::{parse_bool, percent_decode};
 use pve_types::{Bytes, MacAddr, ParseError, PveVersion, VolumeId};

@@ -25,8 +25,8 @@ pub use compare::{overlay, same_config_value, same_field, same_value};
 pub use drive::{Drive, DriveSource};
 pub use guest::{GuestConfig, PASSWORD_MASK, Section, decode_description, encode_description};
 pub use keys::{
-    FIRST_VERSION, Field, Key, LATEST_VERSION, NIC_MODELS, Shape, all_keys, check_value, find_key,
-    is_generated, known_keys,
+    FIRST_VERSION, Field, KEYBOARDS, Key, LATEST_VERSION, NIC_MODELS, OSTYPES, Shape, VGA_TYPES, all_keys,
+    check_value, find_key, is_generated, known_keys,
 };
 pub use nic::{IpAddress, IpConfig, Nic};
 pub use options::{Agent, Boot, Cpu, Machine, Memory, Smbios1, Startup, Tags};

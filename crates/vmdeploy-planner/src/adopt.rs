@@ -358,7 +358,10 @@ fn disk(drive: &Drive) -> Option<String> {
         DriveSource::Physical => vec!["iso: cdrom".to_owned()],
         DriveSource::Volume(volume) if drive.is_cdrom() => vec![format!("iso: {}", quoted(volume.as_str()))],
         DriveSource::Volume(volume) => {
-            vec![format!("storage: {}", volume.storage()), format!("size: {}", drive.size()?)]
+            // A size that a spec could not say is left as it is.
+            let size = drive.size()?;
+            let size = size.as_whole_mib().map(|_| format!("size: {size}"));
+            std::iter::once(format!("storage: {}", volume.storage())).chain(size).collect()
         }
         DriveSource::New { .. } | DriveSource::Path(_) => return None,
     };

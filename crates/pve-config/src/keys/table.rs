@@ -213,7 +213,8 @@ const MACHINE: Shape = Properties(&[
     field("enable-s4", Bool).since(8, 4),
 ]);
 
-const VGA_TYPES: &[&str] = &[
+/// The kinds of displays that PVE knows.
+pub const VGA_TYPES: &[&str] = &[
     "cirrus",
     "qxl",
     "qxl2",
@@ -230,11 +231,13 @@ const VGA_TYPES: &[&str] = &[
     "vmware",
 ];
 const SERIAL: Shape = Text;
-const KEYBOARDS: &[&str] = &[
+/// The keyboards that a console may have.
+pub const KEYBOARDS: &[&str] = &[
     "de", "de-ch", "da", "en-gb", "en-us", "es", "fi", "fr", "fr-be", "fr-ca", "fr-ch", "hu", "is", "it",
     "ja", "lt", "mk", "nl", "no", "pl", "pt", "pt-br", "sv", "sl", "tr",
 ];
-const OSTYPES: &[&str] = &[
+/// The operating systems that PVE suits a guest to.
+pub const OSTYPES: &[&str] = &[
     "other", "wxp", "w2k", "w2k3", "w2k8", "wvista", "win7", "win8", "win10", "win11", "l24", "l26",
     "solaris",
 ];

@@ -448,23 +448,36 @@ fn check_scalar(node: Node<'_>, kind: &Kind, path: Path<'_>, faults: &mut Faults
         {
             refuse(faults, None);
         }
-        Kind::Size(min, max) => check_size(node, text, (*min, *max), path, faults),
+        Kind::Size(min, max, step) => check_size(node, text, (*min, *max, *step), path, faults),
         Kind::Duration if parse_duration(text).is_none() => refuse(faults, unit_hint(text, kind)),
         _ => {}
     }
 }
 
-fn check_size(node: Node<'_>, text: &str, (min, max): (u64, u64), path: Path<'_>, faults: &mut Faults) {
+fn check_size(
+    node: Node<'_>,
+    text: &str,
+    (min, max, step): (u64, u64, u64),
+    path: Path<'_>,
+    faults: &mut Faults,
+) {
     match text.parse::<Bytes>() {
-        Ok(size) if (min..=max).contains(&size.get()) => {}
+        Ok(size) if (min..=max).contains(&size.get()) && size.get().is_multiple_of(step) => {}
+        Ok(size) if (min..=max).contains(&size.get()) => {
+            let (below, above) = (size.get() / step * step, size.get().div_ceil(step) * step);
+            let fits = [below, above].into_iter().filter(|size| (min..=max).contains(size) && *size > 0);
+            let fits: Vec<String> = fits.map(|size| format!("`{}MiB`", size >> 20)).collect();
+            let message = format!("`{}` is no whole number of MiB, in which PVE counts", shown(text));
+            faults.error_hint(node.span(), path, message, format!("write {}", fits.join(" or ")));
+        }
         Ok(size) => {
             let between = format!("it must be {} to {}", Bytes::new(min), Bytes::new(max));
             faults.error(node.span(), path, format!("`{size}` is out of range: {between}"));
         }
         Err(error) => {
             let message = format!("`{}` is not a size: {}", shown(text), error.reason);
-            let hint =
-                unit_hint(text, &Kind::Size(min, max)).unwrap_or_else(|| "write it like `4GiB`".to_owned());
+            let hint = unit_hint(text, &Kind::Size(min, max, step))
+                .unwrap_or_else(|| "write it like `4GiB`".to_owned());
             faults.error_hint(node.span(), path, message, hint);
         }
     }

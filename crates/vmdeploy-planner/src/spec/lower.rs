@@ -132,7 +132,7 @@ fn lower_value(node: Node<'_>, field: &Field) -> Option<String> {
 fn lower_text(text: &str, field: &Field) -> Option<String> {
     match field.lower {
         Lower::Mib if text == "false" => Some("0".to_owned()),
-        Lower::Mib => size(text).map(|size| size.get().div_ceil(1 << 20).to_string()),
+        Lower::Mib => size(text).and_then(|size| size.as_whole_mib()).map(|mib| mib.to_string()),
         Lower::Seconds => parse_duration(text).map(|time| time.as_secs().to_string()),
         Lower::OnIgnore => parse_bool(text).map(|truth| if truth { "on" } else { "ignore" }.to_owned()),
         Lower::Percent => Some(percent_encode(text)),

@@ -181,8 +181,8 @@ pub(crate) enum Kind {
     Int(i64, i64),
     /// A number between these.
     Number(f64, f64),
-    /// A size with a unit, between these numbers of bytes.
-    Size(u64, u64),
+    /// A size with a unit, between the first two numbers of bytes, and a multiple of the third, in which PVE counts it.
+    Size(u64, u64, u64),
     /// A time with a unit: `30s`, `5m`, `1h`.
     Duration,
     /// A text that follows a rule.
@@ -305,6 +305,45 @@ mod tests {
                 }
             }
         });
+    }
+
+    #[test]
+    fn every_word_that_is_written_as_it_stands_is_one_of_pve_s() {
+        let mut compared = 0;
+        let mut compare = |field: &Field, shape: pve_config::Shape| {
+            let (Kind::Choice(words), Lower::Plain) = (&field.kind, field.lower) else { return };
+            if let pve_config::Shape::Choice(known) = shape {
+                assert!(words.iter().all(|word| known.contains(word)), "{}: {words:?} {known:?}", field.key);
+                compared += 1;
+            }
+        };
+        visit(&TOP, &mut Vec::new(), &mut |object| {
+            for field in object.fields {
+                match field.pve {
+                    Pve::Option(key) => compare(field, pve_config::find_key(key).unwrap().shape),
+                    Pve::Part(key, part) => {
+                        compare(field, pve_config::find_key(key).unwrap().field(part).unwrap().shape);
+                    }
+                    Pve::OfDevice(part) => {
+                        let buses =
+                            ["scsi0", "net0", "numa0", "hostpci0", "virtiofs0", "efidisk0", "tpmstate0"];
+                        let named = buses.iter().filter_map(|bus| pve_config::find_key(bus)?.field(part));
+                        // A name that several devices have is one of theirs.
+                        let of_words = |shape: &pve_config::Shape| match (shape, &field.kind) {
+                            (pve_config::Shape::Choice(known), Kind::Choice(words)) => {
+                                words.iter().any(|word| known.contains(word))
+                            }
+                            _ => false,
+                        };
+                        if let Some(shape) = named.map(|field| field.shape).find(of_words) {
+                            compare(field, shape);
+                        }
+                    }
+                    _ => {}
+                }
+            }
+        });
+        assert!(compared > 20, "{compared} lists were compared");
     }
 
     #[test]

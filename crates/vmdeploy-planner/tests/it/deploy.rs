@@ -5,7 +5,7 @@ use crate::specs::{deploy, destroy, plan, plan_with, refused, steps};
 use pve_types::Vmid;
 use std::collections::BTreeSet;
 use vmdeploy_planner::observed::ObservedGuest;
-use vmdeploy_planner::plan::{RoadChoice, Verb};
+use vmdeploy_planner::plan::{CheckOutcome, RoadChoice, Verb};
 
 const HEAD: &str = "version: 1\nproject: web\n";
 
@@ -438,12 +438,18 @@ fn missing_rights_bridges_space_and_nodes_are_checks_that_refuse() {
     let observed = pve.observed();
     let plan = crate::specs::try_plan_with(&observed, &crate::specs::load(&spec), |_| {}).unwrap();
     let missing: Vec<&str> = plan.refusals().map(|check| check.need.as_str()).collect();
-    assert!(missing.contains(&"bridge vmbr7 at pve1"), "{missing:?}");
+    let bridge = plan.checks.iter().find(|check| check.need == "bridge vmbr7 at pve1").unwrap();
+    assert_eq!(bridge.outcome, CheckOutcome::Unknown, "without a right on it a bridge is hidden");
     assert!(missing.contains(&"900TiB free on local at pve1"), "{missing:?}");
     assert!(missing.contains(&"VM.Allocate on /vms/201"), "{missing:?}");
     assert!(missing.contains(&"SDN.Use on /sdn/zones/localnetwork/vmbr7/40"), "{missing:?}");
     assert!(plan.refusals().filter(|check| check.is_right).count() > 5);
     assert!(vmdeploy_planner::plan::CheckedPlan::new(plan).is_err());
+    pve.rights = Pve::new().rights;
+    let observed = pve.observed();
+    let plan = crate::specs::try_plan_with(&observed, &crate::specs::load(&spec), |_| {}).unwrap();
+    let missing: Vec<&str> = plan.refusals().map(|check| check.need.as_str()).collect();
+    assert_eq!(missing, ["900TiB free on local at pve1", "bridge vmbr7 at pve1"]);
 }
 
 #[test]

@@ -172,7 +172,7 @@ const IMAGE: Object = Object::new(
         field("format", Choice(&["qcow2", "raw", "vmdk"]), "the image's format").default("from its name"),
         field(
             "size",
-            Size(1, u64::MAX),
+            Size(1, u64::MAX, 1),
             "the size of the disk in it, so that a smaller disk is refused early",
         )
         .default("asked for when planning"),

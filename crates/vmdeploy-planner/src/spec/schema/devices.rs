@@ -8,7 +8,7 @@ const FORMAT: Kind = Choice(&["raw", "qcow2", "vmdk"]);
 
 pub(crate) const DISK: Object = Object::new("disk", "A disk or CD drive.", &[
     field("storage", Text(&rules::STORAGE), "the storage that it is on; needed for a disk that is made").means("`file`: storage"),
-    field("size", Size(1, 1 << 50), "its size; it is grown to that, never shrunk").default("the image's"),
+    field("size", Size(1, 1 << 50, 1 << 20), "its size, in whole MiB; it is grown to that, never shrunk").default("the image's"),
     field("image", Text(&rules::WORD), "the image of `images:` that it is made of").means("`import-from`, or `qm importdisk`"),
     field("volume", Text(&rules::VOLUME), "a volume that exists and is attached").means("`file`"),
     field("iso", OneOf(&[Choice(&["none", "cdrom"]), Text(&rules::VOLUME)]), "makes it a CD drive with this ISO image, with nothing in it (`none`), or the node's own (`cdrom`)").means("`file`, with `media=cdrom`"),
@@ -174,7 +174,7 @@ pub(crate) const NUMA_NODE: Object = Object::new(
     "A NUMA node.",
     &[
         field("cpus", Text(&rules::ID_LIST), "its CPUs, `0-3;8`").required().of_device("cpus"),
-        field("memory", Size(1 << 20, 1 << 46), "its memory, in whole MiB")
+        field("memory", Size(1 << 20, 1 << 46, 1 << 20), "its memory, in whole MiB")
             .of_device("memory")
             .lower(Lower::Mib),
         field("host_nodes", Text(&rules::ID_LIST), "the node's NUMA nodes that it is on")

@@ -65,15 +65,8 @@ pub(crate) const VM: Object = Object::new(
         field("machine", Kind::Object(&MACHINE), "its chipset").nullable(),
         field("bios", Kind::Object(&BIOS), "its firmware"),
         field("tpm", Kind::Object(&TPM), "its TPM").nullable().means("`tpmstate0`"),
-        field(
-            "ostype",
-            Choice(&[
-                "other", "wxp", "w2k", "w2k3", "w2k8", "wvista", "win7", "win8", "win10", "win11", "l24",
-                "l26", "solaris",
-            ]),
-            "what runs in it, so that PVE suits it",
-        )
-        .option("ostype"),
+        field("ostype", Choice(pve_config::OSTYPES), "what runs in it, so that PVE suits it")
+            .option("ostype"),
         field(
             "scsihw",
             Choice(&["lsi", "lsi53c810", "virtio-scsi-pci", "virtio-scsi-single", "megasas", "pvscsi"]),
@@ -141,15 +134,7 @@ pub(crate) const VM: Object = Object::new(
         .option("hotplug")
         .lower(Lower::Join(",")),
         field("tablet", Bool, "whether it has a tablet for a pointer").option("tablet"),
-        field(
-            "keyboard",
-            Choice(&[
-                "de", "de-ch", "da", "en-gb", "en-us", "es", "fi", "fr", "fr-be", "fr-ca", "fr-ch", "hu",
-                "is", "it", "ja", "lt", "mk", "nl", "no", "pl", "pt", "pt-br", "sv", "sl", "tr",
-            ]),
-            "the keyboard of its console",
-        )
-        .option("keyboard"),
+        field("keyboard", Choice(pve_config::KEYBOARDS), "the keyboard of its console").option("keyboard"),
         field("acpi", Bool, "whether it has ACPI").option("acpi"),
         field("kvm", Bool, "whether the processor's virtualisation is used").option("kvm"),
         field("localtime", Bool, "whether its clock has local time").option("localtime"),
@@ -312,13 +297,13 @@ const MEMORY: Object = Object::new(
     "memory",
     "Memory.",
     &[
-        field("size", Size(16 * MIB, 1 << 46), "how much, in whole MiB")
+        field("size", Size(16 * MIB, 1 << 46, MIB), "how much, in whole MiB")
             .part("memory", "current")
             .lower(Lower::Mib),
         field(
             "balloon",
-            OneOf(&[Only(false), Size(0, 1 << 46)]),
-            "what it can be shrunk to; `false` removes the balloon",
+            OneOf(&[Only(false), Size(0, 1 << 46, MIB)]),
+            "what it can be shrunk to, in whole MiB; `false` removes the balloon",
         )
         .option("balloon")
         .lower(Lower::Mib),
@@ -364,28 +349,10 @@ const VGA: Object = Object::new(
     "vga",
     "The display.",
     &[
-        field(
-            "type",
-            Choice(&[
-                "std",
-                "cirrus",
-                "qxl",
-                "qxl2",
-                "qxl3",
-                "qxl4",
-                "none",
-                "serial0",
-                "serial1",
-                "serial2",
-                "serial3",
-                "virtio",
-                "virtio-gl",
-                "vmware",
-            ]),
-            "its kind",
-        )
-        .part("vga", "type"),
-        field("memory", Size(4 * MIB, 512 * MIB), "its memory").part("vga", "memory").lower(Lower::Mib),
+        field("type", Choice(pve_config::VGA_TYPES), "its kind").part("vga", "type"),
+        field("memory", Size(4 * MIB, 512 * MIB, MIB), "its memory, in whole MiB")
+            .part("vga", "memory")
+            .lower(Lower::Mib),
         field("clipboard", Choice(&["vnc"]), "whose clipboard is shared").part("vga", "clipboard"),
     ],
 )
@@ -470,7 +437,9 @@ const IVSHMEM: Object = Object::new(
     "ivshmem",
     "Memory shared with the node.",
     &[
-        field("size", Size(MIB, 1 << 40), "how much, in whole MiB").part("ivshmem", "size").lower(Lower::Mib),
+        field("size", Size(MIB, 1 << 40, MIB), "how much, in whole MiB")
+            .part("ivshmem", "size")
+            .lower(Lower::Mib),
         field("name", Text(&rules::HEX_NAME), "its name on the node").part("ivshmem", "name"),
     ],
 )

@@ -50,6 +50,54 @@ fn a_change_without_a_yes_is_refused_where_nobody_can_be_asked() {
 }
 
 #[test]
+fn the_exit_code_of_a_plan_tells_drift_from_none_and_from_a_refusal() {
+    let lab = LabRun::demo();
+    let spec = |cores: u32, more: &str| {
+        format!(
+            "version: 1\nproject: drift\nvms:\n  web01: {{vmid: 201, node: pve1, cpu: {cores}, disks: {{scsi0: {{storage: local-lvm, size: 1GiB}}}}{more}}}\n"
+        )
+    };
+    lab.user.write("one.yaml", &spec(1, ""));
+    let code = |arguments: &str| {
+        let output = lab.user.output(&arguments.split_whitespace().collect::<Vec<_>>());
+        (output.status.code(), String::from_utf8_lossy(&output.stdout).into_owned())
+    };
+    let drift = |file: &str| code(&format!("plan {file} --detailed-exitcode"));
+    assert_eq!(drift("one.yaml").0, Some(3), "a VM is to be made");
+    assert_eq!(code("plan one.yaml").0, Some(0), "without the option only a failure is one");
+    assert_eq!(code("deploy one.yaml --yes").0, Some(0));
+    assert_eq!(drift("one.yaml").0, Some(0), "all is as the spec says");
+
+    // A change that takes effect at a restart is one until it is made; then it waits, and a deploy has nothing to do.
+    lab.user.write("two.yaml", &spec(2, ""));
+    let (exit, said) = drift("two.yaml");
+    assert_eq!(exit, Some(3), "{said}");
+    assert!(said.contains("takes effect when the guest is restarted: cores"), "{said}");
+    assert_eq!(code("deploy two.yaml --yes").0, Some(0));
+    let (exit, said) = drift("two.yaml");
+    assert_eq!(exit, Some(0), "{said}");
+    assert!(said.contains("takes effect when the guest is restarted: cores"), "{said}");
+    // Where the spec lets the VM be restarted for it, there is something to do.
+    lab.user.write("restart.yaml", &spec(2, ", lifecycle: {restart: if-needed}"));
+    assert_eq!(drift("restart.yaml").0, Some(3));
+
+    // A refusal is a refusal, whatever would change.
+    lab.user.write("faulty.yaml", &spec(2, ", memory: 4GB"));
+    assert_eq!(drift("faulty.yaml").0, Some(2));
+    lab.user.write("nowhere.yaml", &spec(2, ", nics: {net0: {bridge: vmbr9}}"));
+    assert_eq!(drift("nowhere.yaml").0, Some(4));
+    lab.user.write("shrunk.yaml", &spec(2, "").replace("1GiB", "512MiB"));
+    assert_eq!(drift("shrunk.yaml").0, Some(4));
+    let arguments = ["plan", "one.yaml", "--write-observed", "observed.json"];
+    assert_eq!(lab.user.output(&arguments).status.code(), Some(0));
+    assert_eq!(
+        code("plan one.yaml --observed observed.json --detailed-exitcode").0,
+        Some(3),
+        "back to one core"
+    );
+}
+
+#[test]
 fn a_plan_file_is_carried_out_as_it_is() {
     let lab = LabRun::demo();
     let code = |arguments: &[&str]| lab.user.output(arguments).status.code();

@@ -4,6 +4,7 @@ mod access;
 mod account_keys;
 mod counts;
 mod deploy;
+mod foreign;
 mod general;
 mod gitops;
 mod hostile;
