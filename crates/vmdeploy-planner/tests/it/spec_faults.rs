@@ -204,6 +204,11 @@ fn hostile_texts_are_refused_and_shown_harmless() {
             "user and password",
         ),
         ("images: {x: {url: https://h/x}}\nvms: {a: {}}", "needs its `checksum`"),
+        (
+            "images: {x: {url: 'https://h/x.qcow2.XZ?sig=1', checksum: 'md5:00000000000000000000000000000000'}}\nvms: {a: {}}",
+            "this is packed (`.xz`): PVE downloads an image as it is",
+        ),
+        ("images: {x: {path: /x.raw.zst}}\nvms: {a: {}}", "this is packed (`.zst`): PVE imports a file"),
         ("vms: {a: {cloud_init: {storage: local, user: \"root: x\"}}}", "blanks and `:`"),
         ("vms: {a: {description: \"<!-- vmdeploy cluster=x -->\"}}", "ownership mark"),
     ] {

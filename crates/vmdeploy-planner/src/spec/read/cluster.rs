@@ -161,6 +161,34 @@ fn read_limits(view: &View<'_>, object: &Object) -> SpecLimits {
     SpecLimits { per_node: get("per_node"), per_storage: get("per_storage"), per_source: get("per_source") }
 }
 
+/// PVE makes a disk of the bytes that are there: what is packed must be unpacked before.
+// PVE: pve-storage src/PVE/API2/Storage/Status.pm download_url (007c700a): `decompression not supported for import`.
+fn refuse_packed(source: &ImageSource, path: Path<'_>, faults: &mut Faults) {
+    const PACKED: [&str; 9] = [".gz", ".xz", ".zst", ".bz2", ".lzo", ".zip", ".7z", ".tar", ".tgz"];
+    let (place, key, why) = match source {
+        ImageSource::Url { url } => (url, "url", "PVE downloads an image as it is, and unpacks none"),
+        ImageSource::Path { path } => {
+            (path, "path", "PVE imports a file of the node as it is, and unpacks none")
+        }
+        ImageSource::File { .. } | ImageSource::Volume { .. } | ImageSource::Build(_) => return,
+    };
+    let name = place.value.split(['?', '#']).next().unwrap_or_default().to_ascii_lowercase();
+    let Some(ending) = PACKED.into_iter().find(|ending| name.ends_with(ending)) else { return };
+    let message = format!("this is packed (`{ending}`): {why}");
+    let hint = match (key, ending) {
+        (_, ".lzo" | ".zip" | ".7z" | ".tar" | ".tgz") => {
+            "unpack it, and name the disk image in it: with `file:` here, or with `path:` on the node"
+        }
+        ("path", _) => {
+            "unpack it on the node, and name what comes out; or name it with `file:` here, which is unpacked on its way"
+        }
+        _ => {
+            "download it, and name it with `file:`: it is unpacked on its way, and `checksum` stays that of the packed file"
+        }
+    };
+    faults.error_hint(place.span, path.key(key), message, hint);
+}
+
 pub(super) fn read_images(named: &Named<'_>, faults: &mut Faults) -> BTreeMap<String, Image> {
     let object = values_of(&TOP, "images");
     let top = Path::TOP.key("images");
@@ -175,6 +203,7 @@ pub(super) fn read_images(named: &Named<'_>, faults: &mut Faults) -> BTreeMap<St
             faults.error_hint(*span, path, "an image by `url` needs its `checksum`", hint);
         }
         let Some(source) = read_source(name, &view, object) else { continue };
+        refuse_packed(&source, path, faults);
         let image = Image {
             name: (*name).to_owned(),
             span: *span,
