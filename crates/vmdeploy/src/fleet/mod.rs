@@ -4,6 +4,7 @@ mod addresses;
 
 pub use addresses::{Found, Source, choose, configured_address, wish};
 
+use crate::escape;
 use crate::exit::Exit;
 use crate::failure::Failure;
 use crate::reach::executor_failure;
@@ -71,6 +72,17 @@ impl Member<'_> {
             }
             None => self.vm.tags.set().cloned().unwrap_or_default(),
         }
+    }
+}
+
+impl Member<'_> {
+    /// Tells whether it is in the pool: its guest, where there is one, else what the spec says.
+    pub fn is_in(&self, pool: &str) -> bool {
+        let found = match &self.guest {
+            Some(guest) => guest.pool.as_ref(),
+            None => self.vm.pool.set(),
+        };
+        found.is_some_and(|found| found.as_str() == pool)
     }
 }
 
@@ -200,24 +212,29 @@ impl Selection {
             return Err(Failure::new(Exit::USAGE, format!("the spec has no VM `{unknown}`"))
                 .hint(format!("it has {}", known.join(", "))));
         }
+        // A mistyped tag or pool shall not look like a thing done.
+        let nobody_has = |tag: &&String| !members.iter().any(|member| member.tags().contains(*tag));
+        let nobody_is_in = |pool: &&String| !members.iter().any(|member| member.is_in(pool));
+        let tag = self.tag.iter().find(nobody_has).map(|tag| format!("has tag `{}`", escape::one_line(tag)));
+        let pool = self.pool.iter().find(nobody_is_in);
+        let pool = pool.map(|pool| format!("is in pool `{}`", escape::one_line(pool)));
+        if let Some(wanted) = tag.or(pool) {
+            return Err(Failure::new(Exit::USAGE, format!("no VM of the spec {wanted}")).hint(
+                "tags and pools are those of the guests, where they are there, else those of the spec",
+            ));
+        }
         let chosen: Vec<Member<'a>> = members.into_iter().filter(|member| self.has(member)).collect();
         if chosen.is_empty() && !self.is_empty() {
-            // A mistyped tag or pool shall not look like a thing done.
-            let wanted = self.tag.iter().map(|tag| format!("tag `{tag}`"));
-            let wanted = wanted.chain(self.pool.iter().map(|pool| format!("pool `{pool}`")));
-            let wanted = wanted.collect::<Vec<_>>().join(" or ").escape_debug().to_string();
-            return Err(Failure::new(Exit::USAGE, format!("no VM of the spec has {wanted}"))
-                .hint("`vmdeploy status` shows all VMs; tags and pools are those of the guests"));
+            return Err(Failure::new(Exit::USAGE, "no VM of the spec is named by all of these options")
+                .hint("a VM must be named, have one of the tags, and be in one of the pools"));
         }
         Ok(chosen)
     }
 
     fn has(&self, member: &Member<'_>) -> bool {
-        let pool = member.guest.as_ref().and_then(|guest| guest.pool.as_ref()).or(member.vm.pool.set());
         let tags = member.tags();
         (self.target.is_empty() || self.target.contains(member.name()))
             && (self.tag.is_empty() || self.tag.iter().any(|tag| tags.contains(tag)))
-            && (self.pool.is_empty()
-                || pool.is_some_and(|pool| self.pool.iter().any(|wanted| wanted == pool.as_str())))
+            && (self.pool.is_empty() || self.pool.iter().any(|pool| member.is_in(pool)))
     }
 }

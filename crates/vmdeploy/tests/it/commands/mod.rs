@@ -14,5 +14,6 @@ mod interrupt;
 mod json;
 mod lab;
 mod migrating;
+mod power;
 mod specs;
 mod tokens;

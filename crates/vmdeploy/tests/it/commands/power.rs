@@ -1,0 +1,114 @@
+//! `vmdeploy start`, `shutdown`, `stop` and `reboot`: which VMs, in which order, and what is never touched.
+
+use crate::lab_run::LabRun;
+use pve_lab::WorldSpec;
+use serde_json::Value;
+use std::process::Output;
+
+/// The demo's VMs with an order of start-up, two of them in a pool, deployed; and a foreign guest named as one of them.
+fn deployed(world: WorldSpec) -> LabRun {
+    let lab = LabRun::start(world, Vec::new());
+    for command in [
+        "api post /pools poolid=front --yes",
+        "api post /nodes/pve1/qemu vmid=900 name=web01 scsi0=local-lvm:1 --wait --yes",
+        "api post /nodes/pve1/qemu/900/status/start --wait --yes",
+    ] {
+        ended(&lab.user.output(&command.split(' ').collect::<Vec<_>>()), 0);
+    }
+    let demo = crate::tidy::read("deployments/demo.yaml")
+        .replace("    vmid: 201\n", "    vmid: 201\n    startup: {order: 2}\n    pool: front\n")
+        .replace("    vmid: 202\n", "    vmid: 202\n    startup: {order: 3}\n    pool: front\n")
+        .replace("    vmid: 203\n", "    vmid: 203\n    startup: {order: 1}\n");
+    lab.user.write("demo.yaml", &demo);
+    ended(&lab.user.output(&["deploy", "demo.yaml", "--yes"]), 0);
+    lab
+}
+
+/// Returns what was printed, both streams, of a command that ended with this code.
+fn ended(output: &Output, code: i32) -> (String, String) {
+    let text = |bytes: &[u8]| String::from_utf8_lossy(bytes).into_owned();
+    let (out, err) = (text(&output.stdout), text(&output.stderr));
+    assert_eq!(output.status.code(), Some(code), "{out}{err}");
+    (out, err)
+}
+
+/// Runs a command on the spec's VMs, and returns what it printed.
+fn run(lab: &LabRun, command: &str, code: i32) -> (String, String) {
+    let words: Vec<&str> = command.split(' ').chain(["--spec", "demo.yaml"]).collect();
+    ended(&lab.user.output(&words), code)
+}
+
+/// Returns the spec's VMs that run, in the spec's order; the foreign one always does.
+fn running(lab: &LabRun) -> Vec<String> {
+    let (out, _) = ended(&lab.user.output(&["api", "get", "/nodes/pve1/qemu/900/status/current"]), 0);
+    assert!(out.contains("running"), "nobody touches what is not ours: {out}");
+    let (out, _) = ended(&lab.user.output(&["status", "demo.yaml", "--json"]), 0);
+    let document: Value = serde_json::from_str(&out).unwrap();
+    let vms = document["vms"].as_array().expect(&out).iter();
+    let on = vms.filter(|vm| vm["state"] == "running");
+    on.map(|vm| vm["vm"].as_str().expect(&out).to_owned()).collect()
+}
+
+#[test]
+fn vms_are_switched_by_name_tag_pool_and_all_in_their_order() {
+    let lab = deployed(WorldSpec::demo());
+    assert_eq!(running(&lab), ["web01", "web02", "db01"]);
+    let (_, err) = run(&lab, "stop --all", 2);
+    assert!(err.contains("this would stop at once web01, web02, db01"), "{err}");
+    assert_eq!(running(&lab), ["web01", "web02", "db01"], "nobody agreed");
+    let (out, _) = run(&lab, "shutdown --tag web --yes", 0);
+    assert_eq!(out, "web02: shut down\nweb01: shut down\n", "the last to start is the first to go");
+    assert_eq!(running(&lab), ["db01"]);
+    let (out, _) = run(&lab, "start --pool front --yes", 0);
+    assert_eq!(out, "web01: started\nweb02: started\n");
+    let (out, _) = run(&lab, "reboot db01 --yes", 0);
+    assert_eq!(out, "db01: rebooted\n");
+    let (out, _) = run(&lab, "stop --all --yes", 0);
+    assert_eq!(out, "web02: stopped\nweb01: stopped\ndb01: stopped\n");
+    assert_eq!(running(&lab), Vec::<String>::new());
+    // What is so already needs no word, and what does not run is not started by a reboot.
+    let (out, _) = run(&lab, "stop --all", 0);
+    assert_eq!(out, "web01: does not run\nweb02: does not run\ndb01: does not run\n");
+    let (out, _) = run(&lab, "reboot --all", 0);
+    assert_eq!(out.matches("does not run, and is left so").count(), 3, "{out}");
+    let (out, _) = run(&lab, "start --all --yes", 0);
+    assert_eq!(out, "db01: started\nweb01: started\nweb02: started\n");
+    let (out, _) = run(&lab, "start web02", 0);
+    assert_eq!(out, "web02: runs already\n");
+    ended(&lab.user.output(&["destroy", "demo.yaml", "--target", "web01", "--yes"]), 0);
+    let (out, _) = run(&lab, "start --all", 0);
+    assert!(out.starts_with("web01: absent\n"), "{out}");
+}
+
+#[test]
+fn a_name_tag_or_pool_that_no_vm_has_switches_nothing() {
+    let lab = deployed(WorldSpec::demo());
+    for verb in ["start", "shutdown", "stop", "reboot"] {
+        for (which, said) in [
+            ("--tag nope", "no VM of the spec has tag `nope`"),
+            ("--tag web --tag nope", "no VM of the spec has tag `nope`"),
+            ("--pool nope", "no VM of the spec is in pool `nope`"),
+            ("nobody", "the spec has no VM `nobody`"),
+            ("db01 --tag web", "no VM of the spec is named by all of these options"),
+        ] {
+            let (out, err) = run(&lab, &format!("{verb} {which} --yes"), 2);
+            assert!(out.is_empty() && err.contains(said) && err.contains("hint: "), "{verb} {which}: {err}");
+        }
+        let (_, err) = run(&lab, &format!("{verb} --yes"), 2);
+        assert!(err.contains("no VM is named") && err.contains("--all"), "{err}");
+    }
+    assert_eq!(running(&lab), ["web01", "web02", "db01"]);
+}
+
+#[test]
+fn a_guest_that_does_not_react_is_left_running_unless_it_shall_be_forced() {
+    let mut world = WorldSpec::demo();
+    world.guest.shuts_down = false;
+    let lab = deployed(world);
+    let (_, err) = run(&lab, "shutdown db01 --timeout 1 --yes", 5);
+    assert!(err.contains("cannot shut down db01 (VM 203 on pve1)") && err.contains("hint: "), "{err}");
+    assert_eq!(running(&lab), ["web01", "web02", "db01"]);
+    let (out, _) = run(&lab, "shutdown db01 --timeout 1 --force --yes", 0);
+    assert_eq!(out, "db01: shut down\n");
+    assert_eq!(running(&lab), ["web01", "web02"]);
+}
