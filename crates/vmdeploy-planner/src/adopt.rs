@@ -2,6 +2,7 @@
 
 use crate::identity::{self, MarkerSearch};
 use crate::observed::{ObservedConfig, ObservedGuest};
+use crate::spec::{self, LoadOptions, SourceFile};
 use pve_config::{Bus, DeviceSlot, Drive, DriveSource, PropertyString};
 use pve_types::Vmid;
 use std::collections::BTreeMap;
@@ -27,6 +28,16 @@ pub enum AdoptError {
         /// Project and name of its owner.
         owner: String,
     },
+    /// Two of them have one name, and a spec names each VM once.
+    #[error("VMs {one} and {other} are both called `{name}`")]
+    SameName {
+        /// The first.
+        one: Vmid,
+        /// The second.
+        other: Vmid,
+        /// Their name.
+        name: String,
+    },
     /// It has no UUID that could tell it from others.
     #[error("VM {0} has no UUID")]
     NoUuid(Vmid),
@@ -40,6 +51,9 @@ impl AdoptError {
             Self::NotAVm(_) => "leave it as it is".to_owned(),
             Self::NoConfig(vmid) => format!("the credentials need VM.Audit on /vms/{vmid}"),
             Self::Marked { .. } => "take the lines `<!-- vmdeploy … -->` out of its notes first".to_owned(),
+            Self::SameName { other, .. } => {
+                format!("adopt them into two projects, or rename one: `qm set {other} --name NEW`")
+            }
             Self::NoUuid(vmid) => format!("`qm set {vmid} --smbios1 uuid=$(uuidgen)` gives it one"),
         }
     }
@@ -53,11 +67,52 @@ impl AdoptError {
 /// See [`AdoptError`].
 pub fn adopt(project: &str, guests: &[(Vmid, Option<&ObservedGuest>)]) -> Result<String, AdoptError> {
     let mut out = format!("version: 1\nproject: {project}\nvms:\n");
+    let mut names: BTreeMap<String, Vmid> = BTreeMap::new();
     for (vmid, guest) in guests {
         let guest = guest.ok_or(AdoptError::Missing(*vmid))?;
         write_guest(&mut out, guest)?;
+        let name = name_of(guest).to_ascii_lowercase();
+        if let Some(one) = names.insert(name.clone(), *vmid).filter(|one| one != vmid) {
+            return Err(AdoptError::SameName { one, other: *vmid, name });
+        }
     }
-    Ok(out)
+    Ok(without_what_is_refused(out))
+}
+
+/// Takes out what the spec's own rules refuse, line by line: PVE holds much that nobody would write, and what a spec does
+/// not say stays as it is.
+fn without_what_is_refused(mut text: String) -> String {
+    // Each turn takes a line out at least; a line may be wrong only once another is gone.
+    for _ in 0..text.lines().count() {
+        let files = [SourceFile::new("adopted.yaml", text.clone())];
+        let Err(faults) = spec::load(&files, &LoadOptions::default()) else { break };
+        let wrong: BTreeMap<usize, String> =
+            faults.into_iter().map(|fault| (fault.span.line as usize, fault.message)).collect();
+        let lines = text.lines().enumerate().map(|(at, line)| {
+            let is_key = line.starts_with("    ") && !line.trim_start().starts_with('#');
+            match wrong.get(&(at + 1)).filter(|_| is_key) {
+                // Everything below it was taken out.
+                Some(_) if line.ends_with(':') => String::new(),
+                Some(why) => format!("    # not managed ({}): {}\n", one_line(why), line.trim_start()),
+                None => format!("{line}\n"),
+            }
+        });
+        let left: String = lines.collect();
+        if left == text {
+            break;
+        }
+        text = left;
+    }
+    text
+}
+
+fn one_line(text: &str) -> String {
+    text.chars().map(|c| if c.is_control() { ' ' } else { c }).collect()
+}
+
+fn name_of(guest: &ObservedGuest) -> String {
+    let name = guest.config.as_ref().and_then(|config| config.values.get("name"));
+    name.cloned().unwrap_or_else(|| format!("vm-{}", guest.vmid))
 }
 
 fn write_guest(out: &mut String, guest: &ObservedGuest) -> Result<(), AdoptError> {
@@ -74,7 +129,7 @@ fn write_guest(out: &mut String, guest: &ObservedGuest) -> Result<(), AdoptError
         MarkerSearch::Absent => {}
     }
     let uuid = identity::config_uuid(config).ok_or(AdoptError::NoUuid(vmid))?;
-    let name = config.values.get("name").cloned().unwrap_or_else(|| format!("vm-{vmid}"));
+    let name = name_of(guest);
     let mut writer = Writer { values: effective(config), lines: Vec::new() };
     writer.head(guest, &uuid);
     writer.hardware();
@@ -95,8 +150,7 @@ fn write_guest(out: &mut String, guest: &ObservedGuest) -> Result<(), AdoptError
         let _ = writeln!(out, "      {key}: {}", quoted(value));
     }
     for (key, value) in writer.values.iter().filter(|(key, value)| !fits_raw(key, value)) {
-        let value: String = value.chars().map(|c| if c.is_control() { ' ' } else { c }).collect();
-        let _ = writeln!(out, "    # not managed: {key}: {value}");
+        let _ = writeln!(out, "    # not managed: {key}: {}", one_line(value));
     }
     Ok(())
 }
@@ -299,6 +353,10 @@ impl Writer {
 
     fn nics(&mut self) {
         let mut lines = Vec::new();
+        let has_cloud_init = self
+            .values
+            .iter()
+            .any(|(key, text)| Drive::parse(key, text).is_ok_and(|drive| drive.is_cloud_init()));
         let slots = self.values.keys().filter_map(|key| key.parse::<DeviceSlot>().ok());
         let nets: Vec<DeviceSlot> = slots.filter(|slot| slot.bus() == Bus::Net).collect();
         for slot in nets {
@@ -312,7 +370,9 @@ impl Writer {
             }
             fields.extend(nic.get("tag").map(|tag| format!("vlan: {tag}")));
             fields.extend(nic.flag("firewall").map(|on| format!("firewall: {on}")));
-            fields.extend(self.address(&format!("ipconfig{}", slot.index())));
+            if has_cloud_init {
+                fields.extend(self.address(&format!("ipconfig{}", slot.index())));
+            }
             lines.push(format!("  {key}: {{{}}}", fields.join(", ")));
             self.take(&key);
         }
@@ -358,10 +418,9 @@ fn disk(drive: &Drive) -> Option<String> {
         DriveSource::Physical => vec!["iso: cdrom".to_owned()],
         DriveSource::Volume(volume) if drive.is_cdrom() => vec![format!("iso: {}", quoted(volume.as_str()))],
         DriveSource::Volume(volume) => {
-            // A size that a spec could not say is left as it is.
-            let size = drive.size()?;
-            let size = size.as_whole_mib().map(|_| format!("size: {size}"));
-            std::iter::once(format!("storage: {}", volume.storage())).chain(size).collect()
+            // A disk whose size a spec could not say is left as it is.
+            let size = drive.size().filter(|size| size.as_whole_mib().is_some())?;
+            vec![format!("storage: {}", volume.storage()), format!("size: {size}")]
         }
         DriveSource::New { .. } | DriveSource::Path(_) => return None,
     };

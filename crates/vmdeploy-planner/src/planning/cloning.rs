@@ -4,12 +4,12 @@ use super::chain::{Link, delete_guest};
 use super::create::Making;
 use super::disks::cd_file;
 use super::images;
-use super::scene::{Findings, Scene, reason};
+use super::scene::{Current, Findings, Resolved, Scene, reason};
 use super::wanted::{Base, wanted};
-use crate::plan::{Action, GuestRef, PatchValue, Slot, StepId};
+use crate::plan::{Action, GuestRef, PatchValue, Slot, Step, StepId};
 use crate::spec::{CloneFrom, CloneMode, CloneSource, Disk, DiskContent, Vm};
 use pve_config::{Drive, PropertyString, same_field};
-use pve_types::Bytes;
+use pve_types::{Bytes, GuestName};
 use std::collections::BTreeMap;
 
 /// How many clones of clones are followed to know what a clone begins with.
@@ -75,7 +75,7 @@ fn of_spec(scene: &Scene<'_>, name: &pve_types::GuestName) -> Option<Source> {
     match &resolved.current {
         Some(current) => Some(Source {
             guest,
-            config: inherited(current.effective_config()),
+            config: of_existing(scene, resolved, current).clone(),
             after: None,
             running: current.is_running(),
         }),
@@ -84,6 +84,38 @@ fn of_spec(scene: &Scene<'_>, name: &pve_types::GuestName) -> Option<Source> {
             let config = inherited(predicted(scene, resolved.vm, &guest, DEPTH)?);
             let after = Some(StepId(format!("{name}/{last}")));
             Some(Source { guest, config, after, running: false })
+        }
+    }
+}
+
+/// Returns what a clone of a guest that exists begins with: what the guest has when this plan is through with it, for the
+/// clone waits for that.
+fn of_existing<'s>(
+    scene: &Scene<'_>,
+    source: &'s Resolved<'_>,
+    current: &Current<'_>,
+) -> &'s BTreeMap<String, String> {
+    source.as_source.get_or_init(|| {
+        let config = current.effective_config();
+        match is_left_out(scene, &source.guest) {
+            true => inherited(config),
+            false => inherited(laid_over(scene, source.vm, &source.guest, config, true)),
+        }
+    })
+}
+
+/// Lets clones wait for what the plan does to their sources, of which they take over what is there then.
+pub(crate) fn follow_sources(steps: &mut BTreeMap<GuestName, Vec<Step>>) {
+    let settles = |step: &&Step| !matches!(step.action, Action::Await { .. });
+    let last: BTreeMap<GuestName, StepId> = steps
+        .iter()
+        .filter_map(|(name, steps)| Some((name.clone(), steps.iter().rev().find(settles)?.id.clone())))
+        .collect();
+    for step in steps.values_mut().flatten() {
+        if let Action::CloneVm { source, .. } = &step.action
+            && !step.after.iter().any(|id| id.0.starts_with(&format!("{}/", source.name)))
+        {
+            step.after.extend(last.get(&source.name).cloned());
         }
     }
 }
@@ -118,21 +150,32 @@ fn inherited(mut config: BTreeMap<String, String>) -> BTreeMap<String, String> {
 
 /// Returns the configuration that a VM of the spec will have, as far as it is known before it is made.
 fn predicted(scene: &Scene<'_>, vm: &Vm, guest: &GuestRef, depth: usize) -> Option<BTreeMap<String, String>> {
-    let mut config = match &vm.clone {
+    let config = match &vm.clone {
         Some(clone) if depth > 0 => match &clone.from.value {
             CloneSource::Vmid(vmid) => of_cluster(scene, *vmid)?.config,
             CloneSource::Vm(name) => {
                 let source = scene.guests.get(name)?;
                 match &source.current {
-                    Some(current) => inherited(current.effective_config()),
+                    Some(current) => of_existing(scene, source, current).clone(),
                     None => inherited(predicted(scene, source.vm, &source.guest, depth - 1)?),
                 }
             }
         },
         _ => BTreeMap::new(),
     };
+    Some(laid_over(scene, vm, guest, config, false))
+}
+
+/// Returns the configuration with what the spec says of the VM laid over it.
+fn laid_over(
+    scene: &Scene<'_>,
+    vm: &Vm,
+    guest: &GuestRef,
+    mut config: BTreeMap<String, String>,
+    exists: bool,
+) -> BTreeMap<String, String> {
     let mut ignored = Findings::default();
-    let base = Base { values: &config.clone(), exists: false };
+    let base = Base { values: &config.clone(), exists };
     for change in wanted(scene, &mut ignored, vm, &guest.uuid, &guest.node, &base).changes {
         match change.to {
             Some(PatchValue::Text(text)) => drop(config.insert(change.key, text)),
@@ -140,7 +183,17 @@ fn predicted(scene: &Scene<'_>, vm: &Vm, guest: &GuestRef, depth: usize) -> Opti
             None => drop(config.remove(&change.key)),
         }
     }
-    for (slot, disk) in vm.disks.iter().filter_map(|(slot, wish)| Some((slot, wish.set()?))) {
+    for (slot, wish) in &vm.disks {
+        let slot = slot.to_string();
+        let Some(disk) = wish.set() else {
+            config.remove(&slot);
+            continue;
+        };
+        if let Some(there) = config.get(&slot).filter(|_| exists) {
+            let changed = changed_drive(disk, there);
+            config.insert(slot, changed);
+            continue;
+        }
         let storage = disk.storage.as_ref().map_or("unknown", |storage| storage.value.as_str());
         let file = cd_file(disk).unwrap_or_else(|| format!("{storage}:vm-{}-{slot}", guest.vmid));
         let media = cd_file(disk).map(|_| ("media", Some("cdrom".to_owned())));
@@ -155,9 +208,22 @@ fn predicted(scene: &Scene<'_>, vm: &Vm, guest: &GuestRef, depth: usize) -> Opti
         let options = when_made.iter().map(|(name, wish)| (name.as_str(), wish.value.clone()));
         let fields = [("file", Some(file))].into_iter().chain(media).chain(size).chain(options);
         let drive: PropertyString = fields.filter_map(|(name, value)| Some((name, value?))).collect();
-        config.entry(slot.to_string()).or_insert_with(|| drive.print(&slot.to_string()));
+        config.entry(slot.clone()).or_insert_with(|| drive.print(&slot));
     }
-    Some(config)
+    config
+}
+
+/// Returns a drive that exists as it is once its size, options and medium are what the spec says.
+fn changed_drive(disk: &Disk, there: &str) -> String {
+    let slot = disk.slot.to_string();
+    let grown = Drive::parse(&slot, there).ok().and_then(|drive| drive.size()).zip(disk.size.as_ref());
+    let size = grown.map(|(there, wanted)| there.max(wanted.value).to_pve_size());
+    let size = size.map(|size| ("size", Some(size)));
+    let file = cd_file(disk).map(|file| ("file", Some(file)));
+    let options = disk.options.iter().map(|(name, wish)| (name.as_str(), wish.value.clone()));
+    let fields: Vec<(&str, Option<String>)> = options.chain(size).chain(file).collect();
+    let wishes = fields.iter().map(|(name, value)| (*name, value.as_deref()));
+    pve_config::overlay(&slot, Some(there), wishes).unwrap_or_else(|_| there.to_owned())
 }
 
 fn drives(config: &BTreeMap<String, String>) -> impl Iterator<Item = (&str, Drive)> {

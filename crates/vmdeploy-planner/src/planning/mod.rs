@@ -276,7 +276,7 @@ impl<'p, 'a> Planner<'p, 'a> {
             return;
         }
         let guest = GuestRef { node: current.guest.node.clone(), ..resolved.guest.clone() };
-        let fresh = Resolved { vm, guest: guest.clone(), current: None };
+        let fresh = Resolved::new(vm, guest.clone(), None);
         let mut making = Making::new(self.scene, &mut self.shared, &mut self.findings, &fresh);
         let removal = Removal { guest: &guest, current, vm: Some(vm) };
         push_removal(self.scene, making.findings, &mut making.chain, &removal);
@@ -453,7 +453,8 @@ impl<'p, 'a> Planner<'p, 'a> {
     /// Returns all steps in their order, each with the road that it takes.
     fn take_steps(&mut self) -> Vec<Step> {
         self.add_probes();
-        let (shared, by_vm) = (std::mem::take(&mut self.shared.steps), std::mem::take(&mut self.steps));
+        let (shared, mut by_vm) = (std::mem::take(&mut self.shared.steps), std::mem::take(&mut self.steps));
+        cloning::follow_sources(&mut by_vm);
         let mut steps = ordered(shared, by_vm, &self.changes);
         roads::take_allowed(self.scene, &mut steps);
         steps

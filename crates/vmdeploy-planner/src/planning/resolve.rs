@@ -68,7 +68,7 @@ pub(crate) fn resolve<'a>(scene: &mut Scene<'a>, marks: &Marks<'a>, vms: &[&'a V
                     node: current.guest.node.clone(),
                     uuid: expected_uuid(scene, vm),
                 };
-                scene.guests.insert(vm.name.value.clone(), Resolved { vm, guest, current: Some(current) });
+                scene.guests.insert(vm.name.value.clone(), Resolved::new(vm, guest, Some(current)));
             }
             Found::Nothing => missing.push(*vm),
             Found::Refused => {}
@@ -79,7 +79,7 @@ pub(crate) fn resolve<'a>(scene: &mut Scene<'a>, marks: &Marks<'a>, vms: &[&'a V
         let node = node_of(scene, vm, findings);
         let (Some(vmid), Some(node)) = (vmid, node) else { continue };
         let guest = GuestRef { name: vm.name.value.clone(), vmid, node, uuid: expected_uuid(scene, vm) };
-        scene.guests.insert(vm.name.value.clone(), Resolved { vm, guest, current: None });
+        scene.guests.insert(vm.name.value.clone(), Resolved::new(vm, guest, None));
     }
 }
 

@@ -24,6 +24,15 @@ pub(crate) struct Resolved<'a> {
     pub(crate) vm: &'a Vm,
     pub(crate) guest: GuestRef,
     pub(crate) current: Option<Current<'a>>,
+    /// What a clone of it begins with, once that was asked for.
+    pub(crate) as_source: std::cell::OnceCell<BTreeMap<String, String>>,
+}
+
+impl<'a> Resolved<'a> {
+    /// Returns a VM with its guest.
+    pub(crate) fn new(vm: &'a Vm, guest: GuestRef, current: Option<Current<'a>>) -> Self {
+        Self { vm, guest, current, as_source: std::cell::OnceCell::new() }
+    }
 }
 
 /// A guest of ours as it is.

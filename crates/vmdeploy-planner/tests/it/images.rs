@@ -155,6 +155,28 @@ fn a_clone_has_the_options_media_and_addresses_that_the_spec_says() {
 }
 
 #[test]
+fn a_clone_of_a_template_that_is_changed_by_the_same_plan_begins_with_what_it_is_then() {
+    let only_the_template = CLONES.split("  web01:").next().unwrap();
+    let changed = CLONES
+        .replace("    template: true", "    template: true\n    protection: true\n    cpu: {type: host}")
+        .replace(
+            "    clone: {from: tmpl, mode: full}",
+            "    clone: {from: tmpl, mode: full}\n    protection: null\n    cpu: {type: null}",
+        );
+    for road in ["hybrid", "auto", "api", "ssh"] {
+        let mut pve = Pve::new();
+        deploy(&mut pve, &format!("road: {road}\n{only_the_template}"));
+        let spec = format!("road: {road}\n{changed}");
+        let both = deploy(&mut pve, &spec);
+        let clone = both.steps.iter().find(|step| step.id.0 == "web01/clone").unwrap();
+        assert!(clone.after.iter().any(|id| id.0.starts_with("tmpl/")), "{road}: {:?}", clone.after);
+        let values = &pve.guests[&guest(201)].values;
+        assert!(!values.contains_key("protection") && !values.contains_key("cpu"), "{road}: {values:?}");
+        assert!(plan(&pve, &spec).is_empty(), "{road}");
+    }
+}
+
+#[test]
 fn what_a_clone_cannot_have_otherwise_is_refused() {
     let pve = Pve::new();
     let told = refused(&pve, &CLONES.replace("size: 20GiB}", "size: 20GiB, storage: local-lvm}"));

@@ -1,5 +1,6 @@
 //! What the planner does as a whole, by public interfaces only; plans against a small pure model of PVE.
 
+mod adopting;
 mod deploy;
 mod deployments;
 mod documents;

@@ -1,0 +1,279 @@
+//! Adopting odd guests: the spec is one, and its plan adds the mark and nothing else.
+
+use crate::pve::Pve;
+use crate::specs::{deploy, plan, steps};
+use pve_types::Vmid;
+use std::collections::BTreeMap;
+use vmdeploy_planner::adopt;
+
+const PLAIN: &str = "version: 1\nproject: made\nvms:\n  odd: {vmid: 201, node: pve1, lifecycle: {state: stopped}, disks: {scsi0: {storage: fast, size: 1GiB}}}\n";
+
+fn vmid() -> Vmid {
+    "201".parse().unwrap()
+}
+
+/// A world with a guest of this configuration, made by nobody we know.
+fn world(config: &[(&str, &str)]) -> Pve {
+    let mut pve = Pve::new();
+    deploy(&mut pve, PLAIN);
+    let guest = pve.guests.get_mut(&vmid()).unwrap();
+    let all = [("name", "odd"), ("smbios1", "uuid=AAAAAAAA-0000-4000-8000-000000000001")];
+    let all = all.iter().chain(config.iter().filter(|(_, value)| !value.is_empty()));
+    guest.values = all.map(|(key, value)| ((*key).to_owned(), (*value).to_owned())).collect();
+    guest.template = config.iter().any(|(key, _)| *key == "template");
+    pve
+}
+
+/// Adopts the guest, deploys, and returns the spec.
+#[track_caller]
+fn adopted(mut pve: Pve) -> String {
+    let before = |pve: &Pve| -> BTreeMap<String, String> {
+        let mut values = pve.guests[&vmid()].values.clone();
+        values.remove("description");
+        values
+    };
+    let (was, running) = (before(&pve), pve.guests[&vmid()].running);
+    let observed = pve.observed();
+    let yaml = adopt("mine", &[(vmid(), observed.guests.get(&vmid()))]).unwrap();
+    let first = deploy(&mut pve, &yaml);
+    let name = first.changes[0].vm.to_string();
+    assert_eq!(steps(&first), [format!("{name}/configure API")], "{yaml}\n{:#?}", first.changes);
+    assert_eq!((before(&pve), pve.guests[&vmid()].running), (was, running), "{yaml}");
+    let again = plan(&pve, &yaml);
+    assert!(again.is_empty(), "{yaml}\n{:#?}", again.changes);
+    yaml
+}
+
+const ODD: &[(&str, &[(&str, &str)])] = &[
+    ("nothing at all", &[]),
+    (
+        "UEFI with a TPM",
+        &[
+            ("bios", "ovmf"),
+            ("machine", "pc-q35-9.2+pve1,viommu=virtio"),
+            ("efidisk0", "fast:vm-201-disk-1,efitype=4m,ms-cert=2023,pre-enrolled-keys=1,size=4M"),
+            ("tpmstate0", "fast:vm-201-disk-2,size=4M,version=v2.0"),
+            ("scsi0", "fast:vm-201-disk-0,size=32G"),
+        ],
+    ),
+    (
+        "devices of the node",
+        &[
+            ("machine", "q35"),
+            ("hostpci0", "0000:01:00,pcie=1,x-vga=1"),
+            ("hostpci1", "mapping=gpu,mdev=nvidia-63"),
+            ("usb0", "host=0951:1666,usb3=1"),
+            ("usb1", "spice"),
+            ("serial0", "/dev/ttyS0"),
+            ("parallel0", "/dev/parport0"),
+            ("scsi2", "/dev/disk/by-id/ata-X,size=1000204886016"),
+        ],
+    ),
+    (
+        "arguments for QEMU",
+        &[
+            ("args", "-device 'x,y=\"1\"' -no-reboot # not a comment"),
+            ("hookscript", "local:snippets/hook.pl"),
+        ],
+    ),
+    (
+        "disks of every bus",
+        &[
+            ("scsi0", "fast:vm-201-disk-0,cache=writeback,discard=ignore,iothread=1,size=10G,ssd=1"),
+            ("scsi1", "local:201/vm-201-disk-1.qcow2,aio=threads,backup=0,replicate=0,size=5G"),
+            (
+                "scsi30",
+                "fast:vm-201-disk-3,mbps_rd=100,iops_wr_max=5000,iops_wr_max_length=10,size=1G,serial=a%20b",
+            ),
+            ("virtio15", "fast:vm-201-disk-4,ro=1,size=1G,snapshot=0"),
+            ("sata5", "fast:vm-201-disk-5,size=1G,werror=enospc"),
+            ("ide3", "none,media=cdrom"),
+            ("ide1", "local:iso/tools.iso,media=cdrom,size=600M"),
+            ("ide0", "cdrom,media=cdrom"),
+            ("unused0", "fast:vm-201-disk-9"),
+            ("scsihw", "pvscsi"),
+        ],
+    ),
+    (
+        "sizes that are no whole MiB",
+        &[
+            ("scsi0", "fast:vm-201-disk-0,size=2252M"),
+            ("scsi1", "fast:vm-201-disk-1,size=528K"),
+            ("scsi2", "fast:vm-201-disk-2,size=1073741825"),
+            ("scsi3", "fast:vm-201-disk-3"),
+        ],
+    ),
+    (
+        "NICs of every kind",
+        &[
+            (
+                "net0",
+                "virtio=BC:24:11:00:00:01,bridge=vmbr0,firewall=1,mtu=1,queues=4,rate=0.5,tag=4094,trunks=1;5-9",
+            ),
+            ("net1", "e1000e=BC:24:11:00:00:02"),
+            ("net2", "model=vmxnet3,macaddr=BC:24:11:00:00:03,bridge=vmbr1,link_down=1"),
+            ("net31", "rtl8139=02:00:00:00:00:01,bridge=vmbr0"),
+        ],
+    ),
+    (
+        "cloud-init of one's own",
+        &[
+            ("ide2", "fast:vm-201-cloudinit,media=cdrom,size=4M"),
+            ("cicustom", "user=local:snippets/u.yaml,network=local:snippets/n.yaml"),
+            ("citype", "configdrive2"),
+            ("ciuser", "o'brien"),
+            ("cipassword", "**********"),
+            ("ciupgrade", "0"),
+            ("sshkeys", "ssh-ed25519%20AAAAC3Nz%20me%40here%0A"),
+            ("nameserver", "10.0.0.1 10.0.0.2"),
+            ("searchdomain", "lab.example.org"),
+            ("net0", "virtio=BC:24:11:00:00:01,bridge=vmbr0"),
+            ("ipconfig0", "ip=10.40.0.5/24,gw=10.40.0.1,ip6=auto"),
+        ],
+    ),
+    (
+        "addresses that a spec would refuse",
+        &[
+            ("scsi3", "fast:vm-201-cloudinit,media=cdrom"),
+            ("net0", "virtio=BC:24:11:00:00:01,bridge=vmbr0"),
+            ("ipconfig0", "ip=10.0.0.5/32,gw=192.168.1.1"),
+            ("net1", "virtio=BC:24:11:00:00:02,bridge=vmbr0"),
+            ("ipconfig1", "gw=10.0.0.1,ip=10.0.0.0/24"),
+            ("ipconfig7", "ip=dhcp"),
+        ],
+    ),
+    (
+        "addresses without a drive",
+        &[
+            ("net0", "virtio=BC:24:11:00:00:01,bridge=vmbr0"),
+            ("ipconfig0", "ip=10.0.0.5/24,gw=10.0.0.1"),
+            ("ciuser", "admin"),
+        ],
+    ),
+    (
+        "a boot order of what is gone",
+        &[("boot", "order=scsi5;net0;ide2"), ("scsi0", "fast:vm-201-disk-0,size=1G")],
+    ),
+    (
+        "a boot order of old",
+        &[("boot", "cdn"), ("bootdisk", "scsi0"), ("scsi0", "fast:vm-201-disk-0,size=1G")],
+    ),
+    (
+        "a boot order with a cloud-init drive",
+        &[
+            ("boot", "order=scsi0;ide2;net0"),
+            ("scsi0", "fast:vm-201-disk-0,size=1G"),
+            ("ide2", "fast:vm-201-cloudinit,media=cdrom"),
+            ("net0", "virtio=BC:24:11:00:00:01,bridge=vmbr0"),
+        ],
+    ),
+    (
+        "processors and memory",
+        &[
+            ("cpu", "cputype=host,flags=+aes;-pcid,hidden=1"),
+            ("cores", "4"),
+            ("sockets", "2"),
+            ("vcpus", "3"),
+            ("cpulimit", "2.5"),
+            ("cpuunits", "100"),
+            ("affinity", "0-3,8"),
+            ("numa", "1"),
+            ("numa0", "cpus=0-3,memory=2048,hostnodes=0,policy=bind"),
+            ("memory", "4096"),
+            ("balloon", "1024"),
+            ("shares", "2000"),
+            ("hugepages", "1024"),
+            ("keephugepages", "1"),
+        ],
+    ),
+    ("little memory, no balloon", &[("memory", "current=16"), ("balloon", "0"), ("cpulimit", "0")]),
+    ("more balloon than memory", &[("memory", "512"), ("balloon", "1024"), ("vcpus", "99")]),
+    (
+        "text of every kind",
+        &[
+            ("description", "# heading\n\n- \"quoted\" 'text' {a: b}\n\ttab, é, 漢字, 🦀, %41, \\n\n\n"),
+            ("tags", "b;a;c+d"),
+            ("startdate", "2026-01-31T12:00:00"),
+            ("startup", "order=3,up=10,down=60"),
+            ("watchdog", "i6300esb,action=reset"),
+            ("rng0", "/dev/hwrng,max_bytes=1024,period=1000"),
+            ("audio0", "device=ich9-intel-hda,driver=none"),
+            ("vga", "qxl,memory=64"),
+            ("agent", "1,fstrim_cloned_disks=1,type=isa"),
+            ("spice_enhancements", "foldersharing=1,videostreaming=all"),
+            ("hotplug", "0"),
+            ("keyboard", "de-ch"),
+            ("arch", "x86_64"),
+            ("ivshmem", "size=32,name=foo"),
+            ("vmgenid", "00000000-0000-4000-8000-000000000000"),
+            ("migrate_downtime", "0.1"),
+            ("localtime", "1"),
+            ("acpi", "0"),
+            ("kvm", "0"),
+            ("tablet", "0"),
+            ("freeze", "1"),
+            ("reboot", "0"),
+            ("tdf", "1"),
+            ("protection", "1"),
+            ("onboot", "0"),
+        ],
+    ),
+    ("a serial console", &[("vga", "serial0"), ("serial0", "socket")]),
+    ("a console on a port that is not there", &[("vga", "serial2")]),
+    ("a folder of the node", &[("virtiofs0", "share,cache=always,direct-io=1")]),
+    ("secure memory", &[("amd-sev", "type=snp,allow-smt=0")]),
+    (
+        "an option of tomorrow",
+        &[("brand-new-option", "x=1,y=2"), ("scsi0", "fast:vm-201-disk-0,size=1G,brandnew=1")],
+    ),
+    (
+        "a smbios of its own",
+        &[(
+            "smbios1",
+            "uuid=AAAAAAAA-0000-4000-8000-000000000001,manufacturer=QUNNRQ==,base64=1,serial=eDE=",
+        )],
+    ),
+    ("a template", &[("template", "1"), ("scsi0", "fast:base-201-disk-0,size=1G")]),
+    ("a linked clone", &[("scsi0", "fast:base-300-disk-0/vm-201-disk-0,size=1G")]),
+    ("a name of digits", &[("name", "201")]),
+    ("a name with dots", &[("name", "web01.lab.example.org")]),
+    ("no name", &[("name", "")]),
+];
+
+#[test]
+fn odd_guests_are_adopted_with_nothing_but_the_mark() {
+    let mut told = String::new();
+    for (what, config) in ODD {
+        let mut pve = world(config);
+        if *what == "no name" {
+            pve.guests.get_mut(&vmid()).unwrap().values.remove("name");
+        }
+        let said = std::panic::catch_unwind(|| adopted(pve));
+        let yaml = said.unwrap_or_else(|_| panic!("{what}"));
+        told.push_str(&format!("== {what}\n{yaml}"));
+    }
+    insta::assert_snapshot!("odd_guests", told);
+}
+
+#[test]
+fn a_running_guest_and_one_with_pending_changes_are_adopted_as_they_are() {
+    let mut pve = world(&[("cores", "2"), ("memory", "512"), ("scsi0", "fast:vm-201-disk-0,size=1G")]);
+    let guest = pve.guests.get_mut(&vmid()).unwrap();
+    guest.running = true;
+    guest.pending.insert("cores".to_owned(), Some("4".to_owned()));
+    guest.pending.insert("memory".to_owned(), None);
+    let yaml = adopted(pve);
+    assert!(yaml.contains("cores: 4") && !yaml.contains("memory"), "{yaml}");
+}
+
+#[test]
+fn two_guests_of_one_name_are_adopted_one_by_one() {
+    let pve = world(&[]);
+    let observed = pve.observed();
+    let one = observed.guests.get(&vmid());
+    let mut other = one.unwrap().clone();
+    other.vmid = "202".parse().unwrap();
+    let refused = adopt("mine", &[(vmid(), one), (other.vmid, Some(&other))]).unwrap_err();
+    assert_eq!(refused.to_string(), "VMs 201 and 202 are both called `odd`");
+    assert_eq!(refused.hint(), "adopt them into two projects, or rename one: `qm set 202 --name NEW`");
+}
