@@ -33,8 +33,8 @@ pub use journal::{
 pub use observe::{observe, only_node};
 pub use outcome::{Outcome, UndoNote};
 pub use report::{
-    Leftover, REPORT_FORMAT_VERSION, RunReport, RunResult, Span, SpanKind, StepReport, StepState, VmReport,
-    VmState, html_page, report_of,
+    Leftover, REPORT_FORMAT_VERSION, Resuming, RunReport, RunResult, Span, SpanKind, StepReport, StepState,
+    VmReport, VmState, html_page, report_of,
 };
 pub use run::{RunError, RunOptions, execute, resume};
 pub use schedule::ideal_ms;

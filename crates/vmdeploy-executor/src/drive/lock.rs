@@ -75,7 +75,11 @@ impl ClusterLock {
             if !is_own && !is_stale {
                 return Err(held(project, age.unwrap_or(0)));
             }
-            let _ = host.run_to_success(&files::rmdir(&path), PATIENCE).await;
+            let freed = host.run(&files::rmdir(&path), options(), &mut |_, _| {}).await?;
+            // Whoever frees it at the same time is no hindrance; what the cluster refuses is.
+            if is_read_only(&freed.stderr) {
+                return Err(no_quorum());
+            }
             if !make(&host, &path).await? {
                 return Err(held(project, 0));
             }
@@ -200,9 +204,7 @@ impl Drop for ClusterLock {
 
 /// Makes the directory; `false` when it is there already.
 async fn make(host: &Host, path: &str) -> Result<bool, Failure> {
-    let run = |command| async move {
-        host.run(&command, pve_ssh::RunOptions::within(PATIENCE), &mut |_, _| {}).await
-    };
+    let run = |command| async move { host.run(&command, options(), &mut |_, _| {}).await };
     let mut output = run(files::mkdir(path)).await.map_err(Failure::from)?;
     if !output.success() && output.stderr.contains("No such file or directory") {
         run(files::mkdir_parents(FOLDER)).await.map_err(Failure::from)?;
@@ -211,15 +213,23 @@ async fn make(host: &Host, path: &str) -> Result<bool, Failure> {
     match () {
         () if output.success() => Ok(true),
         () if output.stderr.contains("File exists") => Ok(false),
-        // PVE: pmxcfs is read-only without quorum.
-        () if output.stderr.contains("Permission denied")
-            || output.stderr.contains("Read-only file system") =>
-        {
-            Err(Failure::new(FailureKind::NoQuorum, "the cluster has no quorum").with_usual_hint(None))
-        }
+        () if is_read_only(&output.stderr) => Err(no_quorum()),
         () => Err(Failure::new(FailureKind::CommandFailed, format!("the lock `{path}` could not be taken"))
             .log(output.stderr.lines().map(str::to_owned))),
     }
+}
+
+fn options() -> pve_ssh::RunOptions {
+    pve_ssh::RunOptions::within(PATIENCE)
+}
+
+// PVE: pve-cluster src/pmxcfs: it is read-only without quorum.
+fn is_read_only(stderr: &str) -> bool {
+    stderr.contains("Permission denied") || stderr.contains("Read-only file system")
+}
+
+fn no_quorum() -> Failure {
+    Failure::new(FailureKind::NoQuorum, "the cluster has no quorum").with_usual_hint(None)
 }
 
 /// Returns the time by the node's clock, by which the lock's age counts.
@@ -232,8 +242,7 @@ async fn node_time(host: &Host) -> i64 {
 
 /// Returns when the lock was touched last; `None` when it is not there any more.
 async fn modified(host: &Host, path: &str) -> Result<Option<i64>, Failure> {
-    let options = pve_ssh::RunOptions::within(PATIENCE);
-    let output = host.run(&files::stat(path), options, &mut |_, _| {}).await.map_err(Failure::from)?;
+    let output = host.run(&files::stat(path), options(), &mut |_, _| {}).await.map_err(Failure::from)?;
     if !output.success() {
         return Ok(None);
     }

@@ -18,6 +18,7 @@ pub fn report_of(plan: &Plan, records: &[Record]) -> RunReport {
     let index: BTreeMap<StepId, usize> =
         plan.steps.iter().enumerate().map(|(index, step)| (step.id.clone(), index)).collect();
     let mut last_sign = None;
+    let mut own_failures: BTreeMap<usize, Option<Failure>> = BTreeMap::new();
     for record in records {
         if let (Entry::Resumed { .. }, Some(at)) = (&record.entry, last_sign) {
             // What was open then went no further than the process that did it.
@@ -27,7 +28,20 @@ pub fn report_of(plan: &Plan, records: &[Record]) -> RunReport {
         }
         last_sign = Some(record.at);
         if let Some(place) = step_of(&record.entry).and_then(|id| index.get(id)) {
-            apply(&mut steps[*place], &plan.steps[*place], record);
+            let step = &mut steps[*place];
+            match &record.entry {
+                Entry::UndoFailed { .. } if step.state != StepState::UndoFailed => {
+                    own_failures.insert(*place, step.failure.clone());
+                }
+                // What kept it from being undone is over; what the step itself failed with is not.
+                Entry::UndoFinished { .. } => {
+                    if let Some(own) = own_failures.remove(place) {
+                        step.failure = own;
+                    }
+                }
+                _ => {}
+            }
+            apply(step, &plan.steps[*place], record);
         }
     }
     cover_removed_guests(plan, &mut steps);

@@ -198,6 +198,17 @@ pub struct Leftover {
     pub why: String,
 }
 
+/// What resuming a run would do.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Resuming {
+    /// It finishes what is not done.
+    Finish,
+    /// It takes back what could not be undone.
+    TakeBack,
+    /// Some VMs are finished, others taken back.
+    Both,
+}
+
 impl RunReport {
     /// Returns the exit code of the program that ran it.
     pub fn exit_code(&self) -> u8 {
@@ -207,14 +218,36 @@ impl RunReport {
     pub fn addresses(&self) -> BTreeMap<&GuestName, &[IpAddr]> {
         self.vms.iter().map(|vm| (&vm.vm, vm.addresses.as_slice())).collect()
     }
-    /// Returns the failures that were not followed by success, in the plan's order.
+    /// Returns the failures that were not followed by success: those of steps in the plan's order, then those of undos,
+    /// which they led to.
     pub fn failures(&self) -> impl Iterator<Item = &Failure> {
         self.failed_steps().map(|(_, failure)| failure)
     }
     /// Returns the same failures, each with its step.
     pub fn failed_steps(&self) -> impl Iterator<Item = (&StepReport, &Failure)> {
+        let is_undo = |step: &&StepReport| step.state == StepState::UndoFailed;
         let open = self.steps.iter().filter(|step| step.state != StepState::Succeeded);
-        open.filter_map(|step| step.failure.as_ref().map(|failure| (step, failure)))
+        let first = open.filter(move |step| !is_undo(step));
+        let all = first.chain(self.steps.iter().filter(is_undo));
+        all.filter_map(|step| step.failure.as_ref().map(|failure| (step, failure)))
+    }
+    /// Tells what resuming the run would do: finish what is not done, take back what could not be undone, or both.
+    pub fn resume_would(&self) -> Resuming {
+        let undoes = |vm: &VmReport| {
+            let own = self.steps.iter().filter(|step| step.vm.as_ref() == Some(&vm.vm));
+            own.into_iter().any(|step| step.state == StepState::UndoFailed)
+        };
+        let open: Vec<bool> = self
+            .vms
+            .iter()
+            .filter(|vm| matches!(vm.state, VmState::Failed | VmState::Unfinished))
+            .map(undoes)
+            .collect();
+        match (open.contains(&true), open.contains(&false)) {
+            (true, false) => Resuming::TakeBack,
+            (true, true) => Resuming::Both,
+            (false, _) => Resuming::Finish,
+        }
     }
 }
 

@@ -8,6 +8,7 @@ mod journal;
 mod killed;
 mod late;
 mod locks;
+mod nodes;
 mod recovery;
 mod rich;
 mod spec;

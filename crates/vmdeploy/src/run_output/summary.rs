@@ -2,9 +2,16 @@
 
 use super::duration;
 use crate::escape;
+use std::collections::BTreeMap;
 use std::fmt::Write as _;
-use vmdeploy_executor::{Failure, Leftover, RunReport, RunResult, VmReport, VmState};
+use vmdeploy_executor::{Failure, Leftover, Resuming, RunReport, RunResult, StepState, VmReport, VmState};
 use vmdeploy_planner::plan::Verb;
+use vmdeploy_planner::render::count;
+
+/// How many steps that failed alike are shown in full.
+const SHOWN_ALIKE: usize = 3;
+/// How many more are named.
+const NAMED_ALIKE: usize = 20;
 
 /// Returns a failed step as it is shown: what, to which VM and step, whether it took effect, what to do next.
 pub fn failure_text(failure: &Failure, effect: &str) -> String {
@@ -29,8 +36,7 @@ pub fn failure_text(failure: &Failure, effect: &str) -> String {
 /// Returns the end of a run: failures, leftovers, the count of VMs, and the next command.
 pub fn summary(report: &RunReport) -> String {
     let mut text = String::new();
-    let failed = report.failed_steps();
-    failed.for_each(|(step, failure)| text.push_str(&failure_text(failure, &step.effect_now())));
+    text.push_str(&failures(report));
     report.left.iter().for_each(|left| text.push_str(&leftover(left)));
     let _ = writeln!(text, "{}", last_line(report));
     let run = &report.run;
@@ -38,15 +44,66 @@ pub fn summary(report: &RunReport) -> String {
         RunResult::Unfinished => {
             format!("`vmdeploy resume {run}` goes on, and with `--undo` takes back what was done")
         }
-        RunResult::Left => {
-            format!(
-                "`vmdeploy resume {run}` tries again what is missing, and with `--undo` takes back what is left"
-            )
-        }
+        RunResult::Left => left_hint(report),
         _ => return escape::lines(&text),
     };
     let _ = writeln!(text, "hint: {hint}");
     escape::lines(&text)
+}
+
+/// Returns the failed steps; of many that failed alike, some are shown and the others named.
+fn failures(report: &RunReport) -> String {
+    let mut alike: BTreeMap<_, Vec<_>> = BTreeMap::new();
+    let mut order = Vec::new();
+    for (step, failure) in report.failed_steps() {
+        let what = step.step.0.rsplit('/').next().unwrap_or_default();
+        let key = (what, step.state == StepState::UndoFailed, failure.kind, &failure.hint);
+        let group = alike.entry(key).or_default();
+        if group.is_empty() {
+            order.push(key);
+        }
+        group.push((step, failure));
+    }
+    let mut text = String::new();
+    for group in order.iter().filter_map(|key| alike.get(key)) {
+        // One more line names as many as it takes the place of.
+        let shown = if group.len() == SHOWN_ALIKE + 1 { group.len() } else { group.len().min(SHOWN_ALIKE) };
+        for (step, failure) in &group[..shown] {
+            text.push_str(&failure_text(failure, &step.effect_now()));
+        }
+        let others: Vec<&str> = group[shown..].iter().map(|(step, _)| step.step.0.as_str()).collect();
+        if !others.is_empty() {
+            let named = others[..others.len().min(NAMED_ALIKE)].join(", ");
+            let more = if others.len() > NAMED_ALIKE { ", …" } else { "" };
+            let _ = writeln!(
+                text,
+                "error: {} failed in the same way: {named}{more}",
+                count(others.len(), "more step")
+            );
+        }
+    }
+    text
+}
+
+/// Returns what to do about a run that left something: what `resume` does with it.
+fn left_hint(report: &RunReport) -> String {
+    let run = &report.run;
+    match report.resume_would() {
+        Resuming::Finish => {
+            format!(
+                "`vmdeploy resume {run}` tries again what is missing, and with `--undo` takes back what is left"
+            )
+        }
+        Resuming::TakeBack => {
+            format!(
+                "remove the cause, then `vmdeploy resume {run}` takes back what is left; deploy again afterwards"
+            )
+        }
+        Resuming::Both => format!(
+            "remove the cause, then `vmdeploy resume {run}` takes back what could not be undone and finishes the rest; \
+             with `--undo` it takes back all"
+        ),
+    }
 }
 
 fn leftover(left: &Leftover) -> String {

@@ -1,40 +1,12 @@
 //! Signals stop a run cleanly, and it says how to go on; `resume` finishes it.
 
+use crate::deploying::Deploying;
 use crate::lab_run::LabRun;
 use pve_lab::{Delays, WorldSpec};
-use std::io::{BufRead as _, BufReader, Read as _};
-use std::process::{Child, ChildStderr, Command, Stdio};
+use std::process::Stdio;
 use std::time::{Duration, Instant};
 
-/// A deployment whose output is read line by line.
-struct Deploying {
-    child: Child,
-    lines: BufReader<ChildStderr>,
-    said: String,
-}
-
-impl Deploying {
-    fn start(lab: &LabRun) -> Self {
-        let mut command = lab.user.command(&["deploy", "demo.yaml", "--yes", "--brief"]);
-        let mut child = command.stderr(Stdio::piped()).spawn().unwrap();
-        let lines = BufReader::new(child.stderr.take().unwrap());
-        Self { child, lines, said: String::new() }
-    }
-    fn read_until(&mut self, text: &str) {
-        while !self.said.contains(text) {
-            assert!(self.lines.read_line(&mut self.said).unwrap() > 0, "the run ended: {}", self.said);
-        }
-    }
-    fn signal(&self, name: &str) {
-        let status = Command::new("kill").args(["-s", name, &self.child.id().to_string()]).status().unwrap();
-        assert!(status.success());
-    }
-    /// Reads to the end, and returns the exit code.
-    fn end(&mut self) -> Option<i32> {
-        self.lines.read_to_string(&mut self.said).unwrap();
-        self.child.wait().unwrap().code()
-    }
-}
+const DEPLOY: [&str; 4] = ["deploy", "demo.yaml", "--yes", "--brief"];
 
 /// The state of each step of the newest run, as `vmdeploy report` tells it.
 fn states(lab: &LabRun) -> Vec<String> {
@@ -58,7 +30,7 @@ fn a_run_that_is_asked_to_stop_finishes_what_is_on_the_wire_and_is_finished_by_r
     for signal in ["INT", "TERM"] {
         let world = WorldSpec { delays: Delays { start_ms: 1500, ..Delays::demo() }, ..WorldSpec::demo() };
         let lab = LabRun::start(world, Vec::new());
-        let mut run = Deploying::start(&lab);
+        let mut run = Deploying::start(&lab, &DEPLOY);
         // The first import that is through is a moment in the middle of the run.
         run.read_until("import scsi0");
         run.signal(signal);
@@ -78,7 +50,7 @@ fn a_run_that_is_interrupted_twice_gives_up_what_is_on_the_wire_and_is_finished_
     // The copy takes as long as the test: who waits for it does not stop now.
     let delays = Delays { copy_ms_per_100_mib: 600_000, ..Delays::demo() };
     let lab = LabRun::start(WorldSpec { delays, ..WorldSpec::demo() }, Vec::new());
-    let mut run = Deploying::start(&lab);
+    let mut run = Deploying::start(&lab, &DEPLOY);
     let until = Instant::now() + Duration::from_secs(60);
     while lab.world().with(|world| world.block_stores.values().all(|store| store.volumes.is_empty())) {
         assert!(Instant::now() < until && run.child.try_wait().unwrap().is_none(), "nothing is copied");
@@ -98,7 +70,7 @@ fn a_run_that_is_interrupted_twice_gives_up_what_is_on_the_wire_and_is_finished_
 fn a_second_sigterm_still_lets_what_is_on_the_wire_finish() {
     let world = WorldSpec { delays: Delays { start_ms: 1500, ..Delays::demo() }, ..WorldSpec::demo() };
     let lab = LabRun::start(world, Vec::new());
-    let mut run = Deploying::start(&lab);
+    let mut run = Deploying::start(&lab, &DEPLOY);
     run.read_until("import scsi0");
     run.signal("TERM");
     run.signal("TERM");
@@ -112,7 +84,7 @@ fn a_second_sigterm_still_lets_what_is_on_the_wire_finish() {
 fn killed_while_creating() -> LabRun {
     let faults = "[{when: {method: POST, path: '/nodes/*/qemu', times: 1}, do: {slow: {ms: 2000}}}]";
     let lab = LabRun::start(WorldSpec::demo(), pve_lab::fault::from_yaml(faults).unwrap());
-    let mut command = lab.user.command(&["deploy", "demo.yaml", "--yes", "--brief"]);
+    let mut command = lab.user.command(&DEPLOY);
     let mut child = command.stderr(Stdio::null()).spawn().unwrap();
     let until = Instant::now() + Duration::from_secs(60);
     while lab.world().with(|world| world.faults.struck()) == 0 {
@@ -142,14 +114,14 @@ fn a_kill_while_a_vm_is_being_created_is_taken_back_and_deployed_again() {
         |world: &mut pve_lab::World| world.guests.is_empty() && world.tasks.newest_first().count() > 0;
     assert!(lab.world().with(is_over), "what appeared late is gone: {said}");
     assert_eq!(lab.user.output(&["resume"]).status.code(), Some(0), "nothing is left to resume");
-    let again = lab.user.output(&["deploy", "demo.yaml", "--yes", "--brief"]);
+    let again = lab.user.output(&DEPLOY);
     assert_eq!(again.status.code(), Some(0), "{}", text(&again.stderr));
 }
 
 #[test]
 fn a_deployment_after_a_kill_is_led_to_resume() {
     let lab = killed_while_creating();
-    let refused = lab.user.output(&["deploy", "demo.yaml", "--yes", "--brief"]);
+    let refused = lab.user.output(&DEPLOY);
     let said = text(&refused.stderr);
     assert_eq!(refused.status.code(), Some(4), "{said}");
     assert!(

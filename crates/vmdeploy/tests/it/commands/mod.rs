@@ -2,6 +2,7 @@
 
 mod access;
 mod account_keys;
+mod adversity;
 mod counts;
 mod deploy;
 mod foreign;
