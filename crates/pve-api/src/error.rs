@@ -232,7 +232,8 @@ impl ApiError {
                 Some("give the user or token that right, or use other credentials".to_owned())
             }
             _ if self.status() == Some(401) => {
-                Some("check the user, the token's name and the secret".to_owned())
+                // PVE: pve-http-server src/PVE/APIServer/AnyEvent.pm: one text for all of these.
+                Some("check the user, the token's name and the secret; an expired token and a disabled user are refused with the same words".to_owned())
             }
             _ => None,
         }

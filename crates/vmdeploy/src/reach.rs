@@ -1,5 +1,6 @@
 //! How the cluster is reached, from the environment.
 
+use crate::build::Place;
 use crate::environment::{Environment, names};
 use crate::exit::Exit;
 use crate::failure::Failure;
@@ -121,10 +122,22 @@ fn ssh_access(environment: &Environment) -> Result<Option<SshAccess>, Failure> {
         password: environment.get(names::SSH_PASSWORD).map(Secret::new),
         openssh: ssh_login::asking(environment)?,
         known_hosts: known_hosts(environment),
-        jump: jump.split(',').map(str::trim).filter(|hop| !hop.is_empty()).map(str::to_owned).collect(),
+        jump: jump
+            .split(',')
+            .map(str::trim)
+            .filter(|hop| !hop.is_empty())
+            .map(hop)
+            .collect::<Result<_, _>>()?,
         node: None,
         nodes: BTreeMap::new(),
     }))
+}
+
+fn hop(text: &str) -> Result<String, Failure> {
+    let wrong = |reason: String| {
+        Failure::chain(Exit::USAGE, &format!("{} names no host", names::SSH_JUMP), &[&reason])
+    };
+    text.parse::<Place>().map(|place| place.to_string()).map_err(wrong)
 }
 
 /// Returns the key that is named, or those of the usual names that exist.

@@ -61,14 +61,6 @@ fn needed(args: &SpecArgs, context: &Context) -> Result<Vec<PathBuf>, Failure> {
     Ok(paths)
 }
 
-/// Reads and checks the specs, if any are named.
-///
-/// # Errors
-/// As [`load`].
-pub fn load_if_named(args: &OptionalSpecArgs, context: &Context) -> Result<Option<Deployment>, Failure> {
-    Ok(load_whole_if_named(args, context)?.map(|loaded| loaded.deployment))
-}
-
 /// Reads and checks the specs, if any are named, and tells their folder, too.
 ///
 /// # Errors

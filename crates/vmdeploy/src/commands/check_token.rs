@@ -12,7 +12,7 @@ use crate::reach::{self, executor_failure};
 use crate::reach_cluster::config_for;
 use crate::spec_files::{LoadedSpec, OptionalSpecArgs, load_whole_if_named};
 use crate::table::Table;
-use crate::token::{Duty, Identity, Judged, general_duties, look_up, spec_duties};
+use crate::token::{Duty, Identity, Judged, Refusal, general_duties, look_up, spec_duties, why_refused};
 use serde::Serialize;
 use std::collections::{BTreeMap, BTreeSet};
 use std::time::{SystemTime, UNIX_EPOCH};
@@ -100,8 +100,11 @@ pub(super) async fn verdict(
 ) -> Result<Verdict, Failure> {
     let mut identity = Identity::parse(user).map_err(|error| Failure::of(Exit::USAGE, error))?;
     let connections = reach::open(config.clone()).await?;
-    let Asked { duties, rights, version, notes, unjudged } =
-        duties(&connections, spec, cluster, context).await?;
+    let asked = duties(&connections, spec, cluster, context).await;
+    let Asked { duties, rights, version, notes, unjudged } = match asked {
+        Ok(asked) => asked,
+        Err(failure) => return Err(explained(failure, &identity, config).await),
+    };
     look_up(&mut identity, connections.api()).await;
     let unknown = identity.separated.is_none() && identity.token.is_some();
     if unknown
@@ -125,6 +128,22 @@ pub(super) async fn verdict(
         unjudged,
         enough,
     })
+}
+
+/// Says why PVE refuses the credentials, where root may be asked.
+async fn explained(failure: Failure, identity: &Identity, config: &ConnectionsConfig) -> Failure {
+    if failure.exit() != Exit::RIGHTS || config.ssh.is_none() {
+        return failure;
+    }
+    let Some(root) = by_ssh(config).await else { return failure };
+    let refusal = why_refused(identity, root.api(), now()).await;
+    root.close().await;
+    match refusal {
+        Some(Refusal { why, hint }) => {
+            Failure::chain(Exit::RIGHTS, "the credentials are refused", &[&why]).hint(hint)
+        }
+        None => failure,
+    }
 }
 
 /// Returns connections that go through `pvesh` as root, if SSH works.
@@ -205,7 +224,7 @@ fn in_words(fault: &Diagnostic) -> String {
     escape::one_line(&text)
 }
 
-fn now() -> u64 {
+pub(super) fn now() -> u64 {
     SystemTime::now().duration_since(UNIX_EPOCH).map_or(0, |since| since.as_secs())
 }
 

@@ -7,7 +7,7 @@ use crate::exit::Exit;
 use crate::failure::CommandResult;
 use crate::output;
 use crate::reach;
-use crate::spec_files::{OptionalSpecArgs, load_if_named};
+use crate::spec_files::{OptionalSpecArgs, load_whole_if_named};
 use crate::{escape, redact};
 use owo_colors::OwoColorize as _;
 use serde::Serialize;
@@ -84,10 +84,11 @@ impl Check {
 /// # Errors
 /// Nothing says where to go.
 pub async fn run(args: &Args, context: &Context) -> CommandResult {
-    let deployment = load_if_named(&args.spec, context)?;
-    let config = reach::connections_config(&context.environment)?;
+    let spec = load_whole_if_named(&args.spec, context)?;
+    let deployment = spec.as_ref().map(|spec| &spec.deployment);
+    let config = super::check_token::config(&context.environment, spec.as_ref(), None)?;
     let default_node = reach::default_node(&context.environment)?;
-    let asked = checks::Asked { config, default_node, deployment: deployment.as_ref() };
+    let asked = checks::Asked { config, default_node, deployment };
     let mut checks = Vec::new();
     asked
         .run(&mut |check| {

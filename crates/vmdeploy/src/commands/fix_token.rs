@@ -50,6 +50,9 @@ pub async fn run(args: &Args, context: &Context) -> CommandResult {
     let spec = load_whole_if_named(&args.spec, context)?;
     let admin = Admin::find(context).await?;
     let made = if args.create { create(args, &admin, &identity.user, &token).await? } else { None };
+    if made.is_none() && context.environment.get(names::API_PASSWORD).is_none() {
+        return Err(no_secret(args, &identity.user, &token));
+    }
     if let Some(secret) = &made {
         remember(user, secret)?;
     }
@@ -247,6 +250,23 @@ async fn create(
     let made = made.map_err(|error| admin.refused("make the token", error))?;
     crate::redact::register(made.secret.expose());
     Ok(Some(made.secret))
+}
+
+/// A token's secret is told once: who has not kept it needs another token.
+fn no_secret(args: &Args, user: &UserId, token: &TokenName) -> Failure {
+    let failure = Failure::new(
+        Exit::RIGHTS,
+        format!("{} is not set, and {user}!{token} needs its secret", names::API_PASSWORD),
+    );
+    if args.create {
+        failure.hint(format!(
+            "the token is there already, and its secret cannot be read again: remove it (`pveum user token remove {user} {token}`) and run this again, or name another token in {}",
+            names::API_USER
+        ))
+    } else {
+        failure
+            .hint("set it in .env; with `--create` user and token are made, and the secret is written there")
+    }
 }
 
 /// Writes user and secret into `.env`, which only its owner may read.

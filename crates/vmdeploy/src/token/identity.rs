@@ -125,6 +125,53 @@ pub async fn look_up(identity: &mut Identity, client: &Client) {
     }
 }
 
+/// Why credentials are refused, and what to do about it.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Refusal {
+    /// What is wrong, a fragment.
+    pub why: String,
+    /// The way out.
+    pub hint: String,
+}
+
+/// Asks somebody who may know why the credentials are refused; nothing where he may not know either.
+pub async fn why_refused(identity: &Identity, client: &Client, now: u64) -> Option<Refusal> {
+    let access = client.access();
+    let refusal = |why: String, hint: String| Some(Refusal { why, hint });
+    let create = "`vmdeploy fix-token --create` makes user and token".to_owned();
+    match access.users().get(&identity.user).await {
+        Err(error) if error.is_absent() => {
+            return refusal(format!("there is no user {}", identity.user), create);
+        }
+        Err(_) => return None,
+        Ok(_) => {}
+    }
+    let (user, Some(name)) = (&identity.user, &identity.token) else { return None };
+    match access.tokens(user).get(name).await {
+        Err(error) if error.is_absent() => {
+            return refusal(format!("{user} has no token {name}"), create);
+        }
+        Err(_) => return None,
+        Ok(_) => {}
+    }
+    let mut known = identity.clone();
+    look_up(&mut known, client).await;
+    let again = format!("`pveum user token remove {user} {name}`, then `vmdeploy fix-token --create`");
+    match known.troubles(now).first() {
+        Some(trouble) if trouble.contains("token") => refusal(
+            trouble.clone(),
+            format!("`pveum user token modify {user} {name} --expire 0` lets it live on"),
+        ),
+        Some(trouble) => {
+            refusal(trouble.clone(), format!("`pveum user modify {user} --enable 1 --expire 0` lets it in"))
+        }
+        None => refusal(
+            format!("{user}!{name} is there, so its secret is another than the one that is set"),
+            format!("a secret cannot be read again; make the token anew: {again}"),
+        ),
+    }
+}
+
 /// Returns PVE's permissions with typed privileges; those that no version of PVE has are left out.
 pub fn typed(permissions: &Permissions) -> BTreeMap<String, BTreeMap<Privilege, bool>> {
     let privileges = |held: &BTreeMap<String, bool>| {

@@ -5,4 +5,4 @@ pub mod grants;
 pub mod identity;
 
 pub use duties::{Duty, Judged, general_duties, spec_duties};
-pub use identity::{Identity, look_up};
+pub use identity::{Identity, Refusal, look_up, why_refused};

@@ -1,6 +1,8 @@
 //! The checks, from the outside in. One that needs another that failed is skipped.
 
 use super::Check;
+use crate::commands::check_token::{by_ssh, now};
+use crate::token::{Identity, Refusal, why_refused};
 use pve_api::{ApiError, Client, InterfaceKind};
 use pve_ssh::command::Command;
 use pve_ssh::{Error as SshError, Host, Privilege};
@@ -8,7 +10,7 @@ use pve_types::{BridgeName, NodeName, StorageId};
 use std::collections::BTreeSet;
 use std::net::SocketAddr;
 use std::time::{Duration, SystemTime, UNIX_EPOCH};
-use vmdeploy_executor::{ApiAccess, Connections, ConnectionsConfig, SshAccess};
+use vmdeploy_executor::{ApiAccess, Connections, ConnectionsConfig};
 use vmdeploy_planner::spec::Deployment;
 
 const TCP_TIMEOUT: Duration = Duration::from_secs(5);
@@ -33,28 +35,43 @@ impl Asked<'_> {
         let connections = match Connections::open(self.config.clone()).await {
             Ok(connections) => connections,
             Err(failure) => {
-                let hint = failure.hint.clone().unwrap_or_else(|| "see docs/exit-codes.md".to_owned());
-                return tell(Check::failed("settings", failure.message, hint).about_trust());
+                let hint = failure.hint.clone().unwrap_or_else(|| "correct it in .env".to_owned());
+                let causes = failure.causes.iter().map(|cause| format!(": {cause}"));
+                let text = causes.fold(failure.message.clone(), |text, cause| text + &cause);
+                return tell(Check::failed("settings", text, hint).about_trust());
             }
         };
-        let api_works = match &self.config.api {
+        let api = match &self.config.api {
             Some(api) => check_api(api, connections.api(), tell).await,
             None => {
                 tell(Check::skipped("API", "no user is set; everything goes by SSH"));
-                false
+                Api::Fails
             }
         };
         let ssh_works = match &self.config.ssh {
-            Some(ssh) => check_ssh(ssh, &connections, tell).await,
+            Some(_) => check_ssh(&connections, tell).await,
             None => {
                 tell(Check::skipped("SSH", "no host is set"));
                 false
             }
         };
-        if api_works || (ssh_works && connections.is_pvesh()) {
+        if api == Api::Refuses && ssh_works {
+            self.ask_root(tell).await;
+        }
+        if api == Api::Works || (ssh_works && connections.is_pvesh()) {
             self.check_places(connections.api(), tell).await;
         }
         connections.close().await;
+    }
+
+    /// Says why the API refuses the credentials: root on the node may know.
+    async fn ask_root(&self, tell: &mut impl FnMut(Check)) {
+        let identity = self.config.api.as_ref().and_then(|api| Identity::parse(&api.user).ok());
+        let (Some(identity), Some(root)) = (identity, by_ssh(&self.config).await) else { return };
+        if let Some(Refusal { why, hint }) = why_refused(&identity, root.api(), now()).await {
+            tell(Check::failed("account", why, hint).about_trust());
+        }
+        root.close().await;
     }
 
     /// Checks nodes, storages and bridges that the spec or the environment names.
@@ -154,14 +171,23 @@ impl Asked<'_> {
     }
 }
 
-/// Checks the way to the API, and whether it answers; returns whether it does.
-async fn check_api(access: &ApiAccess, api: &Client, tell: &mut impl FnMut(Check)) -> bool {
+/// How the API takes us.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum Api {
+    Works,
+    /// It knows the credentials not, or no longer.
+    Refuses,
+    Fails,
+}
+
+/// Checks the way to the API, and whether it answers.
+async fn check_api(access: &ApiAccess, api: &Client, tell: &mut impl FnMut(Check)) -> Api {
     let mut reached = false;
     for host in &access.hosts {
         reached |= check_tcp("API", host, access.port, tell).await;
     }
     if !reached {
-        return false;
+        return Api::Fails;
     }
     match api.version().await {
         Ok(version) => {
@@ -169,17 +195,26 @@ async fn check_api(access: &ApiAccess, api: &Client, tell: &mut impl FnMut(Check
             tell(Check::ok("credentials", format!("{} is let in", access.user)));
             tell(Check::ok("version", format!("PVE {}", version.version)));
             check_clock(api, tell).await;
-            true
+            Api::Works
         }
         Err(error @ ApiError::Certificate { .. }) => {
             tell(api_failure("TLS", &error).about_trust());
-            false
+            Api::Fails
+        }
+        Err(error) if error.is_unauthenticated() => {
+            tell(api_failure("credentials", &error).about_trust());
+            Api::Refuses
+        }
+        // The port answered before.
+        Err(error) if error.is_unreachable() => {
+            let hint =
+                "is that the port of `pveproxy` (8006)? What answers there does not speak TLS as it does";
+            tell(Check::failed("API", chain_text(&error), error.hint().unwrap_or_else(|| hint.to_owned())));
+            Api::Fails
         }
         Err(error) => {
-            let name = if error.is_unauthenticated() { "credentials" } else { "API" };
-            let check = api_failure(name, &error);
-            tell(if error.is_unauthenticated() { check.about_trust() } else { check });
-            false
+            tell(api_failure("API", &error));
+            Api::Fails
         }
     }
 }
@@ -258,10 +293,7 @@ fn port_hint(what: &str) -> String {
 }
 
 /// Checks login, rights and tools on the first node; returns whether commands can run.
-async fn check_ssh(access: &SshAccess, connections: &Connections, tell: &mut impl FnMut(Check)) -> bool {
-    if access.jump.is_empty() && !check_tcp("SSH", &access.host, access.port, tell).await {
-        return false;
-    }
+async fn check_ssh(connections: &Connections, tell: &mut impl FnMut(Check)) -> bool {
     let host = match connections.first_host() {
         Ok(host) => host,
         Err(failure) => {
@@ -269,14 +301,19 @@ async fn check_ssh(access: &SshAccess, connections: &Connections, tell: &mut imp
             return false;
         }
     };
+    // `~/.ssh/config` may say another name, another port, and a host between.
+    let way = host.config();
+    if way.jump.is_none() && !check_tcp("SSH", &way.host, way.port, tell).await {
+        return false;
+    }
     match host.check().await {
         Ok(privilege) => {
             tell(Check::ok("SSH host key", format!("{} is known", host.address())));
-            tell(Check::ok("SSH login", format!("{} is let in", access.user)));
-            tell(Check::ok("root", privilege_text(&access.user, privilege)));
+            tell(Check::ok("SSH login", format!("{} is let in", way.user)));
+            tell(Check::ok("root", privilege_text(&way.user, privilege)));
         }
         Err(error) => {
-            tell(ssh_failure(&host, &error));
+            tell(ssh_failure(&error));
             return false;
         }
     }
@@ -291,17 +328,13 @@ fn privilege_text(user: &str, privilege: Privilege) -> String {
 }
 
 /// Returns the first thing on the way that failed, with those before it left out: they were well.
-fn ssh_failure(host: &Host, error: &SshError) -> Check {
+fn ssh_failure(error: &SshError) -> Check {
     let text = chain_text(error);
-    let known_hosts =
-        host.config().known_hosts.files.first().map(|path| path.display().to_string()).unwrap_or_default();
-    let scan = format!(
-        "if the key is right, add it: `ssh-keyscan -p {} {} >> {known_hosts}`",
-        host.config().port,
-        host.config().host
-    );
     match error {
-        SshError::HostKey(_) => Check::failed("SSH host key", text, scan).about_trust(),
+        SshError::HostKey(_) => {
+            let hint = "on the node's console, `ssh-keygen -lf /etc/ssh/ssh_host_ed25519_key.pub` shows its fingerprint";
+            Check::failed("SSH host key", text, hint).about_trust()
+        }
         SshError::Auth { .. } | SshError::Key(_) => {
             let hint =
                 "set PROXMOX_SSH_KEY to a key whose public half is in the user's authorized_keys on the node";

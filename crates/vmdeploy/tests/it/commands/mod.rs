@@ -5,6 +5,7 @@ mod account_keys;
 mod adversity;
 mod counts;
 mod deploy;
+mod doctor;
 mod foreign;
 mod general;
 mod gitops;

@@ -1,0 +1,99 @@
+//! `vmdeploy doctor`: each thing broken is named, with what to do about it.
+
+use crate::lab_run::LabRun;
+
+/// Runs `doctor` with these variables set, and returns its code and all that it said.
+fn doctor(lab: &LabRun, variables: &[(&str, &str)]) -> (i32, String) {
+    let mut command = lab.user.command(&["doctor", "demo.yaml"]);
+    let output = command.envs(variables.iter().copied()).output().expect("the program can be run");
+    let text =
+        format!("{}{}", String::from_utf8_lossy(&output.stdout), String::from_utf8_lossy(&output.stderr));
+    (output.status.code().expect("it ends by itself"), text)
+}
+
+/// Breaks one thing: the code is this, and the line that fails and its hint say this.
+fn check(lab: &LabRun, variables: &[(&str, &str)], code: i32, failed: &str, hint: &str) {
+    let (found, text) = doctor(lab, variables);
+    assert_eq!(found, code, "{variables:?}\n{text}");
+    let lines: Vec<&str> = text.lines().collect();
+    let at = lines.iter().position(|line| line.starts_with("FAILED ") && line.contains(failed));
+    let at = at.unwrap_or_else(|| panic!("{failed}\n{text}"));
+    let said = lines[at + 1].trim_start();
+    assert!(said.starts_with("hint: ") && said.contains(hint), "{variables:?}\n{text}");
+}
+
+#[test]
+fn each_thing_that_is_broken_is_named_with_the_way_out() {
+    let lab = LabRun::demo();
+    let (code, text) = doctor(&lab, &[]);
+    assert!(code == 0 && text.ends_with("all is well\n"), "{text}");
+    let ssh = lab.variable("PROXMOX_SSH_PORT");
+    let other = ["AA"; 32].join(":");
+    for (variables, code, failed, hint) in [
+        (&[("PROXMOX_API_HOST", "no-such-host.invalid")][..], 4, "API name", "correct the name in .env"),
+        (
+            &[("PROXMOX_API_HOST", "https://127.0.0.1")],
+            7,
+            "without `https://` and port",
+            "correct it in .env",
+        ),
+        (&[("PROXMOX_API_PORT", "1")], 4, "API port", "is the port right"),
+        (&[("PROXMOX_API_PORT", &ssh)], 4, "API", "does not speak TLS"),
+        (&[("PROXMOX_API_FINGERPRINT", &other)], 7, "is not trusted", "`pvenode cert info`"),
+        (&[("PROXMOX_API_CA", "/etc/hostname")], 7, "no certificate in PEM form", "correct it"),
+        (&[("PROXMOX_API_USER", "root")], 7, "settings", "correct it"),
+        (&[("PROXMOX_NODE", "pve9")], 4, "node pve9", "the nodes are pve1"),
+        (&[("PROXMOX_SSH_HOST", "no-such-host.invalid")], 4, "SSH name", "correct the name in .env"),
+        (&[("PROXMOX_SSH_PORT", "1")], 4, "SSH port", "`sshd`"),
+        (&[("PROXMOX_SSH_KNOWN_HOSTS", "/dev/null")], 7, "is not known", "ssh-keygen -lf"),
+        (&[("PROXMOX_SSH_USER", "nobody")], 7, "SSH login", "authorized_keys"),
+        (&[("PROXMOX_SSH_JUMP", "no-such-host.invalid")], 4, "through `no-such-host.invalid:22`", ""),
+    ] {
+        check(&lab, variables, code, failed, hint);
+    }
+    // The reason that PVE keeps to itself is asked of root.
+    let secret = [("PROXMOX_API_PASSWORD", "00000000-0000-0000-0000-000000000000")];
+    check(&lab, &secret, 7, "credentials", "an expired token");
+    check(&lab, &secret, 7, "its secret is another", "pveum user token remove root@pam lab");
+    check(&lab, &[("PROXMOX_API_USER", "ann@pve!ci")], 7, "there is no user ann@pve", "fix-token --create");
+    check(&lab, &[("PROXMOX_API_USER", "root@pam!other")], 7, "root@pam has no token other", "--create");
+    let spec = std::fs::read_to_string(lab.user.path("demo.yaml")).unwrap();
+    lab.user.write("demo.yaml", &spec.replace("local-lvm", "nowhere").replace("vmbr0", "vmbr7"));
+    check(&lab, &[], 4, "storage nowhere", "visible there: local, local-lvm");
+    check(&lab, &[], 4, "bridge vmbr7", "visible there: vmbr0");
+    lab.user.write("demo.yaml", &spec.replace("node: pve1", "node: pve7"));
+    check(&lab, &[], 4, "node pve7", "the nodes are pve1");
+}
+
+#[test]
+fn an_expired_token_is_called_expired() {
+    let lab = LabRun::demo();
+    let change = ["access", "tokens", "change", "root@pam", "lab", "--expire", "1000", "--yes"];
+    assert_eq!(lab.user.output(&change).status.code(), Some(0));
+    check(
+        &lab,
+        &[],
+        7,
+        "the token has expired (1970-01-01)",
+        "pveum user token modify root@pam lab --expire 0",
+    );
+    let verdict = lab.user.output(&["check-token", "demo.yaml"]);
+    let said = String::from_utf8_lossy(&verdict.stderr).into_owned();
+    assert_eq!(verdict.status.code(), Some(7), "{said}");
+    assert!(said.contains("the token has expired (1970-01-01)") && said.contains("hint: "), "{said}");
+}
+
+#[test]
+fn the_way_that_ssh_config_says_is_the_one_that_is_looked_at() {
+    let lab = LabRun::demo();
+    let config =
+        format!("Host node-one\n  HostName 127.0.0.1\n  Port {}\n", lab.variable("PROXMOX_SSH_PORT"));
+    std::fs::create_dir_all(lab.user.home(".ssh")).unwrap();
+    std::fs::write(lab.user.home(".ssh/config"), config).unwrap();
+    let mut command = lab.user.command(&["doctor", "demo.yaml"]);
+    command.env("PROXMOX_SSH_HOST", "node-one").env_remove("PROXMOX_SSH_PORT");
+    let output = command.output().unwrap();
+    let text = String::from_utf8_lossy(&output.stdout).into_owned();
+    let has_ssh = std::process::Command::new("ssh").arg("-V").output().is_ok();
+    assert_eq!(output.status.code(), Some(if has_ssh { 0 } else { 4 }), "{text}");
+}
