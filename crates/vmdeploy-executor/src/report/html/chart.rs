@@ -9,6 +9,9 @@ use vmdeploy_planner::plan::Road;
 /// Up to this many VMs the chart is unfolded.
 const UNFOLDED: usize = 40;
 
+/// How many per cent of the chart a time beside a bar takes.
+const ROOM_FOR_A_TIME: f64 = 9.0;
+
 /// The time that the chart covers.
 struct Axis {
     start: i64,
@@ -50,7 +53,7 @@ pub(super) fn chart(report: &RunReport) -> String {
 }
 
 const LEGEND: &str = "<p class=\"legend\"><span class=\"key api\"></span>API <span class=\"key ssh\"></span>SSH \
-<span class=\"key local\"></span>local <span class=\"key wait\"></span>wait <span class=\"key retried\"></span>tried again \
+<span class=\"key local\"></span>local <span class=\"key wait\"></span>wait (paler) <span class=\"key retried\"></span>tried again \
 <span class=\"key undo\"></span>undo <span class=\"key failed\"></span>failed</p>\n";
 
 /// The times above the rows.
@@ -69,8 +72,8 @@ fn row(axis: &Axis, report: &RunReport, step: &StepReport) -> String {
         Escaped(&step.step.0),
         Escaped(&step.title)
     );
-    for span in &step.spans {
-        text.push_str(&bar(axis, report, step, span));
+    for place in 0..step.spans.len() {
+        text.push_str(&bar(axis, report, step, place));
     }
     if step.spans.is_empty() {
         let _ = write!(text, "<span class=\"none\">{}</span>", state_words(&step.state));
@@ -78,28 +81,44 @@ fn row(axis: &Axis, report: &RunReport, step: &StepReport) -> String {
     text + "</span></div>\n"
 }
 
-fn bar(axis: &Axis, report: &RunReport, step: &StepReport, span: &Span) -> String {
+/// Tells whether the step came to grief in that span: its undo, or the last attempt of a step that is not done.
+fn has_failed(step: &StepReport, place: usize) -> bool {
+    let is_undo = |span: &Span| span.kind == SpanKind::Undo;
+    match step.state {
+        StepState::UndoFailed => place + 1 == step.spans.len(),
+        StepState::Failed | StepState::Undone => {
+            step.failure.is_some() && step.spans.iter().rposition(|span| !is_undo(span)) == Some(place)
+        }
+        _ => false,
+    }
+}
+
+fn bar(axis: &Axis, report: &RunReport, step: &StepReport, place: usize) -> String {
+    let span = &step.spans[place];
     let end = span.end.unwrap_or(report.ended).as_millisecond();
     let left = axis.place(span.start.as_millisecond());
     let width = (axis.place(end) - left).max(0.25);
     let took = duration(end - span.start.as_millisecond());
     let mut class = road_class(step.road).to_owned();
-    let is_last = step.spans.last() == Some(span);
     match span.kind {
         SpanKind::Work => {}
         SpanKind::Retried => class.push_str(" retried"),
         SpanKind::Wait => class.push_str(" wait"),
         SpanKind::Undo => class.push_str(" undo"),
     }
-    if is_last && matches!(step.state, StepState::Failed | StepState::UndoFailed) {
+    if has_failed(step, place) {
         class.push_str(" failed");
     }
-    format!(
-        "<span class=\"bar {class}\" style=\"left:{left:.2}%;width:{width:.2}%\" title=\"{} {took}\"></span>\
-         <span class=\"took\" style=\"left:{:.2}%\">{took}</span>",
+    let mut text = format!(
+        "<span class=\"bar {class}\" style=\"left:{left:.2}%;width:{width:.2}%\" title=\"{} {took}\"></span>",
         Escaped(&step.step.0),
-        (left + width).min(100.0)
-    )
+    );
+    let next = step.spans.get(place + 1).map_or(200.0, |next| axis.place(next.start.as_millisecond()));
+    let end = (left + width).min(100.0);
+    if next - end > ROOM_FOR_A_TIME {
+        let _ = write!(text, "<span class=\"took\" style=\"left:{end:.2}%\">{took}</span>");
+    }
+    text
 }
 
 fn road_class(road: Road) -> &'static str {

@@ -90,6 +90,7 @@ fn what_became_of_a_failed_step_is_said_as_things_stand_now() {
     }
     let page = html_page(&plan, &report_of(&plan, &undone));
     assert!(page.contains("whatever it did is undone"));
+    assert_eq!(page.matches("class=\"bar api failed\"").count(), 1, "the step failed, its undo did not");
     assert!(!page.contains("may have taken effect"));
 }
 
