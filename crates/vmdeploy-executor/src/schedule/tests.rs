@@ -405,8 +405,14 @@ fn any_tasks() -> impl Strategy<Value = Vec<Task>> {
     })
 }
 
+/// At least 400 cases, and as many as `PROPTEST_CASES` says where that is more.
+fn config() -> ProptestConfig {
+    let usual = ProptestConfig::default();
+    ProptestConfig { cases: usual.cases.max(400), failure_persistence: None, ..usual }
+}
+
 proptest! {
-    #![proptest_config(ProptestConfig { cases: 400, failure_persistence: None, ..ProptestConfig::default() })]
+    #![proptest_config(config())]
 
     #[test]
     fn any_plan_with_any_failures_keeps_the_rules(
