@@ -197,6 +197,7 @@ pub fn plan_from(
         ssh_available,
         pins: pins(deployment, args.cluster.as_deref()),
         local_files: local_files::read(deployment, &spec.folder, context)?,
+        outdated_builds: crate::build::outdated(deployment, &spec.folder, context),
         ..PlanContext::new(new_run_id(), observed)
     };
     make_plan(deployment, &plan_context).map_err(|faults| cannot_plan(&faults))

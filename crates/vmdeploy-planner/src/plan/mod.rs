@@ -291,6 +291,8 @@ pub struct PlanContext<'a> {
     pub pins: BTreeMap<GuestName, Vmid>,
     /// What the caller found in the local files that [`crate::spec::Deployment::local_files`] names, by path.
     pub local_files: BTreeMap<String, LocalFileFacts>,
+    /// The images with `build:` that were built of another source, command or environment than the spec has now.
+    pub outdated_builds: BTreeSet<String>,
     /// Whether SSH to the nodes is configured; the `auto` road goes without it where it is not.
     pub ssh_available: bool,
 }
@@ -311,6 +313,7 @@ impl<'a> PlanContext<'a> {
             set_passwords: false,
             pins: BTreeMap::new(),
             local_files: BTreeMap::new(),
+            outdated_builds: BTreeSet::new(),
             ssh_available: true,
         }
     }

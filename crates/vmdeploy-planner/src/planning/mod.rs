@@ -26,7 +26,9 @@ use crate::plan::{
     Action, Change, GuestRef, Limits, Note, OnFailure, PLAN_FORMAT_VERSION, Plan, PlanContext, PlanMode,
     Step, StepId, Verb,
 };
-use crate::spec::{Deployment, Diagnostic, Image, Permission, PowerState, Span, Vm, check_disk_version};
+use crate::spec::{
+    Deployment, Diagnostic, Disk, DiskContent, Image, Permission, PowerState, Span, Vm, check_disk_version,
+};
 use chain::{Chain, Link};
 use create::Making;
 use images::Shared;
@@ -531,6 +533,20 @@ fn general_notes(scene: &Scene<'_>, steps: &[Step]) -> Vec<Note> {
             text: "the `api` road has no lock on the cluster: another `vmdeploy` at the same time is seen only by digests".to_owned(),
             hint: Some("let one job at a time deploy, or use `road: hybrid`, which locks on the node".to_owned()),
         });
+    }
+    let used = || {
+        scene.guests.values().flat_map(|resolved| resolved.vm.disks.values().filter_map(|wish| wish.set()))
+    };
+    for image in &scene.context.outdated_builds {
+        let is_image =
+            |disk: &Disk| matches!(&disk.content, DiskContent::Image(name) if name.value == *image);
+        if scene.context.mode == PlanMode::Deploy && used().any(is_image) {
+            notes.push(Note {
+                vm: None,
+                text: format!("image `{image}` was built of another source, command or environment than the spec has now"),
+                hint: Some(format!("`vmdeploy image build {image}` makes it anew; it is used as it is until then")),
+            });
+        }
     }
     if scene.context.cluster.is_none() && scene.observed.quorate == Some(false) {
         notes.push(Note {

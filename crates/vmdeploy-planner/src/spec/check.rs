@@ -355,7 +355,14 @@ fn check_one_of(node: Node<'_>, kinds: &'static [Kind], path: Path<'_>, faults: 
             let text = node.text().unwrap_or_default();
             let words: Vec<String> = several.iter().map(|kind| kind.describe()).collect();
             let message = format!("`{}` is not {}", shown(text), words.join(", or "));
-            match several.iter().find_map(|kind| unit_hint(text, kind)) {
+            let reason = || {
+                let mut reasons = several.iter().filter_map(|kind| match kind {
+                    Kind::Text(rule) => (rule.check)(text).err(),
+                    _ => None,
+                });
+                reasons.next()
+            };
+            match several.iter().find_map(|kind| unit_hint(text, kind)).or_else(reason) {
                 Some(hint) => faults.error_hint(node.span(), path, message, hint),
                 None => faults.error(node.span(), path, message),
             }
@@ -381,7 +388,30 @@ fn wrong(node: Node<'_>, kind: &Kind, path: Path<'_>, faults: &mut Faults) {
         Shape::List => "this is a list",
         Shape::Map => "this is a map",
     };
-    faults.error(node.span(), path, format!("{found}; it must be {}", kind.describe()));
+    let message = format!("{found}; it must be {}", kind.describe());
+    match device_hint(node, kind) {
+        Some(hint) => faults.error_hint(node.span(), path, message, hint),
+        None => faults.error(node.span(), path, message),
+    }
+}
+
+/// Returns the map that a disk or a NIC of one word was probably meant to be.
+fn device_hint(node: Node<'_>, kind: &Kind) -> Option<String> {
+    let Kind::Object(object) = kind else { return None };
+    let text = node.text()?;
+    match object.name {
+        "disk" if text.parse::<Bytes>().is_ok() => Some(format!("write `{{storage: …, size: {text}}}`")),
+        "disk" => match text.split_once(':') {
+            Some((storage, size))
+                if size.parse::<u32>().is_ok() && (rules::STORAGE.check)(storage).is_ok() =>
+            {
+                Some(format!("write `{{storage: {storage}, size: {size}GiB}}`"))
+            }
+            _ => None,
+        },
+        "nic" if (rules::BRIDGE.check)(text).is_ok() => Some(format!("write `{{bridge: {text}}}`")),
+        _ => None,
+    }
 }
 
 fn shown(text: &str) -> String {
@@ -408,6 +438,15 @@ fn check_text(node: Node<'_>, text: &str, rule: &TextRule, path: Path<'_>, fault
         faults.error_hint(node.span(), path, message, format!("write it like `{}`", rule.example));
         return;
     }
+    let is_address = rule.name == rules::URL.name || rule.name == rules::ENDPOINT.name;
+    let of_host = text.split_once("://").map_or(text, |(_, rest)| rest).split(['/', '?', '#']).next();
+    if is_address && of_host.is_some_and(|host| host.contains('@')) {
+        faults.conceal(node.span());
+        let message = "an address with a user or a password must not stand in a spec; it is not shown here";
+        let hint = format!("write it without them, like `{}`, and have the password changed", rule.example);
+        faults.error_hint(node.span(), path, message, hint);
+        return;
+    }
     if let Err(reason) = (rule.check)(text) {
         let message = format!("`{}` is not a valid {}: {reason}", shown(text), rule.name);
         faults.error_hint(node.span(), path, message, format!("write it like `{}`", rule.example));
@@ -432,7 +471,11 @@ fn check_scalar(node: Node<'_>, kind: &Kind, path: Path<'_>, faults: &mut Faults
             refuse(faults, hint);
         }
         Kind::Bool | Kind::Only(_) | Kind::Int(..) | Kind::Number(..) if quoted => {
-            refuse(faults, Some("write it without quotes".to_owned()));
+            let helps = parse_bool(text).is_some() || parse_number(text).is_some();
+            refuse(
+                faults,
+                if helps { Some("write it without quotes".to_owned()) } else { unit_hint(text, kind) },
+            );
         }
         Kind::Bool if parse_bool(text).is_none() => refuse(faults, truth_hint(text)),
         Kind::Only(truth) if parse_bool(text) != Some(*truth) => refuse(faults, None),
@@ -485,8 +528,17 @@ fn check_size(
 
 /// Returns what a number with a wrong or missing unit was probably meant to be.
 fn unit_hint(text: &str, kind: &Kind) -> Option<String> {
+    if let (Kind::Size(..), Some(plain)) = (kind, with_a_point(text)) {
+        return Some(format!("write `{plain}`"));
+    }
+    if let (Kind::Duration, Some(whole)) = (kind, without_a_point(text)) {
+        return Some(format!("write `{whole}`"));
+    }
     let number = text.trim_end_matches(|c: char| c.is_ascii_alphabetic()).trim_end();
     let unit = text[number.len()..].trim().to_ascii_lowercase();
+    if matches!(kind, Kind::Int(..)) && text.contains('=') {
+        return Some("PVE's own notation is not read here: write a map, such as `{order: 1}`".to_owned());
+    }
     // No unit helps a number that is none, negative or far too large.
     parse_number(number).filter(|number| (0.0..1e15).contains(number))?;
     match (kind, unit.as_str()) {
@@ -500,6 +552,8 @@ fn unit_hint(text: &str, kind: &Kind) -> Option<String> {
         (Kind::Size(..), "m" | "mb" | "mib") => Some(format!("write `{number}MiB`")),
         (Kind::Size(..), "g" | "gb" | "gib") => Some(format!("write `{number}GiB`")),
         (Kind::Size(..), "t" | "tb" | "tib") => Some(format!("write `{number}TiB`")),
+        (Kind::Duration, _) if number.parse::<f64>().is_ok_and(|number| number < 0.0) => None,
+        (Kind::Duration, "d") => Some("at most a week, `7d`".to_owned()),
         (Kind::Duration, "") => Some(format!("write `{number}s` or `{number}m`")),
         (Kind::Duration, "sec" | "secs" | "second" | "seconds") => Some(format!("write `{number}s`")),
         (Kind::Duration, "min" | "mins" | "minute" | "minutes") => Some(format!("write `{number}m`")),
@@ -509,6 +563,30 @@ fn unit_hint(text: &str, kind: &Kind) -> Option<String> {
         }
         _ => None,
     }
+}
+
+/// Returns a size that is written with another decimal point, or with its digits in groups, as it is read.
+fn with_a_point(text: &str) -> Option<String> {
+    if !text.contains([',', '_', '\'']) && !text.trim().contains(' ') {
+        return None;
+    }
+    let groups: String = text.chars().filter(|c| !matches!(c, '_' | '\'' | ' ')).collect();
+    let plain = if groups.matches(',').count() == 1 { groups.replace(',', ".") } else { groups };
+    plain.parse::<Bytes>().ok().map(|_| plain)
+}
+
+/// Returns a time with a fraction in the next smaller unit.
+fn without_a_point(text: &str) -> Option<String> {
+    let (number, unit) = text.split_at(text.len().checked_sub(1).filter(|at| text.is_char_boundary(*at))?);
+    let (factor, smaller) = match unit {
+        "m" => (60.0, 's'),
+        "h" => (60.0, 'm'),
+        "d" => (24.0, 'h'),
+        _ => return None,
+    };
+    let number = parse_number(number).filter(|number| number.fract() != 0.0 && *number > 0.0)?;
+    let whole = number * factor;
+    (whole.fract() == 0.0 && whole < 1e6).then(|| format!("{whole}{smaller}"))
 }
 
 fn truth_hint(text: &str) -> Option<String> {

@@ -113,11 +113,11 @@ impl<'a> Named<'a> {
                 // Twice in one map is a fault that the check has told of already.
                 let first = self.list[at].1;
                 if first.file != key.span().file || !same_map(node, first) {
-                    faults.error(
-                        key.span(),
-                        path.key(name),
-                        "this name is taken already, in another place of the spec",
-                    );
+                    let place = if first.file == key.span().file { "" } else { " of another file" };
+                    let hint =
+                        format!("give one of them another name; the first is at line {}{place}", first.line);
+                    let message = "this name is taken already, in another place of the spec";
+                    faults.error_hint(key.span(), path.key(name), message, hint);
                 }
                 continue;
             }
@@ -208,9 +208,11 @@ impl<'a> Top<'a> {
         {
             match &self.project {
                 Some(first) if first.value != name => {
-                    let message =
-                        format!("another file says `{}`: a spec has one project", first.value.escape_debug());
-                    faults.error(node.span(), path.key("project"), message);
+                    let first = first.value.escape_debug();
+                    let message = format!("another file says `{first}`: a spec has one project");
+                    let hint =
+                        format!("write `project: {first}`, or plan the files of each project by themselves");
+                    faults.error_hint(node.span(), path.key("project"), message, hint);
                 }
                 _ => self.project = Some(Spanned::new(name.to_owned(), node.span())),
             }
@@ -231,10 +233,11 @@ impl<'a> Top<'a> {
         }
         if let Some(node) = get("defaults") {
             match self.defaults {
-                Some(_) => faults.error(
+                Some(_) => faults.error_hint(
                     node.span(),
                     path.key("defaults"),
                     "`defaults` stands in two places of the spec",
+                    "write one for all VMs, and `profiles:` for the differences",
                 ),
                 None => self.defaults = Some(node),
             }

@@ -239,6 +239,7 @@ impl Kind {
             Self::Int(min, max) if *max == i64::MAX => format!("a whole number, at least {min}"),
             Self::Int(min, max) if min == max => format!("`{min}`"),
             Self::Int(min, max) => format!("a whole number from {min} to {max}"),
+            Self::Number(min, max) if *min == f64::MIN && *max == f64::MAX => "a number".to_owned(),
             Self::Number(min, max) if *max == f64::MAX => format!("a number, at least {min}"),
             Self::Number(min, max) => format!("a number from {min} to {max}"),
             Self::Size(..) => "a size with its unit, such as `4GiB`".to_owned(),

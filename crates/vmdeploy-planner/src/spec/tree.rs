@@ -20,6 +20,9 @@ const MAX_MARKS: usize = 50_000;
 /// How many anchors a file may have.
 pub const MAX_ANCHORS: usize = 10_000;
 
+/// The tags of YAML's own kinds of values; every other names a kind of a program.
+const CORE_TAGS: &[&str] = &["str", "int", "float", "bool", "null", "map", "seq"];
+
 /// A whole file.
 #[derive(Debug, Default)]
 pub(crate) struct Tree {
@@ -103,7 +106,8 @@ impl Tree {
         }
         let mut builder = Builder::new(file, text.len());
         for event in Parser::new_from_str(text) {
-            let (event, span) = event.map_err(|error| scan_fault(file, &error))?;
+            let (event, span) = event
+                .map_err(|error| odd_blank(file, text, &error).unwrap_or_else(|| scan_fault(file, &error)))?;
             let place =
                 Place { line: number(span.start.line()), column: number(span.start.col()).saturating_add(1) };
             builder.event(event, place)?;
@@ -272,7 +276,7 @@ impl Builder {
         tag: Option<&Tag>,
         place: Place,
     ) -> Result<(), TreeFault> {
-        let quoted = style != ScalarStyle::Plain || self.is_text_tag(tag, place)?;
+        let quoted = self.is_text_tag(tag, place)? || style != ScalarStyle::Plain;
         let at = number(self.tree.text.len());
         self.tree.text.push_str(text);
         let tag = if quoted { RecordTag::Quoted } else { RecordTag::Plain };
@@ -365,7 +369,9 @@ impl Builder {
     fn is_text_tag(&self, tag: Option<&Tag>, place: Place) -> Result<bool, TreeFault> {
         match tag {
             None => Ok(false),
-            Some(tag) if tag.is_yaml_core_schema() => Ok(tag.suffix == "str"),
+            Some(tag) if tag.is_yaml_core_schema() && CORE_TAGS.contains(&tag.suffix.as_str()) => {
+                Ok(tag.suffix == "str")
+            }
             Some(_) => Err(self.fault(place, "a spec has no tags (`!…`)".to_owned(), Some("remove the tag"))),
         }
     }
@@ -401,6 +407,10 @@ fn scan_fault(file: u16, error: &ScanError) -> TreeFault {
         Some("close each `{` with `}` and each `[` with `]`, and part what is between them by `, `")
     } else if info.contains("quoted scalar") || info.contains("end of stream") {
         Some("close each `'` and `\"` that begins a text")
+    } else if info.contains("valid YAML whitespace") {
+        Some("put one blank, and no tab, behind the `:`")
+    } else if info.contains("node content") {
+        Some("a value is missing, or a `[`, `{`, `]` or `}` is too many")
     } else if info.contains("tab") {
         Some("indent with blanks, not with tabs")
     } else if info.contains("anchor") {
@@ -412,6 +422,24 @@ fn scan_fault(file: u16, error: &ScanError) -> TreeFault {
         None
     };
     TreeFault { span, message: format!("this is not YAML: {info}"), hint: hint.map(str::to_owned) }
+}
+
+/// Returns what is said where a blank that YAML does not know, and that looks like one, stands before a fault.
+fn odd_blank(file: u16, text: &str, error: &ScanError) -> Option<TreeFault> {
+    let line = error.marker().line();
+    let (first, until) = (line.saturating_sub(3), line);
+    let lines = text.lines().enumerate().skip(first).take(until.saturating_sub(first));
+    let odd = |c: char| (c.is_whitespace() && !matches!(c, ' ' | '\t' | '\r')) || c == '\u{feff}';
+    let mut found = None;
+    for (at, line) in lines {
+        if let Some((column, blank)) = line.chars().enumerate().find(|(_, c)| odd(*c)) {
+            found = Some((at, column, blank));
+        }
+    }
+    let (at, column, blank) = found?;
+    let span = Span { file, line: number(at + 1), column: number(column + 1) };
+    let message = format!("this is not YAML: the blank here is the character U+{:04X}", u32::from(blank));
+    Some(TreeFault { span, message, hint: Some("write a plain blank in its place".to_owned()) })
 }
 
 fn number(count: usize) -> u32 {

@@ -86,6 +86,25 @@ fn an_image_that_was_built_anew_is_placed_anew_and_seen_by_the_vms_made_of_it() 
 }
 
 #[test]
+fn an_image_whose_source_changed_since_it_was_built_is_said() {
+    let plan = |image: &str, mode| {
+        plan_with(&Pve::new(), BUILT, |context| {
+            context.local_files.insert("images/golden.qcow2".to_owned(), file('a'));
+            context.outdated_builds.insert(image.to_owned());
+            context.mode = mode;
+        })
+    };
+    let notes = plan("golden", PlanMode::Deploy).notes;
+    assert_eq!(notes.len(), 1, "{notes:?}");
+    assert_eq!(
+        notes[0].text,
+        "image `golden` was built of another source, command or environment than the spec has now"
+    );
+    assert_eq!(plan("unused", PlanMode::Deploy).notes, []);
+    assert_eq!(plan("golden", PlanMode::Destroy).notes, []);
+}
+
+#[test]
 fn where_an_image_is_placed_is_looked_at_before_anything_is_done() {
     let spec = |store: &str| {
         format!(

@@ -137,6 +137,259 @@ fn specs() -> Vec<(&'static str, String)> {
     ]
 }
 
+/// More of them: of YAML's own traps, of clusters and files, and of devices.
+fn more_specs() -> Vec<(&'static str, String)> {
+    const DISK: &str = "disks: {scsi0: {storage: fast, size: 1GiB}}";
+    let with = |lines: &str| vm(&format!("{DISK}\n{lines}"));
+    let cloud = |fields: &str| with(&format!("cloud_init: {{{fields}}}"));
+    let top = |lines: &str| format!("version: 1\nproject: p\n{lines}\nvms:\n  v: {{node: n, {DISK}}}\n");
+    let image = |fields: &str| top(&format!("images: {{i: {{{fields}}}}}"));
+    vec![
+        ("an empty list of tags", with("tags: []")),
+        ("an empty map of disks", vm("disks: {}")),
+        ("no VMs", "version: 1\nproject: p\nvms: {}\n".to_owned()),
+        ("VMs that are null", "version: 1\nproject: p\nvms:\n".to_owned()),
+        ("an anchor and its alias", with("cpu: &c {cores: 2}\nmemory: *c")),
+        ("an alias to nothing", with("cpu: *nowhere")),
+        (
+            "a merge key",
+            format!("version: 1\nproject: p\nx-base: &b {{node: n}}\nvms:\n  v: {{<<: *b, {DISK}}}\n"),
+        ),
+        ("a merge key of a text", with("<<: hello")),
+        ("a tag of YAML", with("cpu: !!int 2")),
+        ("a tag of a language", with("description: !!python/object:os.system ls")),
+        ("a block of text", with("description: |\n  line one\n  line two\nonboot: maybe")),
+        ("a percent sign first", "%YAML 1.2\n---\nversion: 1\nproject: p\nvms: {}\n".to_owned()),
+        ("a tab inside a line", with("onboot:\ttrue")),
+        ("blanks that are not blanks", with("onboot:\u{a0}true")),
+        ("a key in curly quotes", with("\u{201c}onboot\u{201d}: true")),
+        ("a number with blanks", with("memory: 4 096MiB")),
+        ("a number with a comma", with("memory: 1,5GiB")),
+        ("a number with underscores", with("memory: 4_096MiB")),
+        ("a number in Arabic digits", with("memory: \u{664}GiB")),
+        ("a size in lower case", with("memory: 4gib")),
+        ("a size in words", with("memory: 4 gigabytes")),
+        ("a size of infinity", with("memory: .inf")),
+        ("a size that is a list", with("memory: [4GiB]")),
+        ("a disk that is no whole MiB", vm("disks: {scsi0: {storage: fast, size: 1000000B}}")),
+        ("a disk larger than the world", vm("disks: {scsi0: {storage: fast, size: 9999PiB}}")),
+        ("a disk as a text", vm("disks: {scsi0: 'fast:20'}")),
+        ("a disk as a size", vm("disks: {scsi0: 20GiB}")),
+        (
+            "a disk with an image and an ISO",
+            with("disks: {ide0: {iso: none, image: i}}").replacen(DISK, "onboot: true", 1),
+        ),
+        ("a disk of an image that is not there", vm("disks: {scsi0: {storage: fast, image: debain}}")),
+        ("an EFI disk without UEFI", with("bios: {type: seabios, efi: fast}")),
+        ("a slot in capitals", vm("disks: {SCSI0: {storage: fast, size: 1GiB}}")),
+        ("a NIC without a bridge", with("nics: {net0: {model: virtio}}")),
+        ("a NIC as a bridge", with("nics: {net0: vmbr0}")),
+        ("a NIC of another model", with("nics: {net0: {bridge: vmbr0, model: virtoi}}")),
+        ("a bridge that is too long", with("nics: {net0: {bridge: bridge-of-the-north-east}}")),
+        ("a VLAN as a text", with("nics: {net0: {bridge: vmbr0, vlan: '40'}}")),
+        ("trunks backwards", with("nics: {net0: {bridge: vmbr0, trunks: [30-20]}}")),
+        (
+            "two NICs of one MAC",
+            with(
+                "nics: {net0: {bridge: b0, mac: 'bc:24:11:00:00:01'}, net1: {bridge: b0, mac: 'BC:24:11:00:00:01'}}",
+            ),
+        ),
+        ("a time without a unit", with("ready: {agent: 30}")),
+        ("a time that is negative", with("ready: {agent: -5m}")),
+        ("a time with a point", with("ready: {agent: 1.5m}")),
+        ("a time of years", with("ready: {agent: 400d}")),
+        ("a port beyond ports", with("agent: true\nnics: {net0: {bridge: b0}}\nready: {ip: 1m, tcp: 70000}")),
+        ("a password file outside", cloud("user: a, password: {file: /etc/shadow}")),
+        ("a password of two kinds", cloud("user: a, password: {env: A, file: b}")),
+        ("a password of nothing", cloud("user: a, password: {}")),
+        ("a password command as a text", cloud("user: a, password: {command: pass show x}")),
+        ("a key file as a text", cloud("ssh_keys: ~/.ssh/id.pub")),
+        ("keys of another service", cloud("ssh_keys: ['bitbucket:me']")),
+        ("a name server by name", cloud("dns: {servers: [dns.example.org]}")),
+        ("a user with a colon", cloud("user: 'a:b'")),
+        ("an image from two places", image("path: /a.qcow2, url: 'https://a/b'")),
+        ("an image from nowhere", image("format: qcow2")),
+        ("a URL without a checksum", image("url: 'https://a.example.org/b.qcow2'")),
+        ("a URL of files", image("url: 'file:///etc/passwd', checksum: 'sha256:00'")),
+        (
+            "a URL with a password",
+            image(&format!(
+                "url: 'https://u:hunter2@a.example.org/b', checksum: 'sha256:{}'",
+                "0".repeat(64)
+            )),
+        ),
+        (
+            "a checksum that is too short",
+            image("url: 'https://a.example.org/b.qcow2', checksum: 'sha256:abc'"),
+        ),
+        ("a checksum of no kind", image(&format!("path: /a.qcow2, checksum: '{}'", "0".repeat(64)))),
+        ("a path that is relative", image("path: images/a.qcow2")),
+        ("a profile that is not there", with("profile: larg")),
+        (
+            "a profile of itself",
+            format!(
+                "version: 1\nproject: p\nprofiles: {{a: {{profile: a}}}}\nvms:\n  v: {{node: n, profile: a, {DISK}}}\n"
+            ),
+        ),
+        (
+            "a VM on a cluster that is not there",
+            top("clusters: {east: {endpoints: 'https://e:8006'}}")
+                .replace("node: n,", "node: n, cluster: west,"),
+        ),
+        (
+            "two clusters and no word",
+            top("clusters: {east: {endpoints: 'https://e:8006'}, west: {endpoints: 'https://w:8006'}}"),
+        ),
+        ("an API without TLS", top("clusters: {east: {endpoints: 'http://e:8006'}}")),
+        (
+            "a token in clear",
+            top(
+                "clusters: {east: {endpoints: 'https://e:8006', auth: {token_id: 'a@pve!b', secret: hunter2}}}",
+            ),
+        ),
+        ("a road that is not there", top("road: shh")),
+        ("a key of a later version", top("modules: {a: b}")),
+        (
+            "one VMID twice",
+            format!(
+                "version: 1\nproject: p\nvms:\n  a: {{vmid: 201, node: n, {DISK}}}\n  b: {{vmid: 201, node: n, {DISK}}}\n"
+            ),
+        ),
+        (
+            "one address twice",
+            format!(
+                "version: 1\nproject: p\ndefaults: {{node: n, {DISK}, cloud_init: {{user: a}}}}\nvms:\n  a: {{nics: {{net0: {{bridge: b0, ip: 10.0.0.5/24}}}}}}\n  b: {{nics: {{net0: {{bridge: b0, ip: 10.0.0.5/16}}}}}}\n"
+            ),
+        ),
+        (
+            "names that differ in case",
+            format!("version: 1\nproject: p\nvms:\n  Web: {{node: n, {DISK}}}\n  web: {{node: n, {DISK}}}\n"),
+        ),
+        ("HA and a wish against it", with("ha: {state: runing}")),
+        ("HA on no nodes", with("ha: {state: started, on_nodes: {}}")),
+        ("HA on a list of nodes", with("ha: {state: started, on_nodes: [pve1, pve2]}")),
+        ("a mapping with a comma", with("pci: {hostpci0: {mapping: 'gpu,pcie=1'}}")),
+        ("PCI express without q35", with("pci: {hostpci0: {mapping: gpu, pcie: true}}")),
+        ("raw with a line end", with("raw: {args: \"-a\\n-b\"}")),
+        ("raw with a list", with("raw: {args: [-a, -b]}")),
+        ("raw misspelt", with("raw: {onbot: 1}")),
+        ("ignore of what is not there", with("lifecycle: {ignore: [disk.scsi0]}")),
+        (
+            "keep without a holder's number",
+            vm("disks: {scsi0: {storage: fast, size: 1GiB, keep: {holder: web}}}"),
+        ),
+        ("keep by itself", with("vmid: 201").replace("size: 1GiB", "size: 1GiB, keep: {holder: 201}")),
+        ("a startup order as a text", with("startup: 'order=1,up=30'")),
+        (
+            "a clone and an image",
+            format!(
+                "version: 1\nproject: p\nimages: {{i: {{path: /a.qcow2}}}}\nvms:\n  t: {{node: n, template: true, {DISK}}}\n  v: {{node: n, clone: t, disks: {{scsi0: {{storage: fast, image: i}}}}}}\n"
+            ),
+        ),
+        (
+            "a linked clone of a VM",
+            format!(
+                "version: 1\nproject: p\nvms:\n  t: {{node: n, {DISK}}}\n  v: {{node: n, clone: {{from: t, mode: linked}}}}\n"
+            ),
+        ),
+    ]
+}
+
+#[test]
+fn more_nasty_specs_are_told_where_and_what_to_write() {
+    insta::assert_snapshot!("more", told_of(more_specs()));
+}
+
+#[test]
+fn faults_in_several_files_name_theirs() {
+    let web = "version: 1\nproject: p\nvms:\n  web: {node: n, disks: {scsi0: {storage: fast, size: 1GiB}}}\n";
+    let cases = [
+        ("a VM in two files", vec![("a.yaml", web.to_owned()), ("b.yaml", web.to_owned())]),
+        (
+            "two projects",
+            vec![
+                ("a.yaml", web.to_owned()),
+                ("b.yaml", web.replace("project: p", "project: q").replace("web:", "db:")),
+            ],
+        ),
+        (
+            "two versions",
+            vec![
+                ("a.yaml", web.to_owned()),
+                ("b.yaml", web.replace("version: 1", "version: 2").replace("web:", "db:")),
+            ],
+        ),
+        (
+            "an image in two files",
+            vec![
+                ("a.yaml", format!("{web}images: {{i: {{path: /a.qcow2}}}}\n")),
+                ("b.yaml", "images: {i: {path: /b.qcow2}}\n".to_owned()),
+            ],
+        ),
+        (
+            "defaults in two files",
+            vec![
+                ("a.yaml", format!("{web}defaults: {{onboot: true}}\n")),
+                ("b.yaml", "defaults: {onboot: false}\n".to_owned()),
+            ],
+        ),
+        (
+            "a fault in the second",
+            vec![("a.yaml", web.to_owned()), ("b.yaml", "vms:\n  db: {node: n, memroy: 1GiB}\n".to_owned())],
+        ),
+        ("no YAML in the second", vec![("a.yaml", web.to_owned()), ("b.yaml", "vms: {db: [}\n".to_owned())]),
+        (
+            "one address in two files",
+            vec![
+                (
+                    "a.yaml",
+                    web.replace(
+                        "size: 1GiB}}",
+                        "size: 1GiB}}, cloud_init: {user: a}, nics: {net0: {bridge: b, ip: 10.0.0.5/24}}",
+                    ),
+                ),
+                (
+                    "b.yaml",
+                    web.replace("web:", "db:").replace("version: 1\nproject: p\n", "").replace(
+                        "size: 1GiB}}",
+                        "size: 1GiB}}, cloud_init: {user: a}, nics: {net0: {bridge: b, ip: 10.0.0.5/24}}",
+                    ),
+                ),
+            ],
+        ),
+    ];
+    let mut told = String::new();
+    for (name, files) in cases {
+        let files: Vec<SourceFile> =
+            files.into_iter().map(|(file, text)| SourceFile::new(file, text)).collect();
+        told.push_str(&shown(name, &files));
+    }
+    insta::assert_snapshot!("several_files", told);
+}
+
+/// Returns what is said of a spec; every fault has its place, and shows its line.
+fn shown(name: &str, files: &[SourceFile]) -> String {
+    let (faults, refused) = match load(files, &LoadOptions::default()) {
+        Ok(loaded) => (loaded.warnings, false),
+        Err(faults) => (faults, true),
+    };
+    let mut told = format!("== {name}\n");
+    if faults.is_empty() {
+        told.push_str("fine\n");
+    }
+    for fault in &faults {
+        let _ = writeln!(told, "{}", fault.to_string().trim_end());
+        assert!(!fault.to_string().contains("hunter2"), "{fault}");
+        assert!(fault.span.line > 0 && fault.excerpt.is_some(), "{name}: without a place: {fault}");
+    }
+    assert!(!refused || !faults.is_empty(), "{name}");
+    told
+}
+
+fn told_of(specs: Vec<(&'static str, String)>) -> String {
+    specs.into_iter().map(|(name, text)| shown(name, &[SourceFile::new("nasty.yaml", text)])).collect()
+}
+
 #[test]
 fn every_nasty_spec_is_told_where_and_what_to_write() {
     let mut told = String::new();

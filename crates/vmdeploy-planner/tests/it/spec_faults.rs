@@ -201,7 +201,7 @@ fn hostile_texts_are_refused_and_shown_harmless() {
         ("images: {x: {path: \"/a,import-from=b\"}}\nvms: {a: {}}", "commas"),
         (
             "images: {x: {url: http://u:p@h/x, checksum: 'md5:00000000000000000000000000000000'}}\nvms: {a: {}}",
-            "user and password",
+            "a user or a password",
         ),
         ("images: {x: {url: https://h/x}}\nvms: {a: {}}", "needs its `checksum`"),
         (

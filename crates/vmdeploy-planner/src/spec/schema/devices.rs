@@ -8,7 +8,7 @@ const FORMAT: Kind = Choice(&["raw", "qcow2", "vmdk"]);
 
 pub(crate) const DISK: Object = Object::new("disk", "A disk or CD drive.", &[
     field("storage", Text(&rules::STORAGE), "the storage that it is on; needed for a disk that is made").means("`file`: storage"),
-    field("size", Size(1, 1 << 50, 1 << 20), "its size, in whole MiB; it is grown to that, never shrunk").default("the image's"),
+    field("size", Size(1 << 20, 1 << 50, 1 << 20), "its size, in whole MiB; it is grown to that, never shrunk").default("the image's"),
     field("image", Text(&rules::WORD), "the image of `images:` that it is made of").means("`import-from`, or `qm importdisk`"),
     field("volume", Text(&rules::VOLUME), "a volume that exists and is attached").means("`file`"),
     field("iso", OneOf(&[Choice(&["none", "cdrom"]), Text(&rules::VOLUME)]), "makes it a CD drive with this ISO image, with nothing in it (`none`), or the node's own (`cdrom`)").means("`file`, with `media=cdrom`"),
@@ -95,7 +95,7 @@ pub(crate) const NIC: Object = Object::new(
         field("vlan", Int(1, 4094), "its VLAN").of_device("tag"),
         field(
             "trunks",
-            List(&OneOf(&[Int(1, 4094), Text(&rules::ID_LIST)])),
+            List(&OneOf(&[Int(1, 4094), Text(&rules::VLANS)])),
             "VLANs that are let through tagged",
         )
         .of_device("trunks")

@@ -97,6 +97,7 @@ rule!(
     machine
 );
 rule!(ID_LIST, "list of numbers and ranges", r"^[0-9]+(-[0-9]+)?([;,][0-9]+(-[0-9]+)?)*$", "0-3;8", id_list);
+rule!(VLANS, "VLAN or range of VLANs", r"^[0-9]{1,4}(-[0-9]{1,4})?$", "20-30", vlans);
 rule!(MAPPING, "mapping's name", r"^[A-Za-z][A-Za-z0-9_-]*$", "gpu", word);
 rule!(
     USB_HOST,
@@ -382,8 +383,23 @@ fn machine(text: &str) -> Result<(), String> {
 }
 fn id_list(text: &str) -> Result<(), String> {
     let number = |part: &str| !part.is_empty() && part.bytes().all(|b| b.is_ascii_digit());
-    let range = |part: &str| part.split_once('-').map_or(number(part), |(a, b)| number(a) && number(b));
-    require(text.split([';', ',']).all(range), "it is written as `0-3;8`")
+    let bounds = |part: &str| match part.split_once('-') {
+        Some((low, high)) => {
+            (number(low) && number(high)).then(|| (low.parse::<u64>().ok(), high.parse().ok()))
+        }
+        None => number(part).then_some((None, None)),
+    };
+    let ranges: Option<Vec<_>> = text.split([';', ',']).map(bounds).collect();
+    let Some(ranges) = ranges else { return Err("it is written as `0-3;8`".to_owned()) };
+    require(ranges.iter().all(|(low, high)| low <= high), "the lower number of a range comes first")
+}
+fn vlans(text: &str) -> Result<(), String> {
+    let (low, high) = text.split_once('-').unwrap_or((text, text));
+    let vlan = |text: &str| text.parse::<u16>().ok().filter(|vlan| (1..=4094).contains(vlan));
+    let (Some(low), Some(high)) = (vlan(low), vlan(high)) else {
+        return Err("VLANs are 1 to 4094, a range is `20-30`".to_owned());
+    };
+    require(low <= high, "the lower VLAN of a range comes first")
 }
 fn usb_host(text: &str) -> Result<(), String> {
     let hex = |part: &str| part.len() == 4 && part.bytes().all(|b| b.is_ascii_hexdigit());

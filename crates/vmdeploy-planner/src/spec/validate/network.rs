@@ -49,7 +49,7 @@ fn check_addresses(deployment: &Deployment, faults: &mut Faults) {
                     (nic.bridge.as_ref().map(|bridge| bridge.value.clone()), nic.vlan.map(|vlan| vlan.value))
                 };
                 if value(nic) == value(other_nic) {
-                    faults.error(address.span, path, message);
+                    faults.error_hint(address.span, path, message, "give each NIC an address of its own");
                 } else {
                     faults.warn(
                         address.span,

@@ -20,7 +20,9 @@ fn check_names(deployment: &Deployment, faults: &mut Faults) {
     for vm in &deployment.vms {
         let name = vm.name.value.as_str();
         if let Some(other) = seen.insert(name.to_ascii_lowercase(), name) {
-            faults.error(vm.name.span, vm.path(""), format!("the name differs from `{other}` only in case"));
+            let message = format!("the name differs from `{other}` only in case");
+            let hint = "to DNS they are one name: give one of them another";
+            faults.error_hint(vm.name.span, vm.path(""), message, hint);
         }
     }
 }

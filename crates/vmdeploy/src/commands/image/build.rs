@@ -3,7 +3,7 @@
 use super::PushArgs;
 use crate::build::{
     BuildRecord, Built, Job, Place, Placed, RECORD_FORMAT_VERSION, RemoteBuild, SourceTree, Way, check_info,
-    connect, is_up_to_date, record_path,
+    connect, inputs_sha256, is_up_to_date, record_path,
 };
 use crate::confirm::confirm;
 use crate::context::Context;
@@ -157,7 +157,7 @@ fn order<'a>(args: &BuildArgs, spec: &'a LoadedSpec, context: &Context) -> Resul
             Some(SourceTree::read(&path)?)
         }
     };
-    let inputs_sha256 = inputs(build, source.as_ref())?;
+    let inputs_sha256 = inputs_sha256(build, source.as_ref())?;
     Ok(Order { image, build, file: (file, path), source, inputs_sha256 })
 }
 
@@ -179,16 +179,6 @@ fn check_inside(allowed: &RunArgs, folder: &Path, path: &Path, name: &str) -> Re
     }
     Err(Failure::usage(format!("`{}` lies outside the spec's folder", escape::one_line(name)))
         .hint("if the spec may use it, allow it with `--allow-path FOLDER`"))
-}
-
-/// Returns the digest of all that the build is given, secrets apart.
-fn inputs(build: &ImageBuild, source: Option<&SourceTree>) -> Result<String, Failure> {
-    let source = source
-        .map(|tree| tree.write(std::io::sink()))
-        .transpose()
-        .map_err(|error| Failure::of(Exit::USAGE, error).context("the source cannot be read"))?;
-    let text = serde_json::to_vec(&(source, &build.command.value, &build.output.value, &build.env));
-    Ok(vmdeploy_planner::digest::of_bytes(&text.map_err(anyhow::Error::from)?))
 }
 
 fn secrets(

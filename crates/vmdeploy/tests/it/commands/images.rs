@@ -56,6 +56,50 @@ fn an_image_of_this_machine_is_to_be_placed_and_then_verified() {
     assert_eq!(rows[0]["found_checksum"], format!("sha256:{hex}"));
 }
 
+#[test]
+fn a_plan_says_that_a_source_changed_since_its_image_was_built() {
+    let lab = LabRun::demo();
+    let spec = "version: 1\nproject: build\nimages:\n  custom:\n    format: raw\n    size: 1GiB\n    \
+                build: {vm: builder, source: custom, command: sh build.sh, output: disk.raw, file: images/custom.raw}\n\
+                vms:\n  builder: {vmid: 200, node: pve1, disks: {scsi0: {storage: local-lvm, size: 1GiB}}}\n  web01: {vmid: 201, node: pve1, disks: {scsi0: {storage: local-lvm, image: custom}}}\n";
+    lab.user.write("build.yaml", spec);
+    for folder in ["custom", "images"] {
+        std::fs::create_dir(lab.user.path(folder)).unwrap();
+    }
+    lab.user.write("custom/build.sh", "echo one");
+    lab.user.write("images/custom.raw", "a disk");
+    let said = || {
+        let output = lab.user.output(&["plan", "build.yaml"]);
+        let said = String::from_utf8_lossy(&output.stdout).into_owned();
+        assert_eq!(output.status.code(), Some(0), "{}", String::from_utf8_lossy(&output.stderr));
+        said.contains("image `custom` was built of another source")
+    };
+    assert!(!said(), "nobody knows what an image without a record was built of");
+    let loaded = vmdeploy_planner::spec::load(
+        &[vmdeploy_planner::spec::SourceFile::new("build.yaml", spec.to_owned())],
+        &Default::default(),
+    );
+    let images = loaded.unwrap().deployment.images;
+    let vmdeploy_planner::spec::ImageSource::Build(build) = &images["custom"].source else {
+        panic!("a build")
+    };
+    let source = vmdeploy::build::SourceTree::read(&lab.user.path("custom")).unwrap();
+    let record = serde_json::json!({
+        "format_version": 1, "image": "custom", "file": "images/custom.raw", "size": 6, "sha256": "00", "format": null,
+        "virtual_size": null, "source": "custom", "source_sha256": null, "command": "sh build.sh", "builder": "b@h:22",
+        "inputs_sha256": vmdeploy::build::inputs_sha256(build, Some(&source)).unwrap(), "vm": "builder",
+        "started": "2026-01-31T12:00:00Z", "ended": "2026-01-31T12:05:00Z", "vmdeploy": "0.1.0", "placed": [],
+    });
+    lab.user.write("images/custom.raw.build.json", &record.to_string());
+    assert!(!said(), "the source is what it was");
+    lab.user.write("custom/build.sh", "echo two");
+    assert!(said());
+    lab.user.write("custom/build.sh", "echo one");
+    assert!(!said());
+    lab.user.write("build.yaml", &spec.replace("sh build.sh", "sh build.sh --more"));
+    assert!(said(), "another command makes another image");
+}
+
 /// A file that `cat` of two compressed files would give, and what it unpacks to.
 fn gzipped() -> (Vec<u8>, String) {
     use std::io::Write as _;
