@@ -149,8 +149,29 @@ impl Import<'_> {
         if self.variables.names().any(|name| name.starts_with("CEPH_")) {
             notes.push("CEPH_* are left out: they are for the playbooks that run in the guests".to_owned());
         }
+        notes.extend(self.taken_as_usual(settings));
         notes.extend(self.misspelled());
         notes
+    }
+
+    /// What the file does not set, and what stands in the spec then.
+    fn taken_as_usual(&self, settings: &Settings) -> Option<String> {
+        let usual = [
+            ("PROXMOX_NODE", settings.node.clone()),
+            ("OPENSUSE_IMAGE_PATH", settings.image.clone()),
+            ("STORAGE_POOL", settings.storage.clone()),
+            ("DATA_DISK_SIZE", settings.data_size.to_string()),
+            ("MON_DISK_SIZE", settings.mon_size.to_string()),
+            ("PRIVATE_BRIDGE", settings.private_bridge.clone()),
+            ("PUBLIC_BRIDGE", settings.public_bridge.clone()),
+        ];
+        let unset = usual.iter().filter(|(name, _)| self.variables.get(name).is_none());
+        let unset: Vec<String> = unset.map(|(name, value)| format!("{name} ({value})")).collect();
+        let is_none = unset.len() == usual.len();
+        let warning = if is_none { "; is this the `.env` of vm-deploy?" } else { "" };
+        let list = unset.join(", ");
+        (!unset.is_empty())
+            .then(|| format!("not set, so that what vm-deploy takes then is written: {list}{warning}"))
     }
 
     /// Names that look like those of vm-deploy and are none.

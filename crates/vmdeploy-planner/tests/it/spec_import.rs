@@ -149,3 +149,16 @@ fn defaults_are_those_of_vm_deploy_and_faults_have_their_place() {
     let (_, notes) = import("STORAGE_POL=nvme\n", StorageKind::Zfs);
     assert!(notes.iter().any(|note| note.contains("is it STORAGE_POOL?")), "{notes:?}");
 }
+
+#[test]
+fn line_ends_quotes_and_comments_of_other_editors_are_read_and_what_is_missing_is_said() {
+    let odd = "\u{feff}export STORAGE_POOL='tank'   # the pool\r\n\r\n# NUM_VMS=4\r\nNUM_VMS=1\r\n  export   PROXMOX_NODE=\"pve1\"\r\n";
+    let (yaml, notes) = import(odd, StorageKind::Zfs);
+    assert!(yaml.contains("storage: tank,") && yaml.contains("node: pve1\n"), "{yaml}");
+    assert!(!yaml.contains('\r') && !yaml.contains("ceph-node2"), "{yaml}");
+    let said = notes.iter().find(|note| note.starts_with("not set")).unwrap();
+    assert!(said.contains("DATA_DISK_SIZE (1000GiB)") && !said.contains("PROXMOX_NODE"), "{said}");
+    assert!(!said.contains("is this the"), "{said}");
+    let (_, notes) = import("PATH=/bin\n", StorageKind::Zfs);
+    assert!(notes.iter().any(|note| note.ends_with("is this the `.env` of vm-deploy?")), "{notes:?}");
+}

@@ -47,7 +47,10 @@ pub fn run(args: &Args) -> CommandResult {
         KindArg::Dir => StorageKind::Directory,
     };
     let file = SourceFile::new(args.file.display().to_string(), text);
-    let imported = import_env(&file, &args.project, kind).map_err(|faults| refused(&faults))?;
+    let imported = import_env(&file, &args.project, kind).map_err(|faults| {
+        refused(&faults)
+            .replaced("the file cannot be read as a `.env` of vm-deploy; nothing was written", Exit::USAGE)
+    })?;
     output::write_stdout(&imported.yaml);
     imported.notes.iter().for_each(|note| output::say(&format!("note: {note}")));
     output::say("next: write this into a file, e.g. vms/vm-deploy.yaml, and run `vmdeploy plan` on it");

@@ -25,8 +25,20 @@ pub fn run(_args: &Args) -> CommandResult {
     if made == [false, false] {
         output::say("nothing to write: .env and the first spec are there already");
     }
-    output::say("next: fill in .env (host, user, password or token), then run `vmdeploy doctor`");
-    output::say(&format!("then: edit {FIRST_SPEC_PATH}, and run `make plan SPEC={FIRST_SPEC_PATH}`"));
+    let make = |target: &str| format!("`make {target} SPEC={FIRST_SPEC_PATH}`");
+    output::say(&format!("next: fill in .env (host, user, password or token), and edit {FIRST_SPEC_PATH}"));
+    output::say(&format!(
+        "no token yet: {} makes one with exactly the rights that this spec needs",
+        make("fix-token ARGS=--create")
+    ));
+    output::say(&format!(
+        "then: {} says what is not well, and {} what would be done",
+        make("test-connection"),
+        make("plan")
+    ));
+    output::say(
+        "without make: `vmdeploy fix-token --create`, `vmdeploy doctor`, `vmdeploy plan`, with the spec's name",
+    );
     Ok(Exit::DONE)
 }
 

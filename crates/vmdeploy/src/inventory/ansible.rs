@@ -2,6 +2,7 @@
 
 use super::{Host, Inventory};
 use serde_json::{Map, Value, json};
+use std::collections::BTreeMap;
 use std::fmt::Write as _;
 
 /// Returns the INI form: every host once with its variables, then the groups.
@@ -12,7 +13,7 @@ pub(super) fn ini(inventory: &Inventory) -> String {
             variables(host).iter().map(|(key, value)| format!("{key}={}", word(value))).collect();
         let _ = writeln!(text, "{} {}", host.name, variables.join(" "));
     }
-    for (group, hosts) in inventory.by_group() {
+    for (group, hosts) in groups(inventory) {
         let _ = writeln!(text, "\n[{group}]");
         hosts.iter().for_each(|host| {
             let _ = writeln!(text, "{}", host.name);
@@ -25,8 +26,7 @@ pub(super) fn ini(inventory: &Inventory) -> String {
 pub(super) fn yaml(inventory: &Inventory) -> String {
     let hosts: Map<String, Value> =
         inventory.hosts.iter().map(|host| (host.name.clone(), Value::Object(variables(host)))).collect();
-    let children: Map<String, Value> = inventory
-        .by_group()
+    let children: Map<String, Value> = groups(inventory)
         .into_iter()
         .map(|(group, hosts)| {
             let names: Map<String, Value> = hosts.iter().map(|host| (host.name.clone(), json!({}))).collect();
@@ -41,7 +41,7 @@ pub(super) fn yaml(inventory: &Inventory) -> String {
 pub(super) fn list(inventory: &Inventory) -> String {
     let variables: Map<String, Value> =
         inventory.hosts.iter().map(|host| (host.name.clone(), Value::Object(variables(host)))).collect();
-    let groups = inventory.by_group();
+    let groups = groups(inventory);
     let mut answer = Map::new();
     answer.insert("_meta".to_owned(), json!({ "hostvars": variables }));
     let names: Vec<&str> = groups.keys().copied().collect();
@@ -57,6 +57,14 @@ pub(super) fn list(inventory: &Inventory) -> String {
 pub(super) fn host(inventory: &Inventory, name: &str) -> String {
     let found = inventory.hosts.iter().find(|host| host.name == name);
     format!("{:#}\n", Value::Object(found.map(variables).unwrap_or_default()))
+}
+
+/// Returns the groups without those that Ansible makes itself: `all` cannot be its own child.
+// Ansible: lib/ansible/inventory/data.py: `all` and `ungrouped` are there from the beginning.
+fn groups(inventory: &Inventory) -> BTreeMap<&str, Vec<&Host>> {
+    let mut groups = inventory.by_group();
+    groups.retain(|group, _| !["all", "ungrouped", "_meta"].contains(group));
+    groups
 }
 
 fn variables(host: &Host) -> Map<String, Value> {

@@ -214,6 +214,18 @@ mod tests {
     }
 
     #[test]
+    fn groups_that_ansible_makes_itself_are_left_to_it() {
+        let mut inventory = inventory();
+        inventory.hosts[0].groups.extend(["all".to_owned(), "ungrouped".to_owned()]);
+        let list: Value = serde_json::from_str(&inventory.ansible_list()).unwrap();
+        assert_eq!(list["all"], json!({"children": ["db", "project_demo", "web"]}));
+        assert!(list.get("ungrouped").is_none());
+        let yaml = inventory.render(Format::Yaml);
+        assert_eq!(yaml.matches("all:").count(), 1, "{yaml}");
+        assert!(!inventory.render(Format::Ini).contains("[all]"));
+    }
+
+    #[test]
     fn group_names_are_those_that_ansible_takes() {
         assert_eq!(["web-servers", "1a", "tag_a.b"].map(group_name), ["web_servers", "_1a", "tag_a_b"]);
     }

@@ -50,7 +50,8 @@ impl Variables {
     /// Reads the file; a later assignment replaces an earlier one.
     pub(super) fn read(text: &str, faults: &mut Faults) -> Self {
         let mut variables = Self(BTreeMap::new());
-        for (at, line) in text.lines().enumerate() {
+        // Some editors begin a file with a byte order mark.
+        for (at, line) in text.trim_start_matches('\u{feff}').lines().enumerate() {
             let trimmed = line.trim();
             if trimmed.is_empty() || trimmed.starts_with('#') {
                 continue;
@@ -82,7 +83,8 @@ impl Variables {
     /// Reads `[export] NAME=VALUE`; returns name, value, and the value's column from 1.
     fn assignment(&self, line: &str) -> Result<(String, String, usize), String> {
         let rest = line.trim_start();
-        let rest = rest.strip_prefix("export ").map_or(rest, str::trim_start);
+        let exported = rest.strip_prefix("export").filter(|rest| rest.starts_with([' ', '\t']));
+        let rest = exported.map_or(rest, str::trim_start);
         let (name, value) = rest.split_once('=').ok_or("this line is no assignment")?;
         let is_name =
             !name.is_empty() && name.bytes().all(|byte| byte.is_ascii_alphanumeric() || byte == b'_');
@@ -93,7 +95,7 @@ impl Variables {
         Ok((name.to_owned(), self.value(value)?, column))
     }
 
-    /// Reads a value: quoted, or up to a blank or comment.
+    /// Reads a value: quoted, or up to a blank. Within a word a `#` begins no comment.
     fn value(&self, text: &str) -> Result<String, String> {
         let unclosed = || "a quotation mark is missing at the end".to_owned();
         if let Some(rest) = text.strip_prefix('\'') {
@@ -104,7 +106,7 @@ impl Variables {
             let (end, _) = end.ok_or_else(unclosed)?;
             return Ok(self.expanded(&rest[..end]).replace("\\\"", "\"").replace("\\$", "$"));
         }
-        let value = text.split([' ', '\t', '#']).next().unwrap_or_default();
+        let value = text.split([' ', '\t']).next().unwrap_or_default();
         Ok(self.expanded(value))
     }
 
@@ -151,7 +153,7 @@ mod tests {
         check("A", Some("x y"));
         check("B", Some("$A"));
         check("C", Some("x y-$A-z"));
-        check("D", Some("1"));
+        check("D", Some("1#2"));
         check("E", None);
         check("F", None);
         check("G", Some("a\"b"));
