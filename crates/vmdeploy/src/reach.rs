@@ -86,6 +86,7 @@ fn api_access(environment: &Environment) -> Result<Option<ApiAccess>, Failure> {
                 "set {} to the password or the token's secret, in .env or the environment",
                 names::API_PASSWORD
             ))
+            .hint("no token yet: `vmdeploy fix-token --create` makes it, and writes its secret into .env")
             .hint(format!("without {} everything goes by SSH (`--road ssh`)", names::API_USER))
     })?;
     Ok(Some(ApiAccess {

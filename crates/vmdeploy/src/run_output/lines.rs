@@ -66,7 +66,7 @@ impl Lines {
     fn learn(&mut self, steps: &[StepHead]) {
         let longest = |lengths: &mut dyn Iterator<Item = usize>, limit| lengths.max().unwrap_or(0).min(limit);
         self.vm_width = longest(&mut steps.iter().map(|head| vm_of(head).len()), 24);
-        self.title_width = longest(&mut steps.iter().map(|head| head.title.chars().count()), 40);
+        self.title_width = longest(&mut steps.iter().map(|head| head.title.chars().count()), 46);
         self.heads = steps.iter().map(|head| (head.id.clone(), head.clone())).collect();
     }
 
