@@ -128,7 +128,7 @@ pub async fn resume(
         return Err(RunError::NothingToResume { run: stored.run });
     }
     let journal = stored.reopen()?;
-    let shared = Shared::new(connections.clone(), stored.plan, options.clone());
+    let shared = Shared::new(connections.clone(), stored.plan, options.clone()).after_an_interruption();
     let begin = Begin { journal, mode: Some(mode), plan_digest: stored.plan_digest, cut_off: None };
     drive(begin, shared, events, cancellation).instrument(span(&stored.run)).await
 }

@@ -12,6 +12,7 @@ impl Job {
             if self.probe {
                 self.wait_for_earlier_command().await?;
             }
+            self.check_still_the_same().await?;
             match self.act().await {
                 Err(failure)
                     if failure.took_effect == TookEffect::No && failure.kind == FailureKind::GuestGone =>

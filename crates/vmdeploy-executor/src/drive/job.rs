@@ -26,6 +26,9 @@ pub(crate) struct Shared {
     outcomes: Mutex<BTreeMap<StepId, Outcome>>,
     nodes: Mutex<BTreeMap<Vmid, NodeName>>,
     saws: Mutex<BTreeMap<StepId, BTreeSet<VolumeId>>>,
+    /// The guests that nobody can have exchanged for others since this run looked at them. In a run that was not
+    /// interrupted that is everyone.
+    known: Option<Mutex<BTreeSet<Vmid>>>,
 }
 
 /// What steps need of the run's options.
@@ -102,7 +105,12 @@ impl Shared {
             outcomes: Mutex::default(),
             nodes: Mutex::default(),
             saws: Mutex::default(),
+            known: None,
         }
+    }
+    /// Says that the run was interrupted: what it knew of guests may be long ago.
+    pub(crate) fn after_an_interruption(self) -> Self {
+        Self { known: Some(Mutex::default()), ..self }
     }
     /// Notes what a step saw of its guest's volumes before it made one; the first look counts.
     pub(crate) fn note_saw(&self, step: &StepId, volumes: &[VolumeId]) {
@@ -257,6 +265,44 @@ impl Job {
                 Err(Failure::new(FailureKind::NotOurs, format!("{what}, but another's")))
             }
             _ => Err(Failure::new(FailureKind::NotOurs, what)),
+        }
+    }
+    /// Refuses to change a guest that is no longer the plan's: since the run was interrupted, somebody may have removed
+    /// it and made another one of the same number. Each guest is looked at once.
+    pub(crate) async fn check_still_the_same(&self) -> Result<(), Failure> {
+        let action = &self.step.action;
+        let (Some(known), Some(guest)) = (&self.shared.known, action.guest()) else { return Ok(()) };
+        // Those that make and remove guests look for themselves.
+        let looks_itself =
+            matches!(action, Action::CreateVm { .. } | Action::CloneVm { .. } | Action::DeleteVm { .. });
+        if looks_itself || action.only_reads() || lock(known).contains(&guest.vmid) {
+            return Ok(());
+        }
+        if let Some(seen) = self.look(guest).await?
+            && !self.is_the_plans(guest, &seen.config)
+        {
+            let text = format!(
+                "VM {} on {} is another guest than `{}`, with which the run began",
+                guest.vmid, seen.node, guest.name
+            );
+            return Err(Failure::new(FailureKind::NotOurs, text).at(&seen.node));
+        }
+        lock(known).insert(guest.vmid);
+        Ok(())
+    }
+    fn is_the_plans(&self, guest: &GuestRef, config: &QemuConfig) -> bool {
+        let makes = |action: &Action| matches!(action, Action::CreateVm { guest: made, .. } | Action::CloneVm { guest: made, .. } if made.vmid == guest.vmid);
+        match config.get("smbios1").and_then(smbios_uuid) {
+            Some(uuid) if uuid == guest.uuid => true,
+            // One that is adopted may have none.
+            None if !self.shared.plan.steps.iter().any(|step| makes(&step.action)) => true,
+            // A clone's UUID may not be written yet.
+            _ => match Marker::find(config.get("description").unwrap_or_default()) {
+                MarkerSearch::Found(marker) => {
+                    self.is_marker_of(&marker, guest) && marker.run == self.shared.plan.run_id
+                }
+                _ => false,
+            },
         }
     }
     pub(crate) fn is_marker_of(&self, marker: &Marker, guest: &GuestRef) -> bool {

@@ -259,6 +259,10 @@ fn leftover(step: &Step, report: &StepReport) -> Option<Leftover> {
     if report.state == StepState::Failed && changed_nothing {
         return None;
     }
+    // A guest that is not ours is nothing that this run left, and nobody shall be told how to remove it.
+    if matches!(&report.failure, Some(failure) if failure.kind == FailureKind::NotOurs) {
+        return None;
+    }
     // The plan said before that a placed file stays for the next VM.
     let is_placed = matches!(step.action, Action::PlaceImage { .. } | Action::PlaceSnippet { .. });
     if is_placed && matches!(step.undo, Undo::CannotUndo { .. }) && report.state == StepState::Succeeded {

@@ -4,7 +4,9 @@ use crate::stage::{Stage, plan, plan_by_api};
 use futures::StreamExt as _;
 use pve_types::Vmid;
 use std::collections::BTreeMap;
-use vmdeploy_executor::{EventKind, ResumeMode, RunError, RunOptions, RunResult, StepState};
+use vmdeploy_executor::{
+    Entry, EventKind, FailureKind, ResumeMode, RunError, RunOptions, RunResult, StepState,
+};
 use vmdeploy_planner::plan::Plan;
 
 /// What the world looks like after a run: each guest's configuration, and the number of volumes.
@@ -113,6 +115,45 @@ async fn a_run_killed_after_any_record_is_taken_back_by_undo() {
     let (records, _) = undisturbed(plan_by_api("r1", 3)).await;
     let died = walk(1..records, |place| killed_and_undone(plan_by_api("r1", 3), place)).await;
     assert!(died > 20, "{died}");
+}
+
+/// Kills a run when VM 201 is made, and puts a guest of somebody else's into its place.
+async fn exchanged_after_the_kill() -> Stage {
+    let stage = Stage::start().await;
+    let runs = stage.runs();
+    let is_made = |_: &mut pve_lab::World| {
+        let records = runs.open("r1").map(|stored| stored.records).unwrap_or_default();
+        records
+            .iter()
+            .any(|record| matches!(&record.entry, Entry::Succeeded { step, .. } if step.0 == "vm1/create"))
+    };
+    stage.killed_when(plan("r1", 1), is_made).await;
+    stage.until(|world| world.next_due().is_none()).await;
+    stage.lab.world().with(|world| {
+        let guest = world.guests.values_mut().next().unwrap();
+        guest.config.insert("name".to_owned(), "theirs".to_owned());
+        guest.config.insert("smbios1".to_owned(), "uuid=00000000-0000-4000-8000-000000000001".to_owned());
+        guest.config.remove("description");
+    });
+    stage
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_guest_that_was_exchanged_since_the_kill_is_not_touched() {
+    for mode in [ResumeMode::Finish, ResumeMode::Undo] {
+        let stage = exchanged_after_the_kill().await;
+        let before = stage.lab.world().with(|world| world.guests.values().next().unwrap().digest());
+        let report = stage.resume("r1", mode).await.unwrap();
+        let after = stage.lab.world().with(|world| world.guests.values().next().map(|guest| guest.digest()));
+        let failures: Vec<_> = report.failures().collect();
+        assert_eq!(after, Some(before), "{mode:?}: {failures:#?}");
+        assert!(
+            failures.iter().any(|failure| failure.kind == FailureKind::NotOurs),
+            "{mode:?}: {failures:#?}"
+        );
+        assert_eq!(report.left, [], "{mode:?}: nobody is told to destroy it");
+        assert_eq!(stage.tasks("qmstart") + stage.tasks("qmdestroy"), 0, "{mode:?}");
+    }
 }
 
 #[tokio::test(flavor = "multi_thread")]

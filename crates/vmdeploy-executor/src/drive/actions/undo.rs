@@ -14,6 +14,7 @@ impl Job {
         if !matches!(job.step.action, Action::DeleteVm { .. }) {
             // What the step itself still has on its way would come after what takes it back.
             self.let_pass().await?;
+            job.check_still_the_same().await?;
         }
         match &job.step.action {
             Action::DeleteVm { guest, .. } => job.remove_made(guest).await,

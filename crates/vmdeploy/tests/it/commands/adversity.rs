@@ -3,6 +3,7 @@
 use crate::deploying::Deploying;
 use crate::lab_run::LabRun;
 use pve_lab::{Delays, World, WorldSpec};
+use std::process::{Command, Stdio};
 use std::time::{Duration, Instant};
 
 const DEPLOY: [&str; 4] = ["deploy", "demo.yaml", "--yes", "--brief"];
@@ -239,6 +240,54 @@ fn a_program_that_is_killed_anywhere_is_finished_by_one_command() {
         assert_eq!(code, Some(0), "killed after {records}: {text}");
         is_as_the_spec_says(&lab);
     }
+}
+
+/// Returns the command, with no file allowed to grow over so many bytes: a disk that is full, as far as writers see.
+fn on_a_full_disk(command: &Command, bytes: u64) -> Command {
+    let mut full = Command::new("sh");
+    // What sh calls a block is 512 bytes.
+    full.args(["-c", &format!("trap '' XFSZ; ulimit -f {}; exec \"$0\" \"$@\"", bytes / 512)]);
+    full.arg(command.get_program()).args(command.get_args()).env_clear();
+    full.envs(command.get_envs().filter_map(|(name, value)| Some((name, value?))));
+    full.current_dir(command.get_current_dir().unwrap()).stdin(Stdio::null());
+    full
+}
+
+#[test]
+fn a_disk_of_this_machine_that_fills_up_ends_the_run_and_resume_goes_on() {
+    let lab = LabRun::demo();
+    let refused = on_a_full_disk(&lab.user.command(&DEPLOY), 512).output().unwrap();
+    let text = String::from_utf8_lossy(&refused.stderr).into_owned();
+    assert_eq!(refused.status.code(), Some(1), "{text}");
+    assert!(text.contains("could not be written") && text.contains("hint: is `"), "{text}");
+    assert_eq!(there(&lab), (Vec::new(), 0), "nothing is sent out that is not written down");
+
+    let lab = killed_after(19);
+    let journal = std::fs::read_dir(lab.user.path(".vmdeploy/runs")).unwrap().filter_map(Result::ok);
+    let written =
+        journal.filter_map(|run| run.path().join("journal.jsonl").metadata().ok()).next().unwrap().len();
+    let stopped = on_a_full_disk(&lab.user.command(&["resume"]), written + 2048).output().unwrap();
+    let text = String::from_utf8_lossy(&stopped.stderr).into_owned();
+    assert_eq!(stopped.status.code(), Some(8), "{text}");
+    assert!(text.contains("the run was stopped because its journal could not be written"), "{text}");
+    assert!(text.contains("hint: make room on the disk, then `vmdeploy resume`"), "{text}");
+    let (code, text) = said(&lab, &["resume"]);
+    assert_eq!(code, Some(0), "{text}");
+    is_as_the_spec_says(&lab);
+}
+
+#[test]
+fn a_vm_that_somebody_removes_in_the_midst_is_said_to_be_gone_and_made_anew() {
+    let (lab, code, text) = turned_against(&DEPLOY, |world| {
+        let volumes: Vec<_> = world.block_stores.values_mut().collect();
+        volumes.into_iter().for_each(|store| store.volumes.retain(|name, _| !name.contains("-203-")));
+        world.guests.retain(|vmid, _| vmid.get() != 203);
+    });
+    assert_eq!(code, Some(5), "{text}");
+    assert!(text.contains("error: db01/"), "{text}");
+    assert!(text.contains("2 created, 1 undone"), "{text}");
+    assert_eq!(there(&lab).0, [201, 202]);
+    is_deployed_by_the_same_command(&lab);
 }
 
 #[test]
