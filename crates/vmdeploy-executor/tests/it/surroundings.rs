@@ -258,3 +258,82 @@ async fn a_smaller_disk_than_the_image_is_refused_at_its_line() {
     let told = try_planned(&stage, &small, "r1", PlanMode::Deploy).await.unwrap_err();
     assert!(told.contains("160MiB") && told.contains("web.yaml:6:"), "{told}");
 }
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_vm_of_a_range_is_found_by_its_mark_and_never_made_twice() {
+    for (road, roads) in
+        [("hybrid", Roads::Both), ("auto", Roads::Both), ("api", Roads::Api), ("ssh", Roads::Ssh)]
+    {
+        let stage = Stage::of(quick_world(), "[]", roads).await;
+        // No plan here knows a lock file: each finds the VM by its mark, or draws a number.
+        let deployment = spec(&format!(
+            "version: 1\nproject: web\nroad: {road}\nvms:\n  web01: {{vmid: {{range: [300, 310]}}, node: pve1, disks: {{scsi0: {{storage: local-lvm, size: 1GiB}}}}}}\n"
+        ));
+        deployed(&stage, &deployment, "r1").await;
+        // A number before it in the range is free again, and still it is the same VM.
+        stage.lab.world().with(|world| {
+            let mut guest = world.guests.remove(&Vmid::new(300).unwrap()).unwrap();
+            let vmid = Vmid::new(305).unwrap();
+            guest.vmid = vmid;
+            let description = guest.config.get_mut("description").unwrap();
+            *description = description.replace("vmid=300", "vmid=305");
+            world.guests.insert(vmid, guest);
+        });
+        let again = planned(&stage, &deployment, "r2", PlanMode::Deploy).await;
+        assert!(again.is_empty(), "{road}: {:#?}", again.changes);
+        assert_eq!(again.changes[0].guest.vmid.get(), 305, "{road}");
+    }
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn kept_disks_are_read_back_at_their_holder_when_their_vm_is_destroyed() {
+    for version in VERSIONS {
+        for (road, roads) in [("hybrid", Roads::Both), ("api", Roads::Api), ("ssh", Roads::Ssh)] {
+            let mut world = cluster(version);
+            let more = "guests: {999: {config: {name: holder, memory: '16'}}}";
+            world.guests = WorldSpec::from_yaml(more).unwrap().guests;
+            let stage = Stage::of(world, "[]", roads).await;
+            let deployment = spec(&format!(
+                "version: 1\nproject: web\nroad: {road}\nvms:\n  db01:\n    vmid: 201\n    node: pve1\n    disks:\n      \
+                 scsi0: {{storage: local-lvm, size: 1GiB}}\n      \
+                 scsi1: {{storage: local-lvm, size: 3GiB, keep: {{holder: 999}}}}\n      \
+                 virtio0: {{storage: ceph, size: 5GiB, keep: {{holder: 999}}}}\n"
+            ));
+            deployed(&stage, &deployment, "r1").await;
+            assert_eq!(stage.volumes(), 3);
+            let destroy = planned(&stage, &deployment, "r2", PlanMode::Destroy).await;
+            let (report, _) = carried_out(&stage, destroy).await;
+            assert_eq!(
+                report.result,
+                RunResult::Done,
+                "{road}: {:#?}",
+                report.failures().collect::<Vec<_>>()
+            );
+            let guests = stage.guests();
+            assert_eq!(
+                guests.keys().map(|vmid| vmid.get()).collect::<Vec<_>>(),
+                [999],
+                "{road} on {version}"
+            );
+            let held: Vec<&String> = guests
+                .values()
+                .flatten()
+                .filter(|(key, _)| key.starts_with("unused"))
+                .map(|(_, value)| value)
+                .collect();
+            assert_eq!(held.len(), 2, "{road} on {version}: {guests:#?}");
+            assert!(held.iter().all(|volume| volume.contains("vm-999-disk-")), "{held:?}");
+            // The volumes are there, with their sizes, and the one that was not kept is gone.
+            let mut sizes: Vec<u64> = stage.lab.world().with(|world| {
+                world
+                    .block_stores
+                    .values()
+                    .flat_map(|store| store.volumes.values())
+                    .map(|volume| volume.size >> 30)
+                    .collect()
+            });
+            sizes.sort_unstable();
+            assert_eq!(sizes, [3, 5], "{road} on {version}");
+        }
+    }
+}

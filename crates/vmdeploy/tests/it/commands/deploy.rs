@@ -107,6 +107,80 @@ fn a_plan_file_is_carried_out_as_it_is() {
 }
 
 #[test]
+fn a_plan_file_is_refused_when_the_world_is_no_longer_what_it_was_made_for() {
+    let lab = LabRun::demo();
+    let run = |arguments: &str| {
+        let output = lab.user.output(&arguments.split_whitespace().collect::<Vec<_>>());
+        (output.status.code(), String::from_utf8_lossy(&output.stderr).into_owned())
+    };
+    let spec = |cores: u32| {
+        format!(
+            "version: 1\nproject: p\nvms:\n  web01: {{vmid: 201, node: pve1, cpu: {cores}, disks: {{scsi0: {{storage: local-lvm, size: 1GiB}}}}}}\n"
+        )
+    };
+    lab.user.write("spec.yaml", &spec(1));
+    assert_eq!(run("plan spec.yaml --out first.json").0, Some(0));
+    assert_eq!(run("deploy --plan first.json --yes").0, Some(0));
+    // What it was to make is there now.
+    let (exit, said) = run("deploy --plan first.json --yes");
+    assert_eq!(exit, Some(4), "{said}");
+    assert!(said.contains("hint: "), "{said}");
+    lab.user.write("spec.yaml", &spec(2));
+    assert_eq!(run("plan spec.yaml --out second.json").0, Some(0));
+    // Not the spec counts any more, but the plan; another guest does not matter.
+    lab.user.write("spec.yaml", &spec(4));
+    lab.user.write(
+        "other.yaml",
+        &spec(1).replace("project: p", "project: q").replace("201", "301").replace("web01", "db01"),
+    );
+    assert_eq!(run("deploy other.yaml --yes").0, Some(0));
+    let cores = |vmid: u32| {
+        lab.world().with(|world| {
+            let guest = &world.guests[&pve_types::Vmid::new(vmid).unwrap()];
+            let pending = guest.pending.set.get("cores").cloned();
+            pending.or_else(|| guest.config.get("cores").cloned())
+        })
+    };
+    // Somebody changes the VM by hand: the plan is refused, and nothing is done.
+    lab.world().with(|world| {
+        let guest = world.guests.get_mut(&pve_types::Vmid::new(201).unwrap()).unwrap();
+        guest.config.insert("memory".to_owned(), "4096".to_owned());
+    });
+    let (exit, said) = run("deploy --plan second.json --yes");
+    assert_eq!(exit, Some(4), "{said}");
+    assert_eq!(cores(201).as_deref(), Some("1"));
+    lab.world().with(|world| {
+        let guest = world.guests.get_mut(&pve_types::Vmid::new(201).unwrap()).unwrap();
+        guest.config.remove("memory");
+    });
+    let (exit, said) = run("deploy --plan second.json --yes");
+    assert_eq!(exit, Some(0), "{said}");
+    assert_eq!(cores(201).as_deref(), Some("2"));
+}
+
+#[test]
+fn a_number_of_a_range_is_pinned_and_a_lost_lock_file_makes_no_second_vm() {
+    let lab = LabRun::demo();
+    let code = |arguments: &str| {
+        let output = lab.user.output(&arguments.split_whitespace().collect::<Vec<_>>());
+        assert!(output.status.code() != Some(2), "{}", String::from_utf8_lossy(&output.stderr));
+        output.status.code()
+    };
+    let spec = "version: 1\nproject: p\nvms:\n  web01: {vmid: {range: [210, 219]}, node: pve1, disks: {scsi0: {storage: local-lvm, size: 1GiB}}}\n";
+    lab.user.write("web.yaml", spec);
+    assert_eq!(code("plan web.yaml --pin"), Some(0));
+    let pinned = std::fs::read_to_string(lab.user.path("web.lock.yaml")).unwrap();
+    assert!(pinned.contains("web01: 210"), "{pinned}");
+    assert_eq!(code("deploy web.yaml --yes"), Some(0));
+    std::fs::remove_file(lab.user.path("web.lock.yaml")).unwrap();
+    assert_eq!(code("plan web.yaml --detailed-exitcode"), Some(0), "it is found by its mark");
+    assert_eq!(code("deploy web.yaml --yes"), Some(0));
+    assert_eq!(lab.world().with(|world| world.guests.len()), 1);
+    assert_eq!(code("plan web.yaml --pin"), Some(0));
+    assert_eq!(std::fs::read_to_string(lab.user.path("web.lock.yaml")).unwrap(), pinned);
+}
+
+#[test]
 fn events_are_one_json_object_a_line() {
     let lab = LabRun::demo();
     let output = lab.user.output(&["deploy", "demo.yaml", "--target", "db01", "--yes", "--json"]);
