@@ -290,6 +290,46 @@ fn a_vm_that_somebody_removes_in_the_midst_is_said_to_be_gone_and_made_anew() {
     is_deployed_by_the_same_command(&lab);
 }
 
+/// One VM by SSH alone, which is restarted where a change needs it.
+fn spec_by_ssh(cores: u32) -> String {
+    format!(
+        "version: 1\nproject: one\nroad: ssh\nimages:\n  debian-13: {{path: /var/lib/vz/import/debian-13.qcow2}}\n\
+         vms:\n  one01:\n    vmid: 401\n    node: pve1\n    agent: true\n    cpu: {cores}\n    memory: 1GiB\n\
+         \x20   disks: {{scsi0: {{storage: local-lvm, image: debian-13}}}}\n\
+         \x20   lifecycle: {{restart: if-needed}}\n"
+    )
+}
+
+#[test]
+fn a_command_that_runs_on_after_the_kill_is_waited_for_and_not_given_again() {
+    let lab = LabRun::demo();
+    let deploy = ["deploy", "one.yaml", "--yes", "--brief"];
+    lab.user.write("one.yaml", &spec_by_ssh(1));
+    let (code, text) = said(&lab, &deploy);
+    assert_eq!(code, Some(0), "{text}");
+    lab.user.write("one.yaml", &spec_by_ssh(2));
+    let slow = "[{when: {command: 'pvesh create /nodes/pve1/qemu/401/status/reboot *', times: 1}, do: {slow: {ms: 3000}}}]";
+    let slow = pve_lab::fault::from_yaml(slow).unwrap();
+    lab.world().with(|world| slow.into_iter().for_each(|fault| world.faults.add(fault)));
+    let mut run = Deploying::start(&lab, &deploy);
+    let until = Instant::now() + Duration::from_secs(60);
+    while lab.world().with(|world| world.faults.struck()) == 0 {
+        assert!(Instant::now() < until && run.child.try_wait().unwrap().is_none(), "it is not restarted");
+        std::thread::sleep(Duration::from_millis(5));
+    }
+    run.child.kill().unwrap();
+    run.child.wait().unwrap();
+    let restarts = || {
+        lab.world().with(|world| world.tasks.newest_first().filter(|task| task.kind == "qmreboot").count())
+    };
+    assert_eq!(restarts(), 0, "the command has not come to it yet");
+    let (code, text) = said(&lab, &["resume"]);
+    assert_eq!(code, Some(0), "{text}");
+    assert_eq!(restarts(), 1, "{text}");
+    let (code, text) = said(&lab, &["plan", "one.yaml", "--detailed-exitcode"]);
+    assert_eq!(code, Some(0), "{text}");
+}
+
 #[test]
 fn a_program_that_is_killed_anywhere_is_taken_back_by_one_command() {
     for records in TAKEN_BACK {
