@@ -141,6 +141,9 @@ impl Running {
 /// How long the host may take to say the number of a process that is to be ended.
 const PID_PATIENCE: Duration = Duration::from_secs(20);
 
+/// How far into stderr the process number is looked for, in bytes.
+const PID_WITHIN: usize = 16 << 10;
+
 /// How long the output may still come after the exit status did: something else may hold the channel open.
 const AFTER_STATUS: Duration = Duration::from_secs(10);
 
@@ -267,6 +270,8 @@ pub(crate) struct Gather {
     keep: Keep,
     pid: Option<u32>,
     pid_looked_for: bool,
+    /// How much of stderr is known to hold no process number.
+    no_pid_until: usize,
     status: Option<u32>,
     signal: Option<String>,
     eof: bool,
@@ -285,6 +290,7 @@ impl Gather {
             keep,
             pid: None,
             pid_looked_for: false,
+            no_pid_until: 0,
             status: None,
             signal: None,
             eof: false,
@@ -329,21 +335,26 @@ impl Gather {
         too_much.then_some(End::GiveUp(GiveUp::TooMuchOutput))
     }
 
-    /// Takes the frame's line off the beginning of stderr.
+    /// Takes the frame's line out of stderr. What a start-up file of the shell or a missing locale says may come first.
     fn look_for_pid(&mut self) {
-        if self.pid_looked_for {
-            return;
-        }
-        let Some(end) = self.stderr.iter().position(|&byte| byte == b'\n') else { return };
-        self.pid_looked_for = true;
-        self.pid = crate::command::pid_line(&self.stderr[..end]);
-        if self.pid.is_some() {
-            self.stderr.drain(..=end);
+        while !self.pid_looked_for {
+            let rest = self.stderr.get(self.no_pid_until..).unwrap_or_default();
+            let Some(length) = rest.iter().position(|&byte| byte == b'\n') else { return };
+            let (start, end) = (self.no_pid_until, self.no_pid_until + length);
+            self.pid = crate::command::pid_line(&self.stderr[start..end]);
+            if self.pid.is_some() {
+                self.stderr.drain(start..=end);
+            } else {
+                self.no_pid_until = end + 1;
+            }
+            self.pid_looked_for = self.pid.is_some() || end > PID_WITHIN;
         }
     }
 
     /// Hands on a last line without a line end.
     fn flush(&mut self, on_line: OnLine<'_>) {
+        // Where no process number came, its lines were held back.
+        tell(&self.stderr, &mut self.told.1, Stream::Stderr, on_line);
         for (text, told, stream) in
             [(&self.stdout, self.told.0, Stream::Stdout), (&self.stderr, self.told.1, Stream::Stderr)]
         {

@@ -55,7 +55,7 @@ pub(crate) fn sftp_as_root() -> &'static str {
     "exec sudo -n /usr/lib/openssh/sftp-server"
 }
 
-/// Reads the process number from the first line of stderr, if it is that line.
+/// Reads the process number from a line of stderr, if it is the frame's line.
 pub(crate) fn pid_line(line: &[u8]) -> Option<u32> {
     let rest = line.strip_prefix(PID_MARKER.as_bytes())?.strip_prefix(b" ")?;
     std::str::from_utf8(rest).ok()?.trim_end().parse().ok().filter(|&pid| pid > 1)

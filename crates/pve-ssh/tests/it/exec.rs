@@ -14,6 +14,7 @@ pub fn tests() -> Vec<Trial> {
         test("exec::a_signal_is_no_status", Needs::Sshd, a_signal_is_no_status),
         test("exec::a_deadline_ends_the_command_and_its_children", Needs::Sshd, deadline_ends),
         test("exec::cancelling_ends_the_command", Needs::Sshd, cancelling_ends),
+        test("exec::a_host_that_says_something_before_is_no_obstacle", Needs::Sshd, noise_before),
         test("exec::dropping_the_future_ends_the_command", Needs::Sshd, dropping_ends),
         test("exec::stdin_does_not_hang_when_the_command_ends_early", Needs::Sshd, stdin_ends_early),
         test("exec::stdin_arrives_whole", Needs::Sshd, stdin_arrives),
@@ -103,6 +104,22 @@ async fn cancelling_ends() {
     let (outcome, ()) = tokio::join!(command_run, giving_up);
     assert!(matches!(outcome.unwrap_err(), Error::Cancelled { ended: Ended::Yes, .. }));
     eventually("the process is gone", || running("sleep 4000.222") == 0).await;
+}
+
+/// A start-up file of the shell that prints, and a shell that complains of its locale, come before the command.
+async fn noise_before() {
+    let sshd = Sshd::start("ForceCommand echo first >&2; echo second >&2; eval \"$SSH_ORIGINAL_COMMAND\"");
+    let host = sshd.host();
+    let mut lines = Vec::new();
+    let output =
+        host.run(&sh("echo err >&2; exit 3"), quick(), &mut |_, line| lines.push(line.to_owned())).await;
+    let output = output.unwrap();
+    assert_eq!((output.status, output.stderr.as_str()), (3, "first\nsecond\nerr\n"));
+    assert_eq!(lines, ["first", "second", "err"]);
+    let options = RunOptions::within(Duration::from_secs(1));
+    let error = run(&host, &Command::new("sleep").arg("4000.444"), options).await.unwrap_err();
+    assert!(matches!(error, Error::Deadline { ended: Ended::Yes, .. }), "{error}");
+    eventually("the process is gone", || running("sleep 4000.444") == 0).await;
 }
 
 async fn dropping_ends() {
