@@ -9,19 +9,23 @@ use crate::logging::{self, LogFormat};
 use crate::output;
 use clap::Parser;
 
+/// What every command takes stands apart from its own options.
+const EVERYWHERE: &str = "Options of every command";
+
 /// Deploys virtual machines to Proxmox VE from YAML specs kept in git.
 #[derive(Debug, Parser)]
 #[command(name = "vmdeploy", version, propagate_version = true, max_term_width = 100)]
 #[command(after_help = "Exit codes are listed in docs/exit-codes.md.")]
 pub struct Cli {
     /// Say more on stderr: -v what is done, -vv every request and command, -vvv everything
-    #[arg(short, long, global = true, action = clap::ArgAction::Count)]
+    #[arg(short, long, global = true, action = clap::ArgAction::Count, help_heading = EVERYWHERE)]
     pub verbose: u8,
-    /// How log lines are written
+    /// How log lines are written: `text`, or `json` with one object a line
     #[arg(long, global = true, value_enum, default_value_t, value_name = "FORMAT")]
+    #[arg(hide_possible_values = true, help_heading = EVERYWHERE)]
     pub log_format: LogFormat,
     /// Believe a node whose SSH host key is not known yet, and add the key to the known hosts
-    #[arg(long, global = true)]
+    #[arg(long, global = true, help_heading = EVERYWHERE)]
     pub trust_on_first_use: bool,
     /// What to do.
     #[command(subcommand)]
