@@ -258,4 +258,7 @@ pub struct Rights {
 pub struct ObservedHa {
     /// The managed guests with their wishes.
     pub resources: BTreeMap<Vmid, crate::plan::HaWish>,
+    /// The groups (up to PVE 8) and node-affinity rules (from 9 on) that place guests.
+    #[serde(default)]
+    pub places: BTreeMap<Vmid, String>,
 }

@@ -184,6 +184,7 @@ pub(super) async fn ha(
         Err(error) => return Err(error.into()),
     };
     let mut wishes = BTreeMap::new();
+    let mut places = BTreeMap::new();
     for resource in resources {
         let Some(vmid) = resource.sid.strip_prefix("vm:").and_then(|vmid| vmid.parse().ok()) else {
             continue;
@@ -203,20 +204,27 @@ pub(super) async fn ha(
         for rule in ha.rules().await? {
             let named: Vec<&str> =
                 rule.resources.as_deref().unwrap_or_default().split(',').map(str::trim).collect();
-            for (wish, _, sid) in wishes.values_mut().filter(|(_, _, sid)| named.contains(&sid.as_str())) {
-                tracing::debug!(%sid, rule = %rule.rule, "a node-affinity rule");
+            for (vmid, (wish, _, _)) in
+                wishes.iter_mut().filter(|(_, (_, _, sid))| named.contains(&sid.as_str()))
+            {
+                if rule.nodes.is_some() {
+                    places.insert(*vmid, rule.rule.clone());
+                }
                 note_nodes(wish, rule.nodes.as_deref(), rule.strict);
             }
         }
     } else {
         for group in ha.groups().await? {
-            for (wish, _, _) in wishes.values_mut().filter(|(_, name, _)| name.as_ref() == Some(&group.group))
+            for (vmid, (wish, _, _)) in
+                wishes.iter_mut().filter(|(_, (_, name, _))| name.as_ref() == Some(&group.group))
             {
+                places.insert(*vmid, group.group.clone());
                 note_nodes(wish, group.nodes.as_deref(), group.restricted);
             }
         }
     }
-    Ok(Some(ObservedHa { resources: wishes.into_iter().map(|(vmid, (wish, _, _))| (vmid, wish)).collect() }))
+    let resources = wishes.into_iter().map(|(vmid, (wish, _, _))| (vmid, wish)).collect();
+    Ok(Some(ObservedHa { resources, places }))
 }
 
 fn note_nodes(wish: &mut HaWish, nodes: Option<&str>, strict: Option<bool>) {

@@ -201,6 +201,55 @@ async fn high_availability_is_planned_made_changed_and_left() {
     }
 }
 
+#[tokio::test(flavor = "multi_thread")]
+async fn a_rule_of_somebody_else_is_left_alone() {
+    for version in VERSIONS {
+        let stage = Stage::of(cluster(version), "[]", Roads::Both).await;
+        deployed(&stage, &highly_available("started"), "r1").await;
+        // Somebody places the VM by a group or rule of his own.
+        stage.lab.world().with(|world| {
+            let pairs = |pairs: &[(&str, &str)]| {
+                pairs.iter().map(|(key, value)| ((*key).to_owned(), (*value).to_owned())).collect()
+            };
+            if version.starts_with('8') {
+                let group = pairs(&[("nodes", "pve1:5")]);
+                world.sections.entry("ha/groups").or_default().insert("theirs".to_owned(), group);
+                let resources = world.sections.get_mut("ha/resources").unwrap();
+                resources.get_mut("vm:201").unwrap().insert("group".to_owned(), "theirs".to_owned());
+            } else {
+                let rule = pairs(&[("type", "node-affinity"), ("resources", "vm:201"), ("nodes", "pve1:5")]);
+                world.sections.entry("ha/rules").or_default().insert("theirs".to_owned(), rule);
+            }
+        });
+        let theirs = |stage: &Stage| {
+            stage.lab.world().with(|world| {
+                let places = if version.starts_with('8') { "ha/groups" } else { "ha/rules" };
+                (
+                    world.sections[places].clone(),
+                    world.sections["ha/resources"]["vm:201"].get("group").cloned(),
+                )
+            })
+        };
+        let before = theirs(&stage);
+        let more = deployed(&stage, &highly_available("{state: started, max_restart: 4}"), "r2").await;
+        assert_eq!(steps(&more), ["web01/ha"], "{version}");
+        assert_eq!(theirs(&stage), before, "{version}");
+        // The same nodes are no difference; on 9 others are refused at their line, for PVE takes one rule.
+        let same = highly_available("{state: started, max_restart: 4, on_nodes: {pve1: 5}}");
+        assert!(planned(&stage, &same, "r3", PlanMode::Deploy).await.is_empty(), "{version}");
+        let other = highly_available("{state: started, on_nodes: {pve2: 1}}");
+        let told = try_planned(&stage, &other, "r4", PlanMode::Deploy).await;
+        match version.starts_with('8') {
+            true => assert_eq!(steps(&told.unwrap()), ["web01/ha"]),
+            false => {
+                let told = told.unwrap_err();
+                assert!(told.contains("the rule `theirs` places VM 201 already"), "{told}");
+                assert!(told.contains("hint: take `vm:201` out of `theirs`"), "{told}");
+            }
+        }
+    }
+}
+
 const URL: &str = "https://images.example.org/tiny.qcow2";
 
 #[tokio::test(flavor = "multi_thread")]

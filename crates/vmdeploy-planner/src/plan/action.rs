@@ -263,6 +263,11 @@ pub enum Condition {
     },
 }
 
+/// Returns the name of the group or rule by which high availability places a guest of the project.
+pub fn ha_place(project: &str, vmid: Vmid) -> String {
+    format!("vmdeploy-{project}-{vmid}")
+}
+
 /// How high availability shall treat a guest.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(deny_unknown_fields)]

@@ -8,7 +8,7 @@ mod step;
 
 pub use action::{
     Action, Compression, Condition, ConfigPatch, DiskSource, GuestRef, HaWish, ImageOrigin, IpFamily,
-    PatchValue, Ref, SecretForm, SecretRef, Slot, Unpack,
+    PatchValue, Ref, SecretForm, SecretRef, Slot, Unpack, ha_place,
 };
 pub use step::{OnFailure, Road, RoadChoice, Step, StepId, Undo};
 

@@ -327,7 +327,12 @@ impl<'m, 'a> Making<'m, 'a> {
         }
         let ha = self.vm.ha.set();
         if let Some(ha) = ha {
-            super::update::push_ha(self.scene, &mut self.chain, self.guest, Some(super::update::wish_of(ha)));
+            super::availability::push_ha(
+                self.scene,
+                &mut self.chain,
+                self.guest,
+                Some(super::availability::wish_of(ha)),
+            );
             self.reasons.push(reason("ha", None, Some(ha.state.clone())));
         }
         let starts = match self.vm.lifecycle.state.as_ref().map(|state| state.value) {

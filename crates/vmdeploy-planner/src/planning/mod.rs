@@ -3,6 +3,7 @@
 //! The stages: find each VM's guest (`resolve`), compare (`wanted`, `existing_disks`, `mark`), write the steps (`create`,
 //! `update`, `removal`), look what they need (`preflight`).
 
+mod availability;
 mod chain;
 mod cloning;
 mod create;

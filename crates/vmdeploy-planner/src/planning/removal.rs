@@ -45,7 +45,7 @@ pub(crate) fn push_removal(
     }
     let in_ha = scene.observed.ha.as_ref().is_some_and(|ha| ha.resources.contains_key(&guest.vmid));
     if in_ha {
-        super::update::push_ha(scene, chain, guest, None);
+        super::availability::push_ha(scene, chain, guest, None);
     }
     if current.is_running() && !keep.is_empty() {
         let timeout_s = vm.map_or(180, |vm| vm.lifecycle.shutdown_timeout.as_secs());

@@ -1,5 +1,6 @@
 //! Bringing a guest that exists to what the spec says, in place.
 
+use super::availability::{foreign_place, merged_ha, own_ha, push_ha, same_ha, shown_ha};
 use super::chain::{Chain, Link};
 use super::create::{BOOT_WHY, is_cd, push_snippets, refuse_root_only};
 use super::disks::push_growth;
@@ -14,7 +15,7 @@ use crate::identity;
 use crate::plan::{
     Action, ConfigPatch, GuestRef, HaWish, PatchValue, Reason, Road, RoadChoice, Slot, Step, Undo, Verb,
 };
-use crate::spec::{Ha, OptionValue, Permission, PowerState, Vm, Wish};
+use crate::spec::{Ha, OptionValue, Permission, PowerState, Spanned, Vm, Wish};
 use pve_types::PoolId;
 use std::collections::BTreeMap;
 
@@ -418,6 +419,21 @@ impl Updating<'_, '_> {
         self.chain.push(Link::new("pool", set(wanted), road, 60).undo(set(there)));
     }
 
+    /// Refuses other nodes than those of somebody else's rule: a resource is placed by one rule.
+    // PVE: pve-ha-manager src/PVE/HA/Rules/NodeAffinity.pm check_single_resource_reference.
+    fn refuse_second_rule(&mut self, there: Option<&HaWish>, ha: &Spanned<Ha>) -> bool {
+        let wanted = &ha.value;
+        let same =
+            there.is_some_and(|there| there.on_nodes == wanted.on_nodes && there.strict == wanted.strict);
+        let rule = foreign_place(self.scene, self.guest).filter(|_| self.scene.roads.version.at_least(9, 0));
+        let Some(rule) = rule.filter(|_| !wanted.on_nodes.is_empty() && !same) else { return false };
+        let rule = rule.escape_debug();
+        let message = format!("the rule `{rule}` places VM {} already, and PVE takes one", self.guest.vmid);
+        let hint = format!("take `vm:{}` out of `{rule}`, or leave `on_nodes` out", self.guest.vmid);
+        self.findings.refuse(self.scene.deployment, (ha.span, self.vm.path("ha.on_nodes")), message, hint);
+        true
+    }
+
     fn high_availability(&mut self) {
         let Some(seen) = &self.scene.observed.ha else { return };
         let there = seen.resources.get(&self.guest.vmid);
@@ -431,8 +447,12 @@ impl Updating<'_, '_> {
                 if there.is_some_and(|there| same_ha(there, &ha.value)) {
                     return;
                 }
+                if self.refuse_second_rule(there, ha) {
+                    return;
+                }
                 let from = there.map(shown_ha);
-                let wish = merged_ha(there, &ha.value);
+                let there = own_ha(self.scene, self.guest);
+                let wish = merged_ha(there.as_ref(), &ha.value);
                 self.reasons.push(reason("ha", from, Some(shown_ha(&wish))));
                 push_ha(self.scene, &mut self.chain, self.guest, Some(wish));
             }
@@ -558,60 +578,4 @@ fn text_of(value: &PatchValue) -> Option<&str> {
         // Whatever else it is, it is something: for the question whether a device is plugged or unplugged.
         _ => Some("new:volume"),
     }
-}
-
-/// Appends the step that puts the guest under high availability, or takes it out.
-pub(crate) fn push_ha(scene: &Scene<'_>, chain: &mut Chain, guest: &GuestRef, ha: Option<HaWish>) {
-    let before = scene.observed.ha.as_ref().and_then(|seen| seen.resources.get(&guest.vmid)).cloned();
-    let why = if scene.roads.version.at_least(9, 0) {
-        "a resource and, for its nodes, a rule (PVE 9)"
-    } else {
-        "a resource and, for its nodes, a group (PVE 8)"
-    };
-    let action = Action::SetHa { guest: guest.clone(), ha };
-    let undo = Action::SetHa { guest: guest.clone(), ha: before };
-    chain.push(Link::new("ha", action, scene.roads.api_first(why), 120).undo(undo));
-}
-
-/// Returns the wish, with what the spec does not say taken from what is there: that is not managed.
-fn merged_ha(there: Option<&HaWish>, ha: &Ha) -> HaWish {
-    let mut wish = wish_of(ha);
-    let Some(there) = there else { return wish };
-    wish.max_restart = wish.max_restart.or(there.max_restart);
-    wish.max_relocate = wish.max_relocate.or(there.max_relocate);
-    if wish.on_nodes.is_empty() {
-        wish.on_nodes = there.on_nodes.clone();
-        wish.strict = there.strict;
-    }
-    wish
-}
-
-/// Returns what the spec wants of high availability.
-pub(crate) fn wish_of(ha: &Ha) -> HaWish {
-    HaWish {
-        state: ha.state.clone(),
-        max_restart: ha.max_restart,
-        max_relocate: ha.max_relocate,
-        on_nodes: ha.on_nodes.clone(),
-        strict: ha.strict,
-    }
-}
-
-// PVE: ha-manager: `enabled` is an old name of `started`; max_restart and max_relocate are 1 where not said.
-fn same_ha(there: &HaWish, wanted: &Ha) -> bool {
-    let state = |text: &str| if text == "enabled" { "started".to_owned() } else { text.to_owned() };
-    let tries =
-        |wanted: Option<u32>, there: Option<u32>| wanted.is_none_or(|number| number == there.unwrap_or(1));
-    let places =
-        wanted.on_nodes.is_empty() || (wanted.on_nodes == there.on_nodes && wanted.strict == there.strict);
-    state(&there.state) == state(&wanted.state)
-        && tries(wanted.max_restart, there.max_restart)
-        && tries(wanted.max_relocate, there.max_relocate)
-        && places
-}
-
-fn shown_ha(ha: &HaWish) -> String {
-    let nodes: Vec<String> =
-        ha.on_nodes.iter().map(|(node, priority)| format!("{node}:{priority}")).collect();
-    if nodes.is_empty() { ha.state.clone() } else { format!("{} on {}", ha.state, nodes.join(", ")) }
 }

@@ -281,8 +281,26 @@ fn rules(call: &mut Call<'_>) -> Result<Value, Refusal> {
         .collect())
 }
 
+/// A resource is placed by one rule.
+// PVE: pve-ha-manager src/PVE/HA/Rules/NodeAffinity.pm check_single_resource_reference.
+fn placed_once(world: &World, id: &str, options: &Config) -> Result<(), Refusal> {
+    let affine = |options: &Config| options.get("type").is_some_and(|kind| kind == "node-affinity");
+    let resources = |options: &Config| -> Vec<String> {
+        options.get("resources").map_or_else(Vec::new, |list| list.split(',').map(str::to_owned).collect())
+    };
+    let others = sections::all(world, &RULES).filter(|(other, rule)| *other != id && affine(rule));
+    let taken: Vec<String> = others.flat_map(|(_, rule)| resources(rule)).collect();
+    match resources(options).into_iter().find(|sid| affine(options) && taken.contains(sid)) {
+        None => Ok(()),
+        Some(sid) => Err(Refusal::died(format!(
+            "Rule '{id}' is invalid.\n  resources: resource '{sid}' is already used in another node affinity rule"
+        ))),
+    }
+}
+
 fn create_rule(call: &mut Call<'_>) -> Result<Value, Refusal> {
     let (id, options) = (call.string("rule"), sections::given(call, &RULES));
+    placed_once(call.world, &id, &options)?;
     let needed = if call.string("type") == "node-affinity" { "nodes" } else { "affinity" };
     if !call.is_given(needed) {
         return Err(Refusal::parameter(needed, "property is missing and it is not optional"));

@@ -4,7 +4,7 @@ use crate::Failure;
 use crate::drive::job::{Done, Job};
 use pve_api::{HaResourceSettings, Params, PoolMembers};
 use pve_types::PoolId;
-use vmdeploy_planner::plan::{GuestRef, HaWish};
+use vmdeploy_planner::plan::{GuestRef, HaWish, ha_place};
 
 impl Job {
     /// Makes high availability treat the guest as wanted. Each call makes sure of its part, so that twice is safe.
@@ -14,7 +14,7 @@ impl Job {
         }
         let ha = self.shared.connections.api().cluster().ha();
         let sid = format!("vm:{}", guest.vmid);
-        let name = format!("vmdeploy-{}-{}", self.shared.plan.project, guest.vmid);
+        let name = ha_place(&self.shared.plan.project, guest.vmid);
         // PVE: pve-ha-manager: groups up to version 8, rules from 9 on.
         let has_rules = self.shared.plan.pve_version.major >= 9;
         let Some(wish) = wish else {

@@ -103,6 +103,60 @@ fn what_is_imported_makes_what_the_playbook_made_key_by_key() {
 }
 
 #[test]
+fn an_odd_guest_is_adopted_by_every_road_without_another_change() {
+    let odd = "
+guests:
+  250:
+    running: true
+    config:
+      name: odd
+      bios: ovmf
+      machine: 'pc-q35-9.2+pve1,viommu=virtio'
+      efidisk0: 'local-lvm:vm-250-disk-0,efitype=4m,pre-enrolled-keys=1,size=4M'
+      tpmstate0: 'local-lvm:vm-250-disk-1,size=4M,version=v2.0'
+      hostpci0: 'mapping=gpu,pcie=1'
+      usb0: spice
+      args: \"-device 'x,y=1' -no-reboot\"
+      cpu: 'cputype=host,flags=+aes'
+      memory: '1024'
+      smbios1: 'uuid=3f2b8f6e-6f5e-4a0a-9b1c-2d9c1a5d7e11,serial=eDE=,base64=1'
+      scsi0: 'local-lvm:vm-250-disk-2,cache=writeback,iothread=1,size=4G'
+      scsi30: 'local-lvm:vm-250-disk-3,size=1G,serial=a%20b,mbps_rd=100'
+      virtio15: 'local-lvm:vm-250-disk-4,size=1G'
+      ide2: 'local-lvm:vm-250-cloudinit,media=cdrom'
+      ide3: 'none,media=cdrom'
+      unused0: 'local-lvm:vm-250-disk-9'
+      net0: 'e1000e=BC:24:11:00:00:50,bridge=vmbr0,tag=40,trunks=10;20-22,link_down=1'
+      net7: 'virtio=BC:24:11:00:00:57,bridge=vmbr0,queues=2,mtu=1400'
+      cicustom: 'user=local:snippets/own.yaml'
+      ipconfig0: 'ip=10.0.0.5/32,gw=192.168.1.1'
+      ipconfig7: 'ip=10.40.0.7/24,gw=10.40.0.1'
+      boot: 'order=scsi5;scsi0;net0'
+      description: '# notes%0A%0Awith %25 and \"quotes\"'
+      tags: b;a
+      vmgenid: 00000000-0000-4000-8000-000000000000
+";
+    let world = pve_lab::WorldSpec::from_yaml(odd).unwrap();
+    for road in ["hybrid", "auto", "api", "ssh"] {
+        let lab = LabRun::start(
+            pve_lab::WorldSpec { guests: world.guests.clone(), ..pve_lab::WorldSpec::demo() },
+            Vec::new(),
+        );
+        let config = || lab.world().with(|world| world.guests.values().next().unwrap().config.clone());
+        let before = config();
+        done(&lab, "adopt 250 --project legacy --out odd.yaml");
+        done(&lab, &format!("deploy odd.yaml --yes --road {road}"));
+        let after = config();
+        let changed: Vec<&String> =
+            after.keys().chain(before.keys()).filter(|key| before.get(*key) != after.get(*key)).collect();
+        assert!(changed.iter().all(|key| *key == "description" || *key == "digest"), "{road}: {changed:?}");
+        assert!(lab.world().with(|world| world.guests.values().next().unwrap().pending.is_empty()), "{road}");
+        let again = lab.user.output(&["plan", "odd.yaml", "--detailed-exitcode", "--road", road]);
+        assert_eq!(again.status.code(), Some(0), "{road}: {}", String::from_utf8_lossy(&again.stdout));
+    }
+}
+
+#[test]
 fn an_image_is_pushed_once_and_an_unknown_one_is_named() {
     let lab = LabRun::demo();
     lab.user.write("disk.raw", &"not much of a disk".repeat(64));
