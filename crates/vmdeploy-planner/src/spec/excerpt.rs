@@ -113,11 +113,16 @@ fn secret_column(line: &str) -> Option<usize> {
 fn token_width(line: &str, column: usize) -> usize {
     let rest: Vec<char> = line.chars().skip(column).collect();
     let Some(&first) = rest.first() else { return 1 };
+    let opened = |brackets: [char; 2]| line.chars().take(column).filter(|c| brackets.contains(c)).count();
+    let in_flow = opened(['{', '[']) > opened(['}', ']']);
+    // A bracket may have been opened on a line before.
+    let closes = |at: usize| rest[at..].iter().all(|c| matches!(c, ',' | '}' | ']' | ' '));
     let end = match first {
         '"' | '\'' => rest.iter().skip(1).position(|c| *c == first).map(|at| at + 2),
         '{' | '[' => Some(1),
         _ => rest.iter().enumerate().position(|(at, c)| match c {
-            ',' | '}' | ']' => true,
+            ',' => in_flow || rest.get(at + 1).is_none_or(|next| next.is_whitespace()),
+            '}' | ']' => in_flow || closes(at),
             ':' => rest.get(at + 1).is_none_or(|next| next.is_whitespace()),
             '#' => at > 0 && rest[at - 1].is_whitespace(),
             _ => false,
@@ -175,6 +180,8 @@ mod tests {
             (line.as_str(), caret.as_str()),
             ("  web: {cpu: 2, memory: 4 # x", "                        ^")
         );
+        assert_eq!(show("memory: 1,5GiB", 1, 9, &[]).1, "        ^^^^^^");
+        assert_eq!(show("  cpu: 2x}", 1, 8, &[]).1, "       ^^");
         let (_, caret) = show("name: \"a, b\", c: d", 1, 7, &[]);
         assert_eq!(caret, "      ^^^^^^");
     }
