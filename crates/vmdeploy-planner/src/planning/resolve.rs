@@ -3,7 +3,7 @@
 use super::scene::{Current, Findings, Resolved, Scene};
 use crate::identity::{self, Marker, Ownership};
 use crate::observed::ObservedGuest;
-use crate::plan::GuestRef;
+use crate::plan::{GuestRef, PlanMode};
 use crate::spec::{Span, Vm, VmidWish};
 use pve_types::{GuestName, NodeName, Vmid};
 use std::collections::{BTreeSet, HashMap};
@@ -61,7 +61,9 @@ pub(crate) fn resolve<'a>(scene: &mut Scene<'a>, marks: &Marks<'a>, vms: &[&'a V
         match find(scene, marks, vm, findings) {
             Found::Ours(current) => {
                 taken.insert(current.guest.vmid);
-                check_vmid(scene, vm, current.guest.vmid, findings);
+                if scene.context.mode == PlanMode::Deploy {
+                    check_vmid(scene, vm, current.guest.vmid, findings);
+                }
                 let guest = GuestRef {
                     name: vm.name.value.clone(),
                     vmid: current.guest.vmid,
@@ -74,7 +76,16 @@ pub(crate) fn resolve<'a>(scene: &mut Scene<'a>, marks: &Marks<'a>, vms: &[&'a V
             Found::Refused => {}
         }
     }
+    // What is destroyed has its number already.
+    if scene.context.mode == PlanMode::Destroy {
+        return;
+    }
     for vm in missing {
+        // Another VM that is not meant may be cloned by one that is; what is wrong with it is no matter otherwise.
+        let targets = &scene.context.targets;
+        let is_meant = targets.is_empty() || targets.contains(&vm.name.value);
+        let mut aside = Findings::default();
+        let findings = if is_meant { &mut *findings } else { &mut aside };
         let vmid = draw(scene, vm, &mut taken, findings);
         let node = node_of(scene, vm, findings);
         let (Some(vmid), Some(node)) = (vmid, node) else { continue };

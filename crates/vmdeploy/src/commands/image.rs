@@ -13,14 +13,15 @@ use crate::planning::{self, PlanArgs};
 use crate::reach;
 use crate::running::{RunArgs, carry_out, exit_of};
 use crate::spec_files::{LoadedSpec, SpecArgs, load};
+use crate::token::duties::as_if_new;
 use pve_types::{NodeName, VolumeId};
 use std::path::PathBuf;
 use vmdeploy_executor::{Connections, observe, only_node};
 use vmdeploy_planner::observed::{Observed, Query};
-use vmdeploy_planner::plan::{Action, Plan, PlanContext, PlanMode, Step};
-use vmdeploy_planner::plan_push;
+use vmdeploy_planner::plan::{Action, Plan, PlanContext, Step};
 use vmdeploy_planner::render::count;
 use vmdeploy_planner::spec::ImageSource;
+use vmdeploy_planner::{Draft, draft_plan, plan_push};
 
 /// Looks after the images that a spec names.
 #[derive(Debug, clap::Args)]
@@ -127,7 +128,7 @@ async fn plan_to_push(args: &PushArgs, context: &Context) -> Result<(Plan, Looke
         let seen = observe(&looked.connections, &looked.queries).await;
         looked.observed = seen.map_err(|failure| reach::executor_failure(&failure))?;
     }
-    let empty = crate::token::duties::without_our_guests(deployment, &looked.observed);
+    let empty = as_if_new(deployment, &looked.observed);
     let plan_context = PlanContext {
         default_node: reach::default_node(&context.environment)?,
         local_files: local_files::read(deployment, &looked.spec.folder, context)?,
@@ -182,12 +183,15 @@ async fn look(specs: &[PathBuf], context: &Context) -> Result<Looked, Failure> {
     Ok(Looked { spec, connections, queries, observed })
 }
 
-fn new_vms_plan(
-    spec: &LoadedSpec,
-    observed: &Observed,
-    ssh_available: bool,
-    context: &Context,
-) -> Result<Plan, Failure> {
-    let empty = crate::token::duties::without_our_guests(&spec.deployment, observed);
-    planning::plan_from(&PlanArgs::default(), PlanMode::Deploy, spec, (&empty, ssh_available), context)
+/// Drafts what deploying would do if none of the spec's VMs were there: then every image is needed.
+fn draft_of_new_vms(looked: &Looked, context: &Context) -> Result<Draft, Failure> {
+    let LoadedSpec { deployment, folder } = &looked.spec;
+    let empty = as_if_new(deployment, &looked.observed);
+    let plan_context = PlanContext {
+        default_node: reach::default_node(&context.environment)?,
+        local_files: local_files::read(deployment, folder, context)?,
+        ssh_available: looked.connections.has_ssh(),
+        ..PlanContext::new(planning::new_run_id(), &empty)
+    };
+    Ok(draft_plan(deployment, &plan_context))
 }

@@ -25,8 +25,8 @@ pub struct Args {
     /// The VMs, by their names in the spec
     #[arg(value_name = "VM")]
     vms: Vec<GuestName>,
-    /// All VMs of the spec
-    #[arg(long, conflicts_with_all = ["vms", "tag", "pool"])]
+    /// All VMs of the spec; with `--tag` or `--pool` all of these
+    #[arg(long, conflicts_with = "vms")]
     all: bool,
     /// Only VMs with this tag
     #[arg(long, value_name = "TAG")]

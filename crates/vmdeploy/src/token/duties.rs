@@ -47,8 +47,7 @@ pub fn spec_duties(
     context: &PlanContext<'_>,
     rights: &Rights,
 ) -> Judged {
-    let empty = without_their_numbers(deployment, &without_our_guests(deployment, observed));
-    let empty = with_every_image(&empty);
+    let empty = with_every_image(&as_if_new(deployment, observed));
     let mut needs = BTreeMap::new();
     let local_files = local_files::stand_ins(deployment);
     let fresh = PlanContext { observed: &empty, mode: PlanMode::Deploy, local_files, ..context.clone() };
@@ -69,8 +68,13 @@ fn with_every_image(observed: &Observed) -> Observed {
     world
 }
 
+/// Returns the observation as if none of the deployment's VMs were there yet, and nobody had their numbers.
+pub fn as_if_new(deployment: &Deployment, observed: &Observed) -> Observed {
+    without_their_numbers(deployment, &without_our_guests(deployment, observed))
+}
+
 /// Returns the observation as if none of the deployment's VMs were there yet.
-pub fn without_our_guests(deployment: &Deployment, observed: &Observed) -> Observed {
+fn without_our_guests(deployment: &Deployment, observed: &Observed) -> Observed {
     let ours: BTreeSet<String> =
         deployment.vms.iter().map(|vm| crate::fleet::uuid_of(deployment, vm)).collect();
     let mut world = observed.clone();
@@ -81,7 +85,7 @@ pub fn without_our_guests(deployment: &Deployment, observed: &Observed) -> Obser
 }
 
 /// Returns the guests that are not ours and have a number that the spec wants: a deployment is refused for them.
-pub fn in_the_way<'a>(deployment: &Deployment, observed: &'a Observed) -> Vec<&'a ObservedGuest> {
+fn in_the_way<'a>(deployment: &Deployment, observed: &'a Observed) -> Vec<&'a ObservedGuest> {
     let wanted: BTreeSet<Vmid> = deployment
         .vms
         .iter()

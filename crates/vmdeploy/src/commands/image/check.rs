@@ -1,12 +1,13 @@
 //! `vmdeploy image check`: what a new VM would find of each image, on each node.
 
-use super::{CheckArgs, Looked, look, new_vms_plan};
+use super::{CheckArgs, Looked, draft_of_new_vms, look};
 use crate::context::Context;
 use crate::exit::Exit;
 use crate::failure::{CommandResult, Failure};
 use crate::local_files;
 use crate::output;
 use crate::reach;
+use crate::spec_files::show;
 use crate::table::Table;
 use pve_ssh::command::{Command, files, pvesm};
 use pve_ssh::parse;
@@ -16,9 +17,10 @@ use std::collections::BTreeSet;
 use std::path::Path;
 use std::time::Duration;
 use vmdeploy_executor::{Connections, observe, unpacked_digest};
+use vmdeploy_planner::Draft;
 use vmdeploy_planner::observed::{Observed, Query};
-use vmdeploy_planner::plan::{Action, ImageOrigin, Plan};
-use vmdeploy_planner::spec::{Deployment, ImageSource};
+use vmdeploy_planner::plan::{Action, ImageOrigin, Step};
+use vmdeploy_planner::spec::{Deployment, Diagnostic, ImageSource};
 
 /// A slow disk reads a large image in this time.
 const CHECKSUM_LIMIT: Duration = Duration::from_secs(1_800);
@@ -75,9 +77,9 @@ struct Row {
 /// Prints the table. Exit 4 where an image is missing or is another one.
 pub(super) async fn check(args: &CheckArgs, context: &Context) -> CommandResult {
     let looked = look(&args.spec.specs, context).await?;
-    let plan = new_vms_plan(&looked.spec, &looked.observed, looked.connections.has_ssh(), context);
-    let placed = look_again(&looked, plan.as_ref().ok()).await?;
-    let rows = rows(&looked, plan.as_ref().ok(), &placed, context)?;
+    let Draft { steps, refused } = draft_of_new_vms(&looked, context)?;
+    let placed = look_again(&looked, &steps).await?;
+    let rows = rows(&looked, &steps, &placed, context)?;
     let checks = rows.into_iter().map(|row| verified(row, &looked.connections));
     let rows = futures::future::join_all(checks).await;
     looked.connections.close().await;
@@ -94,14 +96,17 @@ pub(super) async fn check(args: &CheckArgs, context: &Context) -> CommandResult 
         output::say(&format!("deploy will place {names}; `vmdeploy image push` does so now"));
     }
     let bad = in_state(State::WrongChecksum).chain(in_state(State::Missing)).count();
-    // A plan that is refused although every image is there is refused for another reason, which was shown.
-    plan.map(|_| if bad == 0 { Exit::DONE } else { Exit::OBSERVED })
+    // What else the plan would be refused for is no matter of the images.
+    let about_images: Vec<Diagnostic> =
+        refused.into_iter().filter(|fault| fault.path.starts_with("images.")).collect();
+    show(&about_images);
+    Ok(if bad == 0 && about_images.is_empty() { Exit::DONE } else { Exit::OBSERVED })
 }
 
 /// Looks whether what the plan places is there already: only the plan knows in which storage.
-async fn look_again(looked: &Looked, plan: Option<&Plan>) -> Result<Observed, Failure> {
-    let steps = plan.into_iter().flat_map(|plan| &plan.steps);
+async fn look_again(looked: &Looked, steps: &[Step]) -> Result<Observed, Failure> {
     let queries: BTreeSet<Query> = steps
+        .iter()
         .filter_map(|step| match &step.action {
             Action::PlaceImage { node, volume, .. } => Some(Query::Content {
                 node: node.clone(),
@@ -119,12 +124,7 @@ async fn look_again(looked: &Looked, plan: Option<&Plan>) -> Result<Observed, Fa
 }
 
 /// Returns the images that are named where they lie, then those that the plan places.
-fn rows(
-    looked: &Looked,
-    plan: Option<&Plan>,
-    seen: &Observed,
-    context: &Context,
-) -> Result<Vec<Row>, Failure> {
+fn rows(looked: &Looked, steps: &[Step], seen: &Observed, context: &Context) -> Result<Vec<Row>, Failure> {
     let deployment = &looked.spec.deployment;
     let mut places: BTreeSet<(String, NodeName, String)> = BTreeSet::new();
     for (name, image) in &deployment.images {
@@ -142,7 +142,7 @@ fn rows(
         places.extend(looked.queries.iter().filter_map(place));
     }
     let named = places.into_iter().map(|place| Ok(row(place, &looked.observed, None, deployment)));
-    let placed = plan.into_iter().flat_map(|plan| &plan.steps).filter_map(|step| match &step.action {
+    let placed = steps.iter().filter_map(|step| match &step.action {
         Action::PlaceImage { image, node, volume, checksum, origin } => {
             let place = (image.clone(), node.clone(), volume.to_string());
             let row = row(place, seen, Some(checksum.clone()), deployment);

@@ -181,6 +181,31 @@ fn a_number_of_a_range_is_pinned_and_a_lost_lock_file_makes_no_second_vm() {
 }
 
 #[test]
+fn a_number_that_is_taken_is_in_the_way_of_its_own_vm_alone() {
+    let lab = LabRun::demo();
+    let code = |arguments: &[&str]| {
+        let output = lab.user.output(arguments);
+        (output.status.code(), String::from_utf8_lossy(&output.stderr).into_owned())
+    };
+    let foreign = ["api", "post", "/nodes/pve1/qemu", "vmid=201", "name=other", "--wait", "--yes"];
+    assert_eq!(code(&foreign).0, Some(0));
+    let (refused, said) = code(&["deploy", "demo.yaml", "--yes"]);
+    assert!(refused == Some(4) && said.contains("VMID 201 is taken"), "{said}");
+    assert_eq!(code(&["deploy", "demo.yaml", "--target", "db01", "--yes"]).0, Some(0));
+    let (checked, said) = code(&["image", "check", "demo.yaml"]);
+    assert!(checked == Some(0) && said.is_empty(), "{said}");
+    // What is there is destroyed under the number that it has, whatever the spec says by now.
+    let spec = std::fs::read_to_string(lab.user.path("demo.yaml")).unwrap();
+    lab.user.write("demo.yaml", &spec.replace("vmid: 203", "vmid: 293"));
+    let (refused, said) = code(&["deploy", "demo.yaml", "--target", "db01", "--yes"]);
+    assert!(refused == Some(4) && said.contains("a VMID cannot be changed"), "{said}");
+    let (destroyed, said) = code(&["destroy", "demo.yaml", "--yes"]);
+    assert_eq!(destroyed, Some(0), "{said}");
+    let left: Vec<u32> = lab.world().with(|world| world.guests.keys().map(|vmid| vmid.get()).collect());
+    assert_eq!(left, [201], "the foreign one stays");
+}
+
+#[test]
 fn events_are_one_json_object_a_line() {
     let lab = LabRun::demo();
     let output = lab.user.output(&["deploy", "demo.yaml", "--target", "db01", "--yes", "--json"]);

@@ -56,7 +56,7 @@ fn vms_are_switched_by_name_tag_pool_and_all_in_their_order() {
     let (_, err) = run(&lab, "stop --all", 2);
     assert!(err.contains("this would stop at once web01, web02, db01"), "{err}");
     assert_eq!(running(&lab), ["web01", "web02", "db01"], "nobody agreed");
-    let (out, _) = run(&lab, "shutdown --tag web --yes", 0);
+    let (out, _) = run(&lab, "shutdown --all --tag web --yes", 0);
     assert_eq!(out, "web02: shut down\nweb01: shut down\n", "the last to start is the first to go");
     assert_eq!(running(&lab), ["db01"]);
     let (out, _) = run(&lab, "start --pool front --yes", 0);
