@@ -9,7 +9,7 @@ use crate::describe;
 use crate::journal::{Entry, Record};
 use crate::{Failure, FailureKind, Outcome, ResumeMode, TookEffect};
 use jiff::Timestamp;
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use vmdeploy_planner::plan::{Action, Change, OnFailure, Plan, Step, StepId, Undo, Verb};
 
 /// Makes the report of a run.
@@ -233,8 +233,19 @@ fn mark_skipped(plan: &Plan, steps: &mut [StepReport]) {
 fn leftovers(plan: &Plan, steps: &[StepReport]) -> Vec<Leftover> {
     let failed = |step: &Step| steps.iter().any(|other| other.vm == step.vm && is_bad(&other.state));
     let any_failed = steps.iter().any(|step| is_bad(&step.state));
+    // Where another guest has the number now, it and its volumes are nothing that this run left, whatever their names:
+    // nobody shall be told how to remove them.
+    let is_foreign = |report: &StepReport| {
+        is_bad(&report.state)
+            && matches!(&report.failure, Some(failure) if failure.kind == FailureKind::NotOurs)
+    };
+    let foreign: BTreeSet<_> =
+        steps.iter().filter(|report| is_foreign(report)).filter_map(|report| report.vm.as_ref()).collect();
     let mut left = Vec::new();
     for (step, report) in plan.steps.iter().zip(steps) {
+        if step.vm.as_ref().is_some_and(|vm| foreign.contains(vm)) {
+            continue;
+        }
         let concerned = failed(step) || (step.vm.is_none() && any_failed);
         if concerned && report.state != StepState::Succeeded && is_bad(&report.state)
             || concerned && made(report)
@@ -257,10 +268,6 @@ fn made(report: &StepReport) -> bool {
 fn leftover(step: &Step, report: &StepReport) -> Option<Leftover> {
     let changed_nothing = matches!(&report.failure, Some(failure) if failure.took_effect == TookEffect::No);
     if report.state == StepState::Failed && changed_nothing {
-        return None;
-    }
-    // A guest that is not ours is nothing that this run left, and nobody shall be told how to remove it.
-    if matches!(&report.failure, Some(failure) if failure.kind == FailureKind::NotOurs) {
         return None;
     }
     // The plan said before that a placed file stays for the next VM.
@@ -306,7 +313,8 @@ fn result(plan: &Plan, records: &[Record], steps: &[StepReport], left: &[Leftove
     };
     let failed: Vec<&StepReport> = steps.iter().filter(|step| is_bad(&step.state)).collect();
     let any_bad = steps.iter().any(|step| is_bad(&step.state));
-    let something_is_left = !left.is_empty() || (any_bad && kept_changes(plan, steps));
+    let any_undo_failed = steps.iter().any(|step| step.state == StepState::UndoFailed);
+    let something_is_left = !left.is_empty() || any_undo_failed || (any_bad && kept_changes(plan, steps));
     match failed.first().and_then(|step| step.failure.as_ref()) {
         _ if something_is_left => RunResult::Left,
         Some(failure) if failure.is_about_credentials() && !steps.iter().any(|s| changed(&s)) => {

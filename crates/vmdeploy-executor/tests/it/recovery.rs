@@ -1,13 +1,13 @@
 //! Killed at any point, a run is finished or taken back by one command, and ends as the undisturbed one.
 
-use crate::stage::{Stage, plan, plan_by_api};
+use crate::stage::{Stage, guest, plan, plan_by_api, step};
 use futures::StreamExt as _;
 use pve_types::Vmid;
 use std::collections::BTreeMap;
 use vmdeploy_executor::{
     Entry, EventKind, FailureKind, ResumeMode, RunError, RunOptions, RunResult, StepState,
 };
-use vmdeploy_planner::plan::Plan;
+use vmdeploy_planner::plan::{Action, Condition, Plan, Road, Step};
 
 /// What the world looks like after a run: each guest's configuration, and the number of volumes.
 type Ended = (BTreeMap<Vmid, BTreeMap<String, String>>, usize);
@@ -117,18 +117,28 @@ async fn a_run_killed_after_any_record_is_taken_back_by_undo() {
     assert!(died > 20, "{died}");
 }
 
-/// Kills a run when VM 201 is made, and puts a guest of somebody else's into its place.
-async fn exchanged_after_the_kill() -> Stage {
+/// Kills a run that waits behind that step of VM 201 with nothing on the wire, and puts a guest of somebody else's into
+/// the place of its own; when it is resumed, the wait is over.
+async fn exchanged_after(done: &str) -> Stage {
     let stage = Stage::start().await;
+    let file = stage.folder.path().join("go-on");
+    let mut plan = plan("r1", 1);
+    let place = plan.steps.iter().position(|step| step.id.0 == done).unwrap() + 1;
+    let argv = ["test", "-e", file.to_str().unwrap()].map(str::to_owned).to_vec();
+    let wait = Action::Await { guest: guest(1), condition: Condition::Command { argv } };
+    let mut wait = Step { deadline_s: 120, ..step("vm1", "await-file", wait, Road::Local, &[]) };
+    wait.after.insert(plan.steps[place - 1].id.clone());
+    plan.steps[place].after.insert(wait.id.clone());
+    plan.steps.insert(place, wait);
     let runs = stage.runs();
-    let is_made = |_: &mut pve_lab::World| {
+    let waits = |_: &mut pve_lab::World| {
         let records = runs.open("r1").map(|stored| stored.records).unwrap_or_default();
-        records
-            .iter()
-            .any(|record| matches!(&record.entry, Entry::Succeeded { step, .. } if step.0 == "vm1/create"))
+        let begun =
+            |entry: &Entry| matches!(entry, Entry::Started { step, .. } if step.0 == "vm1/await-file");
+        records.iter().any(|record| begun(&record.entry))
     };
-    stage.killed_when(plan("r1", 1), is_made).await;
-    stage.until(|world| world.next_due().is_none()).await;
+    stage.killed_when(plan, waits).await;
+    std::fs::write(&file, "").unwrap();
     stage.lab.world().with(|world| {
         let guest = world.guests.values_mut().next().unwrap();
         guest.config.insert("name".to_owned(), "theirs".to_owned());
@@ -140,10 +150,14 @@ async fn exchanged_after_the_kill() -> Stage {
 
 #[tokio::test(flavor = "multi_thread")]
 async fn a_guest_that_was_exchanged_since_the_kill_is_not_touched() {
-    for mode in [ResumeMode::Finish, ResumeMode::Undo] {
-        let stage = exchanged_after_the_kill().await;
+    let cases = ["vm1/create", "vm1/import-scsi0"]
+        .into_iter()
+        .flat_map(|done| [ResumeMode::Finish, ResumeMode::Undo].map(|mode| (done, mode)));
+    for (done, mode) in cases {
+        let stage = exchanged_after(done).await;
         let before = stage.lab.world().with(|world| world.guests.values().next().unwrap().digest());
-        let report = stage.resume("r1", mode).await.unwrap();
+        let options = RunOptions { allow_commands: true, ..stage.options() };
+        let report = stage.resumed("r1", mode, &options).await.0.unwrap();
         let after = stage.lab.world().with(|world| world.guests.values().next().map(|guest| guest.digest()));
         let failures: Vec<_> = report.failures().collect();
         assert_eq!(after, Some(before), "{mode:?}: {failures:#?}");
@@ -151,7 +165,8 @@ async fn a_guest_that_was_exchanged_since_the_kill_is_not_touched() {
             failures.iter().any(|failure| failure.kind == FailureKind::NotOurs),
             "{mode:?}: {failures:#?}"
         );
-        assert_eq!(report.left, [], "{mode:?}: nobody is told to destroy it");
+        assert_eq!(report.left, [], "{done}, {mode:?}: nobody is told to destroy it or its disks");
+        assert_eq!(report.result, RunResult::Left, "{done}, {mode:?}: somebody has to look");
         assert_eq!(stage.tasks("qmstart") + stage.tasks("qmdestroy"), 0, "{mode:?}");
     }
 }

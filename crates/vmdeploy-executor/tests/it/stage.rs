@@ -121,7 +121,8 @@ impl Stage {
         // Connections of its own: a process that is dead has none.
         let config = config(&self.lab, &self.folder, Roads::Both);
         let connections = Connections::open(config).await.unwrap();
-        let (plan, options) = (CheckedPlan::new(plan).unwrap(), self.options());
+        let plan = CheckedPlan::new(plan).unwrap();
+        let options = RunOptions { allow_commands: true, ..self.options() };
         let run = tokio::spawn(async move {
             let (_switch, stop) = cancellation();
             let (sender, _receiver) = unbounded_channel();
