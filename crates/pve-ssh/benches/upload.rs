@@ -1,4 +1,4 @@
-//! How fast an upload is, against `scp` of this machine, on one loopback and in one run.
+//! How fast an upload is, against `scp` and `sftp` of this machine, on one loopback and in one run.
 //!
 //! `cargo bench -p pve-ssh --bench upload [-- MEBIBYTES]`. The transfer alone is compared, as `scp` neither flushes
 //! to the disk nor compares checksums; the whole upload is shown beside it.
@@ -44,12 +44,15 @@ async fn compare(size: u64) {
     let empty = place.path().join("empty");
     fill(&empty, 0);
     let connect = (0..ROUNDS).map(|_| run_scp(&sshd, &empty, &target, None)).min().unwrap_or_default();
+    let connect_sftp = (0..ROUNDS).map(|_| run_sftp(&sshd, &empty, &target)).min().unwrap_or_default();
     let (mut ours, mut whole, mut scp, mut scp_same) = (Vec::new(), Vec::new(), Vec::new(), Vec::new());
+    let mut sftp = Vec::new();
     for _ in 0..ROUNDS {
         let (transfer, all) = upload(&host, &source, &target).await;
         ours.push(transfer);
         whole.push(all);
         scp.push(run_scp(&sshd, &source, &target, None).saturating_sub(connect));
+        sftp.push(run_sftp(&sshd, &source, &target).saturating_sub(connect_sftp));
         scp_same
             .push(run_scp(&sshd, &source, &target, Some("aes256-gcm@openssh.com")).saturating_sub(connect));
     }
@@ -58,11 +61,13 @@ async fn compare(size: u64) {
         size as f64 / 1e6 / best.as_secs_f64()
     };
     let (ours, whole, scp, scp_same) = (speed(&ours), speed(&whole), speed(&scp), speed(&scp_same));
+    let sftp = speed(&sftp);
     println!("| upload of {} MiB over loopback | MB/s | ratio | wanted |", size >> 20);
     println!("|---|---|---|---|");
     println!("| pve-ssh, transfer | {ours:.0} | 1.00 | |");
     println!("| pve-ssh, with fsync and SHA-256 on both sides | {whole:.0} | | |");
     println!("| scp, its default cipher | {scp:.0} | {:.2} | at least 1.00 |", ours / scp);
+    println!("| sftp, its default cipher | {sftp:.0} | {:.2} | |", ours / sftp);
     println!("| scp, aes256-gcm | {scp_same:.0} | {:.2} | at least 0.85 |", ours / scp_same);
 }
 
@@ -83,17 +88,38 @@ async fn upload(host: &Host, source: &Path, target: &Path) -> (Duration, Duratio
     (last - first.unwrap_or(started), all)
 }
 
-fn run_scp(sshd: &Sshd, source: &Path, target: &Path, cipher: Option<&str>) -> Duration {
+/// Returns a program of OpenSSH's with the options that lead it to the server.
+fn openssh(program: &str, sshd: &Sshd) -> Command {
     let known: PathBuf = sshd.path("known_hosts");
-    let mut command = Command::new("scp");
+    let mut command = Command::new(program);
     command.args(["-q", "-F", "none", "-P", &sshd.port.to_string(), "-i"]).arg(sshd.path("user"));
     command.arg("-o").arg(format!("UserKnownHostsFile={}", known.display()));
+    command
+}
+
+fn run_sftp(sshd: &Sshd, source: &Path, target: &Path) -> Duration {
+    let batch = sshd.path("batch");
+    let text = format!("put {} {}\n", source.display(), target.display());
+    std::fs::write(&batch, text).expect("the batch can be written");
+    let mut command = openssh("sftp", sshd);
+    command.arg("-b").arg(&batch).arg("root@127.0.0.1").stdout(std::process::Stdio::null());
+    time(command, target)
+}
+
+fn run_scp(sshd: &Sshd, source: &Path, target: &Path, cipher: Option<&str>) -> Duration {
+    let mut command = openssh("scp", sshd);
     if let Some(cipher) = cipher {
         command.args(["-c", cipher]);
     }
+    command.arg(source).arg(format!("root@127.0.0.1:{}", target.display()));
+    time(command, target)
+}
+
+/// Runs a program that makes the target, and removes that.
+fn time(mut command: Command, target: &Path) -> Duration {
     let started = Instant::now();
-    let status = command.arg(source).arg(format!("root@127.0.0.1:{}", target.display())).status();
-    assert!(status.is_ok_and(|status| status.success()), "scp fails");
+    let status = command.status();
+    assert!(status.is_ok_and(|status| status.success()), "{command:?} fails");
     let elapsed = started.elapsed();
     let _ = std::fs::remove_file(target);
     elapsed
