@@ -2,10 +2,12 @@
 //!
 //! Everybody on a node can read a process's arguments, so a call that carries a secret is refused here.
 //! `pvesh` waits for a task to end before it prints the UPID; so that a long task can be followed, its UPID is
-//! looked up in the node's task list while `pvesh` still runs.
+//! looked up in the node's task list while `pvesh` still runs. What the node's files tell as well is read from them.
 
 mod expected;
+mod files;
 mod output;
+mod qm;
 mod transport;
 
 pub(crate) use expected::expected_task;

@@ -21,6 +21,10 @@ pub fn trials() -> Vec<Trial> {
         a_broken_connection_leaves_it_open_or_finds_the_task,
         a_pvesh_that_could_not_be_started_did_nothing,
         files_are_not_uploaded_this_way,
+        what_a_file_of_the_node_tells_is_read_from_it,
+        the_agent_is_asked_by_qm_on_its_own_node,
+        what_no_file_tells_is_asked,
+        a_task_is_found_in_the_node_s_own_lists,
     ]
 }
 
@@ -58,6 +62,10 @@ impl Script {
 
 impl PveshRunner for Script {
     fn run(&self, argv: Vec<String>) -> BoxFuture<'static, Result<PveshOutput, PveshFailure>> {
+        if argv[0] == "hostname" {
+            // Commands run on another node than the VM's, whose files are not at hand.
+            return async { done(0, "pve9\n", "") }.boxed();
+        }
         self.ran.lock().unwrap().push(argv.join(" "));
         if argv[2].ends_with("/tasks") {
             let mut looks = self.looks.lock().unwrap();
@@ -175,4 +183,99 @@ async fn files_are_not_uploaded_this_way() {
     let error = storage.upload(pve_api::FileContent::Iso, "a.iso", source, None, |_| ()).await.unwrap_err();
     assert!(matches!(error, ApiError::Unusable(_)), "{error:?}");
     assert!(script.ran().is_empty());
+}
+
+/// A node with files: answers `hostname`, `cat` and `tail` from them, and everything else with an empty list.
+#[derive(Debug, Default)]
+struct Files {
+    files: Vec<(&'static str, String)>,
+    /// What `qm` prints.
+    prints: &'static str,
+    ran: Mutex<Vec<String>>,
+}
+
+impl PveshRunner for Files {
+    fn run(&self, argv: Vec<String>) -> BoxFuture<'static, Result<PveshOutput, PveshFailure>> {
+        self.ran.lock().unwrap().push(argv.join(" "));
+        let file = |path: &String| self.files.iter().find(|(name, _)| name == path);
+        let output = match argv[0].as_str() {
+            "hostname" => done(0, "pve1.example.net\n", ""),
+            "cat" => match file(&argv[2]) {
+                Some((_, text)) => done(0, text, ""),
+                None => done(1, "", &format!("cat: {}: No such file or directory\n", argv[2])),
+            },
+            "tail" => done(0, &self.files.iter().map(|(_, text)| text.as_str()).collect::<String>(), ""),
+            "qm" => done(0, self.prints, ""),
+            _ => done(0, r#"{"cores": 7, "digest": "asked"}"#, ""),
+        };
+        async move { output }.boxed()
+    }
+    fn host(&self) -> String {
+        "pve1.example.net".to_owned()
+    }
+}
+
+async fn what_a_file_of_the_node_tells_is_read_from_it() {
+    let config = "cores: 2\nmemory: 512\n\n[PENDING]\ncores: 4\n".to_owned();
+    let log = "swap: enabled\nTASK WARNINGS: 1\n".to_owned();
+    let log_path = "/var/log/pve/tasks/0/UPID:pve1:0000BBBB:00A1B2C9:65000100:qmstart:100:root@pam:";
+    let files = vec![("/etc/pve/nodes/pve1/qemu-server/100.conf", config), (log_path, log)];
+    let node = Arc::new(Files { files, ..Files::default() });
+    let client = Client::over(PveshTransport::new(node.clone(), FOREVER));
+    let vm = client.node(&"pve1".parse().unwrap()).qemu("100".parse().unwrap());
+    assert_eq!(vm.config().await.unwrap().get("cores"), Some("4"));
+    let task = client.task(&NEW.parse().unwrap());
+    assert_eq!(task.status().await.unwrap().exitstatus.as_deref(), Some("WARNINGS: 1"));
+    assert_eq!(task.whole_log().await.unwrap().len(), 2);
+    let ran = node.ran.lock().unwrap().clone();
+    assert!(ran.iter().all(|line| line.starts_with("cat -- /")), "{ran:?}");
+}
+
+async fn the_agent_is_asked_by_qm_on_its_own_node() {
+    let prints = r#"[ { "name" : "eth0", "hardware-address" : "bc:24:11:00:00:01" } ]"#;
+    let node = Arc::new(Files { prints, ..Files::default() });
+    let client = Client::over(PveshTransport::new(node.clone(), FOREVER));
+    let vm = |node: &str| client.node(&node.parse().unwrap()).qemu("100".parse().unwrap());
+    assert_eq!(vm("pve1").agent().network_interfaces().await.unwrap()[0].name, "eth0");
+    assert!(vm("pve2").agent().network_interfaces().await.unwrap().is_empty());
+    let ran = node.ran.lock().unwrap().clone();
+    let expect = [
+        "hostname",
+        "qm guest cmd 100 network-get-interfaces",
+        "pvesh get /nodes/pve2/qemu/100/agent/network-get-interfaces --output-format json",
+    ];
+    assert_eq!(ran, expect);
+}
+
+async fn what_no_file_tells_is_asked() {
+    let files = vec![("/etc/pve/ha/rules.cfg", "node-affinity: a\n".to_owned())];
+    let node = Arc::new(Files { files, ..Files::default() });
+    let client = Client::over(PveshTransport::new(node.clone(), FOREVER));
+    // Nobody has made a resource: there is no file of them.
+    assert!(client.cluster().ha().resources().await.unwrap().is_empty());
+    client.cluster().ha().rules().await.unwrap_err();
+    let vm = client.node(&"pve1".parse().unwrap()).qemu("100".parse().unwrap());
+    assert_eq!(vm.config().await.unwrap().digest.as_deref(), Some("asked"));
+    let ran = node.ran.lock().unwrap().clone();
+    let expect = [
+        "cat -- /etc/pve/ha/resources.cfg",
+        "cat -- /etc/pve/ha/rules.cfg",
+        "pvesh get /cluster/ha/rules --output-format json",
+        "cat -- /etc/pve/nodes/pve1/qemu-server/100.conf",
+        "pvesh get /nodes/pve1/qemu/100/config --output-format json",
+    ];
+    assert_eq!(ran, expect);
+}
+
+async fn a_task_is_found_in_the_node_s_own_lists() {
+    // The call prints no UPID: the one that was not listed before is its own. Here all were.
+    let files =
+        vec![("active", format!("{OLD} 1 65000050 OK\n")), ("index", format!("{OTHER} 650000F0 OK\n"))];
+    let node = Arc::new(Files { files, prints: "\"chatter\"", ..Files::default() });
+    let client = Client::over(PveshTransport::new(node.clone(), FOREVER));
+    let vm = client.node(&"pve1".parse().unwrap()).qemu("100".parse().unwrap());
+    assert!(vm.start().await.is_err(), "no task is new");
+    let ran = node.ran.lock().unwrap().clone();
+    let lists = "tail -q -n 200 -- /var/log/pve/tasks/active /var/log/pve/tasks/index";
+    assert_eq!(ran, ["hostname", lists, "qm start 100", lists]);
 }

@@ -2,6 +2,7 @@
 //!
 //! Paths are absolute. There is one user, root, so permissions are kept and shown but refuse nothing.
 
+mod cluster_texts;
 mod content;
 mod error;
 mod image;

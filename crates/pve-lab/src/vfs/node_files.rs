@@ -3,6 +3,7 @@
 
 use pve_types::Vmid;
 
+use super::cluster_texts;
 use super::{FsError, ImageInfo, Kind, Space, Stat, Vfs, normalise};
 use crate::world::{GuestKind, World};
 
@@ -77,6 +78,9 @@ impl<'w> NodeFiles<'w> {
         if let Some(rest) = place.strip_prefix(TASKS_ROOT) {
             return self.rendered_task(rest);
         }
+        if let Some(pid) = place.strip_prefix("/proc/").and_then(|rest| rest.strip_suffix("/stat")) {
+            return self.rendered_process(pid.parse().ok()?);
+        }
         let rest = place.strip_prefix(CLUSTER_ROOT)?;
         let parts: Vec<&str> = rest.split('/').filter(|part| !part.is_empty()).collect();
         match parts.as_slice() {
@@ -96,11 +100,20 @@ impl<'w> NodeFiles<'w> {
                 self.configuration(node, folder, name).map(Rendered::File)
             }
             ["priv"] => Some(Rendered::Directory(vec!["lock".into()])),
-            ["storage.cfg"] => Some(Rendered::File(storage_cfg(self.world))),
-            ["user.cfg"] => Some(Rendered::File(user_cfg(self.world))),
+            ["storage.cfg"] => Some(Rendered::File(cluster_texts::storage_cfg(self.world))),
+            ["user.cfg"] => Some(Rendered::File(cluster_texts::user_cfg(self.world))),
             ["datacenter.cfg"] if !self.world.datacenter.is_empty() => {
                 let lines = self.world.datacenter.iter().map(|(key, value)| format!("{key}: {value}\n"));
                 Some(Rendered::File(lines.collect()))
+            }
+            [".members"] => Some(Rendered::File(cluster_texts::members(self.world, self.node))),
+            ["ha", name] => {
+                let sections =
+                    self.world.sections.get(format!("ha/{}", name.strip_suffix(".cfg")?).as_str())?;
+                Some(Rendered::File(cluster_texts::sections(sections)))
+            }
+            ["sdn", "vnets.cfg"] if !self.world.zones.is_empty() => {
+                Some(Rendered::File(cluster_texts::vnets_cfg(self.world)))
             }
             _ => None,
         }
@@ -158,6 +171,16 @@ impl<'w> NodeFiles<'w> {
             }
             _ => None,
         }
+    }
+
+    /// What the kernel tells of a task's process, with what PVE looks at: its start, the 22nd field.
+    fn rendered_process(&self, pid: u32) -> Option<Rendered> {
+        let runs = |task: &&crate::world::Task| {
+            task.node == self.node && task.pid == pid && task.exit_status().is_none()
+        };
+        let task = self.world.tasks.newest_first().find(runs)?;
+        let between = "0 ".repeat(18);
+        Some(Rendered::File(format!("{pid} (task {}) S {between}{} 0\n", task.upid, task.pstart)))
     }
 
     fn rendered_stat(&self, place: &str, rendered: &Rendered) -> Stat {
@@ -580,80 +603,4 @@ fn folder_of(kind: GuestKind) -> &'static str {
 fn task_folder(upid: &str) -> String {
     let start = upid.split(':').nth(4).unwrap_or_default();
     start.chars().next_back().unwrap_or('0').to_string()
-}
-
-fn storage_cfg(world: &World) -> String {
-    let mut text = String::new();
-    for def in world.storages.values() {
-        text.push_str(&format!("{}: {}\n", def.kind, def.id));
-        for (key, value) in &def.options {
-            match (key.as_str(), value.as_str()) {
-                ("disable", "1") => text.push_str("\tdisable\n"),
-                ("disable", _) => {}
-                _ => text.push_str(&format!("\t{key} {value}\n")),
-            }
-        }
-        let content: Vec<&str> = def.content.iter().map(String::as_str).collect();
-        text.push_str(&format!("\tcontent {}\n\n", content.join(",")));
-    }
-    text
-}
-
-// PVE: pve-access-control src/PVE/AccessControl.pm write_user_config
-fn user_cfg(world: &World) -> String {
-    let access = &world.access;
-    let mut text = String::new();
-    for (id, user) in &access.users {
-        text.push_str(&format!("user:{id}:{}:0::::::\n", u8::from(user.enable)));
-        for (name, token) in &user.tokens {
-            text.push_str(&format!("token:{id}!{name}:{}:{}::\n", token.expire, u8::from(token.privsep)));
-        }
-    }
-    text.push('\n');
-    for (id, comment) in &access.groups {
-        let members: Vec<&str> = access
-            .users
-            .iter()
-            .filter(|(_, user)| user.groups.contains(id))
-            .map(|(id, _)| id.as_str())
-            .collect();
-        text.push_str(&format!(
-            "group:{id}:{}:{}:\n",
-            members.join(","),
-            comment.as_deref().unwrap_or_default()
-        ));
-    }
-    text.push('\n');
-    for (id, pool) in &access.pools {
-        let guests: Vec<String> = pool.guests.iter().map(ToString::to_string).collect();
-        let storages: Vec<&str> = pool.storages.iter().map(String::as_str).collect();
-        text.push_str(&format!(
-            "pool:{id}:{}:{}:{}:\n",
-            pool.comment.as_deref().unwrap_or_default(),
-            guests.join(","),
-            storages.join(",")
-        ));
-    }
-    text.push('\n');
-    for (id, role) in access.roles.iter().filter(|(_, role)| !role.special) {
-        let privileges: Vec<&str> = role.privileges.iter().map(|privilege| privilege.as_str()).collect();
-        text.push_str(&format!("role:{id}:{}:\n", privileges.join(",")));
-    }
-    text.push('\n');
-    for (path, node) in &access.acl {
-        let of = |grants: &crate::world::Grants, sign: &str| -> String {
-            let entries = grants
-                .iter()
-                .flat_map(|(id, roles)| roles.iter().map(move |(role, propagate)| (id, role, propagate)));
-            entries
-                .map(|(id, role, propagate)| {
-                    format!("acl:{}:{path}:{sign}{id}:{role}:\n", u8::from(*propagate))
-                })
-                .collect()
-        };
-        text.push_str(&of(&node.groups, "@"));
-        text.push_str(&of(&node.users, ""));
-        text.push_str(&of(&node.tokens, ""));
-    }
-    text
 }

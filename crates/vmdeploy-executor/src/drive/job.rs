@@ -6,7 +6,7 @@ use crate::{Connections, Failure, FailureKind, Found, Outcome, RunOptions};
 use pve_api::{Finished, Qemu, QemuConfig, Task, Wait};
 use pve_ssh::Host;
 use pve_ssh::command::Command;
-use pve_types::{GuestName, NodeName, Upid, Vmid, VolumeId};
+use pve_types::{GuestName, NodeName, StorageId, Upid, Vmid, VolumeId};
 use std::collections::{BTreeMap, BTreeSet};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
@@ -16,6 +16,9 @@ use tokio_util::sync::CancellationToken;
 use vmdeploy_planner::identity::{Marker, MarkerSearch, smbios_uuid};
 use vmdeploy_planner::plan::{Action, GuestRef, Plan, Ref, Road, Step, StepId};
 
+/// The volumes of storages, as a node listed them.
+pub(crate) type Lists = BTreeMap<(NodeName, StorageId), (Instant, Vec<VolumeId>)>;
+
 /// What all steps of a run share.
 #[derive(Debug)]
 pub(crate) struct Shared {
@@ -23,6 +26,10 @@ pub(crate) struct Shared {
     pub(crate) plan: Plan,
     pub(crate) options: OptionsOfSteps,
     pub(crate) cancel: CancellationToken,
+    /// What waits know of each other where looking is dear.
+    pub(crate) pace: super::actions::Pace,
+    /// What storages held a moment ago, and when that was.
+    pub(crate) lists: tokio::sync::Mutex<Lists>,
     outcomes: Mutex<BTreeMap<StepId, Outcome>>,
     nodes: Mutex<BTreeMap<Vmid, NodeName>>,
     saws: Mutex<BTreeMap<StepId, BTreeSet<VolumeId>>>,
@@ -102,6 +109,8 @@ impl Shared {
             plan,
             options: OptionsOfSteps(options),
             cancel: CancellationToken::new(),
+            pace: super::actions::Pace::default(),
+            lists: tokio::sync::Mutex::default(),
             outcomes: Mutex::default(),
             nodes: Mutex::default(),
             saws: Mutex::default(),

@@ -37,17 +37,27 @@ pub async fn only_node(connections: &Connections) -> Result<Option<NodeName>, Fa
 }
 
 async fn observe_all(connections: &Connections, queries: &[Query]) -> Result<Observed, Failure> {
-    let version = connections.api().version().await?.version;
+    let (version, resources, quorate) = futures::join!(
+        async { connections.api().version().await },
+        async { connections.api().cluster().resources(None).await },
+        quorate(connections),
+    );
+    let version = version?.version;
     let mut observed = Observed::nothing(version);
-    let resources = connections.api().cluster().resources(None).await?;
-    note_resources(&mut observed, &resources);
-    observed.quorate = quorate(connections).await?;
-    let (configs, (places, (rights, vnets))) = futures::join!(
+    note_resources(&mut observed, &resources?);
+    observed.quorate = quorate?;
+    let ha = async {
+        match queries.contains(&Query::Ha) {
+            true => places::ha(connections, version).await.map(Some),
+            false => Ok(None),
+        }
+    };
+    let (configs, places, rights, vnets, ha) = futures::join!(
         guests::observe(connections, queries, &observed),
-        futures::future::join(
-            places::observe(connections, queries),
-            futures::future::join(rights(connections, queries), vnets(connections, queries)),
-        )
+        places::observe(connections, queries),
+        rights(connections, queries),
+        vnets(connections, queries),
+        ha,
     );
     observed.guests = configs?;
     let seen_vnets = places::note(&mut observed, places?);
@@ -58,8 +68,8 @@ async fn observe_all(connections: &Connections, queries: &[Query]) -> Result<Obs
     let zones: Vec<_> =
         hidden.into_iter().filter_map(|vnet| Some((zone_by_rights(&observed, &vnet)?, vnet))).collect();
     observed.vnets.extend(zones.into_iter().map(|(zone, vnet)| (vnet, zone)));
-    if queries.contains(&Query::Ha) {
-        observed.ha = places::ha(connections, version).await?;
+    if let Some(ha) = ha? {
+        observed.ha = ha;
     }
     Ok(observed)
 }

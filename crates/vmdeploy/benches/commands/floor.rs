@@ -39,7 +39,7 @@ pub fn least(d: &Delays, road: &str, vms: u64) -> Least {
         _ => (d.api_storage_ms, d.api_write_ms),
     };
     let (start, grow, question) = match road {
-        "ssh" => (d.qm_ms + d.start_ms, d.qm_ms, d.pvesh_ms),
+        "ssh" => (d.qm_ms + d.start_ms, d.qm_ms, d.qm_ms),
         _ => (write + d.start_ms, write, d.api_read_ms),
     };
     let ready = d.agent_ms + question;

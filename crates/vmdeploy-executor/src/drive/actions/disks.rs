@@ -7,7 +7,11 @@ use pve_ssh::command::{Command, pvesm, qm};
 use pve_ssh::parse;
 use pve_types::{Bytes, NodeName, StorageId, Vmid, VolumeId};
 use std::collections::BTreeSet;
+use std::time::Duration;
 use vmdeploy_planner::plan::{Action, DiskSource, GuestRef, Ref, Road};
+
+/// How long a list of a storage's volumes is shared between guests that are made.
+const SHARED_FOR: Duration = Duration::from_secs(10);
 
 impl Job {
     /// Imports an image as a disk. Before, it writes down which volumes the guest has, so that whatever happens, the
@@ -71,9 +75,46 @@ impl Job {
         storage: &StorageId,
         vmid: Vmid,
     ) -> Result<Vec<VolumeId>, Failure> {
+        if self.shared.connections.is_pvesh() {
+            // `pvesm` lists a storage in two thirds of the time that `pvesh` takes.
+            return self.listed(node, &pvesm::list_of(storage, vmid)).await;
+        }
         let place = self.shared.connections.api().node(node).storage(storage);
         let filter = pve_api::ContentFilter { vmid: Some(vmid), ..pve_api::ContentFilter::default() };
         Ok(place.content(&filter).await?.into_iter().map(|found| found.volid).collect())
+    }
+
+    /// Returns the volumes of a number that no guest has yet.
+    ///
+    /// Where a list takes half a second of the node's processors, guests that are made within some seconds share it: only
+    /// we make guests of these numbers.
+    pub(super) async fn volumes_before(
+        &self,
+        node: &NodeName,
+        storage: &StorageId,
+        vmid: Vmid,
+    ) -> Result<Vec<VolumeId>, Failure> {
+        if !self.shared.connections.is_pvesh() {
+            return self.volumes_on(node, storage, vmid).await;
+        }
+        // Whoever comes while it is listed waits, and has the list.
+        let mut lists = self.shared.lists.lock().await;
+        let place = (node.clone(), storage.clone());
+        if lists.get(&place).is_none_or(|(at, _)| at.elapsed() >= SHARED_FOR) {
+            let at = tokio::time::Instant::now();
+            lists.insert(place.clone(), (at, self.listed(node, &pvesm::list(storage)).await?));
+        }
+        let has_some = |(_, volumes): &(_, Vec<VolumeId>)| volumes.iter().any(|v| v.owner() == Some(vmid));
+        let has_some = lists.get(&place).is_some_and(has_some);
+        drop(lists);
+        // What somebody left there, or what this run has deleted since, is looked at anew.
+        if has_some { self.volumes_on(node, storage, vmid).await } else { Ok(Vec::new()) }
+    }
+
+    async fn listed(&self, node: &NodeName, list: &Command) -> Result<Vec<VolumeId>, Failure> {
+        let output = self.run(node, list).await?;
+        let rows = parse::pvesm_list(&output.stdout).map_err(pve_ssh::Error::from)?;
+        Ok(rows.into_iter().map(|row| row.volume).collect())
     }
 
     /// Frees what an import of this step left when it was ended in its midst: a volume of the guest's number that was

@@ -49,7 +49,7 @@ impl Job {
     async fn saw_volumes_before(&self, guest: &GuestRef) -> Result<(), Failure> {
         let mut volumes = Vec::new();
         for storage in crate::describe::fills(&self.step.action) {
-            match self.volumes_on(&self.node_of(guest), &storage, guest.vmid).await {
+            match self.volumes_before(&self.node_of(guest), &storage, guest.vmid).await {
                 Ok(found) => volumes.extend(found),
                 Err(_) => return Ok(()),
             }

@@ -1,5 +1,6 @@
 //! Waiting for guests: every wait asks for a condition until it holds or its time is over.
 
+use super::pace::Kind;
 use crate::drive::job::{Done, Job};
 use crate::{Failure, FailureKind, Outcome};
 use pve_api::{AgentTrouble, ApiError, GuestInterface, GuestProcess};
@@ -9,15 +10,21 @@ use std::time::Duration;
 use tokio::time::Instant;
 use vmdeploy_planner::plan::{Condition, GuestRef, IpFamily};
 
-/// The longest pause between two questions that are commands on the node.
-const LONGEST_PAUSE: Duration = Duration::from_secs(15);
-
 /// What one look at the guest found.
 enum Look {
     /// The condition holds.
     There(Outcome),
     /// It does not hold yet; what was seen instead.
     NotYet(String),
+}
+
+/// What a wait remembers from one look to the next.
+#[derive(Default)]
+struct Memory {
+    /// The command that runs in the guest.
+    process: Option<GuestProcess>,
+    /// The MACs of the NICs that count.
+    macs: Option<Vec<MacAddr>>,
 }
 
 /// What addresses are wanted.
@@ -32,14 +39,27 @@ impl Job {
     pub(super) async fn wait_for(&self, guest: &GuestRef, condition: &Condition) -> Result<Done, Failure> {
         let mut pause = self.shared.options.0.poll / 5;
         let mut said = String::new();
-        let mut process = None;
+        let mut memory = Memory::default();
+        // Where each question is a command, those that wait take turns.
+        let kind = Kind { node: self.node_of(guest), condition: name_of_condition(condition) };
+        let mut turns = self.shared.connections.is_pvesh().then(|| {
+            let is_awaited = self.shared.plan.steps.iter().any(|step| step.after.contains(&self.step.id));
+            // What other steps wait for lets nothing go first.
+            let patience = if is_awaited { Duration::ZERO } else { self.time_left() / 2 };
+            self.shared.pace.begin(kind, patience)
+        });
         loop {
+            if let Some(turns) = &mut turns {
+                turns.turn(self.until).await;
+            }
             let asked = Instant::now();
-            let seen = match self.look_once(guest, condition, &mut process).await? {
-                Look::There(outcome) => return Ok(Done { outcome, warnings: Vec::new() }),
+            let seen = match self.look_once(guest, condition, &mut memory).await? {
+                Look::There(outcome) => {
+                    turns.iter().for_each(|turns| turns.found(asked));
+                    return Ok(Done { outcome, warnings: Vec::new() });
+                }
                 Look::NotYet(seen) => seen,
             };
-            let took = asked.elapsed();
             if seen != said {
                 self.tell(None, seen.clone());
                 said = seen;
@@ -47,13 +67,11 @@ impl Job {
             if Instant::now() + pause >= self.until {
                 return Err(self.too_late(guest, condition, &said));
             }
-            tokio::time::sleep(pause).await;
-            pause = (pause * 2).min(self.shared.options.0.poll * 2);
-            if self.shared.connections.is_pvesh() {
-                // Each question is a command, which takes a second of the node's processors: many that wait must not
-                // keep the node from what they wait for.
-                pause = pause.max(took * 4).min(LONGEST_PAUSE);
+            match &mut turns {
+                Some(turns) => turns.not_yet(asked, Instant::now()),
+                None => tokio::time::sleep(pause).await,
             }
+            pause = (pause * 2).min(self.shared.options.0.poll * 2);
         }
     }
 
@@ -76,7 +94,7 @@ impl Job {
         &self,
         guest: &GuestRef,
         condition: &Condition,
-        process: &mut Option<GuestProcess>,
+        memory: &mut Memory,
     ) -> Result<Look, Failure> {
         match condition {
             Condition::Running => self.look_at_state(guest, true).await,
@@ -86,11 +104,14 @@ impl Job {
                 Err(error) => self.agent_trouble(guest, error).await,
             },
             Condition::Address { nic, mac, family, within } => {
-                let macs = self.wanted_macs(guest, nic.as_deref(), *mac).await?;
+                let macs = match &memory.macs {
+                    Some(macs) => macs.clone(),
+                    None => memory.macs.insert(self.wanted_macs(guest, nic.as_deref(), *mac).await?).clone(),
+                };
                 let wanted = Wanted { macs, family: *family, within: within.as_deref() };
                 self.look_for_address(guest, &wanted).await
             }
-            Condition::CloudInit => self.look_at_cloud_init(guest, process).await,
+            Condition::CloudInit => self.look_at_cloud_init(guest, &mut memory.process).await,
             Condition::Tcp { port } => self.look_at_port(guest, *port).await,
             Condition::Command { argv } => self.look_by_command(guest, argv).await,
         }
@@ -257,6 +278,18 @@ impl Job {
             }
             Err(_) => Ok(Look::NotYet("the command did not end".to_owned())),
         }
+    }
+}
+
+fn name_of_condition(condition: &Condition) -> &'static str {
+    match condition {
+        Condition::Running => "running",
+        Condition::Stopped => "stopped",
+        Condition::Agent => "agent",
+        Condition::Address { .. } => "address",
+        Condition::CloudInit => "cloud-init",
+        Condition::Tcp { .. } => "port",
+        Condition::Command { .. } => "command",
     }
 }
 
