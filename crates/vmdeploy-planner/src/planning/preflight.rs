@@ -17,6 +17,7 @@ pub(crate) fn checks(
     steps: &[Step],
 ) -> Vec<Check> {
     let mut checks = nodes(scene, steps);
+    checks.extend(nodes_of_ha(scene, steps));
     checks.extend(shells(scene, steps));
     checks.extend(storages(scene, space, steps));
     checks.extend(bridges(scene, steps));
@@ -71,6 +72,25 @@ fn nodes(scene: &Scene<'_>, steps: &[Step]) -> Vec<Check> {
         }
     });
     judged.collect()
+}
+
+/// High availability takes nodes of the cluster only.
+// PVE: pve-ha-manager src/PVE/HA/Config.pm, src/PVE/HA/Rules/NodeAffinity.pm: each node is looked up in the cluster.
+fn nodes_of_ha(scene: &Scene<'_>, steps: &[Step]) -> Vec<Check> {
+    let mut missing: BTreeMap<&NodeName, Vec<StepId>> = BTreeMap::new();
+    for step in steps {
+        let Action::SetHa { ha: Some(wish), .. } = &step.action else { continue };
+        for node in wish.on_nodes.keys().filter(|node| !scene.observed.nodes.contains_key(*node)) {
+            missing.entry(node).or_default().push(step.id.clone());
+        }
+    }
+    let known: Vec<&str> = scene.observed.nodes.keys().map(NodeName::as_str).collect();
+    let refused = missing.into_iter().map(|(node, needed_by)| {
+        let detail =
+            format!("the cluster has no node {node}, it has {}; correct `on_nodes`", known.join(", "));
+        check(format!("node {node} for high availability"), needed_by, CheckOutcome::Refused, Some(detail))
+    });
+    refused.collect()
 }
 
 /// Steps by SSH need SSH to be set up.

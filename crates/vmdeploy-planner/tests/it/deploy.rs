@@ -453,6 +453,17 @@ fn missing_rights_bridges_space_and_nodes_are_checks_that_refuse() {
 }
 
 #[test]
+fn a_node_of_high_availability_that_is_not_there_is_a_check_that_refuses() {
+    let pve = Pve::new();
+    let spec = one_vm(&format!("{PLAIN}\nha: {{state: started, on_nodes: {{pve1: 2, pev2: 1}}}}"));
+    let plan = crate::specs::try_plan_with(&pve.observed(), &crate::specs::load(&spec), |_| {}).unwrap();
+    let missing: Vec<_> =
+        plan.refusals().map(|check| (check.need.as_str(), check.detail.as_deref())).collect();
+    let detail = "the cluster has no node pev2, it has pve1, pve2; correct `on_nodes`";
+    assert_eq!(missing, [("node pev2 for high availability", Some(detail))]);
+}
+
+#[test]
 fn a_written_plan_is_refused_when_the_world_has_changed() {
     use vmdeploy_planner::verify::check_world;
     let mut pve = Pve::new();
