@@ -185,6 +185,11 @@ pub fn plan_from(
     context: &Context,
 ) -> Result<Plan, Failure> {
     let deployment = &spec.deployment;
+    let local_files = match mode {
+        // What VMs are made of is not needed to take them away.
+        PlanMode::Destroy => local_files::stand_ins(deployment),
+        _ => local_files::read(deployment, &spec.folder, context)?,
+    };
     let plan_context = PlanContext {
         mode,
         cluster: args.cluster.clone(),
@@ -196,7 +201,7 @@ pub fn plan_from(
         set_passwords: args.set_passwords,
         ssh_available,
         pins: pins(deployment, args.cluster.as_deref()),
-        local_files: local_files::read(deployment, &spec.folder, context)?,
+        local_files,
         outdated_builds: crate::build::outdated(deployment, &spec.folder, context),
         ..PlanContext::new(new_run_id(), observed)
     };

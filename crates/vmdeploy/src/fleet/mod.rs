@@ -148,26 +148,28 @@ fn member<'a>(vm: &'a Vm, candidates: &[&ObservedGuest]) -> Member<'a> {
 
 /// Asks every running guest how long it runs and where it is reached, several at a time.
 pub async fn look<'a>(members: Vec<Member<'a>>, connections: &Connections) -> Vec<Member<'a>> {
+    // One list tells how long all guests run; where it may not be asked, that is left open.
+    let guests = connections.api().cluster().resources(Some(pve_api::ResourceKind::Guests)).await;
+    let uptime = |resource: pve_api::Resource| Some((resource.vmid?, resource.uptime?));
+    let uptimes: BTreeMap<Vmid, u64> = guests.unwrap_or_default().into_iter().filter_map(uptime).collect();
     let asked = members.into_iter().map(|mut member| async {
         if member.is_running() {
-            member.live = Some(live(&member, connections).await);
+            member.live = Some(live(&member, &uptimes, connections).await);
         }
         member
     });
     futures::stream::iter(asked).buffered(AT_ONCE).collect().await
 }
 
-async fn live(member: &Member<'_>, connections: &Connections) -> Live {
+async fn live(member: &Member<'_>, uptimes: &BTreeMap<Vmid, u64>, connections: &Connections) -> Live {
     let Some((node, vmid)) = member.place() else { return Live::default() };
-    let qemu = connections.api().node(node).qemu(vmid);
-    let agent = qemu.agent();
-    let (status, interfaces) = futures::join!(qemu.status(), agent.network_interfaces());
+    let interfaces = connections.api().node(node).qemu(vmid).agent().network_interfaces().await;
     let config = member.guest.as_ref().and_then(|guest| guest.config.as_ref());
     let found = match interfaces {
         Ok(interfaces) => choose(&interfaces, &wish(member.vm, config)),
         Err(error) => Found { trouble: Some(agent_trouble(&error)), ..configured_address(config) },
     };
-    Live { uptime_s: status.ok().and_then(|status| status.uptime), found }
+    Live { uptime_s: uptimes.get(&vmid).copied(), found }
 }
 
 /// Returns why the agent gave no address, as a fragment.

@@ -15,8 +15,12 @@ fn the_demo_is_planned_deployed_shown_and_destroyed() {
     assert_snapshot!("demo_deploy_again", lab.run(&["deploy", "demo.yaml", "--yes"]));
     let code = |arguments: &[&str]| lab.user.output(arguments).status.code();
     assert_eq!(code(&["plan", "demo.yaml", "--detailed-exitcode"]), Some(0));
+    // What VMs are made of is not needed to take them away.
+    std::fs::remove_file(lab.user.path("demo.pub")).unwrap();
+    assert_eq!(code(&["plan", "demo.yaml"]), Some(2), "a plan needs the key");
     let destroyed = lab.user.output(&["destroy", "demo.yaml", "--yes"]);
     assert_eq!(destroyed.status.code(), Some(0), "{}", String::from_utf8_lossy(&destroyed.stderr));
+    lab.user.write("demo.pub", &crate::tidy::read("deployments/demo.pub"));
     assert_eq!(code(&["plan", "demo.yaml", "--detailed-exitcode"]), Some(3));
 }
 
