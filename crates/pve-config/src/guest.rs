@@ -1,5 +1,6 @@
 //! A guest's configuration as a whole, from its file or from the API.
 
+use sha1::{Digest as _, Sha1};
 use std::collections::BTreeMap;
 
 /// What stands for a password that is set. The password itself is never kept.
@@ -8,6 +9,23 @@ pub const PASSWORD_MASK: &str = "**********";
 
 /// One section's keys and values; the description decoded, `cipassword` masked.
 pub type Section = BTreeMap<String, String>;
+
+/// Returns the digest of a configuration's file, as PVE tells it and takes it along with a change.
+// PVE: pve-guest-common src/PVE/AbstractConfig.pm: the SHA-1 of the file's text.
+pub fn file_digest(text: &str) -> String {
+    pve_types::hex(Sha1::digest(text.as_bytes()))
+}
+
+/// Returns the values as they will be after the next restart: what waits for it laid over what holds.
+pub fn after_restart(mut values: Section, pending: &BTreeMap<String, Option<String>>) -> Section {
+    for (key, value) in pending {
+        match value {
+            Some(value) => drop(values.insert(key.clone(), value.clone())),
+            None => drop(values.remove(key)),
+        }
+    }
+    values
+}
 
 /// A guest's configuration.
 #[derive(Debug, Clone, PartialEq, Eq, Default)]

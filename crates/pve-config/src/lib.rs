@@ -23,7 +23,9 @@ mod value;
 
 pub use compare::{overlay, same_config_value, same_field, same_value};
 pub use drive::{Drive, DriveSource};
-pub use guest::{GuestConfig, PASSWORD_MASK, Section, decode_description, encode_description};
+pub use guest::{
+    GuestConfig, PASSWORD_MASK, Section, after_restart, decode_description, encode_description, file_digest,
+};
 pub use keys::{
     FIRST_VERSION, Field, KEYBOARDS, Key, LATEST_VERSION, NIC_MODELS, OSTYPES, Shape, VGA_TYPES, all_keys,
     check_value, find_key, is_generated, known_keys,

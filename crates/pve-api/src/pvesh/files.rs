@@ -8,8 +8,7 @@ use crate::request::{Method, Request};
 use crate::response::Response;
 use pve_config::GuestConfig;
 use pve_types::{Upid, Vmid};
-use serde_json::{Map, Value, json};
-use sha1::{Digest as _, Sha1};
+use serde_json::{Value, json};
 
 /// A call whose answer lies in a file.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -112,17 +111,9 @@ fn config(text: &str) -> Option<Value> {
     if config.current.is_empty() {
         return None;
     }
-    let mut values: Map<String, Value> =
-        config.current.into_iter().map(|(key, value)| (key, Value::String(value))).collect();
-    for (key, value) in config.pending {
-        match value {
-            Some(value) => drop(values.insert(key, Value::String(value))),
-            None => drop(values.remove(&key)),
-        }
-    }
-    let digest = pve_types::hex(Sha1::digest(text.as_bytes()));
-    values.insert("digest".to_owned(), Value::String(digest));
-    Some(Value::Object(values))
+    let mut values = pve_config::after_restart(config.current, &config.pending);
+    values.insert("digest".to_owned(), pve_config::file_digest(text));
+    Some(json!(values))
 }
 
 /// Returns the cluster and its nodes. A node that is in no cluster does not tell its address here.
@@ -145,8 +136,7 @@ fn members(text: &str) -> Option<Value> {
 
 /// Returns how a task ended. One without its last line runs, or was killed.
 fn status(upid: &Upid, text: &str) -> Option<Value> {
-    let exitstatus = ending(text)?;
-    Some(told(upid, json!({"status": "stopped", "exitstatus": exitstatus})))
+    Some(told(upid, "stopped", Some(ending(text)?)))
 }
 
 /// Returns the file that tells whether a task's process still is, and what it says when it is.
@@ -167,18 +157,14 @@ pub(super) fn running(upid: &Upid, stat: &str) -> Option<Response> {
     let state = fields.next()?;
     // The fields after the name begin with the third.
     let is_it = fields.nth(18)?.parse() == Ok(began) && state != "Z";
-    is_it.then(|| Response::success(told(upid, json!({"status": "running"}))))
+    is_it.then(|| Response::success(told(upid, "running", None)))
 }
 
-fn told(upid: &Upid, state: Value) -> Value {
-    let mut told = json!({
+fn told(upid: &Upid, status: &str, exitstatus: Option<&str>) -> Value {
+    json!({
         "upid": upid.as_str(), "node": upid.node().as_str(), "type": upid.task_type(), "id": upid.id(),
-        "user": upid.user(),
-    });
-    if let (Value::Object(told), Value::Object(state)) = (&mut told, state) {
-        told.extend(state);
-    }
-    told
+        "user": upid.user(), "status": status, "exitstatus": exitstatus,
+    })
 }
 
 /// Returns what a log's last line says of the task's end.

@@ -167,7 +167,7 @@ impl PveshTransport {
     async fn run_task(&self, request: &Request, expected: &ExpectedTask) -> Result<Response, ApiError> {
         let argv = self.argv(request).await?;
         // What ran before the call is not what the call starts, whatever the node's clock says.
-        let before: BTreeSet<Upid> = self.tasks_like(expected).await?.into_iter().collect();
+        let before = self.tasks_like(expected).await?;
         let mut running = tokio::spawn(self.runner.run(argv));
         loop {
             let ended = tokio::time::timeout(self.look_every, &mut running).await;
@@ -214,15 +214,12 @@ impl PveshTransport {
 
     /// Returns the one task that is like `expected` and was not there before; none while it is not certain.
     async fn new_task(&self, expected: &ExpectedTask, before: &BTreeSet<Upid>) -> Option<Upid> {
-        let mut tasks = self.tasks_like(expected).await.ok()?;
-        tasks.retain(|upid| !before.contains(upid));
-        match tasks.as_slice() {
-            [only] => Some(only.clone()),
-            _ => None,
-        }
+        let tasks = self.tasks_like(expected).await.ok()?;
+        let mut new = tasks.difference(before);
+        new.next().filter(|_| new.next().is_none()).cloned()
     }
 
-    async fn tasks_like(&self, expected: &ExpectedTask) -> Result<Vec<Upid>, ApiError> {
+    async fn tasks_like(&self, expected: &ExpectedTask) -> Result<BTreeSet<Upid>, ApiError> {
         let upids = match self.listed_upids(&expected.node).await {
             Some(upids) => upids,
             None => self.told_upids(expected).await?,
@@ -232,8 +229,7 @@ impl PveshTransport {
                 && expected.id.fits(upid.id())
                 && upid.user() == "root@pam"
         };
-        let fitting: BTreeSet<Upid> = upids.into_iter().filter(fits).collect();
-        Ok(fitting.into_iter().collect())
+        Ok(upids.into_iter().filter(fits).collect())
     }
 
     /// Returns the UPIDs that `pvesh` lists for a task.

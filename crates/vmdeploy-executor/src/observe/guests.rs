@@ -7,7 +7,6 @@ use pve_config::GuestConfig;
 use pve_ssh::command::files;
 use pve_ssh::parse::{self, GuestKind};
 use pve_types::{Vmid, VolumeId};
-use sha1::{Digest as _, Sha1};
 use std::collections::{BTreeMap, BTreeSet};
 use std::time::Duration;
 use vmdeploy_planner::identity::may_be_ours;
@@ -115,8 +114,7 @@ fn kept_of_file(query: &Query, vmid: Vmid, text: &str) -> Option<ObservedConfig>
         lock: config.get("lock").map(str::to_owned),
         snapshots: !config.snapshots.is_empty(),
         cloud_init_stale: stale(&config),
-        // PVE: pve-guest-common src/PVE/AbstractConfig.pm: the digest is the SHA-1 of the file's text.
-        digest: Some(pve_types::hex(Sha1::digest(text.as_bytes()))),
+        digest: Some(pve_config::file_digest(text)),
         values: config.current,
         pending: config.pending,
     })

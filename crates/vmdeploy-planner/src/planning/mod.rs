@@ -132,8 +132,7 @@ fn look_around<'a>(scene: &mut Scene<'a>) -> (Marks<'a>, Findings) {
 }
 
 fn planned<'p, 'a>(scene: &'p Scene<'a>, marks: &Marks<'a>, findings: Findings) -> Planner<'p, 'a> {
-    let mut planner =
-        Planner { scene, shared: Shared::default(), findings, changes: Vec::new(), steps: BTreeMap::new() };
+    let mut planner = Planner::new(scene, findings);
     let vms = vms_of(scene);
     match scene.context.mode {
         PlanMode::Deploy => planner.deploy(&vms, marks),

@@ -54,14 +54,7 @@ impl Current<'_> {
     }
     /// Returns the configuration as it will be after the next restart.
     pub(crate) fn effective_config(&self) -> BTreeMap<String, String> {
-        let mut values = self.config.values.clone();
-        for (key, pending) in &self.config.pending {
-            match pending {
-                Some(value) => drop(values.insert(key.clone(), value.clone())),
-                None => drop(values.remove(key)),
-            }
-        }
-        values
+        pve_config::after_restart(self.config.values.clone(), &self.config.pending)
     }
     /// Tells whether it runs.
     pub(crate) fn is_running(&self) -> bool {
