@@ -10,7 +10,7 @@ use std::fs::File;
 use std::io::Read as _;
 use std::path::{Path, PathBuf};
 use vmdeploy_planner::plan::{Compression, LocalFileFacts};
-use vmdeploy_planner::spec::{Deployment, LocalFile, LocalFileUse, Severity};
+use vmdeploy_planner::spec::{Deployment, Diagnostic, LocalFile, LocalFileUse};
 
 /// No public key file is longer than this, in bytes.
 const LONGEST_KEY_FILE: u64 = 256 * 1024;
@@ -34,7 +34,20 @@ pub fn read(
     folder: &Path,
     context: &Context,
 ) -> Result<BTreeMap<String, LocalFileFacts>, Failure> {
-    let mut facts = BTreeMap::new();
+    match read_each(deployment, folder, context) {
+        (facts, faults) if faults.is_empty() => Ok(facts),
+        (_, faults) => Err(crate::spec_files::refused(&faults)
+            .replaced("a file that the spec names cannot be used; nothing was changed", Exit::USAGE)),
+    }
+}
+
+/// Reads those local files that can be read, and says of each other one why it cannot be used.
+pub fn read_each(
+    deployment: &Deployment,
+    folder: &Path,
+    context: &Context,
+) -> (BTreeMap<String, LocalFileFacts>, Vec<Diagnostic>) {
+    let (mut facts, mut faults) = (BTreeMap::new(), Vec::new());
     for file in deployment.local_files() {
         let path = resolve(&file.path.value, folder, context);
         let found = match file.used_as {
@@ -44,10 +57,12 @@ pub fn read(
             LocalFileUse::BuiltImage if !path.exists() => continue,
             LocalFileUse::Image | LocalFileUse::BuiltImage => image(&path),
         };
-        let found = found.map_err(|trouble| refused(deployment, &file, &trouble))?;
-        facts.insert(file.path.value.clone(), found);
+        match found {
+            Ok(found) => drop(facts.insert(file.path.value.clone(), found)),
+            Err(trouble) => faults.push(fault(deployment, &file, &trouble)),
+        }
     }
-    Ok(facts)
+    (facts, faults)
 }
 
 /// Returns facts as if every local file were there, without reading any: for what does not depend on their content.
@@ -77,11 +92,8 @@ pub fn resolve(path: &str, folder: &Path, context: &Context) -> PathBuf {
     folder.join(context.environment.expand_home(path))
 }
 
-fn refused(deployment: &Deployment, file: &LocalFile, trouble: &str) -> Failure {
-    let mut fault = deployment.refusal(file.path.span, "", format!("`{}` {trouble}", file.path.value));
-    fault.severity = Severity::Error;
-    crate::spec_files::refused(&[fault])
-        .replaced("a file that the spec names cannot be used; nothing was changed", Exit::USAGE)
+fn fault(deployment: &Deployment, file: &LocalFile, trouble: &str) -> Diagnostic {
+    deployment.refusal(file.path.span, "", format!("`{}` {trouble}", file.path.value))
 }
 
 fn public_keys(path: &Path) -> Result<LocalFileFacts, String> {

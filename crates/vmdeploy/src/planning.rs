@@ -16,7 +16,7 @@ use vmdeploy_planner::observed::{OBSERVED_FORMAT_VERSION, Observed, Query};
 use vmdeploy_planner::plan::{Check, CheckedPlan, Plan, PlanContext, PlanMode, PlanRefusal, RoadChoice};
 use vmdeploy_planner::spec::{Deployment, Diagnostic};
 use vmdeploy_planner::verify::{ask_again, check_world};
-use vmdeploy_planner::{AskContext, ask, make_plan, render};
+use vmdeploy_planner::{AskContext, Draft, ask, draft_plan, make_plan, render};
 
 /// What a plan is made of, beside the cluster.
 #[derive(Debug, Clone, Default, clap::Args)]
@@ -190,8 +190,42 @@ pub fn plan_from(
         PlanMode::Destroy => local_files::stand_ins(deployment),
         _ => local_files::read(deployment, &spec.folder, context)?,
     };
-    let plan_context = PlanContext {
-        mode,
+    let of_command_line = plan_context(args, spec, (observed, ssh_available), context)?;
+    let plan_context = PlanContext { mode, local_files, ..of_command_line };
+    make_plan(deployment, &plan_context).map_err(|faults| cannot_plan(&faults))
+}
+
+/// Observes the cluster, and drafts the plan as far as it can be made: what is wrong with one VM is in the way of that
+/// VM alone.
+///
+/// # Errors
+/// The cluster cannot be reached.
+pub async fn draft_of(
+    args: &PlanArgs,
+    spec: &LoadedSpec,
+    connections: &Connections,
+    context: &Context,
+) -> Result<Draft, Failure> {
+    let (_, observed) = look(args, spec, connections, context).await?;
+    let deployment = &spec.deployment;
+    let (local_files, faults) = local_files::read_each(deployment, &spec.folder, context);
+    let of_command_line = plan_context(args, spec, (&observed, connections.has_ssh()), context)?;
+    let mut draft = draft_plan(deployment, &PlanContext { local_files, ..of_command_line });
+    // Why a file cannot be used says more than that it was not read.
+    draft.refused.retain(|refusal| !faults.iter().any(|fault| fault.span == refusal.span));
+    draft.refused.splice(0..0, faults);
+    Ok(draft)
+}
+
+/// Returns what the command line and the environment say of a plan.
+fn plan_context<'a>(
+    args: &PlanArgs,
+    spec: &LoadedSpec,
+    (observed, ssh_available): (&'a Observed, bool),
+    context: &Context,
+) -> Result<PlanContext<'a>, Failure> {
+    let deployment = &spec.deployment;
+    Ok(PlanContext {
         cluster: args.cluster.clone(),
         road: args.road.map(RoadChoice::from),
         default_node: reach::default_node(&context.environment)?,
@@ -201,11 +235,9 @@ pub fn plan_from(
         set_passwords: args.set_passwords,
         ssh_available,
         pins: pins(deployment, args.cluster.as_deref()),
-        local_files,
         outdated_builds: crate::build::outdated(deployment, &spec.folder, context),
         ..PlanContext::new(new_run_id(), observed)
-    };
-    make_plan(deployment, &plan_context).map_err(|faults| cannot_plan(&faults))
+    })
 }
 
 /// Reads an observation that `plan --write-observed` wrote.

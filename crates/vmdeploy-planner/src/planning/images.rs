@@ -100,6 +100,12 @@ pub(crate) fn ready(
             placed(scene, shared, findings, image, (node, origin, url.span), &url.value)
         }
         ImageSource::File { path } => {
+            if local_content(scene, &path.value).is_none() {
+                let message = format!("the file `{}` was not read", path.value.escape_debug());
+                let hint = "it must be there, beside the spec";
+                findings.refuse(scene.deployment, (path.span, path_of(image)), message, hint);
+                return None;
+            }
             let origin = local_origin(scene, image, &path.value);
             placed(scene, shared, findings, image, (node, origin, path.span), &path.value)
         }
@@ -114,12 +120,6 @@ pub(crate) fn ready(
                 findings.refuse(scene.deployment, (image.span, path_of(image)), message, hint);
                 return None;
             };
-            if local_content(scene, &file.value).is_none() {
-                let message = format!("image `{}` is not built yet: no file `{}`", image.name, file.value);
-                let hint = format!("`vmdeploy image build {}` builds it in {}", image.name, build.vm.value);
-                findings.refuse(scene.deployment, (image.span, path_of(image)), message, hint);
-                return None;
-            }
             let origin = local_origin(scene, image, &file.value);
             placed(scene, shared, findings, image, (node, origin, file.span), &file.value)
         }

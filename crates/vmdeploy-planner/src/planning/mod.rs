@@ -55,10 +55,12 @@ pub fn make_plan(deployment: &Deployment, context: &PlanContext<'_>) -> Result<P
     planned(&scene, &marks, findings).finish()
 }
 
-/// The steps of a plan that is maybe refused: to judge what they need, never to carry them out.
+/// A plan that is maybe refused: to judge what it needs and how far VMs are from the spec, never to carry it out.
 #[derive(Debug, Clone, Default)]
 pub struct Draft {
-    /// Those that could be written down.
+    /// What happens to those VMs that nothing is refused of.
+    pub changes: Vec<Change>,
+    /// The steps that could be written down.
     pub steps: Vec<Step>,
     /// What the spec asks for and cannot be done: its steps are not among them.
     pub refused: Vec<Diagnostic>,
@@ -68,11 +70,14 @@ pub struct Draft {
 pub fn draft_plan(deployment: &Deployment, context: &PlanContext<'_>) -> Draft {
     let mut scene = match scene_of(deployment, context) {
         Ok(scene) => scene,
-        Err(refused) => return Draft { steps: Vec::new(), refused: vec![refused] },
+        Err(refused) => return Draft { refused: vec![refused], ..Draft::default() },
     };
     let (marks, findings) = look_around(&mut scene);
     let mut planner = planned(&scene, &marks, findings);
-    Draft { steps: planner.take_steps(), refused: planner.findings.diagnostics }
+    let steps = planner.take_steps();
+    let Findings { diagnostics, refused, .. } = planner.findings;
+    planner.changes.retain(|change| !refused.contains(&change.vm));
+    Draft { changes: planner.changes, steps, refused: diagnostics }
 }
 
 /// Plans to place an image where the spec's VMs need it, as if none of them were there; on `node` where no VM uses it.
@@ -99,9 +104,10 @@ pub fn plan_push(
     if nodes.is_empty() {
         nodes.extend(node.cloned());
     }
-    let mut faults = wholly.findings.diagnostics;
-    faults.retain(|fault| fault.path == images::path_of(image));
-    let mut planner = Planner::new(&scene, Findings { diagnostics: faults, notes: Vec::new() });
+    let mut findings = wholly.findings;
+    findings.diagnostics.retain(|fault| fault.path == images::path_of(image));
+    findings.notes.clear();
+    let mut planner = Planner::new(&scene, findings);
     for node in &nodes {
         images::ready(&scene, &mut planner.shared, &mut planner.findings, image, node, Shape::Classic);
     }
@@ -123,8 +129,12 @@ fn look_around<'a>(scene: &mut Scene<'a>) -> (Marks<'a>, Findings) {
     let vms = vms_of(scene);
     check_targets(scene, &vms, &mut findings);
     if scene.context.mode == PlanMode::Deploy {
-        let faults = check_disk_version(scene.deployment, &scene.cluster, scene.roads.version);
-        findings.diagnostics.extend(faults);
+        for vm in &vms {
+            let before = findings.refusals();
+            let faults = check_disk_version(scene.deployment, vm, scene.roads.version);
+            faults.into_iter().for_each(|fault| findings.take(fault));
+            findings.refused_since(before, &vm.name);
+        }
     }
     let marks = Marks::read(scene);
     resolve::resolve(scene, &marks, &vms, &mut findings);
@@ -230,11 +240,13 @@ impl<'p, 'a> Planner<'p, 'a> {
 
     fn deploy(&mut self, vms: &[&Vm], marks: &Marks<'a>) {
         for resolved in self.targets(vms) {
+            let before = self.findings.refusals();
             check_power_wishes(self.scene.deployment, resolved.vm, &mut self.findings);
             match &resolved.current {
                 None => self.create(resolved),
                 Some(current) => self.update(resolved, current),
             }
+            self.findings.refused_since(before, &resolved.vm.name);
         }
         self.prune(vms, marks);
     }
@@ -384,9 +396,11 @@ impl<'p, 'a> Planner<'p, 'a> {
             let Some(current) = resolved.current.as_ref().filter(|current| current.marker.is_some()) else {
                 continue;
             };
+            let before = self.findings.refusals();
             let mut chain = Chain::new(&vm.name);
             let removal = Removal { guest: &resolved.guest, current, vm: Some(vm) };
             push_removal(self.scene, &mut self.findings, &mut chain, &removal);
+            self.findings.refused_since(before, &vm.name);
             let reasons = losses(&removal);
             self.add(resolved.guest.clone(), Verb::Delete, reasons, OnFailure::Keep, chain.steps);
         }

@@ -62,7 +62,9 @@ pub(crate) fn resolve<'a>(scene: &mut Scene<'a>, marks: &Marks<'a>, vms: &[&'a V
             Found::Ours(current) => {
                 taken.insert(current.guest.vmid);
                 if scene.context.mode == PlanMode::Deploy {
+                    let before = findings.refusals();
                     check_vmid(scene, vm, current.guest.vmid, findings);
+                    findings.refused_since(before, &vm.name);
                 }
                 let guest = GuestRef {
                     name: vm.name.value.clone(),

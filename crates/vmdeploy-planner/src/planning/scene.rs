@@ -6,7 +6,7 @@ use crate::observed::{Observed, ObservedConfig, ObservedGuest, ObservedStorage};
 use crate::plan::{GuestRef, Note, PlanContext, Reason};
 use crate::spec::{Deployment, Diagnostic, Span, Vm};
 use pve_types::{GuestName, NodeName, StorageId};
-use std::collections::{BTreeMap, HashMap};
+use std::collections::{BTreeMap, BTreeSet, HashMap};
 
 /// The spec, the observation and the choices made once for the whole plan.
 pub(crate) struct Scene<'a> {
@@ -92,6 +92,10 @@ impl<'a> Scene<'a> {
 pub(crate) struct Findings {
     pub(crate) diagnostics: Vec<Diagnostic>,
     pub(crate) notes: Vec<Note>,
+    /// The VMs that something is refused of.
+    pub(crate) refused: BTreeSet<GuestName>,
+    /// How often something was refused, be it said already or not.
+    refusals: usize,
 }
 
 impl Findings {
@@ -103,9 +107,23 @@ impl Findings {
         message: impl Into<String>,
         hint: impl Into<String>,
     ) {
-        let refusal = deployment.refusal(at.0, at.1, message).with_hint(hint);
+        self.take(deployment.refusal(at.0, at.1, message).with_hint(hint));
+    }
+    /// Records a refusal, as [`Self::refuse`] does.
+    pub(crate) fn take(&mut self, refusal: Diagnostic) {
+        self.refusals += 1;
         if !self.diagnostics.contains(&refusal) {
             self.diagnostics.push(refusal);
+        }
+    }
+    /// Returns how often something was refused.
+    pub(crate) fn refusals(&self) -> usize {
+        self.refusals
+    }
+    /// Records that the VM is refused, if anything was since there were so many refusals.
+    pub(crate) fn refused_since(&mut self, refusals: usize, vm: &GuestName) {
+        if self.refusals > refusals {
+            self.refused.insert(vm.clone());
         }
     }
     /// Records something worth saying about a VM.

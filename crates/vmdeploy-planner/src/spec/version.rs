@@ -1,27 +1,25 @@
 //! What a version of PVE does not know of disks.
 
 use super::diagnostic::Diagnostic;
-use super::model::Deployment;
+use super::model::{Deployment, Vm};
 use pve_config::find_key;
 use pve_types::PveVersion;
 
-/// Returns a refusal for every disk option of the cluster's VMs that this version of PVE does not know.
+/// Returns a refusal for every disk option of the VM that this version of PVE does not know.
 ///
 /// Reading a spec refuses what no version knows; this is asked when planning, when the version is known.
-pub fn check_disk_version(deployment: &Deployment, cluster: &str, version: PveVersion) -> Vec<Diagnostic> {
+pub fn check_disk_version(deployment: &Deployment, vm: &Vm, version: PveVersion) -> Vec<Diagnostic> {
     let mut refusals = Vec::new();
-    for vm in deployment.vms.iter().filter(|vm| vm.cluster == cluster) {
-        for (slot, disk) in vm.disks.iter().filter_map(|(slot, disk)| Some((slot, disk.set()?))) {
-            let Some(key) = find_key(&slot.to_string()) else { continue };
-            for (name, wish) in disk.options.iter().filter(|(_, wish)| wish.value.is_some()) {
-                let Some((major, minor)) = key.field(name).map(|field| field.since.max(key.since)) else {
-                    continue;
-                };
-                if !version.at_least(major, minor) {
-                    let message = format!("PVE {version} does not know this; {major}.{minor} does");
-                    let refusal = deployment.refusal(wish.span, vm.path(&wish.path), message);
-                    refusals.push(refusal.with_hint("take it out, or deploy to a newer PVE"));
-                }
+    for (slot, disk) in vm.disks.iter().filter_map(|(slot, disk)| Some((slot, disk.set()?))) {
+        let Some(key) = find_key(&slot.to_string()) else { continue };
+        for (name, wish) in disk.options.iter().filter(|(_, wish)| wish.value.is_some()) {
+            let Some((major, minor)) = key.field(name).map(|field| field.since.max(key.since)) else {
+                continue;
+            };
+            if !version.at_least(major, minor) {
+                let message = format!("PVE {version} does not know this; {major}.{minor} does");
+                let refusal = deployment.refusal(wish.span, vm.path(&wish.path), message);
+                refusals.push(refusal.with_hint("take it out, or deploy to a newer PVE"));
             }
         }
     }
@@ -38,7 +36,7 @@ mod tests {
         let text = "version: 1\nproject: p\nvms:\n  a:\n    bios: {type: ovmf, efi: {storage: local, ms_cert: 2023}}\n";
         let deployment =
             load(&[SourceFile::new("a.yaml", text)], &LoadOptions::default()).unwrap().deployment;
-        let check = |version| check_disk_version(&deployment, "default", version);
+        let check = |version| check_disk_version(&deployment, &deployment.vms[0], version);
         assert!(check(PveVersion::new(8, 4, 0)).is_empty());
         let refusals = check(PveVersion::new(8, 3, 0));
         assert_eq!(refusals.len(), 1);

@@ -4,6 +4,7 @@ mod adopting;
 mod deploy;
 mod deployments;
 mod documents;
+mod draft;
 mod forms;
 mod generator;
 mod images;

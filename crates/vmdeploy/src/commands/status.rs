@@ -6,12 +6,15 @@ use crate::failure::CommandResult;
 use crate::fleet::{self, Member, Selection};
 use crate::output;
 use crate::planning::{self, PlanArgs};
-use crate::spec_files::{SpecArgs, load};
+use crate::spec_files::{SpecArgs, load, show};
 use crate::table::Table;
 use pve_types::Vmid;
 use serde::Serialize;
 use std::collections::BTreeMap;
-use vmdeploy_planner::plan::{Plan, PlanMode, Verb};
+use vmdeploy_planner::plan::{Change, Verb};
+
+/// How many VMs are named in one line.
+const NAMED: usize = 5;
 
 /// Shows the spec's VMs as they are.
 #[derive(Debug, clap::Args)]
@@ -50,9 +53,9 @@ pub async fn run(args: &Args, context: &Context) -> CommandResult {
     let connections = planning::open(&plan_args, &spec, context).await?;
     let members = fleet::members(&spec.deployment, &connections).await?;
     let members = fleet::look(args.selection.of(members)?, &connections).await;
-    let planned = planning::plan_of(&plan_args, PlanMode::Deploy, &spec, &connections, context).await;
+    let draft = planning::draft_of(&plan_args, &spec, &connections, context).await;
     connections.close().await;
-    let drift = planned.as_ref().map(|(plan, _)| drift(plan)).unwrap_or_default();
+    let drift = draft.as_ref().map(|draft| drift(&draft.changes)).unwrap_or_default();
     let rows: Vec<Row> = members.iter().map(|member| row(member, &drift)).collect();
     if args.json {
         output::print_document("vms", &rows)?;
@@ -62,15 +65,32 @@ pub async fn run(args: &Args, context: &Context) -> CommandResult {
             output::say(&format!("note: {vm}: {note}"));
         });
     }
-    if let Err(failure) = planned {
-        output::say("note: how far the VMs are from the spec could not be found out:");
-        output::write_stderr(&failure.render());
+    let unknown: Vec<&str> =
+        rows.iter().filter(|row| !drift.contains_key(&row.vm)).map(|row| row.vm.as_str()).collect();
+    if !unknown.is_empty() {
+        output::say(&format!(
+            "note: how far {} {} from the spec could not be found out:",
+            some(&unknown),
+            if unknown.len() == 1 { "is" } else { "are" }
+        ));
+        match draft {
+            Ok(draft) => show(&draft.refused),
+            Err(failure) => output::write_stderr(&failure.render()),
+        }
     }
     Ok(Exit::DONE)
 }
 
+/// Names the first few.
+fn some(names: &[&str]) -> String {
+    match names.len().saturating_sub(NAMED) {
+        0 => names.join(", "),
+        more => format!("{} and {more} more", names[..NAMED].join(", ")),
+    }
+}
+
 /// Returns in a word or two how far each VM is from the spec.
-fn drift(plan: &Plan) -> BTreeMap<String, String> {
+fn drift(changes: &[Change]) -> BTreeMap<String, String> {
     let word = |verb: Verb, reasons: usize| match verb {
         Verb::NoOp => "none".to_owned(),
         Verb::Create => "to be created".to_owned(),
@@ -79,10 +99,7 @@ fn drift(plan: &Plan) -> BTreeMap<String, String> {
         Verb::Update | Verb::UpdatePending if reasons == 1 => "1 difference".to_owned(),
         Verb::Update | Verb::UpdatePending => format!("{reasons} differences"),
     };
-    plan.changes
-        .iter()
-        .map(|change| (change.vm.to_string(), word(change.verb, change.reasons.len())))
-        .collect()
+    changes.iter().map(|change| (change.vm.to_string(), word(change.verb, change.reasons.len()))).collect()
 }
 
 fn row(member: &Member<'_>, drift: &BTreeMap<String, String>) -> Row {

@@ -51,7 +51,7 @@ pub fn spec_duties(
     let mut needs = BTreeMap::new();
     let local_files = local_files::stand_ins(deployment);
     let fresh = PlanContext { observed: &empty, mode: PlanMode::Deploy, local_files, ..context.clone() };
-    let Draft { steps, refused: unjudged } = draft_plan(deployment, &fresh);
+    let Draft { steps, refused: unjudged, .. } = draft_plan(deployment, &fresh);
     collect(&steps, &empty, &mut needs);
     let of_today = |mode| draft_plan(deployment, &PlanContext { observed, mode, ..context.clone() });
     let (deploy, destroy) = (of_today(PlanMode::Deploy), of_today(PlanMode::Destroy));

@@ -77,7 +77,7 @@ struct Row {
 /// Prints the table. Exit 4 where an image is missing or is another one.
 pub(super) async fn check(args: &CheckArgs, context: &Context) -> CommandResult {
     let looked = look(&args.spec.specs, context).await?;
-    let Draft { steps, refused } = draft_of_new_vms(&looked, context)?;
+    let Draft { steps, refused, .. } = draft_of_new_vms(&looked, context)?;
     let placed = look_again(&looked, &steps).await?;
     let rows = rows(&looked, &steps, &placed, context)?;
     let checks = rows.into_iter().map(|row| verified(row, &looked.connections));

@@ -18,4 +18,5 @@ mod lab;
 mod migrating;
 mod power;
 mod specs;
+mod status;
 mod tokens;
