@@ -65,6 +65,14 @@ impl Failure {
         self.error = self.error.context(message.to_string());
         self
     }
+    /// Returns the message and its causes as one line, the innermost last.
+    pub fn text(&self) -> String {
+        self.error.chain().map(ToString::to_string).collect::<Vec<_>>().join(": ")
+    }
+    /// Returns what the reader can do about it.
+    pub fn hints(&self) -> &[String] {
+        &self.hints
+    }
     /// Returns the exit code.
     pub fn exit(&self) -> Exit {
         self.exit

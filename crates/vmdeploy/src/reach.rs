@@ -10,17 +10,39 @@ use std::collections::BTreeMap;
 use std::path::{Path, PathBuf};
 use vmdeploy_executor::{ApiAccess, Connections, ConnectionsConfig, SshAccess};
 
+/// Both roads: each with its settings, `None` where nothing is set for it, or what is wrong with them.
+#[derive(Debug)]
+pub struct Roads {
+    /// The REST API.
+    pub api: Result<Option<ApiAccess>, Failure>,
+    /// SSH.
+    pub ssh: Result<Option<SshAccess>, Failure>,
+}
+
+impl Roads {
+    /// Reads both roads from the environment.
+    pub fn of(environment: &Environment) -> Self {
+        Self { api: api_access(environment), ssh: ssh_access(environment) }
+    }
+    /// Returns the settings of both.
+    ///
+    /// # Errors
+    /// Those of one road are wrong, or there are none of either.
+    pub fn both(self, environment: &Environment) -> Result<ConnectionsConfig, Failure> {
+        let config = ConnectionsConfig { api: self.api?, ssh: self.ssh? };
+        if config.api.is_none() && config.ssh.is_none() {
+            return Err(nowhere(environment));
+        }
+        Ok(config)
+    }
+}
+
 /// Reads both roads from the environment.
 ///
 /// # Errors
 /// No host is named, the API's user has no password, or a value is not what it should be.
 pub fn connections_config(environment: &Environment) -> Result<ConnectionsConfig, Failure> {
-    let api = api_access(environment)?;
-    let ssh = ssh_access(environment)?;
-    if api.is_none() && ssh.is_none() {
-        return Err(nowhere(environment));
-    }
-    Ok(ConnectionsConfig { api, ssh })
+    Roads::of(environment).both(environment)
 }
 
 /// Opens the connections; each is made when it is first needed.
@@ -65,7 +87,8 @@ pub fn ssh_only(environment: &Environment) -> Result<ConnectionsConfig, Failure>
     if ssh.is_none() { Err(nowhere(environment)) } else { Ok(ConnectionsConfig { api: None, ssh }) }
 }
 
-fn nowhere(environment: &Environment) -> Failure {
+/// Says that nothing names a host.
+pub(crate) fn nowhere(environment: &Environment) -> Failure {
     let place = match environment.dotenv() {
         Some(path) => format!("{} does not set {}", path.display(), names::API_HOST),
         None => format!("there is no .env here, and {} is not set", names::API_HOST),
@@ -104,11 +127,13 @@ fn api_access(environment: &Environment) -> Result<Option<ApiAccess>, Failure> {
 /// Reads a CA certificate; `what` says who named the file.
 pub(crate) fn read_ca(path: &Path, what: &str) -> Result<String, Failure> {
     std::fs::read_to_string(path).map_err(|error| {
-        Failure::of(Exit::RIGHTS, error).context(format!("cannot read {what} (`{}`)", path.display()))
+        Failure::of(Exit::RIGHTS, error)
+            .context(format!("cannot read {what} (`{}`)", path.display()))
+            .hint("name a certificate in PEM form; a node's own CA is its `/etc/pve/pve-root-ca.pem`")
     })
 }
 
-fn ssh_access(environment: &Environment) -> Result<Option<SshAccess>, Failure> {
+pub(crate) fn ssh_access(environment: &Environment) -> Result<Option<SshAccess>, Failure> {
     let host = environment.get(names::SSH_HOST).or_else(|| environment.get(names::API_HOST));
     let Some(host) = host.and_then(|hosts| hosts.split(',').next()) else { return Ok(None) };
     let jump = environment.get(names::SSH_JUMP).unwrap_or_default();

@@ -6,7 +6,7 @@
 use crate::environment::{Environment, names};
 use crate::exit::Exit;
 use crate::failure::Failure;
-use crate::reach;
+use crate::reach::{self, Roads};
 use crate::secrets::{Allowed, Resolver};
 use std::path::Path;
 use vmdeploy_executor::{ApiAccess, ConnectionsConfig, SecretResolver as _, SshAccess};
@@ -23,33 +23,44 @@ pub fn config_for(
     allow_auth: bool,
     folder: &Path,
 ) -> Result<ConnectionsConfig, Failure> {
-    let only = || if deployment.clusters.len() == 1 { deployment.clusters.values().next() } else { None };
-    let Some(cluster) = name.map_or_else(only, |name| deployment.clusters.get(name)) else {
-        return reach::connections_config(environment);
-    };
-    let mut config = match &cluster.auth {
-        Some(auth) if allow_auth => with_spec_auth(environment, cluster, auth, folder)?,
-        _ => with_environment_auth(environment, cluster)?,
-    };
-    if let Some(ssh) = &mut config.ssh {
-        apply_ssh(ssh, &cluster.ssh, environment, folder);
-    }
-    if let Some(api) = &mut config.api {
-        apply_tls(api, cluster, folder)?;
-    }
-    Ok(config)
+    roads_for(environment, deployment, name, allow_auth, folder).both(environment)
 }
 
-fn with_environment_auth(environment: &Environment, cluster: &Cluster) -> Result<ConnectionsConfig, Failure> {
-    let mut config = reach::connections_config(environment)?;
-    let Some(api) = &mut config.api else { return Ok(config) };
+/// Returns the settings as [`config_for`] does, each road with its own faults.
+pub fn roads_for(
+    environment: &Environment,
+    deployment: &Deployment,
+    name: Option<&str>,
+    allow_auth: bool,
+    folder: &Path,
+) -> Roads {
+    let only = || if deployment.clusters.len() == 1 { deployment.clusters.values().next() } else { None };
+    let Some(cluster) = name.map_or_else(only, |name| deployment.clusters.get(name)) else {
+        return Roads::of(environment);
+    };
+    let mut roads = match &cluster.auth {
+        Some(auth) if allow_auth => with_spec_auth(environment, cluster, auth, folder),
+        _ => {
+            let Roads { api, ssh } = Roads::of(environment);
+            Roads { api: api.and_then(|api| api.map(|api| at_endpoint(api, cluster)).transpose()), ssh }
+        }
+    };
+    if let Ok(Some(ssh)) = &mut roads.ssh {
+        apply_ssh(ssh, &cluster.ssh, environment, folder);
+    }
+    roads.api = roads.api.and_then(|api| api.map(|api| with_tls(api, cluster, folder)).transpose());
+    roads
+}
+
+/// Keeps those API hosts of the environment that the spec's cluster has.
+fn at_endpoint(mut api: ApiAccess, cluster: &Cluster) -> Result<ApiAccess, Failure> {
     if cluster.endpoints.is_empty() {
-        return Ok(config);
+        return Ok(api);
     }
     let is_endpoint = |host: &String| cluster.endpoints.iter().any(|endpoint| endpoint.value.host == *host);
     api.hosts.retain(is_endpoint);
     if !api.hosts.is_empty() {
-        return Ok(config);
+        return Ok(api);
     }
     let endpoints: Vec<&str> =
         cluster.endpoints.iter().map(|endpoint| endpoint.value.host.as_str()).collect();
@@ -68,12 +79,20 @@ fn with_environment_auth(environment: &Environment, cluster: &Cluster) -> Result
     })
 }
 
-fn with_spec_auth(
+fn with_spec_auth(environment: &Environment, cluster: &Cluster, auth: &Auth, folder: &Path) -> Roads {
+    let ssh = match cluster.endpoints.first() {
+        Some(first) => reach::ssh_access(&environment.with(names::SSH_HOST, &first.value.host)),
+        None => Ok(None),
+    };
+    Roads { api: spec_access(environment, cluster, auth, folder).map(Some), ssh }
+}
+
+fn spec_access(
     environment: &Environment,
     cluster: &Cluster,
     auth: &Auth,
     folder: &Path,
-) -> Result<ConnectionsConfig, Failure> {
+) -> Result<ApiAccess, Failure> {
     let resolver = Resolver::new(environment, folder, Allowed::default());
     let resolve = |source| {
         resolver.secret(source).map_err(|error| {
@@ -89,7 +108,7 @@ fn with_spec_auth(
         Failure::usage(format!("cluster `{}` has `auth:` and no `endpoints:`", cluster.name))
             .hint("name its API hosts")
     })?;
-    let api = ApiAccess {
+    Ok(ApiAccess {
         hosts,
         port: first.value.port,
         user: auth.id.value.clone(),
@@ -98,20 +117,18 @@ fn with_spec_auth(
         ask_second_factor: crate::second_factor::ask(),
         ca_pem: None,
         fingerprint: None,
-    };
-    let ssh_host = environment.with(names::SSH_HOST, &first.value.host);
-    Ok(ConnectionsConfig { api: Some(api), ssh: reach::ssh_only(&ssh_host)?.ssh })
+    })
 }
 
 /// Takes the spec's TLS settings where the environment has none.
-fn apply_tls(api: &mut ApiAccess, cluster: &Cluster, folder: &Path) -> Result<(), Failure> {
+fn with_tls(mut api: ApiAccess, cluster: &Cluster, folder: &Path) -> Result<ApiAccess, Failure> {
     if api.fingerprint.is_none() {
         api.fingerprint = cluster.tls.fingerprint.as_ref().map(|fingerprint| fingerprint.value.clone());
     }
     if let (None, Some(ca)) = (&api.ca_pem, &cluster.tls.ca_file) {
         api.ca_pem = Some(reach::read_ca(&folder.join(&ca.value), "the spec's `ca_file`")?);
     }
-    Ok(())
+    Ok(api)
 }
 
 /// Takes the spec's SSH settings where the environment has none.

@@ -118,13 +118,18 @@ fn client_config(api: ApiAccess) -> Result<ClientConfig, Failure> {
     // A token never needs one, whatever the environment holds.
     let asked = if api.user.contains('!') { SecondFactorSource::None } else { api.ask_second_factor.clone() };
     let factor = given.unwrap_or(asked);
-    let credentials =
-        Credentials::from_user(&api.user, api.secret.clone(), factor).map_err(|e| unusable(&e))?;
+    let credentials = Credentials::from_user(&api.user, api.secret.clone(), factor).map_err(|error| {
+        unusable(&error).hint("correct PROXMOX_API_USER: `user@realm`, or `user@realm!token`")
+    })?;
     let mut endpoints = api.hosts.iter().map(|host| Endpoint::new(host, api.port));
     let first =
         endpoints.next().ok_or_else(|| Failure::new(FailureKind::Unreachable, "no API host is named"))?;
     let fingerprint = api.fingerprint.as_deref().map(str::parse).transpose();
-    let fingerprint = fingerprint.map_err(|error: pve_types::ParseError| unusable(&error))?;
+    let fingerprint = fingerprint.map_err(|error: pve_types::ParseError| {
+        unusable(&error).hint(
+            "correct PROXMOX_API_FINGERPRINT or the spec's `fingerprint`; `pvenode cert info` on the node shows it",
+        )
+    })?;
     let trust = Trust {
         ca_pem: api.ca_pem.clone().map(String::into_bytes),
         fingerprints: fingerprint.into_iter().collect(),

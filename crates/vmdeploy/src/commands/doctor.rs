@@ -1,12 +1,15 @@
 //! `vmdeploy doctor`: from DNS to the bridge, one line each, and what to do about those that are not well.
 
 mod checks;
+mod settings;
 
 use crate::context::Context;
+use crate::environment::Environment;
 use crate::exit::Exit;
 use crate::failure::CommandResult;
 use crate::output;
-use crate::reach;
+use crate::reach::{self, Roads};
+use crate::reach_cluster::roads_for;
 use crate::spec_files::{OptionalSpecArgs, load_whole_if_named};
 use crate::{escape, redact};
 use owo_colors::OwoColorize as _;
@@ -85,19 +88,31 @@ impl Check {
 /// Nothing says where to go.
 pub async fn run(args: &Args, context: &Context) -> CommandResult {
     let spec = load_whole_if_named(&args.spec, context)?;
-    let deployment = spec.as_ref().map(|spec| &spec.deployment);
-    let config = super::check_token::config(&context.environment, spec.as_ref(), None)?;
-    let default_node = reach::default_node(&context.environment)?;
-    let asked = checks::Asked { config, default_node, deployment };
+    let environment = &context.environment;
+    let read = |environment: &Environment| match &spec {
+        Some(spec) => roads_for(environment, &spec.deployment, None, false, &spec.folder),
+        None => Roads::of(environment),
+    };
+    let mut roads = read(environment);
     let mut checks = Vec::new();
-    asked
-        .run(&mut |check| {
-            if !args.json {
-                output::print_line(&check.line());
-            }
-            checks.push(check);
-        })
-        .await;
+    let mut tell = |check: Check| {
+        if !args.json {
+            output::print_line(&check.line());
+        }
+        checks.push(check);
+    };
+    let api = settings::api(&mut roads).await;
+    let ssh = settings::ssh(&mut roads, environment, read).await;
+    if !api.is_set && !ssh.is_set {
+        return Err(reach::nowhere(environment));
+    }
+    let default_node = reach::default_node(environment).unwrap_or_else(|failure| {
+        tell(settings::fault("node", &failure));
+        None
+    });
+    let deployment = spec.as_ref().map(|spec| &spec.deployment);
+    let api_places = settings::api_places(environment);
+    checks::Asked { api, ssh, api_places, default_node, deployment }.run(&mut tell).await;
     if args.json {
         output::print_document("checks", &checks)?;
     }

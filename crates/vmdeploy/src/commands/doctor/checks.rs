@@ -1,6 +1,7 @@
 //! The checks, from the outside in. One that needs another that failed is skipped.
 
 use super::Check;
+use super::settings::Road;
 use crate::commands::check_token::{by_ssh, now};
 use crate::token::{Identity, Refusal, why_refused};
 use pve_api::{ApiError, Client, InterfaceKind};
@@ -10,7 +11,7 @@ use pve_types::{BridgeName, NodeName, StorageId};
 use std::collections::BTreeSet;
 use std::net::SocketAddr;
 use std::time::{Duration, SystemTime, UNIX_EPOCH};
-use vmdeploy_executor::{ApiAccess, Connections, ConnectionsConfig};
+use vmdeploy_executor::{ApiAccess, Connections, ConnectionsConfig, SshAccess};
 use vmdeploy_planner::spec::Deployment;
 
 const TCP_TIMEOUT: Duration = Duration::from_secs(5);
@@ -21,8 +22,12 @@ const MOST_SKEW_S: i64 = 300;
 
 /// What is checked.
 pub(super) struct Asked<'a> {
-    /// Where to go.
-    pub config: ConnectionsConfig,
+    /// How the API is asked.
+    pub api: Road<ApiAccess>,
+    /// How nodes are reached.
+    pub ssh: Road<SshAccess>,
+    /// Where the API is, should its settings be of no use.
+    pub api_places: Vec<(String, u16)>,
     /// The node for VMs that name none.
     pub default_node: Option<NodeName>,
     /// The spec, for its nodes, storages and bridges.
@@ -31,27 +36,28 @@ pub(super) struct Asked<'a> {
 
 impl Asked<'_> {
     /// Runs all checks, and tells each as soon as it is done.
-    pub async fn run(&self, tell: &mut impl FnMut(Check)) {
-        let connections = match Connections::open(self.config.clone()).await {
-            Ok(connections) => connections,
-            Err(failure) => {
-                let hint = failure.hint.clone().unwrap_or_else(|| "correct it in .env".to_owned());
-                let causes = failure.causes.iter().map(|cause| format!(": {cause}"));
-                let text = causes.fold(failure.message.clone(), |text, cause| text + &cause);
-                return tell(Check::failed("settings", text, hint).about_trust());
-            }
+    pub async fn run(mut self, tell: &mut impl FnMut(Check)) {
+        std::mem::take(&mut self.api.faults).into_iter().for_each(&mut *tell);
+        let ssh_faults = std::mem::take(&mut self.ssh.faults);
+        let config = ConnectionsConfig { api: self.api.access.clone(), ssh: self.ssh.access.clone() };
+        // Each road was opened alone before; together they fail only where there is none.
+        let Ok(connections) = Connections::open(config).await else {
+            self.skip_api(tell).await;
+            ssh_faults.into_iter().for_each(&mut *tell);
+            return self.skip_ssh(tell);
         };
-        let api = match &self.config.api {
+        let api = match &self.api.access {
             Some(api) => check_api(api, connections.api(), tell).await,
             None => {
-                tell(Check::skipped("API", "no user is set; everything goes by SSH"));
+                self.skip_api(tell).await;
                 Api::Fails
             }
         };
-        let ssh_works = match &self.config.ssh {
+        ssh_faults.into_iter().for_each(&mut *tell);
+        let ssh_works = match &self.ssh.access {
             Some(_) => check_ssh(&connections, tell).await,
             None => {
-                tell(Check::skipped("SSH", "no host is set"));
+                self.skip_ssh(tell);
                 false
             }
         };
@@ -64,10 +70,28 @@ impl Asked<'_> {
         connections.close().await;
     }
 
+    /// Looks at least whether somebody answers.
+    async fn skip_api(&self, tell: &mut impl FnMut(Check)) {
+        if !self.api.is_set {
+            return tell(Check::skipped("API", "no user is set; everything goes by SSH"));
+        }
+        for (host, port) in &self.api_places {
+            check_tcp("API", host, *port, tell).await;
+        }
+        tell(Check::skipped("API", "not asked, because its settings are wrong"));
+    }
+
+    fn skip_ssh(&self, tell: &mut impl FnMut(Check)) {
+        let why =
+            if self.ssh.is_set { "not tried, because its settings are wrong" } else { "no host is set" };
+        tell(Check::skipped("SSH", why));
+    }
+
     /// Says why the API refuses the credentials: root on the node may know.
     async fn ask_root(&self, tell: &mut impl FnMut(Check)) {
-        let identity = self.config.api.as_ref().and_then(|api| Identity::parse(&api.user).ok());
-        let (Some(identity), Some(root)) = (identity, by_ssh(&self.config).await) else { return };
+        let identity = self.api.access.as_ref().and_then(|api| Identity::parse(&api.user).ok());
+        let by_root = ConnectionsConfig { api: None, ssh: self.ssh.access.clone() };
+        let (Some(identity), Some(root)) = (identity, by_ssh(&by_root).await) else { return };
         if let Some(Refusal { why, hint }) = why_refused(&identity, root.api(), now()).await {
             tell(Check::failed("account", why, hint).about_trust());
         }

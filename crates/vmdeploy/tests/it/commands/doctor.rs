@@ -41,7 +41,7 @@ fn each_thing_that_is_broken_is_named_with_the_way_out() {
         (&[("PROXMOX_API_PORT", &ssh)], 4, "API", "does not speak TLS"),
         (&[("PROXMOX_API_FINGERPRINT", &other)], 7, "is not trusted", "`pvenode cert info`"),
         (&[("PROXMOX_API_CA", "/etc/hostname")], 7, "no certificate in PEM form", "correct it"),
-        (&[("PROXMOX_API_USER", "root")], 7, "settings", "correct it"),
+        (&[("PROXMOX_API_USER", "root")], 7, "settings", "correct PROXMOX_API_USER"),
         (&[("PROXMOX_NODE", "pve9")], 4, "node pve9", "the nodes are pve1"),
         (&[("PROXMOX_SSH_HOST", "no-such-host.invalid")], 4, "SSH name", "correct the name in .env"),
         (&[("PROXMOX_SSH_PORT", "1")], 4, "SSH port", "`sshd`"),
@@ -63,6 +63,46 @@ fn each_thing_that_is_broken_is_named_with_the_way_out() {
     check(&lab, &[], 4, "bridge vmbr7", "visible there: vmbr0");
     lab.user.write("demo.yaml", &spec.replace("node: pve1", "node: pve7"));
     check(&lab, &[], 4, "node pve7", "the nodes are pve1");
+}
+
+#[test]
+fn a_setting_that_is_wrong_leaves_the_other_checks() {
+    let lab = LabRun::demo();
+    let folder = lab.user.path("").display().to_string();
+    let nowhere = lab.user.path("nowhere").display().to_string();
+    // What the other road, and what is left of this one, still tells.
+    let (api, ssh) =
+        (&["ok     credentials", "ok     node pve1"][..], &["ok     SSH login", "ok     qm"][..]);
+    let port = &["ok     API port", "-      API "][..];
+    let by_ssh = [port, ssh, &["ok     node pve1", "ok     storage local-lvm"][..]].concat();
+    let by_api = [api, &["-      SSH "][..]].concat();
+    let known = [api, &["FAILED SSH host key"][..]].concat();
+    let keyless = [api, &["ok     SSH port", "FAILED SSH login"][..]].concat();
+    for (name, value, code, failed, hint, still) in [
+        ("PROXMOX_API_CA", nowhere.as_str(), 7, "cannot read PROXMOX_API_CA", "pve-root-ca.pem", &by_ssh),
+        ("PROXMOX_API_CA", &folder, 7, "cannot read PROXMOX_API_CA", "in PEM form", &by_ssh),
+        ("PROXMOX_API_FINGERPRINT", "AA:BB", 7, "64 hexadecimal digits", "`pvenode cert info`", &by_ssh),
+        ("PROXMOX_API_PASSWORD", "", 7, "PROXMOX_API_PASSWORD is not", "fix-token --create", &by_ssh),
+        ("PROXMOX_SSH_KEY", &nowhere, 7, "PROXMOX_SSH_KEY names", "leave it empty", &keyless),
+        ("PROXMOX_SSH_KEY", &folder, 7, "PROXMOX_SSH_KEY names", "leave it empty", &keyless),
+        ("PROXMOX_SSH_KNOWN_HOSTS", &nowhere, 7, "SSH known hosts", "PROXMOX_SSH_KNOWN_HOSTS", &known),
+        ("PROXMOX_SSH_KNOWN_HOSTS", &folder, 7, "SSH known hosts", "PROXMOX_SSH_KNOWN_HOSTS", &known),
+        ("PROXMOX_SSH_PORT", "ssh", 4, "not a number in its range", "correct it", &by_api),
+        ("PROXMOX_SSH_JUMP", "a b", 4, "PROXMOX_SSH_JUMP names no host", "correct it", &by_api),
+        ("PROXMOX_NODE", "no node", 4, "PROXMOX_NODE is wrong", "correct it", &[api, ssh].concat()),
+    ] {
+        check(&lab, &[(name, value)], code, failed, hint);
+        let (_, text) = doctor(&lab, &[(name, value)]);
+        for line in still {
+            assert!(text.contains(line), "{name}={value}: {line}\n{text}");
+        }
+    }
+    // Nothing is sent to a host that could not be verified as was wished.
+    let (_, text) = doctor(&lab, &[("PROXMOX_API_FINGERPRINT", "AA:BB")]);
+    assert!(!text.contains("credentials"), "{text}");
+    let both = [("PROXMOX_API_CA", nowhere.as_str()), ("PROXMOX_SSH_PORT", "0x16")];
+    check(&lab, &both, 7, "PROXMOX_API_CA", "PEM");
+    check(&lab, &both, 7, "PROXMOX_SSH_PORT", "correct it");
 }
 
 #[test]
