@@ -15,6 +15,7 @@ mod bytes;
 mod error;
 mod hex;
 mod mac;
+mod mapping;
 mod names;
 mod privilege;
 mod secret;
@@ -27,6 +28,7 @@ pub use bytes::Bytes;
 pub use error::ParseError;
 pub use hex::hex;
 pub use mac::MacAddr;
+pub use mapping::MappingKind;
 pub use names::{
     BridgeName, GroupId, GuestName, NodeName, PoolId, RealmId, RoleId, StorageId, TokenName, UserId,
 };

@@ -2,7 +2,7 @@
 
 use crate::observed::Query;
 use crate::plan::PlanContext;
-use crate::planning::{expected_uuid_of, store_queries};
+use crate::planning::{expected_uuid_of, kinds_of, store_queries};
 use crate::spec::{CloneSource, Deployment, DiskContent, Image, ImageSource, Vm, VmidWish};
 use pve_types::{NodeName, Vmid, VolumeId};
 use std::collections::BTreeSet;
@@ -42,6 +42,7 @@ pub fn ask(deployment: &Deployment, context: &AskContext) -> Vec<Query> {
     let of_cluster =
         deployment.clusters.get(&cluster).and_then(|cluster| cluster.node.as_ref()).map(|node| &node.value);
     for vm in vms {
+        queries.extend(kinds_of(vm).into_iter().map(|kind| Query::Mappings { kind }));
         let node = vm.node.as_ref().map(|node| &node.value).or(of_cluster).or(context.default_node.as_ref());
         // Without a node the only one of the cluster is meant; the observer looks at all online nodes then.
         let Some(node) = node else { continue };

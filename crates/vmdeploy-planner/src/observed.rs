@@ -4,7 +4,8 @@
 //! Of guests that are not ours it keeps VMID, node, name, kind, status and volume IDs, nothing else.
 
 use pve_types::{
-    BridgeName, Bytes, GuestName, NodeName, PoolId, Privilege, PveVersion, StorageId, Vmid, VolumeId,
+    BridgeName, Bytes, GuestName, MappingKind, NodeName, PoolId, Privilege, PveVersion, StorageId, Vmid,
+    VolumeId,
 };
 use serde::{Deserialize, Serialize};
 use std::collections::{BTreeMap, BTreeSet};
@@ -61,6 +62,11 @@ pub enum Query {
     Rights,
     /// High availability's resources, and its groups or rules.
     Ha,
+    /// The resource mappings of a kind.
+    Mappings {
+        /// The kind.
+        kind: MappingKind,
+    },
 }
 
 /// What was seen.
@@ -95,6 +101,10 @@ pub struct Observed {
     /// Whether the cluster has quorum; `None` where it could not be asked. A single node always has it.
     #[serde(default)]
     pub quorate: Option<bool>,
+    /// The resource mappings by kind and name, each with the nodes that it has an entry for. A kind that is not here was
+    /// not asked, or could not be.
+    #[serde(default)]
+    pub mappings: BTreeMap<MappingKind, BTreeMap<String, BTreeSet<NodeName>>>,
 }
 
 impl Observed {
@@ -113,6 +123,7 @@ impl Observed {
             vnets: BTreeMap::new(),
             listings: BTreeSet::new(),
             quorate: None,
+            mappings: BTreeMap::new(),
         }
     }
     /// Returns the storage as the node sees it.

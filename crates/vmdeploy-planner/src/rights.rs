@@ -336,16 +336,9 @@ fn needs_of_key(
                 needs.extend(bridge_needs(key, text, observed));
                 return needs;
             }
-            Bus::Hostpci => return mapped(key, text, "pci", on(Privilege::VmConfigHwType)),
-            Bus::Usb => return mapped(key, text, "usb", on(Privilege::VmConfigHwType)),
+            Bus::Hostpci | Bus::Usb => return mapped(key, text, on(Privilege::VmConfigHwType)),
             Bus::Serial => return vec![on(Privilege::VmConfigHwType)],
-            Bus::Virtiofs => {
-                let dir = PropertyString::parse(key, text)
-                    .ok()
-                    .and_then(|text| text.get("dirid").map(str::to_owned));
-                let mapping = dir.map(|dir| Need::one(Privilege::MappingUse, format!("/mapping/dir/{dir}")));
-                return [on(Privilege::VmConfigDisk)].into_iter().chain(mapping).collect();
-            }
+            Bus::Virtiofs => return mapped(key, text, on(Privilege::VmConfigDisk)),
             Bus::Ipconfig => return vec![cloud_init(guest, pool, observed.version)],
             _ => {}
         }
@@ -353,10 +346,10 @@ fn needs_of_key(
     plain_key(key, text, guest, pool, observed.version)
 }
 
-fn mapped(key: &str, text: &str, kind: &str, own: Need) -> Vec<Need> {
+fn mapped(key: &str, text: &str, own: Need) -> Vec<Need> {
+    let mapping = crate::planning::mapping_of(key, text);
     let mapping =
-        PropertyString::parse(key, text).ok().and_then(|text| text.get("mapping").map(str::to_owned));
-    let mapping = mapping.map(|name| Need::one(Privilege::MappingUse, format!("/mapping/{kind}/{name}")));
+        mapping.map(|(kind, name)| Need::one(Privilege::MappingUse, format!("/mapping/{kind}/{name}")));
     [own].into_iter().chain(mapping).collect()
 }
 

@@ -181,6 +181,9 @@ impl Client {
 }
 
 impl Cluster {
+    pub(super) fn place(&self) -> &Place {
+        &self.place
+    }
     /// Lists guests, storages, nodes, pools and zones, or one kind of them. What the caller may not see is left
     /// out without a word: a missing guest is no proof of its absence.
     ///

@@ -41,6 +41,9 @@ pub(super) fn file_call(request: &Request) -> Option<FileCall> {
         ["cluster", "ha", "resources"] => Some(FileCall::Listed("/etc/pve/ha/resources.cfg")),
         ["cluster", "ha", "groups"] => Some(FileCall::Listed("/etc/pve/ha/groups.cfg")),
         ["cluster", "ha", "rules"] => Some(FileCall::Listed("/etc/pve/ha/rules.cfg")),
+        ["cluster", "mapping", "pci"] => Some(FileCall::Listed("/etc/pve/mapping/pci.cfg")),
+        ["cluster", "mapping", "usb"] => Some(FileCall::Listed("/etc/pve/mapping/usb.cfg")),
+        ["cluster", "mapping", "dir"] => Some(FileCall::Listed("/etc/pve/mapping/directory.cfg")),
         ["cluster", "sdn", "vnets"] => Some(FileCall::Listed("/etc/pve/sdn/vnets.cfg")),
         ["nodes", _, "tasks", upid, "status"] => Some(FileCall::TaskStatus(upid.parse().ok()?)),
         ["nodes", _, "tasks", upid, "log"] => {
@@ -61,8 +64,8 @@ pub(super) fn file_call(request: &Request) -> Option<FileCall> {
 impl FileCall {
     /// Returns the file.
     // PVE: qemu-server src/PVE/QemuConfig.pm cfs_config_path; pve-ha-manager src/PVE/HA/Config.pm; pve-network
-    // src/PVE/Network/SDN/Vnets.pm; pve-common src/PVE/Tools.pm upid_open: the folder is the
-    // last hexadecimal digit of the task's start time.
+    // src/PVE/Network/SDN/Vnets.pm; pve-guest-common src/PVE/Mapping/{PCI,USB,Dir}.pm; pve-common src/PVE/Tools.pm
+    // upid_open: the folder is the last hexadecimal digit of the task's start time.
     pub(super) fn path(&self) -> String {
         match self {
             Self::Config { node, vmid } => format!("/etc/pve/nodes/{node}/qemu-server/{vmid}.conf"),

@@ -5,7 +5,7 @@ use libtest_mimic::Trial;
 use pve_api::{
     ApiError, Client, Params, PveshFailure, PveshOutput, PveshRunner, PveshTransport, Road, TookEffect,
 };
-use pve_types::Secret;
+use pve_types::{MappingKind, Secret};
 use std::sync::{Arc, Mutex};
 use std::time::Duration;
 
@@ -253,12 +253,14 @@ async fn what_no_file_tells_is_asked() {
     let client = Client::over(PveshTransport::new(node.clone(), FOREVER));
     // Nobody has made a resource: there is no file of them.
     assert!(client.cluster().ha().resources().await.unwrap().is_empty());
+    assert!(client.cluster().mappings(MappingKind::Dir).await.unwrap().is_empty());
     client.cluster().ha().rules().await.unwrap_err();
     let vm = client.node(&"pve1".parse().unwrap()).qemu("100".parse().unwrap());
     assert_eq!(vm.config().await.unwrap().digest.as_deref(), Some("asked"));
     let ran = node.ran.lock().unwrap().clone();
     let expect = [
         "cat -- /etc/pve/ha/resources.cfg",
+        "cat -- /etc/pve/mapping/directory.cfg",
         "cat -- /etc/pve/ha/rules.cfg",
         "pvesh get /cluster/ha/rules --output-format json",
         "cat -- /etc/pve/nodes/pve1/qemu-server/100.conf",

@@ -4,7 +4,7 @@ use futures::future::{BoxFuture, FutureExt as _};
 use libtest_mimic::Trial;
 use pve_api::access::*;
 use pve_api::*;
-use pve_types::{Privilege, Secret};
+use pve_types::{MappingKind, Privilege, Secret};
 use serde_json::{Value, json};
 use std::sync::{Arc, Mutex};
 
@@ -111,6 +111,9 @@ async fn cluster(client: &Client) {
     let _ = cluster.is_free(id("100")).await;
     let _ = cluster.tasks().await;
     let _ = cluster.log(10).await;
+    for kind in [MappingKind::Pci, MappingKind::Usb, MappingKind::Dir] {
+        let _ = cluster.mappings(kind).await;
+    }
     let _ = cluster.options().await;
     let _ = cluster.set_options(Params::new().with("keyboard", "de").with("max_workers", 4u32)).await;
 }

@@ -96,6 +96,23 @@ pub(super) fn sections(sections: &BTreeMap<String, Config>) -> String {
     sections.iter().map(section).collect()
 }
 
+/// A file of mappings: sections of a name alone, and each entry of `map` on a line of its own.
+// PVE: pve-guest-common src/PVE/Mapping/PCI.pm format_section_header.
+pub(super) fn mappings(sections: &BTreeMap<String, Config>) -> String {
+    let section = |(id, options): (&String, &Config)| {
+        let mut text = format!("{id}\n");
+        for (key, value) in options {
+            let entries: Option<Vec<String>> =
+                (key == "map").then(|| serde_json::from_str(value).ok()).flatten();
+            for entry in entries.unwrap_or_else(|| vec![value.clone()]) {
+                text += &format!("\t{key} {entry}\n");
+            }
+        }
+        text + "\n"
+    };
+    sections.iter().map(section).collect()
+}
+
 /// The VNets of all zones.
 // PVE: pve-network src/PVE/Network/SDN/Vnets.pm, /etc/pve/sdn/vnets.cfg.
 pub(super) fn vnets_cfg(world: &World) -> String {

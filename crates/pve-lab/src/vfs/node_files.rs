@@ -112,6 +112,15 @@ impl<'w> NodeFiles<'w> {
                     self.world.sections.get(format!("ha/{}", name.strip_suffix(".cfg")?).as_str())?;
                 Some(Rendered::File(cluster_texts::sections(sections)))
             }
+            ["mapping", name] => {
+                let kind = match name.strip_suffix(".cfg")? {
+                    "directory" => "dir",
+                    kind @ ("pci" | "usb") => kind,
+                    _ => return None,
+                };
+                let sections = self.world.sections.get(format!("mapping/{kind}").as_str())?;
+                Some(Rendered::File(cluster_texts::mappings(sections)))
+            }
             ["sdn", "vnets.cfg"] if !self.world.zones.is_empty() => {
                 Some(Rendered::File(cluster_texts::vnets_cfg(self.world)))
             }

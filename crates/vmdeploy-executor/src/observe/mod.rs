@@ -4,6 +4,7 @@
 //! where there is SSH; through the API at most one call per VM. Nothing is ever changed by observing.
 
 mod guests;
+mod mappings;
 mod places;
 
 use crate::{Connections, Failure};
@@ -52,17 +53,19 @@ async fn observe_all(connections: &Connections, queries: &[Query]) -> Result<Obs
             false => Ok(None),
         }
     };
-    let (configs, places, rights, vnets, ha) = futures::join!(
+    let (configs, places, rights, vnets, ha, mappings) = futures::join!(
         guests::observe(connections, queries, &observed),
         places::observe(connections, queries),
         rights(connections, queries),
         vnets(connections, queries),
         ha,
+        mappings::observe(connections, queries, version),
     );
     observed.guests = configs?;
     let seen_vnets = places::note(&mut observed, places?);
     observed.rights = rights?;
     observed.vnets = vnets?;
+    observed.mappings = mappings?;
     let hidden: Vec<BridgeName> =
         seen_vnets.into_iter().filter(|vnet| !observed.vnets.contains_key(vnet)).collect();
     let zones: Vec<_> =

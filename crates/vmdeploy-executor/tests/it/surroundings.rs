@@ -115,6 +115,80 @@ async fn a_vnet_that_the_node_has_not_is_refused_before_anything_is_done() {
     }
 }
 
+/// A VM with a device by each kind of mapping.
+fn mapped(gpu: &str, stick: &str, share: &str) -> Deployment {
+    spec(&format!(
+        "version: 1\nproject: web\nroad: auto\nimages:\n  tiny: {{volume: 'local:import/tiny.qcow2'}}\nvms:\n  \
+         web01: {{vmid: 201, node: pve1, disks: {{scsi0: {{storage: local-lvm, image: tiny}}}}, \
+         pci: {{hostpci0: {gpu}}}, usb: {{usb0: {stick}}}, virtiofs: {{virtiofs0: {share}}}}}\n"
+    ))
+}
+
+/// Adds mappings of which some have nothing of the first node.
+fn with_mappings(mut world: WorldSpec) -> WorldSpec {
+    let text = "
+mappings:
+  pci:
+    gpu: {map: ['node=pve1,id=10de:2204,path=0000:01:00.0', 'node=pve2,id=10de:2204,path=0000:01:00.0']}
+    far: {map: ['node=pve2,id=8086:1521,path=0000:02:00.0']}
+  usb: {stick: {map: ['node=pve1,id=0951:1666']}}
+  dir: {share: {map: ['node=pve1,path=/srv/share']}, logs: {map: ['node=pve2,path=/srv/logs']}}
+";
+    world.mappings = WorldSpec::from_yaml(text).unwrap().mappings;
+    world
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_mapping_that_the_node_has_not_is_refused_before_anything_is_done_by_api_and_ssh() {
+    for (version, roads) in VERSIONS.into_iter().zip([Roads::Api, Roads::Ssh]).chain([("8.4.14", Roads::Ssh)])
+    {
+        let stage = Stage::of(with_mappings(cluster(version)), "[]", roads).await;
+        let road = stage.connections.api().road();
+        let wrong = planned(&stage, &mapped("far", "ups", "logs"), "r1", PlanMode::Deploy).await;
+        let told: Vec<String> = refusals(&wrong)
+            .iter()
+            .map(|line| line.split_once(['(', ';']).map_or(line.as_str(), |(start, _)| start).to_owned())
+            .collect();
+        let expect = [
+            "PCI mapping far at pve1: it has no entry for pve1, only for pve2",
+            "USB mapping ups at pve1: the cluster has stick",
+            "directory mapping logs at pve1: it has no entry for pve1, only for pve2",
+        ];
+        assert_eq!(told, expect, "{version} by {road:?}");
+        assert!(vmdeploy_planner::plan::CheckedPlan::new(wrong).is_err());
+        let right = deployed(&stage, &mapped("gpu", "stick", "share"), "r2").await;
+        let passed = right.checks.iter().filter(|check| check.need.contains(" mapping "));
+        assert_eq!(passed.filter(|check| check.outcome == CheckOutcome::Passed).count(), 3, "{version}");
+    }
+    // A cluster without any mapping says so; the `ssh` road sees that no file of them is there.
+    for roads in [Roads::Api, Roads::Ssh] {
+        let stage = Stage::of(cluster("9.2.11"), "[]", roads).await;
+        let plan = planned(&stage, &mapped("gpu", "stick", "share"), "r1", PlanMode::Deploy).await;
+        assert_eq!(refusals(&plan).iter().filter(|line| line.contains("the cluster has none")).count(), 3);
+    }
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_mapping_that_the_token_does_not_see_is_a_missing_right_and_otherwise_not_known() {
+    for version in VERSIONS {
+        let mut world = with_mappings(with_zones(cluster(version)));
+        let more = WorldSpec::from_yaml(
+            "roles: {Use: [Mapping.Use]}\nacl: [{path: /mapping/usb/stick, who: ci@pve, role: Use}, \
+             {path: /mapping/pci/gone, who: ci@pve, role: Use}]",
+        )
+        .unwrap();
+        world.roles.extend(more.roles);
+        world.acl.extend(more.acl);
+        let stage = Stage::of(world, "[]", Roads::Api).await;
+        let plan = planned(&stage, &mapped("gone", "stick", "share"), "r1", PlanMode::Deploy).await;
+        let outcome = |need: &str| plan.checks.iter().find(|check| check.need == need).unwrap().outcome;
+        assert_eq!(outcome("PCI mapping gone at pve1"), CheckOutcome::Refused, "{version}");
+        assert_eq!(outcome("USB mapping stick at pve1"), CheckOutcome::Passed, "{version}");
+        assert_eq!(outcome("directory mapping share at pve1"), CheckOutcome::Unknown, "{version}");
+        assert_eq!(outcome("Mapping.Use on /mapping/dir/share"), CheckOutcome::Refused, "{version}");
+    }
+}
+
 fn highly_available(ha: &str) -> Deployment {
     spec(&format!(
         "version: 1\nproject: web\nimages:\n  tiny: {{volume: 'local:import/tiny.qcow2'}}\nvms:\n  \

@@ -11,6 +11,7 @@ mod disks;
 mod existing_disks;
 mod hotplug;
 mod images;
+mod mappings;
 mod mark;
 mod preflight;
 mod ready;
@@ -41,6 +42,7 @@ use scene::{Current, Findings, Resolved, Scene};
 use std::collections::{BTreeMap, BTreeSet};
 
 pub(crate) use images::store_queries;
+pub(crate) use mappings::{kinds_of, mapping_of};
 pub(crate) use resolve::expected_uuid_of;
 
 /// Makes the plan that brings the cluster to what the spec says (or, to destroy, removes the spec's VMs).

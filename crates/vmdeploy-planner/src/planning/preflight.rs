@@ -1,5 +1,6 @@
 //! What the steps need of the cluster, and whether it is there: said before anything is done.
 
+use super::mappings;
 use super::scene::Scene;
 use crate::observed::{ObservedStorage, Rights};
 use crate::plan::{Action, Change, Check, CheckOutcome, PatchValue, Road, Step, StepId, Verb};
@@ -21,6 +22,7 @@ pub(crate) fn checks(
     checks.extend(shells(scene, steps));
     checks.extend(storages(scene, space, steps));
     checks.extend(bridges(scene, steps));
+    checks.extend(mappings::checks(scene, steps));
     checks.extend(pools(scene, steps));
     checks.extend(iso_images(scene, steps));
     checks.extend(processors(scene, steps));
@@ -33,7 +35,13 @@ pub(crate) fn checks(
 /// A storage, with its node where it is not shared.
 type Place<'a> = (Option<&'a NodeName>, &'a StorageId);
 
-fn check(need: String, needed_by: Vec<StepId>, outcome: CheckOutcome, detail: Option<String>) -> Check {
+/// Returns a check that is no right.
+pub(super) fn check(
+    need: String,
+    needed_by: Vec<StepId>,
+    outcome: CheckOutcome,
+    detail: Option<String>,
+) -> Check {
     Check { need, needed_by, outcome, detail, is_right: false }
 }
 
@@ -356,7 +364,7 @@ fn pools(scene: &Scene<'_>, steps: &[Step]) -> Vec<Check> {
 }
 
 /// Returns what the steps set, with the guest's node.
-fn settings(steps: &[Step]) -> impl Iterator<Item = (&Step, &NodeName, &str, &str)> {
+pub(super) fn settings(steps: &[Step]) -> impl Iterator<Item = (&Step, &NodeName, &str, &str)> {
     let patches = steps.iter().filter_map(|step| match &step.action {
         Action::CreateVm { guest, config: patch, .. } | Action::SetConfig { guest, patch, .. } => {
             Some((step, &guest.node, patch))

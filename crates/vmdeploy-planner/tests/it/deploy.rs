@@ -10,7 +10,7 @@ use vmdeploy_planner::plan::{CheckOutcome, RoadChoice, Verb};
 const HEAD: &str = "version: 1\nproject: web\n";
 
 /// A spec of one VM with these lines below its name.
-fn one_vm(lines: &str) -> String {
+pub fn one_vm(lines: &str) -> String {
     let lines: String = lines.lines().map(|line| format!("    {line}\n")).collect();
     format!(
         "{HEAD}images:\n  debian-13: {{path: /var/lib/vz/import/debian-13.qcow2}}\n  tiny: {{path: /var/lib/vz/import/tiny.qcow2}}\nvms:\n  web01:\n    vmid: 201\n    node: pve1\n{lines}"

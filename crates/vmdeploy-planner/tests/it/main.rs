@@ -8,6 +8,7 @@ mod draft;
 mod forms;
 mod generator;
 mod images;
+mod mappings;
 mod nasty;
 mod properties;
 mod pve;

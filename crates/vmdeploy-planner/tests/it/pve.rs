@@ -4,13 +4,13 @@
 //! waits for a restart, and what is freed with a VM. It shares no rule with the planner but property strings' syntax.
 
 use pve_config::{DeviceSlot, PropertyString};
-use pve_types::{Bytes, GuestName, NodeName, PveVersion, StorageId, Vmid};
+use pve_types::{Bytes, GuestName, MappingKind, NodeName, PveVersion, StorageId, Vmid};
 use std::collections::{BTreeMap, BTreeSet};
 use vmdeploy_planner::observed::{
     Observed, ObservedConfig, ObservedGuest, ObservedHa, ObservedImage, ObservedNode, ObservedStorage, Rights,
 };
 use vmdeploy_planner::plan::{Action, ConfigPatch, DiskSource, PatchValue, Plan, Ref, StepId};
-use vmdeploy_planner::spec::{Deployment, ImageSource};
+use vmdeploy_planner::spec::{Deployment, ImageSource, OptionValue};
 
 /// The size of the disk in every image of this world.
 pub const IMAGE_SIZE: Bytes = Bytes::from_gib(3);
@@ -39,6 +39,7 @@ pub struct Pve {
     pub bridges: BTreeSet<String>,
     /// What is free on each storage.
     pub space: Bytes,
+    pub mappings: BTreeMap<MappingKind, BTreeMap<String, BTreeSet<NodeName>>>,
     drawn: u32,
 }
 
@@ -61,11 +62,12 @@ impl Pve {
             storages: ["local", "local-lvm", "fast"].into_iter().map(str::to_owned).collect(),
             bridges: ["vmbr0", "vmbr1"].into_iter().map(str::to_owned).collect(),
             space: Bytes::from_gib(3000),
+            mappings: BTreeMap::new(),
             drawn: 0,
         }
     }
 
-    /// Returns a cluster that has what the spec names: nodes, storages, bridges, images, holders.
+    /// Returns a cluster that has what the spec names: nodes, storages, bridges, mappings, images, holders.
     pub fn for_spec(deployment: &Deployment) -> Self {
         let mut pve = Self::new();
         for image in deployment.images.values() {
@@ -96,6 +98,20 @@ impl Pve {
                     .and_then(|clone| clone.storage.as_ref())
                     .map(|storage| storage.value.to_string()),
             );
+        }
+        for vm in &deployment.vms {
+            for (key, wish) in &vm.options {
+                let OptionValue::Fields(fields) = &wish.value else { continue };
+                let (kind, field) = match key.trim_end_matches(|c: char| c.is_ascii_digit()) {
+                    "hostpci" => (MappingKind::Pci, "mapping"),
+                    "usb" => (MappingKind::Usb, "mapping"),
+                    "virtiofs" => (MappingKind::Dir, "dirid"),
+                    _ => continue,
+                };
+                let Some(name) = fields.get(field).and_then(|field| field.value.clone()) else { continue };
+                let nodes = pve.nodes.iter().map(|node| node.parse().unwrap()).collect();
+                pve.mappings.entry(kind).or_default().insert(name, nodes);
+            }
         }
         pve
     }
@@ -506,6 +522,7 @@ impl Pve {
         }
         observed.rights = self.rights.clone();
         observed.ha = Some(self.ha.clone());
+        observed.mappings = self.mappings.clone();
         observed.guests = self.guests.iter().map(|(vmid, guest)| (*vmid, guest.observed(*vmid))).collect();
         observed.guests.extend(self.foreign.clone());
         observed

@@ -7,7 +7,10 @@ use std::fmt::Write as _;
 
 const ROADS: [&str; 4] = ["hybrid", "auto", "ssh", "api"];
 
-fn spec(vms: u32) -> String {
+/// A device or folder of the node by each kind of mapping.
+const MAPPED: &str = ", pci: {hostpci0: {mapping: gpu}}, usb: {usb0: {mapping: stick}}, virtiofs: {virtiofs0: {mapping: share}}";
+
+fn spec(vms: u32, more: &str) -> String {
     let mut text = String::from(
         "version: 1\nproject: counts\ndefaults: {node: pve1, agent: true}\nimages:\n  tiny: {volume: 'local:import/tiny.qcow2'}\nvms:\n",
     );
@@ -15,16 +18,20 @@ fn spec(vms: u32) -> String {
         let _ = writeln!(
             text,
             "  vm{vmid}: {{vmid: {vmid}, memory: 256MiB, disks: {{scsi0: {{storage: local-lvm, image: tiny, size: 1GiB}}}}, \
-             nics: {{net0: {{bridge: vmbr0, ip: dhcp}}}}, cloud_init: {{user: admin}}}}"
+             nics: {{net0: {{bridge: vmbr0, ip: dhcp}}}}, cloud_init: {{user: admin}}{more}}}"
         );
     }
     text
 }
 
 /// Deploys so many VMs; returns what each road then asks to find that nothing is to do.
-fn asked(vms: u32) -> Vec<Counts> {
-    let lab = LabRun::start(WorldSpec::demo(), Vec::new());
-    lab.user.write("spec.yaml", &spec(vms));
+fn asked(vms: u32, more: &str) -> Vec<Counts> {
+    let mut world = WorldSpec::demo();
+    let mappings = "{pci: {gpu: {map: ['node=pve1,id=10de:2204,path=0000:01:00.0']}}, \
+                    usb: {stick: {map: ['node=pve1,id=0951:1666']}}, dir: {share: {map: ['node=pve1,path=/srv']}}}";
+    world.mappings = WorldSpec::from_yaml(&format!("mappings: {mappings}")).unwrap().mappings;
+    let lab = LabRun::start(world, Vec::new());
+    lab.user.write("spec.yaml", &spec(vms, more));
     let deploy = |road: &str| {
         let output = lab.user.output(&["deploy", "spec.yaml", "--yes", "--road", road]);
         let said =
@@ -54,7 +61,18 @@ fn asked(vms: u32) -> Vec<Counts> {
 
 #[test]
 fn finding_that_nothing_is_to_do_costs_the_same_for_5_and_for_40_vms() {
-    let (few, many) = (asked(5), asked(40));
+    let (few, many) = (asked(5, ""), asked(40, ""));
+    assert_snapshot!(told(&few, &many));
+}
+
+#[test]
+fn mappings_cost_one_question_a_kind_however_many_vms_use_them() {
+    let (few, many) = (asked(5, MAPPED), asked(40, MAPPED));
+    assert_snapshot!(told(&few, &many));
+}
+
+/// Says what few VMs cost, once it is certain that many cost the same.
+fn told(few: &[Counts], many: &[Counts]) -> String {
     let mut text = String::new();
     for (number, road) in ROADS.iter().enumerate() {
         let (few, many) = (&few[number], &many[number]);
@@ -73,5 +91,5 @@ fn finding_that_nothing_is_to_do_costs_the_same_for_5_and_for_40_vms() {
             few.api_requests, few.ssh_commands, few.programs["all"]
         );
     }
-    assert_snapshot!(text);
+    text
 }
