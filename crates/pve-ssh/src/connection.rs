@@ -3,6 +3,7 @@
 use crate::auth;
 use crate::config::{HostConfig, Timeouts};
 use crate::error::{ConnectCause, Error};
+use crate::greeting::Greeting;
 use crate::known_hosts::{HostKeyError, Verifier};
 use crate::patience::Patient;
 use russh::client::{self, DisconnectReason, Handle, Msg};
@@ -29,8 +30,9 @@ impl Connection {
     pub(crate) async fn open(config: &HostConfig) -> Result<Self, Error> {
         let verifier = Arc::new(Verifier::load(config)?);
         let mut attempt = 1;
+        let mut patience = config.timeouts.greeting;
         let (mut handle, lost, jump) = loop {
-            match Self::set_up(config, &verifier).await {
+            match Self::set_up(config, &verifier, &mut patience).await {
                 Err(Error::Connect { source: ConnectCause::Dropped, .. }) if attempt < SETUP_ATTEMPTS => {
                     tracing::debug!(host = %config.address(), attempt, "dropped before set-up; trying again");
                     tokio::time::sleep(backoff(attempt)).await;
@@ -46,12 +48,14 @@ impl Connection {
     async fn set_up(
         config: &HostConfig,
         verifier: &Arc<Verifier>,
+        patience: &mut Duration,
     ) -> Result<(Handle<Client>, watch::Receiver<Option<String>>, Option<Box<Self>>), Error> {
         let (lost_sender, lost) = watch::channel(None);
         let refusal = Arc::new(Mutex::new(None));
         let client = Client { verifier: verifier.clone(), refusal: refusal.clone(), lost: lost_sender };
         let settings = Arc::new(settings(&config.timeouts, verifier));
         let fail = |source| Error::Connect { address: config.address(), source };
+        let greeting = Greeting::default();
         let limit = config.timeouts.connect;
         // Reaching the host between has its own time, in which a person may be typing a passphrase.
         let jump = match &config.jump {
@@ -63,7 +67,7 @@ impl Connection {
         let timed = async {
             let outcome = match (&jump, &config.jump) {
                 (Some(jump), Some(hop)) => {
-                    let stream = forward(config, hop, jump).await?;
+                    let stream = greeting.listen(forward(config, hop, jump).await?, *patience);
                     client::connect_stream(settings, stream, client).await
                 }
                 _ => {
@@ -71,22 +75,28 @@ impl Connection {
                         .await
                         .map_err(|error| fail(ConnectCause::Io(error)))?;
                     stream.set_nodelay(true).map_err(|error| fail(ConnectCause::Io(error)))?;
+                    let stream = greeting.listen(stream, *patience);
                     let stream = Patient::new(stream, config.timeouts.silence());
                     client::connect_stream(settings, stream, client).await
                 }
             };
             Ok::<_, Error>(outcome)
         };
-        let outcome = match tokio::time::timeout(limit, timed).await {
-            Ok(outcome) => outcome?,
-            Err(_) => return Err(fail(ConnectCause::Timeout(limit))),
+        let outcome = tokio::time::timeout(limit, timed).await;
+        let is_in_time = outcome.is_ok();
+        *patience = patience.saturating_sub(greeting.waited().unwrap_or_default());
+        let explained = |cause| {
+            let allowed = config.timeouts.greeting.min(limit);
+            fail(greeting.explain(cause, allowed, !is_in_time || patience.is_zero()))
         };
         match outcome {
-            Ok(handle) => Ok((handle, lost, jump)),
-            Err(error) => {
+            Ok(Ok(Ok(handle))) => Ok((handle, lost, jump)),
+            Ok(Ok(Err(error))) => {
                 let refused = refusal.lock().ok().and_then(|mut slot| slot.take());
-                Err(refused.map_or_else(|| fail(cause(error)), Error::HostKey))
+                Err(refused.map_or_else(|| explained(cause(error)), Error::HostKey))
             }
+            Ok(Err(error)) => Err(error),
+            Err(_) => Err(explained(ConnectCause::Timeout(limit))),
         }
     }
 

@@ -193,6 +193,14 @@ pub enum ConnectCause {
     /// Nothing came in time.
     #[error("no answer within {} s", .0.as_secs_f32())]
     Timeout(Duration),
+    /// What answers there took the connection, and did not name itself in time, as an SSH server does at once.
+    #[error(
+        "what answers there said nothing within {} s, and an SSH server names itself at once", .0.as_secs_f32()
+    )]
+    Silent(Duration),
+    /// What answers there speaks something else.
+    #[error("what answers there is no SSH server: {}", Escaped(.0))]
+    NotSsh(String),
     /// The host closed the connection before it was set up, as sshd does when too many set up at once.
     #[error("the host closed the connection before it was set up (sshd's MaxStartups does so under load)")]
     Dropped,

@@ -32,6 +32,7 @@ mod connection;
 mod download;
 mod error;
 mod exec;
+mod greeting;
 mod host;
 mod keyring;
 mod patience;

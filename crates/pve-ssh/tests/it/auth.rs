@@ -357,9 +357,12 @@ async fn silent_listener() {
     let listener = std::net::TcpListener::bind("127.0.0.1:0").unwrap();
     let mut config = HostConfig::new("127.0.0.1", "root");
     config.port = listener.local_addr().unwrap().port();
-    config.timeouts.connect = std::time::Duration::from_millis(300);
+    config.timeouts.greeting = std::time::Duration::from_millis(300);
     let error = Host::new(config).check().await.unwrap_err();
     assert!(matches!(&error, Error::Connect { .. }) && error.is_connection(), "{error}");
     use std::error::Error as _;
-    assert_eq!(error.source().unwrap().to_string(), "no answer within 0.3 s");
+    assert_eq!(
+        error.source().unwrap().to_string(),
+        "what answers there said nothing within 0.3 s, and an SSH server names itself at once"
+    );
 }

@@ -5,6 +5,7 @@
 mod auth;
 mod download;
 mod exec;
+mod greeting;
 mod host_keys;
 mod lab;
 mod openssh;
@@ -61,6 +62,7 @@ fn main() {
     trials.extend(quoting::tests());
     trials.extend(exec::tests());
     trials.extend(auth::tests());
+    trials.extend(greeting::tests());
     trials.extend(host_keys::tests());
     trials.extend(lab::tests());
     trials.extend(openssh::tests());

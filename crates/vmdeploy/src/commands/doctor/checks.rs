@@ -6,7 +6,7 @@ use crate::commands::check_token::{by_ssh, now};
 use crate::token::{Identity, Refusal, why_refused};
 use pve_api::{ApiError, Client, InterfaceKind};
 use pve_ssh::command::Command;
-use pve_ssh::{Error as SshError, Host, Privilege};
+use pve_ssh::{ConnectCause, Error as SshError, Host, Privilege};
 use pve_types::{BridgeName, NodeName, StorageId};
 use std::collections::BTreeSet;
 use std::net::SocketAddr;
@@ -16,6 +16,8 @@ use vmdeploy_planner::spec::Deployment;
 
 const TCP_TIMEOUT: Duration = Duration::from_secs(5);
 const COMMAND_TIMEOUT: Duration = Duration::from_secs(30);
+/// So long an SSH server may take to name itself here; a deployment waits half as long again.
+const GREETING_PATIENCE: Duration = Duration::from_secs(10);
 /// PVE's tickets carry a time, and are refused when it lies this far in the future.
 // PVE: pve-access-control src/PVE/AccessControl.pm: verify_ticket takes ages from -300 s on.
 const MOST_SKEW_S: i64 = 300;
@@ -325,23 +327,28 @@ async fn check_ssh(connections: &Connections, tell: &mut impl FnMut(Check)) -> b
             return false;
         }
     };
+    let mut config = host.config().clone();
+    config.timeouts.greeting = GREETING_PATIENCE;
+    let host = Host::new(config);
     // `~/.ssh/config` may say another name, another port, and a host between.
     let way = host.config();
     if way.jump.is_none() && !check_tcp("SSH", &way.host, way.port, tell).await {
         return false;
     }
-    match host.check().await {
+    let works = match host.check().await {
         Ok(privilege) => {
             tell(Check::ok("SSH host key", format!("{} is known", host.address())));
             tell(Check::ok("SSH login", format!("{} is let in", way.user)));
             tell(Check::ok("root", privilege_text(&way.user, privilege)));
+            check_tools(&host, tell).await
         }
         Err(error) => {
             tell(ssh_failure(&error));
-            return false;
+            false
         }
-    }
-    check_tools(&host, tell).await
+    };
+    host.close().await;
+    works
 }
 
 fn privilege_text(user: &str, privilege: Privilege) -> String {
@@ -365,6 +372,11 @@ fn ssh_failure(error: &SshError) -> Check {
             Check::failed("SSH login", text, hint).about_trust()
         }
         SshError::Sudo { .. } => Check::failed("root", text, "see the line to add above").about_trust(),
+        SshError::Connect { source: ConnectCause::Silent(_) | ConnectCause::NotSsh(_), .. } => {
+            let hint =
+                "is that the port of `sshd` (22 as a rule)? Correct PROXMOX_SSH_PORT or `~/.ssh/config`";
+            Check::failed("SSH", text, hint)
+        }
         _ => Check::failed("SSH", text, port_hint("SSH")),
     }
 }

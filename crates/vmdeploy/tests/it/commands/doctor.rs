@@ -1,6 +1,7 @@
 //! `vmdeploy doctor`: each thing broken is named, with what to do about it.
 
 use crate::lab_run::LabRun;
+use std::io::{Read as _, Write as _};
 
 /// Runs `doctor` with these variables set, and returns its code and all that it said.
 fn doctor(lab: &LabRun, variables: &[(&str, &str)]) -> (i32, String) {
@@ -103,6 +104,27 @@ fn a_setting_that_is_wrong_leaves_the_other_checks() {
     let both = [("PROXMOX_API_CA", nowhere.as_str()), ("PROXMOX_SSH_PORT", "0x16")];
     check(&lab, &both, 7, "PROXMOX_API_CA", "PEM");
     check(&lab, &both, 7, "PROXMOX_SSH_PORT", "correct it");
+}
+
+#[test]
+fn a_port_that_speaks_something_else_is_said_at_once() {
+    let lab = LabRun::demo();
+    for (says, expect) in
+        [(&b"\x15\x03\x01\0\x02\x02\x28"[..], "TLS"), (b"HTTP/1.1 400 Bad Request\r\n", "HTTP")]
+    {
+        let listener = std::net::TcpListener::bind("127.0.0.1:0").unwrap();
+        let port = listener.local_addr().unwrap().port().to_string();
+        let server = std::thread::spawn(move || {
+            // The first connection is that of the check of the port.
+            drop(listener.accept().unwrap());
+            let (mut stream, _) = listener.accept().unwrap();
+            stream.read_exact(&mut [0; 8]).unwrap();
+            stream.write_all(says).unwrap();
+        });
+        let failed = format!("no SSH server: it speaks {expect}");
+        check(&lab, &[("PROXMOX_SSH_PORT", &port)], 4, &failed, "Correct PROXMOX_SSH_PORT");
+        server.join().unwrap();
+    }
 }
 
 #[test]
