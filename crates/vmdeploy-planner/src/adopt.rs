@@ -1,8 +1,11 @@
 //! Taking over guests that were made by hand: YAML such that the next plan adds the ownership mark and nothing else.
 
+mod devices;
+
 use crate::identity::{self, MarkerSearch};
 use crate::observed::{ObservedConfig, ObservedGuest};
-use crate::spec::{self, LoadOptions, SourceFile};
+use crate::spec::raise::quoted;
+use crate::spec::{self, LoadOptions, Severity, SourceFile};
 use pve_config::{Bus, DeviceSlot, Drive, DriveSource, PropertyString};
 use pve_types::Vmid;
 use std::collections::BTreeMap;
@@ -86,8 +89,11 @@ fn without_what_is_refused(mut text: String) -> String {
     for _ in 0..text.lines().count() {
         let files = [SourceFile::new("adopted.yaml", text.clone())];
         let Err(faults) = spec::load(&files, &LoadOptions::default()) else { break };
-        let wrong: BTreeMap<usize, String> =
-            faults.into_iter().map(|fault| (fault.span.line as usize, fault.message)).collect();
+        let wrong: BTreeMap<usize, String> = faults
+            .into_iter()
+            .filter(|fault| fault.severity == Severity::Error)
+            .map(|fault| (fault.span.line as usize, fault.message))
+            .collect();
         let lines = text.lines().enumerate().map(|(at, line)| {
             let is_key = line.starts_with("    ") && !line.trim_start().starts_with('#');
             match wrong.get(&(at + 1)).filter(|_| is_key) {
@@ -130,9 +136,12 @@ fn write_guest(out: &mut String, guest: &ObservedGuest) -> Result<(), AdoptError
     }
     let uuid = identity::config_uuid(config).ok_or(AdoptError::NoUuid(vmid))?;
     let name = name_of(guest);
-    let mut writer = Writer { values: effective(config), lines: Vec::new() };
+    let mut writer = Writer { values: effective(config), lines: Vec::new(), unsaid: Vec::new() };
     writer.head(guest, &uuid);
     writer.hardware();
+    writer.chipset();
+    writer.firmware();
+    writer.devices();
     writer.disks();
     writer.nics();
     writer.cloud_init();
@@ -149,8 +158,9 @@ fn write_guest(out: &mut String, guest: &ObservedGuest) -> Result<(), AdoptError
     for (key, value) in raw {
         let _ = writeln!(out, "      {key}: {}", quoted(value));
     }
-    for (key, value) in writer.values.iter().filter(|(key, value)| !fits_raw(key, value)) {
-        let _ = writeln!(out, "    # not managed: {key}: {}", one_line(value));
+    let left = writer.values.iter().filter(|(key, value)| !fits_raw(key, value));
+    for text in left.map(|(key, value)| format!("{key}: {value}")).chain(writer.unsaid) {
+        let _ = writeln!(out, "    # not managed: {}", one_line(&text));
     }
     Ok(())
 }
@@ -162,7 +172,7 @@ fn is_of_pve(key: &str) -> bool {
         || matches!(key, "lock" | "cipassword" | "sshkeys" | "smbios1")
 }
 
-/// Tells whether the spec's `raw:` takes the key: a known option that is no device and has no place of its own.
+/// Tells whether the spec's `raw:` takes the key: a known option that has no place of its own, and no disk or NIC.
 fn fits_raw(key: &str, value: &str) -> bool {
     let elsewhere = [
         "tags",
@@ -175,8 +185,14 @@ fn fits_raw(key: &str, value: &str) -> bool {
         "searchdomain",
         "template",
     ];
+    let is_elsewhere = |slot: DeviceSlot| {
+        !matches!(
+            slot.bus(),
+            Bus::Hostpci | Bus::Usb | Bus::Virtiofs | Bus::Numa | Bus::Serial | Bus::Parallel
+        )
+    };
     !elsewhere.contains(&key)
-        && key.parse::<DeviceSlot>().is_err()
+        && !key.parse::<DeviceSlot>().is_ok_and(is_elsewhere)
         && !value.chars().any(char::is_control)
         && pve_config::check_value(key, value, None).is_ok()
 }
@@ -192,15 +208,12 @@ fn effective(config: &ObservedConfig) -> BTreeMap<String, String> {
     values
 }
 
-/// A text as YAML takes it in double quotes; JSON's are YAML's.
-fn quoted(text: &str) -> String {
-    serde_json::to_string(text).unwrap_or_else(|_| "\"\"".to_owned())
-}
-
 /// Writes a guest's keys and takes each from `values` as soon as it is said.
 struct Writer {
     values: BTreeMap<String, String>,
     lines: Vec<String>,
+    /// Parts of values that the spec has no word for.
+    unsaid: Vec<String>,
 }
 
 impl Writer {
@@ -224,6 +237,15 @@ impl Writer {
         if let Some(value) = self.take(key) {
             self.line(format!("{name}: {}", quoted(&value)));
         }
+    }
+    fn block(&mut self, name: &str, lines: Vec<String>) {
+        if !lines.is_empty() {
+            self.line(format!("{name}:"));
+            self.lines.extend(lines);
+        }
+    }
+    fn property(&self, key: &str) -> Option<PropertyString> {
+        PropertyString::parse(key, self.values.get(key)?).ok()
     }
     fn map(&mut self, name: &str, fields: Vec<String>) {
         if !fields.is_empty() {
@@ -299,22 +321,6 @@ impl Writer {
             _ => {}
         }
         self.map("memory", memory);
-        for (key, field, name) in [("machine", "type", "machine"), ("vga", "type", "vga")] {
-            if let Some(value) = self.only_field(key, field) {
-                self.line(format!("{name}: {}", quoted(&value)));
-            }
-        }
-        self.text("bios", "bios");
-        match self.only_field("agent", "enabled").as_deref() {
-            Some("1") => self.line("agent: true"),
-            Some("0") => self.line("agent: false"),
-            _ => {}
-        }
-        let serial: Vec<String> = (0..4)
-            .map(|index| format!("serial{index}"))
-            .filter_map(|key| Some(format!("{key}: {}", quoted(&self.values.remove(&key)?))))
-            .collect();
-        self.map("serial", serial);
         let order = self.only_field("boot", "order");
         if let Some(order) = order {
             let devices: Vec<&str> = order.split(';').filter(|device| !device.is_empty()).collect();
@@ -345,10 +351,7 @@ impl Writer {
             lines.push(format!("  {key}: {{{line}}}"));
             self.take(&key);
         }
-        if !lines.is_empty() {
-            self.line("disks:");
-            self.lines.extend(lines);
-        }
+        self.block("disks", lines);
     }
 
     fn nics(&mut self) {
@@ -376,10 +379,7 @@ impl Writer {
             lines.push(format!("  {key}: {{{}}}", fields.join(", ")));
             self.take(&key);
         }
-        if !lines.is_empty() {
-            self.line("nics:");
-            self.lines.extend(lines);
-        }
+        self.block("nics", lines);
     }
 
     fn address(&mut self, key: &str) -> Vec<String> {

@@ -14,6 +14,7 @@ mod import_env;
 mod json_schema;
 mod lock;
 mod lower;
+pub(crate) mod raise;
 mod read;
 mod reference;
 mod schema;

@@ -9,8 +9,8 @@ pub(crate) mod rules;
 mod vm;
 
 pub(crate) use cluster::{LOCK, TOP};
-pub(crate) use devices::{CLOUD_INIT, DISK, EFI, NIC, TPM};
-pub(crate) use vm::VM;
+pub(crate) use devices::{CLOUD_INIT, DISK, EFI, NIC, NUMA_NODE, PCI, TPM, USB, VIRTIOFS};
+pub(crate) use vm::{AGENT, MACHINE, VGA, VM};
 
 /// A map with fixed keys.
 #[derive(Debug)]

@@ -70,6 +70,61 @@ const ODD: &[(&str, &[(&str, &str)])] = &[
         ],
     ),
     (
+        "UEFI of yesterday and of tomorrow",
+        &[
+            ("bios", "ovmf"),
+            ("efidisk0", "local:201/vm-201-disk-1.qcow2,format=qcow2,ms-cert=2029,size=528K"),
+            ("tpmstate0", "fast:vm-201-disk-2,size=4M"),
+        ],
+    ),
+    (
+        "an EFI disk without UEFI",
+        &[("efidisk0", "fast:vm-201-disk-1,size=4M"), ("tpmstate0", "/dev/zvol/tpm,version=v1.2")],
+    ),
+    ("UEFI without its disk", &[("bios", "ovmf"), ("scsi0", "fast:vm-201-disk-0,size=1G")]),
+    (
+        "PCI devices of every kind",
+        &[
+            ("hostpci0", "host=01:00.0;01:00.1,driver=keep,legacy-igd=1,romfile=vbios.bin"),
+            ("hostpci1", "mapping=gpu,rombar=off,vendor-id=0x10de,device-id=0x1234,sub-device-id=0x1"),
+            ("hostpci2", "mapping=nic,brandnew=1,mdev=i915-GVTg_V5_4"),
+            ("hostpci3", "mapping=gpu,pcie=1"),
+            ("hostpci4", "pcie=0"),
+            ("hostpci15", "0000:02:00.0,mapping=nic"),
+            ("boot", "order=hostpci0;usb1"),
+            ("usb1", "host=1-1.2,usb3=yes"),
+        ],
+    ),
+    (
+        "USB devices of every kind",
+        &[
+            ("usb0", "mapping=stick,usb3=1"),
+            ("usb3", "host=spice,usb3=0"),
+            ("usb4", "0x0951:0x1666"),
+            ("usb5", "mapping=st\u{1b}[31mick"),
+            ("usb12", "host=0951:1666,brandnew=on"),
+            ("usb13", "usb3=1"),
+        ],
+    ),
+    (
+        "folders of the node",
+        &[
+            ("virtiofs0", "share,cache=always,direct-io=1"),
+            ("virtiofs1", "dirid=logs,expose-acl=1,expose-xattr=0,cache=sometimes"),
+            ("virtiofs9", "cache=never"),
+        ],
+    ),
+    (
+        "ports and NUMA nodes that a spec cannot name",
+        &[
+            ("serial3", "/tmp/socket"),
+            ("parallel1", "/dev/usb/lp0"),
+            ("parallel2", "/dev/lp0"),
+            ("numa", "0"),
+            ("numa1", "cpus=1,memory=512"),
+        ],
+    ),
+    (
         "arguments for QEMU",
         &[
             ("args", "-device 'x,y=\"1\"' -no-reboot # not a comment"),
@@ -220,7 +275,15 @@ const ODD: &[(&str, &[(&str, &str)])] = &[
     ),
     ("a serial console", &[("vga", "serial0"), ("serial0", "socket")]),
     ("a console on a port that is not there", &[("vga", "serial2")]),
-    ("a folder of the node", &[("virtiofs0", "share,cache=always,direct-io=1")]),
+    (
+        "a chipset of tomorrow",
+        &[
+            ("machine", "type=q36,viommu=virtio,brandnew=1"),
+            ("vga", "vmware,memory=1024"),
+            ("agent", "0,type=isa"),
+        ],
+    ),
+    ("a chipset and a display that a spec cannot say", &[("machine", "isapc"), ("vga", "memory=2")]),
     ("secure memory", &[("amd-sev", "type=snp,allow-smt=0")]),
     (
         "an option of tomorrow",

@@ -317,7 +317,7 @@ const MEMORY: Object = Object::new(
 )
 .shorthand("size");
 
-const MACHINE: Object = Object::new(
+pub(crate) const MACHINE: Object = Object::new(
     "machine",
     "The chipset.",
     &[
@@ -331,7 +331,7 @@ const MACHINE: Object = Object::new(
 )
 .shorthand("type");
 
-const AGENT: Object = Object::new(
+pub(crate) const AGENT: Object = Object::new(
     "agent",
     "The QEMU guest agent.",
     &[
@@ -345,7 +345,7 @@ const AGENT: Object = Object::new(
 )
 .shorthand("enabled");
 
-const VGA: Object = Object::new(
+pub(crate) const VGA: Object = Object::new(
     "vga",
     "The display.",
     &[

@@ -115,7 +115,14 @@ guests:
       efidisk0: 'local-lvm:vm-250-disk-0,efitype=4m,pre-enrolled-keys=1,size=4M'
       tpmstate0: 'local-lvm:vm-250-disk-1,size=4M,version=v2.0'
       hostpci0: 'mapping=gpu,pcie=1'
+      hostpci1: '0000:02:00,rombar=0,brandnew=1'
       usb0: spice
+      usb1: 'host=0951:1666,usb3=1'
+      virtiofs0: 'share,cache=always,expose-acl=1'
+      serial1: /dev/ttyS0
+      parallel0: /dev/parport0
+      numa: '1'
+      numa0: 'cpus=0,hostnodes=0,memory=1024,policy=bind'
       args: \"-device 'x,y=1' -no-reboot\"
       cpu: 'cputype=host,flags=+aes'
       memory: '1024'
@@ -145,6 +152,15 @@ guests:
         let config = || lab.world().with(|world| world.guests.values().next().unwrap().config.clone());
         let before = config();
         done(&lab, "adopt 250 --project legacy --out odd.yaml");
+        let adopted = std::fs::read_to_string(lab.user.path("odd.yaml")).unwrap();
+        for said in
+            ["efi: {", "tpm: {", "hostpci0: {mapping", "usb1: {host", "virtiofs0: {mapping", "numa0: {"]
+        {
+            assert!(
+                adopted.lines().any(|line| !line.contains('#') && line.contains(said)),
+                "{said}: {adopted}"
+            );
+        }
         done(&lab, &format!("deploy odd.yaml --yes --road {road}"));
         let after = config();
         let changed: Vec<&String> =

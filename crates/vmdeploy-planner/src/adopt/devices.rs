@@ -1,0 +1,99 @@
+//! Chipset, display, firmware and devices of the node, in the words of the spec.
+
+use super::Writer;
+use crate::spec::raise::{AGENT, EFI, MACHINE, NUMA_NODE, PCI, TPM, USB, VGA, VIRTIOFS, quoted, raised};
+use pve_config::{Bus, DeviceSlot, Drive};
+
+/// What PVE notes of a firmware's disk by itself.
+const NOTED: [&str; 3] = ["size=", "format=", "media="];
+
+impl Writer {
+    /// Writes the chipset, the display and the agent.
+    pub(super) fn chipset(&mut self) {
+        for (key, object) in [("machine", &MACHINE), ("vga", &VGA), ("agent", &AGENT)] {
+            let Some(value) = self.property(key) else { continue };
+            let Some(raised) = raised(object, &value).filter(|raised| !raised.fields.is_empty()) else {
+                continue;
+            };
+            // What stands for the whole is written as that.
+            let only =
+                object.shorthand.and_then(|field| raised.fields.first()?.strip_prefix(&format!("{field}: ")));
+            match only.filter(|_| raised.fields.len() == 1) {
+                Some(value) => self.line(format!("{key}: {value}")),
+                None => self.line(format!("{key}: {{{}}}", raised.fields.join(", "))),
+            }
+            self.take(key);
+            self.leave(key, raised.rest);
+        }
+    }
+
+    /// Writes the firmware, its disk and the TPM.
+    pub(super) fn firmware(&mut self) {
+        // To SeaBIOS an EFI disk means nothing, and a spec may not have both.
+        let is_ovmf = self.values.get("bios").is_some_and(|bios| bios == "ovmf");
+        match is_ovmf.then(|| self.firmware_disk("efidisk0")).flatten() {
+            Some(efi) => {
+                self.take("bios");
+                self.line(format!("bios: {{type: ovmf, efi: {{{efi}}}}}"));
+            }
+            None => self.text("bios", "bios"),
+        }
+        if let Some(tpm) = self.firmware_disk("tpmstate0") {
+            self.line(format!("tpm: {{{tpm}}}"));
+        }
+    }
+
+    fn firmware_disk(&mut self, key: &str) -> Option<String> {
+        let drive = Drive::parse(key, self.values.get(key)?).ok()?;
+        let storage = drive.volume()?.storage();
+        let object = if key == "efidisk0" { &EFI } else { &TPM };
+        let raised = raised(object, &drive.options)?;
+        let mut fields = vec![format!("storage: {storage}")];
+        fields.extend(raised.fields);
+        self.take(key);
+        let rest = raised.rest.into_iter().filter(|part| !NOTED.iter().any(|noted| part.starts_with(noted)));
+        self.leave(key, rest.collect());
+        Some(fields.join(", "))
+    }
+
+    /// Writes the devices of the node and the NUMA nodes, each kind below its key.
+    pub(super) fn devices(&mut self) {
+        let kinds = [
+            (Bus::Numa, "numa", &NUMA_NODE),
+            (Bus::Hostpci, "pci", &PCI),
+            (Bus::Usb, "usb", &USB),
+            (Bus::Virtiofs, "virtiofs", &VIRTIOFS),
+        ];
+        for (bus, name, object) in kinds {
+            let mut lines = Vec::new();
+            for key in self.slots_of(bus) {
+                let Some(value) = self.property(&key) else { continue };
+                let Some(raised) = raised(object, &value) else { continue };
+                lines.push(format!("  {key}: {{{}}}", raised.fields.join(", ")));
+                self.take(&key);
+                self.leave(&key, raised.rest);
+            }
+            self.block(name, lines);
+        }
+        for (bus, name) in [(Bus::Serial, "serial"), (Bus::Parallel, "parallel")] {
+            let slots = self.slots_of(bus).into_iter();
+            let lines = slots.filter_map(|key| Some(format!("  {key}: {}", quoted(&self.take(&key)?))));
+            let lines = lines.collect();
+            self.block(name, lines);
+        }
+    }
+
+    fn slots_of(&self, bus: Bus) -> Vec<String> {
+        let slots = self.values.keys().filter_map(|key| key.parse::<DeviceSlot>().ok());
+        let mut slots: Vec<DeviceSlot> = slots.filter(|slot| slot.bus() == bus).collect();
+        slots.sort();
+        slots.iter().map(ToString::to_string).collect()
+    }
+
+    /// Says in a comment what the spec has no word for, and so leaves as it is.
+    fn leave(&mut self, key: &str, rest: Vec<String>) {
+        if !rest.is_empty() {
+            self.unsaid.push(format!("{key}: {}", rest.join(",")));
+        }
+    }
+}
