@@ -6,7 +6,7 @@ mod html;
 pub use build::report_of;
 pub use html::html_page;
 
-use crate::{Failure, Outcome};
+use crate::{Failure, FailureKind, Outcome};
 use jiff::Timestamp;
 use pve_types::{GuestName, NodeName, Upid, Vmid};
 use serde::{Deserialize, Serialize};
@@ -207,6 +207,8 @@ pub enum Resuming {
     TakeBack,
     /// Some VMs are finished, others taken back.
     Both,
+    /// Nothing can be done about those VMs that are open: see [`RunReport::displaced`].
+    Nothing,
 }
 
 impl RunReport {
@@ -231,23 +233,31 @@ impl RunReport {
         let all = first.chain(self.steps.iter().filter(is_undo));
         all.filter_map(|step| step.failure.as_ref().map(|failure| (step, failure)))
     }
-    /// Tells what resuming the run would do: finish what is not done, take back what could not be undone, or both.
+    /// Tells what resuming the run would do: finish what is not done, take back what could not be undone, both, or nothing.
     pub fn resume_would(&self) -> Resuming {
-        let undoes = |vm: &VmReport| {
-            let own = self.steps.iter().filter(|step| step.vm.as_ref() == Some(&vm.vm));
-            own.into_iter().any(|step| step.state == StepState::UndoFailed)
-        };
-        let open: Vec<bool> = self
-            .vms
-            .iter()
-            .filter(|vm| matches!(vm.state, VmState::Failed | VmState::Unfinished))
-            .map(undoes)
-            .collect();
+        let undoes = |vm: &VmReport| self.steps_of(vm).any(|step| step.state == StepState::UndoFailed);
+        let displaced = self.displaced();
+        let is_open = |vm: &VmReport| matches!(vm.state, VmState::Failed | VmState::Unfinished);
+        let open = self.vms.iter().filter(|vm| is_open(vm) && !displaced.contains(vm));
+        let open: Vec<bool> = open.map(undoes).collect();
         match (open.contains(&true), open.contains(&false)) {
             (true, false) => Resuming::TakeBack,
             (true, true) => Resuming::Both,
+            (false, false) if !displaced.is_empty() => Resuming::Nothing,
             (false, _) => Resuming::Finish,
         }
+    }
+    /// Returns the VMs that this run cannot go on with, because the guest that has the number is not the run's.
+    pub fn displaced(&self) -> Vec<&VmReport> {
+        let is_taken = |step: &StepReport| {
+            let is_bad = matches!(step.state, StepState::Failed | StepState::UndoFailed);
+            let kind = step.failure.as_ref().map(|failure| failure.kind);
+            is_bad && matches!(kind, Some(FailureKind::NotOurs | FailureKind::VmidTaken))
+        };
+        self.vms.iter().filter(|vm| self.steps_of(vm).any(is_taken)).collect()
+    }
+    fn steps_of(&self, vm: &VmReport) -> impl Iterator<Item = &StepReport> {
+        self.steps.iter().filter(move |step| step.vm.as_ref() == Some(&vm.vm))
     }
 }
 

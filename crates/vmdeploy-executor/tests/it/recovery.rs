@@ -5,7 +5,7 @@ use futures::StreamExt as _;
 use pve_types::Vmid;
 use std::collections::BTreeMap;
 use vmdeploy_executor::{
-    Entry, EventKind, FailureKind, ResumeMode, RunError, RunOptions, RunResult, StepState,
+    Entry, EventKind, FailureKind, ResumeMode, Resuming, RunError, RunOptions, RunResult, StepState,
 };
 use vmdeploy_planner::plan::{Action, Condition, Plan, Road, Step};
 
@@ -167,6 +167,8 @@ async fn a_guest_that_was_exchanged_since_the_kill_is_not_touched() {
         );
         assert_eq!(report.left, [], "{done}, {mode:?}: nobody is told to destroy it or its disks");
         assert_eq!(report.result, RunResult::Left, "{done}, {mode:?}: somebody has to look");
+        assert_eq!(report.resume_would(), Resuming::Nothing, "{done}, {mode:?}");
+        assert_eq!(report.displaced().len(), 1, "{done}, {mode:?}");
         assert_eq!(stage.tasks("qmstart") + stage.tasks("qmdestroy"), 0, "{mode:?}");
     }
 }

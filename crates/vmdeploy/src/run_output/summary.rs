@@ -40,14 +40,16 @@ pub fn summary(report: &RunReport) -> String {
     report.left.iter().for_each(|left| text.push_str(&leftover(left)));
     let _ = writeln!(text, "{}", last_line(report));
     let run = &report.run;
-    let hint = match report.result {
+    let hints = match report.result {
         RunResult::Unfinished => {
-            format!("`vmdeploy resume {run}` goes on, and with `--undo` takes back what was done")
+            vec![format!("`vmdeploy resume {run}` goes on, and with `--undo` takes back what was done")]
         }
-        RunResult::Left => left_hint(report),
-        _ => return escape::lines(&text),
+        RunResult::Left => displaced_hint(report).into_iter().chain(left_hint(report)).collect(),
+        _ => Vec::new(),
     };
-    let _ = writeln!(text, "hint: {hint}");
+    for hint in hints {
+        let _ = writeln!(text, "hint: {hint}");
+    }
     escape::lines(&text)
 }
 
@@ -85,10 +87,43 @@ fn failures(report: &RunReport) -> String {
     text
 }
 
-/// Returns what to do about a run that left something: what `resume` does with it.
-fn left_hint(report: &RunReport) -> String {
+/// Returns what to do about VMs whose number is not this run's: `resume` would find it so again.
+fn displaced_hint(report: &RunReport) -> Option<String> {
+    let displaced = report.displaced();
+    let vms = listed(displaced.iter().map(|vm| vm.vm.to_string()).collect());
+    let vmids = listed(displaced.iter().map(|vm| vm.vmid.to_string()).collect());
+    match displaced.len() {
+        0 => None,
+        1 => Some(format!(
+            "VM {vmids} is not this run's, so `vmdeploy resume` cannot go on with {vms}: deploy again, after giving {vms} \
+             another `vmid:` if the spec says {vmids}"
+        )),
+        _ => Some(format!(
+            "VMs {vmids} are not this run's, so `vmdeploy resume` cannot go on with {vms}: deploy again, after giving them \
+             another `vmid:` where the spec says these"
+        )),
+    }
+}
+
+/// Returns the names as they are read: `a, b and c`, the first few of many.
+fn listed(mut names: Vec<String>) -> String {
+    if names.len() > NAMED_ALIKE {
+        let more = format!("{} more", names.len() - NAMED_ALIKE);
+        names.truncate(NAMED_ALIKE);
+        names.push(more);
+    }
+    match names.split_last() {
+        Some((last, [])) => last.clone(),
+        Some((last, first)) => format!("{} and {last}", first.join(", ")),
+        None => String::new(),
+    }
+}
+
+/// Returns what to do about a run that left something: what `resume` does with it, if it does anything.
+fn left_hint(report: &RunReport) -> Option<String> {
     let run = &report.run;
-    match report.resume_would() {
+    Some(match report.resume_would() {
+        Resuming::Nothing => return None,
         Resuming::Finish => {
             format!(
                 "`vmdeploy resume {run}` tries again what is missing, and with `--undo` takes back what is left"
@@ -103,7 +138,7 @@ fn left_hint(report: &RunReport) -> String {
             "remove the cause, then `vmdeploy resume {run}` takes back what could not be undone and finishes the rest; \
              with `--undo` it takes back all"
         ),
-    }
+    })
 }
 
 fn leftover(left: &Leftover) -> String {
@@ -116,6 +151,9 @@ fn last_line(report: &RunReport) -> String {
     let how = match report.result {
         RunResult::Done => format!("done in {took}"),
         RunResult::Undone => format!("failed after {took}; what had been made is gone again"),
+        RunResult::Left if report.left.is_empty() && !report.displaced().is_empty() => {
+            format!("failed after {took}; somebody has to look, see above")
+        }
         RunResult::Left => format!("failed after {took}; something is left, see above"),
         RunResult::Credentials | RunResult::Refused => "refused; nothing was changed".to_owned(),
         RunResult::Unfinished => match &report.stopped_because {

@@ -82,8 +82,13 @@ fn a_second_sigterm_still_lets_what_is_on_the_wire_finish() {
 
 /// Deploys, and kills the program without a warning while a creation is on its way to the node.
 fn killed_while_creating() -> LabRun {
-    let faults = "[{when: {method: POST, path: '/nodes/*/qemu', times: 1}, do: {slow: {ms: 2000}}}]";
-    let lab = LabRun::start(WorldSpec::demo(), pve_lab::fault::from_yaml(faults).unwrap());
+    killed_when("method: POST, path: '/nodes/*/qemu', times: 1")
+}
+
+/// The same while the first call is on its way that this is about.
+fn killed_when(call: &str) -> LabRun {
+    let faults = format!("[{{when: {{{call}}}, do: {{slow: {{ms: 2000}}}}}}]");
+    let lab = LabRun::start(WorldSpec::demo(), pve_lab::fault::from_yaml(&faults).unwrap());
     let mut command = lab.user.command(&DEPLOY);
     let mut child = command.stderr(Stdio::null()).spawn().unwrap();
     let until = Instant::now() + Duration::from_secs(60);
@@ -155,4 +160,38 @@ fn with_nothing_to_resume_all_is_well() {
         assert!(text.starts_with("error: there is no run `nope`"), "{text}");
         assert!(text.contains(&format!("hint: the last ones are {run}")), "{text}");
     }
+}
+
+#[test]
+fn a_number_that_somebody_took_since_the_kill_leads_to_a_new_deployment_and_not_to_resume() {
+    let lab = killed_when("method: POST, path: '/nodes/*/qemu', vmid: 201, times: 1");
+    let until = Instant::now() + Duration::from_secs(60);
+    let taken = pve_types::Vmid::new(201).unwrap();
+    while lab.world().with(|world| !world.guests.contains_key(&taken) || world.next_due().is_some()) {
+        assert!(Instant::now() < until, "what was on its way does not arrive");
+        std::thread::sleep(Duration::from_millis(5));
+    }
+    // Somebody takes it away, and the number for a guest of their own.
+    for command in [
+        "api delete /nodes/pve1/qemu/201 --wait --yes",
+        "api post /nodes/pve1/qemu vmid=201 name=theirs --wait --yes",
+    ] {
+        let output = lab.user.output(&command.split(' ').collect::<Vec<_>>());
+        assert_eq!(output.status.code(), Some(0), "{command}: {}", text(&output.stderr));
+    }
+    let resumed = lab.user.output(&["resume"]);
+    let said = text(&resumed.stderr);
+    assert_eq!(resumed.status.code(), Some(6), "{said}");
+    let hints: Vec<&str> = said.lines().filter(|line| line.starts_with("hint: ")).collect();
+    assert_eq!(
+        hints.last(),
+        Some(
+            &"hint: VM 201 is not this run's, so `vmdeploy resume` cannot go on with web01: deploy again, after giving web01 another `vmid:` if the spec says 201"
+        ),
+        "{said}"
+    );
+    let spec = crate::tidy::read("deployments/demo.yaml").replace("vmid: 201", "vmid: 211");
+    lab.user.write("demo.yaml", &spec);
+    let again = lab.user.output(&["plan", "demo.yaml", "--detailed-exitcode"]);
+    assert_eq!(again.status.code(), Some(3), "{}", text(&again.stderr));
 }
