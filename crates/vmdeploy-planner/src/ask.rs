@@ -89,7 +89,8 @@ fn iso_volumes(vm: &Vm) -> impl Iterator<Item = &VolumeId> {
     })
 }
 
-fn image_query(image: &Image, node: &NodeName) -> Option<Query> {
+/// Returns what is asked to know whether an image is on a node; `None` where only a plan knows where it would lie.
+pub fn image_query(image: &Image, node: &NodeName) -> Option<Query> {
     let content = |volume: &pve_types::VolumeId| {
         let folder = volume.name().split_once('/').map(|(folder, _)| folder);
         match folder {

@@ -16,5 +16,5 @@ pub mod timing;
 pub mod verify;
 
 pub use adopt::{AdoptError, adopt};
-pub use ask::{AskContext, ask};
+pub use ask::{AskContext, ask, image_query};
 pub use planning::{Draft, draft_plan, make_plan, plan_push};

@@ -2,6 +2,7 @@
 
 mod build;
 mod check;
+mod unused;
 
 use crate::confirm::confirm;
 use crate::context::Context;

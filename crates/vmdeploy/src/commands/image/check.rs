@@ -1,6 +1,6 @@
 //! `vmdeploy image check`: what a new VM would find of each image, on each node.
 
-use super::{CheckArgs, Looked, draft_of_new_vms, look};
+use super::{CheckArgs, draft_of_new_vms, look, unused};
 use crate::context::Context;
 use crate::exit::Exit;
 use crate::failure::{CommandResult, Failure};
@@ -20,7 +20,7 @@ use vmdeploy_executor::{Connections, observe, unpacked_digest};
 use vmdeploy_planner::Draft;
 use vmdeploy_planner::observed::{Observed, Query};
 use vmdeploy_planner::plan::{Action, ImageOrigin, Step};
-use vmdeploy_planner::spec::{Deployment, Diagnostic, ImageSource};
+use vmdeploy_planner::spec::{Deployment, Diagnostic, Image, ImageSource};
 
 /// A slow disk reads a large image in this time.
 const CHECKSUM_LIMIT: Duration = Duration::from_secs(1_800);
@@ -41,6 +41,8 @@ enum State {
     WillBePlaced,
     /// It is not there.
     Missing,
+    /// No VM uses it, and it could not be looked for.
+    Unused,
 }
 
 impl State {
@@ -52,17 +54,28 @@ impl State {
             Self::WrongChecksum => "WRONG CHECKSUM",
             Self::WillBePlaced => "will be placed",
             Self::Missing => "MISSING",
+            Self::Unused => "unused",
+        }
+    }
+    /// Says it of an image that no VM uses, which is in nobody's way.
+    fn text_of_unused(self) -> String {
+        match self {
+            Self::Unused => "unused".to_owned(),
+            other => format!("unused, {}", other.text().to_lowercase()),
         }
     }
 }
 
 /// An image on a node.
-#[derive(Debug, Serialize)]
+#[derive(Debug, Clone, Serialize)]
 struct Row {
     image: String,
-    node: NodeName,
-    /// Path or volume.
+    /// `None` where no node is known for an image that no VM uses.
+    node: Option<NodeName>,
+    /// Path or volume; where the image comes from, where nobody knows where it would lie.
     location: String,
+    /// Whether a VM of the spec uses it.
+    used: bool,
     present: bool,
     state: State,
     size: Option<String>,
@@ -78,8 +91,25 @@ struct Row {
 pub(super) async fn check(args: &CheckArgs, context: &Context) -> CommandResult {
     let looked = look(&args.spec.specs, context).await?;
     let Draft { steps, refused, .. } = draft_of_new_vms(&looked, context)?;
-    let placed = look_again(&looked, &steps).await?;
-    let rows = rows(&looked, &steps, &placed, context)?;
+    let unused = unused::look(&looked, context).await?;
+    let deployment = &looked.spec.deployment;
+    let used = Sight { queries: &looked.queries, observed: &looked.observed, steps: &steps };
+    let is_used = |name: &str| !unused.names.contains(name);
+    let around = Around { deployment, folder: &looked.spec.folder, context };
+    let mut rows = used.rows(is_used, &looked.connections, &around).await?;
+    if let Some(observed) = &unused.observed {
+        let sight = Sight { queries: &unused.queries, observed, steps: &unused.steps };
+        rows.extend(sight.rows(|name| unused.names.contains(name), &looked.connections, &around).await?);
+    }
+    let listed: BTreeSet<String> = rows.iter().map(|row| row.image.clone()).collect();
+    let others = deployment.images.values().filter(|image| unused.names.contains(&image.name));
+    let others = others.filter(|image| !listed.contains(&image.name));
+    rows.extend(others.map(|image| unknown(image, unused.node.clone())));
+    for row in rows.iter_mut().filter(|row| !is_used(&row.image)) {
+        row.used = false;
+        // Nobody will place it.
+        row.state = if row.state == State::WillBePlaced { State::Missing } else { row.state };
+    }
     let checks = rows.into_iter().map(|row| verified(row, &looked.connections));
     let rows = futures::future::join_all(checks).await;
     looked.connections.close().await;
@@ -89,7 +119,7 @@ pub(super) async fn check(args: &CheckArgs, context: &Context) -> CommandResult 
     } else {
         output::write_stdout(&table(&rows).render());
     }
-    let in_state = |state: State| rows.iter().filter(move |row| row.state == state);
+    let in_state = |state: State| rows.iter().filter(move |row| row.used && row.state == state);
     let to_place: BTreeSet<&str> = in_state(State::WillBePlaced).map(|row| row.image.as_str()).collect();
     if !to_place.is_empty() {
         let names = to_place.into_iter().collect::<Vec<_>>().join(", ");
@@ -103,8 +133,89 @@ pub(super) async fn check(args: &CheckArgs, context: &Context) -> CommandResult 
     Ok(if bad == 0 && about_images.is_empty() { Exit::DONE } else { Exit::OBSERVED })
 }
 
+/// What is known of some images of a spec.
+struct Sight<'a> {
+    /// What was asked of those that are named where they lie,
+    queries: &'a [Query],
+    /// what was answered,
+    observed: &'a Observed,
+    /// and what would place the others.
+    steps: &'a [Step],
+}
+
+/// The spec, and where its files are.
+struct Around<'a> {
+    deployment: &'a Deployment,
+    folder: &'a Path,
+    context: &'a Context,
+}
+
+impl Sight<'_> {
+    /// Returns the images that are named where they lie, then those that the plan places.
+    async fn rows(
+        &self,
+        is_meant: impl Fn(&str) -> bool,
+        connections: &Connections,
+        around: &Around<'_>,
+    ) -> Result<Vec<Row>, Failure> {
+        let seen = look_again(connections, self.observed, self.steps).await?;
+        let places = self.places(around.deployment).into_iter().filter(|(name, _, _)| is_meant(name));
+        let named = places.map(|place| Ok(row(place, self.observed, None, around.deployment)));
+        let placed = self.steps.iter().filter_map(|step| match &step.action {
+            Action::PlaceImage { image, node, volume, checksum, origin } if is_meant(image) => {
+                let place = (image.clone(), node.clone(), volume.to_string());
+                let row = row(place, &seen, Some(checksum.clone()), around.deployment);
+                Some(with_unpacked_checksum(row, origin, around.folder, around.context))
+            }
+            _ => None,
+        });
+        named.chain(placed).collect()
+    }
+
+    /// Returns image, node and location of those that are named where they lie.
+    fn places(&self, deployment: &Deployment) -> BTreeSet<(String, NodeName, String)> {
+        let mut places = BTreeSet::new();
+        for (name, image) in &deployment.images {
+            let place = |query: &Query| match (&image.source, query) {
+                (ImageSource::Path { path: wanted }, Query::File { node, path }) if wanted.value == *path => {
+                    Some((name.clone(), node.clone(), path.clone()))
+                }
+                (ImageSource::Volume { volume }, Query::Content { node, storage, .. })
+                    if volume.value.storage() == storage =>
+                {
+                    Some((name.clone(), node.clone(), volume.value.to_string()))
+                }
+                _ => None,
+            };
+            places.extend(self.queries.iter().filter_map(place));
+        }
+        places
+    }
+}
+
+/// Returns what can be said of an image that nobody could look for.
+fn unknown(image: &Image, node: Option<NodeName>) -> Row {
+    Row {
+        image: image.name.clone(),
+        node,
+        location: unused::origin(image),
+        used: false,
+        present: false,
+        state: State::Unused,
+        size: None,
+        virtual_size: None,
+        format: None,
+        checksum: image.checksum.as_ref().map(|checksum| checksum.value.clone()),
+        found_checksum: None,
+    }
+}
+
 /// Looks whether what the plan places is there already: only the plan knows in which storage.
-async fn look_again(looked: &Looked, steps: &[Step]) -> Result<Observed, Failure> {
+async fn look_again(
+    connections: &Connections,
+    observed: &Observed,
+    steps: &[Step],
+) -> Result<Observed, Failure> {
     let queries: BTreeSet<Query> = steps
         .iter()
         .filter_map(|step| match &step.action {
@@ -117,40 +228,10 @@ async fn look_again(looked: &Looked, steps: &[Step]) -> Result<Observed, Failure
         })
         .collect();
     if queries.is_empty() {
-        return Ok(looked.observed.clone());
+        return Ok(observed.clone());
     }
     let queries: Vec<Query> = queries.into_iter().collect();
-    observe(&looked.connections, &queries).await.map_err(|failure| reach::executor_failure(&failure))
-}
-
-/// Returns the images that are named where they lie, then those that the plan places.
-fn rows(looked: &Looked, steps: &[Step], seen: &Observed, context: &Context) -> Result<Vec<Row>, Failure> {
-    let deployment = &looked.spec.deployment;
-    let mut places: BTreeSet<(String, NodeName, String)> = BTreeSet::new();
-    for (name, image) in &deployment.images {
-        let place = |query: &Query| match (&image.source, query) {
-            (ImageSource::Path { path: wanted }, Query::File { node, path }) if wanted.value == *path => {
-                Some((name.clone(), node.clone(), path.clone()))
-            }
-            (ImageSource::Volume { volume }, Query::Content { node, storage, .. })
-                if volume.value.storage() == storage =>
-            {
-                Some((name.clone(), node.clone(), volume.value.to_string()))
-            }
-            _ => None,
-        };
-        places.extend(looked.queries.iter().filter_map(place));
-    }
-    let named = places.into_iter().map(|place| Ok(row(place, &looked.observed, None, deployment)));
-    let placed = steps.iter().filter_map(|step| match &step.action {
-        Action::PlaceImage { image, node, volume, checksum, origin } => {
-            let place = (image.clone(), node.clone(), volume.to_string());
-            let row = row(place, seen, Some(checksum.clone()), deployment);
-            Some(with_unpacked_checksum(row, origin, &looked.spec.folder, context))
-        }
-        _ => None,
-    });
-    named.chain(placed).collect()
+    observe(connections, &queries).await.map_err(|failure| reach::executor_failure(&failure))
 }
 
 /// What a compressed image unpacks to is what lies on the node: that is what its checksum is compared with.
@@ -189,17 +270,28 @@ fn row(
         format: seen.and_then(|seen| seen.format.clone()),
         checksum,
         found_checksum: None,
+        used: true,
         image,
-        node,
+        node: Some(node),
         location,
     }
 }
 
-/// Computes the checksum on the node, where there is one to compare with and a way to get there.
-async fn verified(mut row: Row, connections: &Connections) -> Result<Row, Failure> {
+/// Computes the checksum on the node, where there is one to compare with and a way to get there. Of an image that no VM
+/// uses it may stay open.
+async fn verified(row: Row, connections: &Connections) -> Result<Row, Failure> {
     if row.state != State::Unverified || !connections.has_ssh() {
         return Ok(row);
     }
+    let Some(node) = row.node.clone() else { return Ok(row) };
+    let (used, open) = (row.used, row.clone());
+    match compared(row, &node, connections).await {
+        Err(_) if !used => Ok(open),
+        other => other,
+    }
+}
+
+async fn compared(mut row: Row, node: &NodeName, connections: &Connections) -> Result<Row, Failure> {
     let Some((algorithm, expected)) = row.checksum.as_deref().and_then(|checksum| checksum.split_once(':'))
     else {
         return Ok(row);
@@ -211,10 +303,10 @@ async fn verified(mut row: Row, connections: &Connections) -> Result<Row, Failur
         _ => return Ok(row),
     };
     let path = match row.location.parse::<VolumeId>() {
-        Ok(volume) if !row.location.starts_with('/') => path_of(connections, &row.node, &volume).await?,
+        Ok(volume) if !row.location.starts_with('/') => path_of(connections, node, &volume).await?,
         _ => row.location.clone(),
     };
-    let printed = run(connections, &row.node, &row.image, &files::checksum(bits, &path)).await?;
+    let printed = run(connections, node, &row.image, &files::checksum(bits, &path)).await?;
     let found = parse::checksum(bits, &printed).map_err(anyhow::Error::from)?;
     let is_right = found.eq_ignore_ascii_case(expected);
     row.found_checksum = Some(format!("{algorithm}:{found}"));
@@ -257,9 +349,9 @@ fn table(rows: &[Row]) -> Table {
     for row in rows {
         table.row([
             row.image.clone(),
-            row.node.to_string(),
+            row.node.as_ref().map(ToString::to_string).unwrap_or_default(),
             row.location.clone(),
-            row.state.text().to_owned(),
+            if row.used { row.state.text().to_owned() } else { row.state.text_of_unused() },
             row.size.clone().unwrap_or_default(),
             row.virtual_size.clone().unwrap_or_default(),
             row.format.clone().unwrap_or_default(),

@@ -40,6 +40,50 @@ fn an_image_is_verified_where_it_lies() {
 }
 
 #[test]
+fn images_that_no_vm_uses_are_listed_and_change_nothing_else() {
+    let mut lab = LabRun::demo();
+    lab.user.write("disk.raw", "not much of a disk");
+    let path = "/var/lib/vz/import/debian-13.qcow2";
+    let wrong = "0".repeat(64);
+    let more = format!(
+        "{IMAGE}\n  bad: {{path: {path}, checksum: 'sha256:{wrong}'}}\n  here: {{file: disk.raw, format: raw, size: 1GiB}}\n  \
+         lies: {{path: {path}}}\n  none: {{path: /var/lib/vz/import/none.qcow2}}\n  \
+         unmade: {{build: {{vm: web01, source: ., command: make, output: out.qcow2}}}}\n  \
+         volume: {{volume: 'local:import/none.qcow2'}}"
+    );
+    with_image(&lab, &more);
+    let states = |rows: &[Value]| -> Vec<String> {
+        let text = |row: &Value| {
+            format!("{} {} {}", row["image"].as_str().unwrap(), row["used"], row["state"].as_str().unwrap())
+        };
+        rows.iter().map(text).collect()
+    };
+    let (code, rows) = checked(&lab);
+    let used = "debian-13 true present";
+    assert_eq!(
+        (code, states(&rows)),
+        (
+            Some(0),
+            vec![
+                used.to_owned(),
+                "bad false wrong_checksum".to_owned(),
+                "lies false present".to_owned(),
+                "none false missing".to_owned(),
+                "volume false missing".to_owned(),
+                "here false missing".to_owned(),
+                "unmade false unused".to_owned(),
+            ]
+        )
+    );
+    let said = lab.run(&["image", "check", "demo.yaml"]);
+    assert!(said.contains("unused, wrong checksum") && !said.contains("deploy will place"), "{said}");
+    // Where nobody can look they are listed all the same.
+    lab.user.add_variable("PROXMOX_NODE", "pve9");
+    let (code, rows) = checked(&lab);
+    assert_eq!((code, rows.len(), states(&rows)[0].as_str()), (Some(0), 7, used));
+}
+
+#[test]
 fn an_image_of_this_machine_is_to_be_placed_and_then_verified() {
     let lab = LabRun::demo();
     let bytes = "not much of a disk".repeat(64);
