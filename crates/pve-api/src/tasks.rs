@@ -72,12 +72,15 @@ pub struct Wait {
     pub fastest: Duration,
     /// The longest time between two looks.
     pub slowest: Duration,
+    /// The log of a task that ends within this time is not asked for.
+    pub follow_after: Duration,
 }
 
 impl Wait {
     /// Returns the usual way of waiting, for at most `timeout`.
     pub fn at_most(timeout: Duration) -> Self {
-        Self { timeout, fastest: Duration::from_millis(50), slowest: Duration::from_secs(1) }
+        let (fastest, slowest) = (Duration::from_millis(50), Duration::from_secs(1));
+        Self { timeout, fastest, slowest, follow_after: Duration::ZERO }
     }
 }
 
@@ -200,7 +203,8 @@ impl Task {
         wait: Wait,
         mut tell: Option<&mut (dyn FnMut(TaskProgress<'_>) + Send)>,
     ) -> Result<Finished, ApiError> {
-        let deadline = Instant::now() + wait.timeout;
+        let began = Instant::now();
+        let deadline = began + wait.timeout;
         let (mut pause, mut failed) = (wait.fastest.max(Duration::from_millis(1)), 0);
         let mut follow = Follow::default();
         loop {
@@ -208,7 +212,8 @@ impl Task {
                 Ok(state) => {
                     failed = 0;
                     let outcome = state.outcome();
-                    if let Some(tell) = tell.as_deref_mut() {
+                    let is_followed = began.elapsed() >= wait.follow_after;
+                    if let Some(tell) = tell.as_deref_mut().filter(|_| is_followed) {
                         follow.look(self, tell, outcome.is_some()).await;
                     }
                     if let Some(outcome) = outcome {

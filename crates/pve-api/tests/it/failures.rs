@@ -189,6 +189,11 @@ async fn a_task_is_followed_through_lost_looks() {
     let finished = task.wait_with(wait(), tell).await.unwrap();
     assert_eq!(finished.status, pve_types::TaskStatus::Ok);
     assert_eq!(told, [(1, Some(50.0))]);
+    // One that ends before anybody could read its log is not asked for it.
+    let asked = server.seen().len();
+    let wait = pve_api::Wait { follow_after: Duration::from_secs(3600), ..wait() };
+    task.wait_with(wait, |_| panic!("its log was told")).await.unwrap();
+    assert!(server.seen()[asked..].iter().all(|seen| seen.target.ends_with("/status")));
 }
 
 async fn a_task_that_does_not_end_in_time_is_left_running() {

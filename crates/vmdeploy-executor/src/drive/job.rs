@@ -16,8 +16,8 @@ use tokio_util::sync::CancellationToken;
 use vmdeploy_planner::identity::{Marker, MarkerSearch, smbios_uuid};
 use vmdeploy_planner::plan::{Action, GuestRef, Plan, Ref, Road, Step, StepId};
 
-/// The volumes of storages, as a node listed them.
-pub(crate) type Lists = BTreeMap<(NodeName, StorageId), (Instant, Vec<VolumeId>)>;
+/// The volumes of a storage and when a node listed them; locked while it does.
+pub(crate) type SharedList = Arc<tokio::sync::Mutex<Option<(Instant, Arc<[VolumeId]>)>>>;
 
 /// What all steps of a run share.
 #[derive(Debug)]
@@ -26,10 +26,10 @@ pub(crate) struct Shared {
     pub(crate) plan: Plan,
     pub(crate) options: OptionsOfSteps,
     pub(crate) cancel: CancellationToken,
-    /// What waits know of each other where looking is dear.
+    /// What waits know of each other.
     pub(crate) pace: super::actions::Pace,
     /// What storages held a moment ago, and when that was.
-    pub(crate) lists: tokio::sync::Mutex<Lists>,
+    lists: Mutex<BTreeMap<(NodeName, StorageId), SharedList>>,
     outcomes: Mutex<BTreeMap<StepId, Outcome>>,
     nodes: Mutex<BTreeMap<Vmid, NodeName>>,
     saws: Mutex<BTreeMap<StepId, BTreeSet<VolumeId>>>,
@@ -110,7 +110,7 @@ impl Shared {
             options: OptionsOfSteps(options),
             cancel: CancellationToken::new(),
             pace: super::actions::Pace::default(),
-            lists: tokio::sync::Mutex::default(),
+            lists: Mutex::default(),
             outcomes: Mutex::default(),
             nodes: Mutex::default(),
             saws: Mutex::default(),
@@ -145,6 +145,10 @@ impl Shared {
     /// Returns the volumes that steps of this run gave: the only ones that undo may free.
     pub(crate) fn volumes_of_this_run(&self) -> BTreeSet<VolumeId> {
         lock(&self.outcomes).values().filter_map(|outcome| outcome.volume().cloned()).collect()
+    }
+    /// Returns where the list of a storage's volumes is shared.
+    pub(crate) fn list_of(&self, node: &NodeName, storage: &StorageId) -> SharedList {
+        lock(&self.lists).entry((node.clone(), storage.clone())).or_default().clone()
     }
     /// Returns the addresses that were found for a VM.
     pub(crate) fn addresses_of(&self, vm: &GuestName) -> Vec<std::net::IpAddr> {
@@ -326,7 +330,8 @@ impl Job {
     /// Waits for a task that the journal knows already.
     pub(crate) async fn follow_again(&self, task: Task) -> Result<Finished, Failure> {
         let slowest = self.shared.options.0.poll;
-        let wait = Wait { timeout: self.time_left(), fastest: slowest / 10, slowest };
+        let wait =
+            Wait { timeout: self.time_left(), fastest: slowest / 10, slowest, follow_after: slowest * 2 };
         let tell = |progress: pve_api::TaskProgress<'_>| {
             if let Some(line) = progress.lines.last() {
                 self.tell(progress.percent, &line.t);

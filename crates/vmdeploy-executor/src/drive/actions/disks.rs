@@ -7,11 +7,12 @@ use pve_ssh::command::{Command, pvesm, qm};
 use pve_ssh::parse;
 use pve_types::{Bytes, NodeName, StorageId, Vmid, VolumeId};
 use std::collections::BTreeSet;
+use std::sync::Arc;
 use std::time::Duration;
 use vmdeploy_planner::plan::{Action, DiskSource, GuestRef, Ref, Road};
 
 /// How long a list of a storage's volumes is shared between guests that are made.
-const SHARED_FOR: Duration = Duration::from_secs(10);
+const SHARED_FOR: Duration = Duration::from_secs(30);
 
 impl Job {
     /// Imports an image as a disk. Before, it writes down which volumes the guest has, so that whatever happens, the
@@ -97,18 +98,39 @@ impl Job {
         if !self.shared.connections.is_pvesh() {
             return self.volumes_on(node, storage, vmid).await;
         }
-        // Whoever comes while it is listed waits, and has the list.
-        let mut lists = self.shared.lists.lock().await;
-        let place = (node.clone(), storage.clone());
-        if lists.get(&place).is_none_or(|(at, _)| at.elapsed() >= SHARED_FOR) {
-            let at = tokio::time::Instant::now();
-            lists.insert(place.clone(), (at, self.listed(node, &pvesm::list(storage)).await?));
-        }
-        let has_some = |(_, volumes): &(_, Vec<VolumeId>)| volumes.iter().any(|v| v.owner() == Some(vmid));
-        let has_some = lists.get(&place).is_some_and(has_some);
-        drop(lists);
+        let shared = self.shared_list(node, storage).await?;
+        let has_some = shared.iter().any(|volume| volume.owner() == Some(vmid));
         // What somebody left there, or what this run has deleted since, is looked at anew.
         if has_some { self.volumes_on(node, storage, vmid).await } else { Ok(Vec::new()) }
+    }
+
+    /// Returns the volumes of a storage, as they were some seconds ago at most.
+    async fn shared_list(&self, node: &NodeName, storage: &StorageId) -> Result<Arc<[VolumeId]>, Failure> {
+        // Whoever comes while it is listed waits, and has the list.
+        let shared = self.shared.list_of(node, storage);
+        let mut list = shared.lock().await;
+        if let Some((at, volumes)) = &*list
+            && at.elapsed() < SHARED_FOR
+        {
+            return Ok(volumes.clone());
+        }
+        let at = tokio::time::Instant::now();
+        let volumes: Arc<[VolumeId]> = self.listed(node, &pvesm::list(storage)).await?.into();
+        *list = Some((at, volumes.clone()));
+        Ok(volumes)
+    }
+
+    /// Lists the storages of a node that guests which this run makes by commands get volumes on. Where one cannot be
+    /// listed, whoever needs the list is told.
+    pub(super) async fn list_ahead(&self, node: &NodeName) {
+        if !self.shared.connections.is_pvesh() {
+            return;
+        }
+        let steps = self.shared.plan.steps.iter().map(|step| &step.action);
+        let made =
+            steps.filter(|action| matches!(action, Action::CreateVm { guest, .. } if guest.node == *node));
+        let storages: BTreeSet<StorageId> = made.flat_map(crate::describe::fills).collect();
+        futures::future::join_all(storages.iter().map(|storage| self.shared_list(node, storage))).await;
     }
 
     async fn listed(&self, node: &NodeName, list: &Command) -> Result<Vec<VolumeId>, Failure> {

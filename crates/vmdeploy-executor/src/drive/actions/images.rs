@@ -18,7 +18,11 @@ impl Job {
         needed: &BTreeMap<StorageId, Bytes>,
     ) -> Result<Done, Failure> {
         let states = match self.step.road {
-            Road::Ssh => self.storages_by_ssh(node).await?,
+            Road::Ssh => {
+                // What is asked before guests are made is asked beside it.
+                let (states, ()) = tokio::join!(self.storages_by_ssh(node), self.list_ahead(node));
+                states?
+            }
             Road::Api | Road::Local => self.storages_by_api(node, needed).await?,
         };
         for (storage, bytes) in needed {

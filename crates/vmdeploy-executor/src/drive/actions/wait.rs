@@ -1,6 +1,6 @@
 //! Waiting for guests: every wait asks for a condition until it holds or its time is over.
 
-use super::pace::Kind;
+use super::pace::{Kind, Looks};
 use crate::drive::job::{Done, Job};
 use crate::{Failure, FailureKind, Outcome};
 use pve_api::{AgentTrouble, ApiError, GuestInterface, GuestProcess};
@@ -9,6 +9,9 @@ use std::net::{IpAddr, SocketAddr};
 use std::time::Duration;
 use tokio::time::Instant;
 use vmdeploy_planner::plan::{Condition, GuestRef, IpFamily};
+
+/// So long before its time is over a wait looks for the last time.
+const LAST_LOOK: Duration = Duration::from_secs(2);
 
 /// What one look at the guest found.
 enum Look {
@@ -37,25 +40,18 @@ struct Wanted<'a> {
 
 impl Job {
     pub(super) async fn wait_for(&self, guest: &GuestRef, condition: &Condition) -> Result<Done, Failure> {
-        let mut pause = self.shared.options.0.poll / 5;
         let mut said = String::new();
         let mut memory = Memory::default();
-        // Where each question is a command, those that wait take turns.
         let kind = Kind { node: self.node_of(guest), condition: name_of_condition(condition) };
-        let mut turns = self.shared.connections.is_pvesh().then(|| {
-            let is_awaited = self.shared.plan.steps.iter().any(|step| step.after.contains(&self.step.id));
-            // What other steps wait for lets nothing go first.
-            let patience = if is_awaited { Duration::ZERO } else { self.time_left() / 2 };
-            self.shared.pace.begin(kind, patience)
-        });
+        let mut turns = self.shared.pace.begin(kind, self.looks_of(condition));
+        // The last look is made while there is time for its answer.
+        let last = self.until - (self.time_left() / 10).min(LAST_LOOK);
         loop {
-            if let Some(turns) = &mut turns {
-                turns.turn(self.until).await;
-            }
+            turns.turn(last).await;
             let asked = Instant::now();
             let seen = match self.look_once(guest, condition, &mut memory).await? {
                 Look::There(outcome) => {
-                    turns.iter().for_each(|turns| turns.found(asked));
+                    turns.found(asked);
                     return Ok(Done { outcome, warnings: Vec::new() });
                 }
                 Look::NotYet(seen) => seen,
@@ -64,15 +60,22 @@ impl Job {
                 self.tell(None, seen.clone());
                 said = seen;
             }
-            if Instant::now() + pause >= self.until {
+            if Instant::now() >= last {
                 return Err(self.too_late(guest, condition, &said));
             }
-            match &mut turns {
-                Some(turns) => turns.not_yet(asked, Instant::now()),
-                None => tokio::time::sleep(pause).await,
-            }
-            pause = (pause * 2).min(self.shared.options.0.poll * 2);
+            turns.not_yet(asked, Instant::now());
         }
+    }
+
+    /// Tells what a look at the condition is.
+    fn looks_of(&self, condition: &Condition) -> Looks {
+        let is_asked_from_here = matches!(condition, Condition::Tcp { .. } | Condition::Command { .. });
+        if is_asked_from_here || !self.shared.connections.is_pvesh() {
+            return Looks::Requests { poll: self.shared.options.0.poll };
+        }
+        let is_awaited = self.shared.plan.steps.iter().any(|step| step.after.contains(&self.step.id));
+        // What other steps wait for lets nothing go first.
+        Looks::Commands { patience: if is_awaited { Duration::ZERO } else { self.time_left() / 2 } }
     }
 
     fn too_late(&self, guest: &GuestRef, condition: &Condition, seen: &str) -> Failure {
