@@ -271,7 +271,7 @@ impl Engine {
     }
 
     fn job(&self, id: &StepId, probe: bool) -> Option<Job> {
-        let step = self.plan().step(id)?.clone();
+        let step = self.shared.step(id)?.clone();
         let until = Instant::now() + Duration::from_secs(step.deadline_s.max(1));
         let sight = self.sights.get(id).cloned().unwrap_or_default();
         Some(Job { shared: self.shared.clone(), step, probe, sight, messages: self.sender.clone(), until })
@@ -444,7 +444,7 @@ impl Engine {
     /// Decides what may be done about a failure, in the light of the attempts before: one of those may have taken
     /// effect although this one did not.
     fn judged(&mut self, id: &StepId, mut failure: Failure) -> (Failure, Verdict) {
-        let only_reads = self.plan().step(id).is_none_or(|step| step.action.only_reads());
+        let only_reads = self.shared.step(id).is_none_or(|step| step.action.only_reads());
         let sight = self.sights.entry(id.clone()).or_default();
         match failure.took_effect {
             TookEffect::No if sight.unsure && !only_reads => {
@@ -472,7 +472,7 @@ impl Engine {
 
     /// Adds to a failure what the step does not know of itself.
     fn dressed(&self, id: &StepId, mut failure: Failure) -> Failure {
-        let step = self.plan().step(id);
+        let step = self.shared.step(id);
         failure.step = Some(id.clone());
         failure.vm = step.and_then(|step| step.vm.clone());
         let vmid = step.and_then(|step| step.action.guest()).map(|guest| guest.vmid);

@@ -1,5 +1,6 @@
 //! One step on its way: what it knows, whom it tells, and how it asks about the guest it works on.
 
+use super::places::Places;
 use super::sight::Sight;
 use crate::describe;
 use crate::{Connections, Failure, FailureKind, Found, Outcome, RunOptions};
@@ -24,6 +25,7 @@ pub(crate) type SharedList = Arc<tokio::sync::Mutex<Option<(Instant, Arc<[Volume
 pub(crate) struct Shared {
     pub(crate) connections: Connections,
     pub(crate) plan: Plan,
+    places: Places,
     pub(crate) options: OptionsOfSteps,
     pub(crate) cancel: CancellationToken,
     /// What waits know of each other.
@@ -31,6 +33,8 @@ pub(crate) struct Shared {
     /// What storages held a moment ago, and when that was.
     lists: Mutex<BTreeMap<(NodeName, StorageId), SharedList>>,
     outcomes: Mutex<BTreeMap<StepId, Outcome>>,
+    /// The volumes that the outcomes name, with the number of those that do.
+    volumes: Mutex<BTreeMap<VolumeId, usize>>,
     nodes: Mutex<BTreeMap<Vmid, NodeName>>,
     saws: Mutex<BTreeMap<StepId, BTreeSet<VolumeId>>>,
     /// The guests that nobody can have exchanged for others since this run looked at them. In a run that was not
@@ -106,16 +110,30 @@ impl Shared {
     pub(crate) fn new(connections: Connections, plan: Plan, options: RunOptions) -> Self {
         Self {
             connections,
+            places: Places::of(&plan),
             plan,
             options: OptionsOfSteps(options),
             cancel: CancellationToken::new(),
             pace: super::actions::Pace::default(),
             lists: Mutex::default(),
             outcomes: Mutex::default(),
+            volumes: Mutex::default(),
             nodes: Mutex::default(),
             saws: Mutex::default(),
             known: None,
         }
+    }
+    /// Returns a step of the plan.
+    pub(crate) fn step(&self, id: &StepId) -> Option<&Step> {
+        self.places.of_step(id).map(|place| &self.plan.steps[place])
+    }
+    /// Returns the steps that work for a VM, in the plan's order.
+    pub(crate) fn steps_of(&self, vm: &GuestName) -> impl DoubleEndedIterator<Item = &Step> {
+        self.places.of_vm(vm).iter().map(|place| &self.plan.steps[*place])
+    }
+    /// Tells whether another step waits for this one.
+    pub(crate) fn is_awaited(&self, id: &StepId) -> bool {
+        self.places.is_awaited(id)
     }
     /// Says that the run was interrupted: what it knew of guests may be long ago.
     pub(crate) fn after_an_interruption(self) -> Self {
@@ -129,22 +147,31 @@ impl Shared {
     /// made a volume there, did not see it.
     pub(crate) fn is_new(&self, vm: &GuestName, volume: &VolumeId) -> bool {
         let saws = lock(&self.saws);
-        let own = self.plan.steps.iter().filter(|step| step.vm.as_ref() == Some(vm));
-        own.filter(|step| crate::describe::fills(&step.action).contains(volume.storage()))
+        self.steps_of(vm)
+            .filter(|step| crate::describe::fills(&step.action).contains(volume.storage()))
             .filter_map(|step| saws.get(&step.id))
             .any(|seen| !seen.contains(volume))
     }
     /// Notes what came of a step, for those that need it.
     pub(crate) fn note_outcome(&self, step: &StepId, outcome: &Outcome) {
-        lock(&self.outcomes).insert(step.clone(), outcome.clone());
+        let before = lock(&self.outcomes).insert(step.clone(), outcome.clone());
+        let mut volumes = lock(&self.volumes);
+        if let Some(volume) = outcome.volume() {
+            *volumes.entry(volume.clone()).or_default() += 1;
+        }
+        if let Some(volume) = before.as_ref().and_then(Outcome::volume)
+            && let Some(count) = volumes.get_mut(volume)
+        {
+            *count -= 1;
+        }
     }
     /// Returns what came of a step.
     pub(crate) fn outcome(&self, step: &StepId) -> Option<Outcome> {
         lock(&self.outcomes).get(step).cloned()
     }
-    /// Returns the volumes that steps of this run gave: the only ones that undo may free.
-    pub(crate) fn volumes_of_this_run(&self) -> BTreeSet<VolumeId> {
-        lock(&self.outcomes).values().filter_map(|outcome| outcome.volume().cloned()).collect()
+    /// Tells whether a step of this run gave the volume. Of all that are there, undo may free only those.
+    pub(crate) fn is_of_this_run(&self, volume: &VolumeId) -> bool {
+        lock(&self.volumes).get(volume).is_some_and(|count| *count > 0)
     }
     /// Returns where the list of a storage's volumes is shared.
     pub(crate) fn list_of(&self, node: &NodeName, storage: &StorageId) -> SharedList {
@@ -153,7 +180,7 @@ impl Shared {
     /// Returns the addresses that were found for a VM.
     pub(crate) fn addresses_of(&self, vm: &GuestName) -> Vec<std::net::IpAddr> {
         let outcomes = lock(&self.outcomes);
-        let own = self.plan.steps.iter().filter(|step| step.vm.as_ref() == Some(vm));
+        let own = self.steps_of(vm);
         own.filter_map(|step| match outcomes.get(&step.id) {
             Some(Outcome::Addresses { addresses, .. }) => Some(addresses.clone()),
             _ => None,

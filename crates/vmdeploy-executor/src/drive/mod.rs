@@ -5,6 +5,7 @@ mod carry;
 mod engine;
 mod job;
 mod lock;
+mod places;
 mod sight;
 
 pub(crate) use engine::{Begin, drive};

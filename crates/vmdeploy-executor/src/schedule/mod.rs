@@ -13,6 +13,7 @@
 
 mod graph;
 mod ideal;
+mod ready;
 mod task;
 #[cfg(test)]
 mod tests;
@@ -24,6 +25,7 @@ pub use task::{Claims, Past, Task, claims_of, tasks_of};
 
 use crate::{Stop, TookEffect};
 use pve_types::GuestName;
+use ready::Ready;
 use std::cmp::Reverse;
 use std::collections::{BTreeMap, BTreeSet};
 use usage::Usage;
@@ -157,7 +159,7 @@ struct Node {
 pub struct Scheduler {
     nodes: Vec<Node>,
     index: BTreeMap<StepId, usize>,
-    ready: BTreeSet<(Reverse<usize>, usize)>,
+    ready: Ready,
     usage: Usage,
     sleeping: usize,
     limits: Limits,
@@ -190,9 +192,9 @@ impl Scheduler {
             tasks.iter().enumerate().map(|(place, task)| (task.id.clone(), place)).collect();
         let nodes = graph::linked(tasks, &index);
         let mut scheduler = Self {
+            ready: Ready::of(&nodes),
             nodes,
             index,
-            ready: BTreeSet::new(),
             usage: Usage::default(),
             sleeping: 0,
             limits: rules.limits,
@@ -268,12 +270,8 @@ impl Scheduler {
     /// Keeps the set of steps that may begin.
     fn note_ready(&mut self, place: usize) {
         let node = &self.nodes[place];
-        let key = (Reverse(node.height), place);
-        if matches!(node.state, State::Ready { .. }) && node.waits_for == 0 {
-            self.ready.insert(key);
-        } else {
-            self.ready.remove(&key);
-        }
+        let is_ready = matches!(node.state, State::Ready { .. }) && node.waits_for == 0;
+        self.ready.note((Reverse(node.height), place), is_ready);
     }
 
     fn failed(&mut self, step: &StepId, verdict: Verdict) -> Option<Command> {
@@ -389,10 +387,17 @@ impl Scheduler {
     }
 
     fn start_steps(&mut self, commands: &mut Vec<Command>) {
-        let ready: Vec<usize> = self.ready.iter().map(|(_, place)| *place).collect();
-        for place in ready {
+        let mut turns = self.ready.heads();
+        while let Some(turn) = turns.pop_first() {
+            let place = turn.1;
+            let claims = &self.nodes[place].task.claims;
+            if !self.usage.has_place(claims, self.limits) {
+                // Nor has it for those behind it in its lane.
+                continue;
+            }
+            turns.extend(self.ready.behind(turn));
             let State::Ready { probe } = self.nodes[place].state else { continue };
-            if !self.usage.has_room(&self.nodes[place].task.claims, self.limits) {
+            if !self.usage.is_free(claims) {
                 continue;
             }
             self.change(place, State::Running);

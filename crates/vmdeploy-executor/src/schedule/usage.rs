@@ -12,8 +12,8 @@ pub(super) struct Usage {
     pub(super) on_the_wire: usize,
     writes: BTreeMap<Vmid, u32>,
     copies: BTreeMap<Vmid, u32>,
-    /// Steps on each node, those by SSH apart.
-    nodes: BTreeMap<(NodeName, bool), u32>,
+    /// Steps on each node: those by API, and those by SSH.
+    nodes: [BTreeMap<NodeName, u32>; 2],
     storages: BTreeMap<StorageId, u32>,
     vms: BTreeMap<GuestName, u32>,
 }
@@ -24,7 +24,7 @@ impl Usage {
         self.on_the_wire += 1;
         claims.writes.iter().for_each(|vmid| add(&mut self.writes, vmid));
         claims.copies.iter().for_each(|vmid| add(&mut self.copies, vmid));
-        place(claims).iter().for_each(|place| add(&mut self.nodes, place));
+        claims.node.iter().for_each(|node| add(&mut self.nodes[usize::from(claims.by_ssh)], node));
         claims.storages.iter().for_each(|storage| add(&mut self.storages, storage));
         vm.into_iter().for_each(|vm| add(&mut self.vms, vm));
     }
@@ -33,30 +33,33 @@ impl Usage {
         self.on_the_wire -= 1;
         claims.writes.iter().for_each(|vmid| remove(&mut self.writes, vmid));
         claims.copies.iter().for_each(|vmid| remove(&mut self.copies, vmid));
-        place(claims).iter().for_each(|place| remove(&mut self.nodes, place));
+        claims.node.iter().for_each(|node| remove(&mut self.nodes[usize::from(claims.by_ssh)], node));
         claims.storages.iter().for_each(|storage| remove(&mut self.storages, storage));
         vm.into_iter().for_each(|vm| remove(&mut self.vms, vm));
     }
-    /// Tells whether the limits leave room for these claims. A limit of zero counts as one.
+    /// Tells whether these claims find room now.
     pub(super) fn has_room(&self, claims: &Claims, limits: Limits) -> bool {
+        self.is_free(claims) && self.has_place(claims, limits)
+    }
+    /// Tells whether nobody else works on the guests that are written to.
+    pub(super) fn is_free(&self, claims: &Claims) -> bool {
         let nobody = |vmid: &Vmid| !self.writes.contains_key(vmid) && !self.copies.contains_key(vmid);
+        claims.writes.iter().all(nobody)
+    }
+    /// Tells whether the limits leave room at the node, the storages and the clone source. A limit of zero counts as one.
+    pub(super) fn has_place(&self, claims: &Claims, limits: Limits) -> bool {
         let source = |vmid: &Vmid| {
             !self.writes.contains_key(vmid) && count(&self.copies, vmid) < limits.per_source.max(1)
         };
-        claims.writes.iter().all(nobody)
-            && claims.copies.iter().all(source)
-            && place(claims).iter().all(|place| count(&self.nodes, place) < limits.per_node.max(1))
+        let nodes = &self.nodes[usize::from(claims.by_ssh)];
+        claims.copies.iter().all(source)
+            && claims.node.iter().all(|node| count(nodes, node) < limits.per_node.max(1))
             && claims.storages.iter().all(|name| count(&self.storages, name) < limits.per_storage.max(1))
     }
     /// Tells whether a step of the VM is on the wire.
     pub(super) fn has_steps_of(&self, vm: &GuestName) -> bool {
         self.vms.contains_key(vm)
     }
-}
-
-/// Returns where the step is counted.
-fn place(claims: &Claims) -> Option<(NodeName, bool)> {
-    claims.node.clone().map(|node| (node, claims.by_ssh))
 }
 
 fn count<K: Ord>(counts: &BTreeMap<K, u32>, key: &K) -> u32 {

@@ -149,9 +149,8 @@ impl Job {
     ) -> Result<(), Failure> {
         let Some(before) = self.sight.volumes.clone() else { return Ok(()) };
         let named: BTreeSet<VolumeId> = volumes_of(&seen.config).into_values().collect();
-        let others = self.shared.volumes_of_this_run();
         for volume in self.volumes_on(&seen.node, storage, guest.vmid).await? {
-            if before.contains(&volume) || named.contains(&volume) || others.contains(&volume) {
+            if before.contains(&volume) || named.contains(&volume) || self.shared.is_of_this_run(&volume) {
                 continue;
             }
             self.found(Found::Partly { what: half_made(&volume) });
@@ -176,8 +175,7 @@ impl Job {
     ) -> Result<Option<VolumeId>, Failure> {
         let seen = self.look(guest).await?.ok_or_else(|| gone(guest))?;
         let before = self.sight.volumes.clone().unwrap_or_default();
-        let others = self.shared.volumes_of_this_run();
-        let is_new = |volume: &VolumeId| !before.contains(volume) && !others.contains(volume);
+        let is_new = |volume: &VolumeId| !before.contains(volume) && !self.shared.is_of_this_run(volume);
         let mut new = volumes_of(&seen.config)
             .into_iter()
             .filter(|(key, volume)| {

@@ -20,7 +20,7 @@ impl Job {
             Action::DeleteVm { guest, .. } => job.remove_made(guest).await,
             Action::FreeVolume { node, volume } => {
                 let Ok(volume) = job.resolve(volume) else { return Ok(UndoNote::NothingThere) };
-                if !self.shared.volumes_of_this_run().contains(&volume) {
+                if !self.shared.is_of_this_run(&volume) {
                     let text = format!("volume {volume} is not named by this run's journal");
                     return Err(Failure::new(FailureKind::NotOurs, text));
                 }
@@ -68,7 +68,7 @@ impl Job {
     /// Waits for commands of this run that may still work on the guest. A node that cannot be asked is no reason to
     /// leave the guest where it is: it is deleted by the API.
     async fn wait_for_own_commands(&self, guest: &GuestRef) -> Result<(), Failure> {
-        let mut own = self.shared.plan.steps.iter().filter(|step| step.vm.as_ref() == Some(&guest.name));
+        let mut own = self.shared.steps_of(&guest.name);
         if !own.any(|step| step.road == Road::Ssh) {
             return Ok(());
         }
@@ -90,11 +90,10 @@ impl Job {
     /// Frees volumes of a guest that is gone, which steps of this run made: those that the journal names, and those that
     /// were not there when it looked right before a volume was made. All others are nobody's business here.
     async fn free_new_volumes(&self, guest: &GuestRef, node: &NodeName) -> Result<Vec<VolumeId>, Failure> {
-        let named = self.shared.volumes_of_this_run();
         let mut freed = Vec::new();
         for storage in self.storages_written(guest) {
             for volume in self.volumes_on(node, &storage, guest.vmid).await? {
-                let is_named = named.contains(&volume);
+                let is_named = self.shared.is_of_this_run(&volume);
                 if !is_named && !self.shared.is_new(&guest.name, &volume) {
                     continue;
                 }
@@ -126,7 +125,7 @@ impl Job {
 
     /// Returns the storages that steps of this plan write to for the guest.
     fn storages_written(&self, guest: &GuestRef) -> std::collections::BTreeSet<pve_types::StorageId> {
-        let own = self.shared.plan.steps.iter().filter(|step| step.vm.as_ref() == Some(&guest.name));
+        let own = self.shared.steps_of(&guest.name);
         own.flat_map(|step| crate::schedule::claims_of(&step.action, step.road).storages).collect()
     }
 }

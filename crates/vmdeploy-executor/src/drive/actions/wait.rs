@@ -73,7 +73,7 @@ impl Job {
         if is_asked_from_here || !self.shared.connections.is_pvesh() {
             return Looks::Requests { poll: self.shared.options.0.poll };
         }
-        let is_awaited = self.shared.plan.steps.iter().any(|step| step.after.contains(&self.step.id));
+        let is_awaited = self.shared.is_awaited(&self.step.id);
         // What other steps wait for lets nothing go first.
         Looks::Commands { patience: if is_awaited { Duration::ZERO } else { self.time_left() / 2 } }
     }
