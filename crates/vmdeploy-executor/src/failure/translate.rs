@@ -6,6 +6,9 @@ use pve_api::ApiError;
 
 impl From<ApiError> for Failure {
     fn from(error: ApiError) -> Self {
+        if let Some(error) = ssh_cause(&error) {
+            return of_ssh(error);
+        }
         let kind = api_kind(&error);
         let mut failure = Self::new(kind, error.to_string()).effect(api_effect(&error)).because(&error);
         if let ApiError::Task { upid, log, .. } = &error {
@@ -20,6 +23,14 @@ impl From<ApiError> for Failure {
         failure.hint =
             error.hint().filter(|_| kind == FailureKind::Untrusted || kind == FailureKind::Unauthenticated);
         failure
+    }
+}
+
+/// Returns the error of SSH by which a call did not come as far as to be started: it says what is to do, not the call.
+fn ssh_cause(error: &ApiError) -> Option<&pve_ssh::Error> {
+    match error {
+        ApiError::Connect { source, .. } => source.downcast_ref(),
+        _ => None,
     }
 }
 
@@ -64,25 +75,29 @@ fn said_kind(error: &ApiError) -> Option<FailureKind> {
 
 impl From<pve_ssh::Error> for Failure {
     fn from(error: pve_ssh::Error) -> Self {
-        let effect = match error.took_effect() {
-            pve_ssh::TookEffect::No => TookEffect::No,
-            pve_ssh::TookEffect::Maybe => TookEffect::Maybe,
-            pve_ssh::TookEffect::Yes => TookEffect::Yes,
-        };
-        let mut failure = Self::new(ssh_kind(&error), error.to_string()).effect(effect).because(&error);
-        if failure.kind == FailureKind::Unauthenticated {
-            let hint = "check PROXMOX_SSH_USER and PROXMOX_SSH_KEY: the node must know the key, and a user other than \
-                        root needs sudo without a password; `vmdeploy doctor` tells more";
-            failure = failure.hint(hint);
+        of_ssh(&error)
+    }
+}
+
+fn of_ssh(error: &pve_ssh::Error) -> Failure {
+    let effect = match error.took_effect() {
+        pve_ssh::TookEffect::No => TookEffect::No,
+        pve_ssh::TookEffect::Maybe => TookEffect::Maybe,
+        pve_ssh::TookEffect::Yes => TookEffect::Yes,
+    };
+    let mut failure = Failure::new(ssh_kind(error), error.to_string()).effect(effect).because(error);
+    if failure.kind == FailureKind::Unauthenticated {
+        let hint = "check PROXMOX_SSH_USER and PROXMOX_SSH_KEY: the node must know the key, and a user other than \
+                    root needs sudo without a password; `vmdeploy doctor` tells more";
+        failure = failure.hint(hint);
+    }
+    match error {
+        pve_ssh::Error::Exit { output, .. } => {
+            let nothing_done = is_refused_first(&output.stderr);
+            let effect = if nothing_done { TookEffect::No } else { failure.took_effect };
+            failure.effect(effect).log(last_lines(output))
         }
-        match &error {
-            pve_ssh::Error::Exit { output, .. } => {
-                let nothing_done = is_refused_first(&output.stderr);
-                let effect = if nothing_done { TookEffect::No } else { failure.took_effect };
-                failure.effect(effect).log(last_lines(output))
-            }
-            _ => failure,
-        }
+        _ => failure,
     }
 }
 
