@@ -60,16 +60,16 @@ pub enum Error {
     },
     /// The user is not root and may not become root.
     #[error(
-        "`{user}` may not run commands as root on `{address}`: `sudo -n true` said `{message}`; allow it with the \
-         line `{user} ALL=(root) NOPASSWD: ALL` in /etc/sudoers.d/vmdeploy there, or log in as root"
+        "`{user}` may not run commands as root on `{address}`: {why}; allow it with the line \
+         `{user} ALL=(root) NOPASSWD: ALL` in /etc/sudoers.d/vmdeploy there, or log in as root"
     )]
     Sudo {
         /// `host:port`.
         address: String,
         /// The user.
         user: String,
-        /// sudo's own words, escaped.
-        message: String,
+        /// What was in the way.
+        why: SudoProblem,
     },
     /// The command cannot be sent.
     #[error(transparent)]
@@ -258,6 +258,17 @@ impl Error {
             _ => false,
         }
     }
+}
+
+/// Why a user cannot become root by `sudo -n`.
+#[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
+pub enum SudoProblem {
+    /// The host has no such program.
+    #[error("the host has no sudo, which `apt install sudo` brings")]
+    NotInstalled,
+    /// sudo refuses, or wants a password, which nobody is there to give; its own words, escaped.
+    #[error("`sudo -n true` said `{0}`")]
+    Refused(String),
 }
 
 /// What a command that ended by itself left.

@@ -3,7 +3,7 @@
 use crate::command::{Command, Privilege, end_process, process_is_alive};
 use crate::config::{HostConfig, RunsAs};
 use crate::connection::Connection;
-use crate::error::{Ended, Error, Output};
+use crate::error::{Ended, Error, Output, SudoProblem};
 use crate::exec::{self, OnLine, RunOptions, Running, Stopped, Surroundings};
 use crate::text;
 use russh::Channel;
@@ -13,6 +13,10 @@ use std::time::Duration;
 use tokio::sync::{Notify, OnceCell};
 use tokio_util::task::TaskTracker;
 use tracing::Instrument as _;
+
+/// The exit status by which a shell says that it found no such program.
+// POSIX: Shell Command Language, 2.8.2 Exit Status for Commands.
+const NO_SUCH_PROGRAM: u32 = 127;
 
 /// A host that commands run on and files go to. Cheap to clone; clones share the connections.
 ///
@@ -174,11 +178,11 @@ impl Host {
         if output.success() {
             return Ok(Privilege::Sudo);
         }
-        Err(Error::Sudo {
-            address: self.inner.address.clone(),
-            user: self.inner.config.user.clone(),
-            message: text::tail(&output.stderr, 2),
-        })
+        let why = match output.status {
+            NO_SUCH_PROGRAM => SudoProblem::NotInstalled,
+            _ => SudoProblem::Refused(text::tail(&output.stderr, 2)),
+        };
+        Err(Error::Sudo { address: self.inner.address.clone(), user: self.inner.config.user.clone(), why })
     }
 
     async fn run_as(

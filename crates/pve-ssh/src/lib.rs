@@ -42,7 +42,7 @@ mod upload;
 pub use command::{Command, CommandError, Privilege};
 pub use config::{Capacity, Credential, HostConfig, KnownHostsConfig, RunsAs, Timeouts, UnknownHost};
 pub use download::{Download, DownloadError, Downloaded};
-pub use error::{ConnectCause, Ended, Error, Output, TookEffect};
+pub use error::{ConnectCause, Ended, Error, Output, SudoProblem, TookEffect};
 pub use exec::{Keep, OnLine, RunOptions, Stream};
 pub use host::Host;
 pub use keyring::{AskPassphrase, KeyError, Keyring, Passphrase};

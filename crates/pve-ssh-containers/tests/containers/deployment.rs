@@ -2,6 +2,7 @@
 //! are stand-ins that ask the lab's world.
 
 use crate::node::{Node, eventually, run};
+use crate::sudo::USERS;
 use crate::test;
 use libtest_mimic::Trial;
 use pve_lab::{Delays, Lab, LabOptions, WorldSpec};
@@ -17,6 +18,8 @@ pub fn tests() -> Vec<Trial> {
         vec![test("deployment::an_import_through_openssh_reaches_the_lab_with_its_progress", import)];
     let of_program = [
         test("deployment::a_hybrid_deployment_goes_through_openssh", deploy),
+        test("deployment::a_user_with_sudo_deploys_and_destroys_by_every_road_that_uses_ssh", by_sudo),
+        test("deployment::a_user_whose_sudo_wants_a_password_is_refused_before_anything_is_done", no_sudo),
         test("deployment::a_deployment_whose_server_restarts_in_mid_import_is_finished", restarted),
     ];
     trials.extend(of_program.map(|trial| {
@@ -39,11 +42,11 @@ fn binary() -> Option<PathBuf> {
 
 /// What asks the lab, by name.
 const STAND_INS: &str =
-    "qm pvesm pveum pvesh pveversion hostname qemu-img stat test sha256sum sha512sum grep";
+    "qm pvesm pveum pvesh pveversion hostname qemu-img stat test sha256sum sha512sum grep cat tail";
 
 /// Starts a container whose PVE is the lab's.
 async fn node_of(lab: &Lab) -> Node {
-    let node = Node::start("", "mkdir -m 700 /lab;").await;
+    let node = Node::start("", &format!("mkdir -m 700 /lab; {USERS}")).await;
     let gateway = node.sh("ip -4 route show default").await;
     let gateway = gateway.split_whitespace().nth(2).unwrap().to_owned();
     let port = relay(&gateway, lab.ssh_addr("pve1").unwrap()).await;
@@ -159,6 +162,60 @@ async fn deploy() {
     lab.stop().await;
 }
 
+/// How often somebody has logged in to the container as this user.
+async fn logins(node: &Node, user: &str) -> usize {
+    node.sh("cat /var/log/sshd.log").await.matches(&format!("Accepted publickey for {user} ")).count()
+}
+
+async fn by_sudo() {
+    for road in ["hybrid", "auto", "ssh"] {
+        let lab = Lab::start(LabOptions::default()).await.unwrap();
+        let node = node_of(&lab).await;
+        let mut project = Project::new(&lab, &node);
+        project.set("PROXMOX_SSH_USER", "deploy");
+        let before = (logins(&node, "root").await, lab.world().counts().api_requests);
+        let deploy = project.vmdeploy(&["deploy", "spec.yaml", "--yes", "--road", road]).await;
+        assert!(deploy.status.success(), "{road}: {}", told(&deploy));
+        // Only root can ask the lab: its key lies in root's own folder. Nobody has logged in as root for it.
+        let asked = node.sh("cat /lab/asked").await;
+        assert!(asked.contains("qm '") || asked.contains("pvesh '"), "{road}: {asked}");
+        assert_eq!(logins(&node, "root").await, before.0, "{road}");
+        assert!(logins(&node, "deploy").await > 0, "{road}");
+        if road == "ssh" {
+            assert_eq!(lab.world().counts().api_requests, before.1, "{road}");
+        }
+        let guests = parse::qm_list(&run(&node.host(), &["qm", "list"]).await).unwrap();
+        assert_eq!(guests.iter().filter(|guest| guest.status == "running").count(), 2, "{road}: {guests:?}");
+        let plan = project.vmdeploy(&["plan", "spec.yaml", "--detailed-exitcode", "--road", road]).await;
+        assert_eq!(plan.status.code(), Some(0), "{road}: {}", told(&plan));
+        let destroy = project.vmdeploy(&["destroy", "spec.yaml", "--yes", "--road", road]).await;
+        assert!(destroy.status.success(), "{road}: {}", told(&destroy));
+        assert!(lab.world().with(|world| world.guests.is_empty()), "{road}");
+        // Nothing that it made as root is left.
+        assert_eq!(node.sh("find /run /tmp /etc/pve -name '*vmdeploy*'").await, "", "{road}");
+        lab.stop().await;
+    }
+}
+
+async fn no_sudo() {
+    let lab = Lab::start(LabOptions::default()).await.unwrap();
+    let node = node_of(&lab).await;
+    let mut project = Project::new(&lab, &node);
+    project.set("PROXMOX_SSH_USER", "asked");
+    let line = "`asked ALL=(root) NOPASSWD: ALL` in /etc/sudoers.d/vmdeploy";
+    for road in ["hybrid", "auto", "ssh"] {
+        let deploy = project.vmdeploy(&["deploy", "spec.yaml", "--yes", "--road", road]).await;
+        let said = told(&deploy);
+        assert_eq!(deploy.status.code(), Some(7), "{road}: {said}");
+        assert!(said.contains("a password is required") && said.contains(line), "{road}: {said}");
+    }
+    let doctor = project.vmdeploy(&["doctor", "spec.yaml"]).await;
+    assert!(told(&doctor).contains(line), "{}", told(&doctor));
+    assert!(lab.world().with(|world| world.guests.is_empty()));
+    assert_eq!(node.sh("ls /lab").await.matches("asked").count(), 0, "nothing was asked of PVE");
+    lab.stop().await;
+}
+
 async fn restarted() {
     // Slow enough that the import is still on its way when the server goes.
     let delays = Delays { copy_ms_per_100_mib: 30_000, ..WorldSpec::demo().delays };
@@ -213,6 +270,11 @@ impl Project {
         ];
         environment.extend(of_container.map(|(name, value)| (name.to_owned(), value)));
         Self { folder, environment }
+    }
+
+    fn set(&mut self, name: &str, value: &str) {
+        self.environment.retain(|(known, _)| known != name);
+        self.environment.push((name.to_owned(), value.to_owned()));
     }
 
     async fn vmdeploy(&self, arguments: &[&str]) -> std::process::Output {

@@ -3,7 +3,9 @@
 use crate::node::{LIMIT, Node, eventually, run};
 use crate::test;
 use libtest_mimic::Trial;
-use pve_ssh::{Command, Ended, Error, Host, HostConfig, Privilege, RunOptions, Upload};
+use pve_ssh::{
+    Command, Ended, Error, Host, HostConfig, Privilege, RunOptions, SudoProblem, TookEffect, Upload,
+};
 use std::time::Duration;
 
 pub fn tests() -> Vec<Trial> {
@@ -12,12 +14,15 @@ pub fn tests() -> Vec<Trial> {
         test("sudo::a_user_with_sudo_uploads_where_only_root_may_write", uploads),
         test("sudo::a_command_of_root_is_ended_for_a_user_with_sudo", ends),
         test("sudo::a_user_without_sudo_is_told_what_to_do", refused),
+        test("sudo::a_host_without_sudo_is_told_apart", not_installed),
     ]
 }
 
-const USERS: &str = "for u in deploy guest; do useradd -m -d /srv/$u -s /bin/bash $u; mkdir /srv/$u/.ssh; \
+/// Three users with root's key: one who may use sudo, one whom sudo asks for a password, and one who may not.
+pub const USERS: &str = "for u in deploy asked guest; do useradd -m -d /srv/$u -s /bin/bash $u; mkdir /srv/$u/.ssh; \
     cp /root/.ssh/authorized_keys /srv/$u/.ssh/; chown -R $u: /srv/$u/.ssh; done; \
-    echo 'deploy ALL=(root) NOPASSWD: ALL' > /etc/sudoers.d/vmdeploy;";
+    echo 'deploy ALL=(root) NOPASSWD: ALL' > /etc/sudoers.d/vmdeploy; \
+    echo 'asked ALL=(root) ALL' > /etc/sudoers.d/asked;";
 
 fn config_of(node: &Node, user: &str) -> HostConfig {
     HostConfig { user: user.to_owned(), ..node.config() }
@@ -56,8 +61,20 @@ async fn ends() {
 
 async fn refused() {
     let node = Node::start("", USERS).await;
-    let host = Host::new(config_of(&node, "guest"));
+    for user in ["guest", "asked"] {
+        let host = Host::new(config_of(&node, user));
+        let error = host.run_to_success(&Command::new("whoami"), LIMIT).await.unwrap_err();
+        let Error::Sudo { why: SudoProblem::Refused(said), .. } = &error else { panic!("{user}: {error}") };
+        assert!(said.contains("password is required"), "{user}: {said}");
+        assert!(error.is_access() && error.took_effect() == TookEffect::No, "{user}: {error}");
+        assert!(error.to_string().contains(&format!("`{user} ALL=(root) NOPASSWD: ALL`")), "{error}");
+    }
+}
+
+async fn not_installed() {
+    let node = Node::start("", &format!("{USERS} rm $(command -v sudo);")).await;
+    let host = Host::new(config_of(&node, "deploy"));
     let error = host.run_to_success(&Command::new("whoami"), LIMIT).await.unwrap_err();
-    assert!(matches!(&error, Error::Sudo { .. }) && error.is_access(), "{error}");
-    assert!(error.to_string().contains("guest ALL=(root) NOPASSWD: ALL"), "{error}");
+    assert!(matches!(&error, Error::Sudo { why: SudoProblem::NotInstalled, .. }), "{error}");
+    assert!(error.to_string().contains("`apt install sudo`"), "{error}");
 }
