@@ -1,6 +1,7 @@
 //! The check of what a file says against the table, key by key, before anything is merged.
 
 use super::faults::{Faults, Path};
+use super::hints::{closest, example, number_hint, shape_hint, time_hint, truth_hint, unit_hint, word_hint};
 use super::schema::{Field, Kind, Nullable, Object, TextRule, rules};
 use super::tree::{Node, Shape};
 use pve_types::Bytes;
@@ -75,7 +76,12 @@ fn each_entry<'a>(
         }
         let Some(name) = key_text(key, path, faults) else { continue };
         if !seen.insert(name) {
-            faults.error(key.span(), path.key(name), "this key stands twice in the same map");
+            faults.error_hint(
+                key.span(),
+                path.key(name),
+                "this key stands twice in the same map",
+                "take one of them out",
+            );
             continue;
         }
         check(key, name, value, faults);
@@ -201,50 +207,6 @@ const SYNONYMS: &[((&str, &str), &str)] = &[
     (("spec", "cluster"), "write `clusters: {NAME: {…}}`"),
 ];
 
-/// Returns the word that is closest, if one is close.
-pub(crate) fn closest<'a>(name: &str, words: impl Iterator<Item = &'a str>) -> Option<&'a str> {
-    let near = |word: &&str| distance(name, word) <= (word.len().max(name.len()) / 3).clamp(1, 3);
-    if name.chars().count() > 40 {
-        return None;
-    }
-    words.filter(near).min_by_key(|word| distance(name, word))
-}
-
-/// Returns our word for what other tools, and people, call by another.
-fn same_elsewhere(name: &str, words: &[&'static str]) -> Option<&'static str> {
-    let ours: &[&str] = match name.to_ascii_lowercase().as_str() {
-        "when-needed" | "always" | "auto" | "allowed" => &["if-needed"],
-        "on" | "up" | "started" | "start" => &["running", "started"],
-        "off" | "down" | "stop" | "shutdown" => &["stopped"],
-        "uefi" | "efi" => &["ovmf"],
-        "bios" | "legacy" => &["seabios"],
-        "rollback" | "destroy" => &["undo"],
-        _ => &[],
-    };
-    words.iter().copied().find(|word| ours.contains(word))
-}
-
-/// Returns how many letters must be changed, added, left out or swapped.
-fn distance(one: &str, other: &str) -> usize {
-    let fold = |text: &str| text.to_lowercase().replace('-', "_").chars().collect::<Vec<_>>();
-    let (one, other) = (fold(one), fold(other));
-    let mut before: Vec<usize> = Vec::new();
-    let mut last: Vec<usize> = (0..=other.len()).collect();
-    for (at, letter) in one.iter().enumerate() {
-        let mut row = vec![at + 1];
-        for (to, target) in other.iter().enumerate() {
-            let change = last[to] + usize::from(letter != target);
-            let mut best = change.min(last[to + 1] + 1).min(row[to] + 1);
-            if at > 0 && to > 0 && *letter == other[to - 1] && one[at - 1] == *target {
-                best = best.min(before[to - 1] + 1);
-            }
-            row.push(best);
-        }
-        before = std::mem::replace(&mut last, row);
-    }
-    last[other.len()]
-}
-
 /// Checks a value.
 pub(crate) fn check_kind(node: Node<'_>, kind: &'static Kind, path: Path<'_>, faults: &mut Faults) {
     match kind {
@@ -325,7 +287,12 @@ fn free_value_fits(node: Node<'_>, left: &mut usize, path: Path<'_>, faults: &mu
     for (key, value) in node.entries() {
         let Some(name) = key_text(key, path, faults) else { continue };
         if !seen.insert(name) {
-            faults.error(key.span(), path.key(name), "this key stands twice in the same map");
+            faults.error_hint(
+                key.span(),
+                path.key(name),
+                "this key stands twice in the same map",
+                "take one of them out",
+            );
         }
         if faults.are_full() || !free_value_fits(value, left, path.key(name), faults) {
             return false;
@@ -339,7 +306,9 @@ fn check_one_of(node: Node<'_>, kinds: &'static [Kind], path: Path<'_>, faults: 
     match fitting.as_slice() {
         [] => {
             let words: Vec<String> = kinds.iter().map(Kind::describe).collect();
-            faults.error(node.span(), path, format!("it must be {}", words.join(", or ")));
+            let map = kinds.iter().find(|kind| matches!(kind, Kind::Object(_)));
+            let hint = map.or(kinds.first()).map_or_else(String::new, |kind| shape_hint(node, kind));
+            faults.error_hint(node.span(), path, format!("it must be {}", words.join(", or ")), hint);
         }
         [only] => check_kind(node, only, path, faults),
         several => {
@@ -362,9 +331,13 @@ fn check_one_of(node: Node<'_>, kinds: &'static [Kind], path: Path<'_>, faults: 
                 });
                 reasons.next()
             };
-            match several.iter().find_map(|kind| unit_hint(text, kind)).or_else(reason) {
+            let like = || {
+                several.iter().find_map(|kind| example(kind)).map(|like| format!("write it like `{like}`"))
+            };
+            let hint = several.iter().find_map(|kind| unit_hint(text, kind)).or_else(reason).or_else(like);
+            match hint {
                 Some(hint) => faults.error_hint(node.span(), path, message, hint),
-                None => faults.error(node.span(), path, message),
+                None => faults.error_hint(node.span(), path, message, "write one of these"),
             }
         }
     }
@@ -389,29 +362,7 @@ fn wrong(node: Node<'_>, kind: &Kind, path: Path<'_>, faults: &mut Faults) {
         Shape::Map => "this is a map",
     };
     let message = format!("{found}; it must be {}", kind.describe());
-    match device_hint(node, kind) {
-        Some(hint) => faults.error_hint(node.span(), path, message, hint),
-        None => faults.error(node.span(), path, message),
-    }
-}
-
-/// Returns the map that a disk or a NIC of one word was probably meant to be.
-fn device_hint(node: Node<'_>, kind: &Kind) -> Option<String> {
-    let Kind::Object(object) = kind else { return None };
-    let text = node.text()?;
-    match object.name {
-        "disk" if text.parse::<Bytes>().is_ok() => Some(format!("write `{{storage: …, size: {text}}}`")),
-        "disk" => match text.split_once(':') {
-            Some((storage, size))
-                if size.parse::<u32>().is_ok() && (rules::STORAGE.check)(storage).is_ok() =>
-            {
-                Some(format!("write `{{storage: {storage}, size: {size}GiB}}`"))
-            }
-            _ => None,
-        },
-        "nic" if (rules::BRIDGE.check)(text).is_ok() => Some(format!("write `{{bridge: {text}}}`")),
-        _ => None,
-    }
+    faults.error_hint(node.span(), path, message, shape_hint(node, kind));
 }
 
 fn shown(text: &str) -> String {
@@ -455,44 +406,37 @@ fn check_text(node: Node<'_>, text: &str, rule: &TextRule, path: Path<'_>, fault
 
 fn check_scalar(node: Node<'_>, kind: &Kind, path: Path<'_>, faults: &mut Faults) {
     let text = node.text().unwrap_or_default();
-    let refuse = |faults: &mut Faults, hint: Option<String>| {
+    let refuse = |faults: &mut Faults, hint: String| {
         let message = format!("`{}` is not {}", shown(text), kind.describe());
-        match hint {
-            Some(hint) => faults.error_hint(node.span(), path, message, hint),
-            None => faults.error(node.span(), path, message),
-        }
+        faults.error_hint(node.span(), path, message, hint);
     };
     let quoted = matches!(node.shape(), Shape::Quoted(_));
     match kind {
         Kind::Text(rule) => check_text(node, text, rule, path, faults),
-        Kind::Choice(words) if !words.contains(&text) => {
-            let word = closest(text, words.iter().copied()).or_else(|| same_elsewhere(text, words));
-            let hint = word.map(|word| format!("did you mean `{word}`?"));
-            refuse(faults, hint);
-        }
+        Kind::Choice(words) if !words.contains(&text) => refuse(faults, word_hint(text, words)),
         Kind::Bool | Kind::Only(_) | Kind::Int(..) | Kind::Number(..) if quoted => {
             let helps = parse_bool(text).is_some() || parse_number(text).is_some();
-            refuse(
-                faults,
-                if helps { Some("write it without quotes".to_owned()) } else { unit_hint(text, kind) },
-            );
+            let unquoted = || "write it without quotes".to_owned();
+            refuse(faults, if helps { unquoted() } else { unit_hint(text, kind).unwrap_or_else(unquoted) });
         }
-        Kind::Bool if parse_bool(text).is_none() => refuse(faults, truth_hint(text)),
-        Kind::Only(truth) if parse_bool(text) != Some(*truth) => refuse(faults, None),
+        Kind::Bool if parse_bool(text).is_none() => {
+            refuse(faults, truth_hint(text).unwrap_or_else(|| "write `true` or `false`".to_owned()));
+        }
+        Kind::Only(truth) if parse_bool(text) != Some(*truth) => refuse(faults, format!("write `{truth}`")),
         Kind::Int(min, max) if !text.parse().is_ok_and(|number: i64| (*min..=*max).contains(&number)) => {
-            refuse(faults, unit_hint(text, kind));
+            refuse(faults, unit_hint(text, kind).unwrap_or_else(|| number_hint(text, (*min, *max))));
         }
         // `0201` is 129 to some readers of YAML.
         Kind::Int(..) if text.len() > 1 && text.starts_with(['0', '+']) => {
-            refuse(faults, Some("write it without a sign and without leading zeros".to_owned()));
+            refuse(faults, "write it without a sign and without leading zeros".to_owned());
         }
         Kind::Number(min, max)
             if parse_number(text).is_none_or(|number| !(*min..=*max).contains(&number)) =>
         {
-            refuse(faults, None);
+            refuse(faults, "write a number in that range, with a point before its decimals".to_owned());
         }
         Kind::Size(min, max, step) => check_size(node, text, (*min, *max, *step), path, faults),
-        Kind::Duration if parse_duration(text).is_none() => refuse(faults, unit_hint(text, kind)),
+        Kind::Duration if parse_duration(text).is_none() => refuse(faults, time_hint(text)),
         _ => {}
     }
 }
@@ -515,7 +459,12 @@ fn check_size(
         }
         Ok(size) => {
             let between = format!("it must be {} to {}", Bytes::new(min), Bytes::new(max));
-            faults.error(node.span(), path, format!("`{size}` is out of range: {between}"));
+            let hint = if size.get() < min {
+                format!("the least is `{}`", Bytes::new(min))
+            } else {
+                format!("the most is `{}`", Bytes::new(max))
+            };
+            faults.error_hint(node.span(), path, format!("`{size}` is out of range: {between}"), hint);
         }
         Err(error) => {
             let message = format!("`{}` is not a size: {}", shown(text), error.reason);
@@ -523,77 +472,6 @@ fn check_size(
                 .unwrap_or_else(|| "write it like `4GiB`".to_owned());
             faults.error_hint(node.span(), path, message, hint);
         }
-    }
-}
-
-/// Returns what a number with a wrong or missing unit was probably meant to be.
-fn unit_hint(text: &str, kind: &Kind) -> Option<String> {
-    if let (Kind::Size(..), Some(plain)) = (kind, with_a_point(text)) {
-        return Some(format!("write `{plain}`"));
-    }
-    if let (Kind::Duration, Some(whole)) = (kind, without_a_point(text)) {
-        return Some(format!("write `{whole}`"));
-    }
-    let number = text.trim_end_matches(|c: char| c.is_ascii_alphabetic()).trim_end();
-    let unit = text[number.len()..].trim().to_ascii_lowercase();
-    if matches!(kind, Kind::Int(..)) && text.contains('=') {
-        return Some("PVE's own notation is not read here: write a map, such as `{order: 1}`".to_owned());
-    }
-    // No unit helps a number that is none, negative or far too large.
-    parse_number(number).filter(|number| (0.0..1e15).contains(number))?;
-    match (kind, unit.as_str()) {
-        (Kind::Size(..), "") => Some(match number.parse::<u64>() {
-            Ok(mib) if mib >= 1024 && mib % 1024 == 0 => {
-                format!("write `{}GiB` if these are MiB", mib / 1024)
-            }
-            _ => format!("write `{number}GiB` or `{number}MiB`"),
-        }),
-        (Kind::Size(..), "k" | "kb" | "kib") => Some(format!("write `{number}KiB`")),
-        (Kind::Size(..), "m" | "mb" | "mib") => Some(format!("write `{number}MiB`")),
-        (Kind::Size(..), "g" | "gb" | "gib") => Some(format!("write `{number}GiB`")),
-        (Kind::Size(..), "t" | "tb" | "tib") => Some(format!("write `{number}TiB`")),
-        (Kind::Duration, _) if number.parse::<f64>().is_ok_and(|number| number < 0.0) => None,
-        (Kind::Duration, "d") => Some("at most a week, `7d`".to_owned()),
-        (Kind::Duration, "") => Some(format!("write `{number}s` or `{number}m`")),
-        (Kind::Duration, "sec" | "secs" | "second" | "seconds") => Some(format!("write `{number}s`")),
-        (Kind::Duration, "min" | "mins" | "minute" | "minutes") => Some(format!("write `{number}m`")),
-        (Kind::Duration, "hour" | "hours" | "hr") => Some(format!("write `{number}h`")),
-        (Kind::Int(..), "g" | "gb" | "gib" | "m" | "mb" | "mib") => {
-            Some("it is a plain number, without a unit".to_owned())
-        }
-        _ => None,
-    }
-}
-
-/// Returns a size that is written with another decimal point, or with its digits in groups, as it is read.
-fn with_a_point(text: &str) -> Option<String> {
-    if !text.contains([',', '_', '\'']) && !text.trim().contains(' ') {
-        return None;
-    }
-    let groups: String = text.chars().filter(|c| !matches!(c, '_' | '\'' | ' ')).collect();
-    let plain = if groups.matches(',').count() == 1 { groups.replace(',', ".") } else { groups };
-    plain.parse::<Bytes>().ok().map(|_| plain)
-}
-
-/// Returns a time with a fraction in the next smaller unit.
-fn without_a_point(text: &str) -> Option<String> {
-    let (number, unit) = text.split_at(text.len().checked_sub(1).filter(|at| text.is_char_boundary(*at))?);
-    let (factor, smaller) = match unit {
-        "m" => (60.0, 's'),
-        "h" => (60.0, 'm'),
-        "d" => (24.0, 'h'),
-        _ => return None,
-    };
-    let number = parse_number(number).filter(|number| number.fract() != 0.0 && *number > 0.0)?;
-    let whole = number * factor;
-    (whole.fract() == 0.0 && whole < 1e6).then(|| format!("{whole}{smaller}"))
-}
-
-fn truth_hint(text: &str) -> Option<String> {
-    match text.to_ascii_lowercase().as_str() {
-        "yes" | "on" | "1" | "y" | "true" | "enabled" => Some("write `true`".to_owned()),
-        "no" | "off" | "0" | "n" | "false" | "disabled" => Some("write `false`".to_owned()),
-        _ => None,
     }
 }
 
@@ -636,17 +514,6 @@ pub(crate) fn parse_duration(text: &str) -> Option<std::time::Duration> {
 #[cfg(test)]
 mod tests {
     use super::*;
-
-    #[test]
-    fn near_words_are_found_and_far_ones_are_not() {
-        let words = ["storage", "size", "image", "iothread", "keep"];
-        let check = |name, expect| assert_eq!(closest(name, words.iter().copied()), expect, "{name}");
-        check("stroage", Some("storage"));
-        check("Size", Some("size"));
-        check("io-thread", Some("iothread"));
-        check("imgae", Some("image"));
-        check("bandwidth", None);
-    }
 
     #[test]
     fn durations_need_a_unit() {

@@ -2,9 +2,9 @@
 
 mod dotenv;
 
-use super::check::closest;
 use super::diagnostic::{Diagnostic, SourceFile, Span};
 use super::faults::Faults;
+use super::hints::closest;
 use super::schema::{TextRule, rules};
 use dotenv::Variables;
 use pve_types::Bytes;

@@ -25,10 +25,11 @@ pub(crate) fn read_pins(trees: &[&Tree], faults: &mut Faults) -> BTreeMap<(Strin
                 };
                 let pin = Pin { vmid: vmid.value, span: vmid.span };
                 if pins.insert((cluster.to_owned(), guest), pin).is_some() {
-                    faults.error(
+                    faults.error_hint(
                         span,
                         Path::TOP.key("vmids"),
                         format!("`{name}` is pinned in two lock files"),
+                        "keep the line of the file that is the project's own",
                     );
                 }
             }

@@ -10,6 +10,7 @@ pub mod model;
 mod check;
 mod excerpt;
 mod faults;
+mod hints;
 mod import_env;
 mod json_schema;
 mod lock;

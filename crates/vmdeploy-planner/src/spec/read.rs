@@ -8,9 +8,10 @@ mod vm;
 
 pub(crate) use cluster::parse_endpoint;
 
-use super::check::{check_object, closest};
+use super::check::check_object;
 use super::diagnostic::{Diagnostic, Severity, SourceFile, Span};
 use super::faults::{Faults, Path};
+use super::hints::closest;
 use super::lock;
 use super::model::{Deployment, Spanned};
 use super::schema::{TOP, VM};
@@ -222,10 +223,11 @@ impl<'a> Top<'a> {
         {
             match self.road {
                 Some(first) if first.value != road => {
-                    faults.error(
+                    faults.error_hint(
                         node.span(),
                         path.key("road"),
                         "another file says another road: a spec has one",
+                        "say it in one file only",
                     );
                 }
                 _ => self.road = Some(Spanned::new(road, node.span())),

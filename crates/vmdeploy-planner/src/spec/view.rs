@@ -179,10 +179,15 @@ fn check_exactly_one(view: &View<'_>, object: &Object, path: Path<'_>, faults: &
     let there: Vec<View<'_>> = object.exactly_one.iter().filter_map(|key| view.some(object, key)).collect();
     match there.as_slice() {
         [] if !view.is_map() => {}
-        [] => faults.error(view.span(), path, format!("one of the keys `{words}` is missing")),
+        [] => {
+            let first = object.exactly_one.first().copied().unwrap_or_default();
+            let hint = format!("add one of them, such as `{first}: …`");
+            faults.error_hint(view.span(), path, format!("one of the keys `{words}` is missing"), hint);
+        }
         [_] => {}
         [_, second, ..] => {
-            faults.error(second.span(), path, format!("only one of the keys `{words}` may be there"));
+            let message = format!("only one of the keys `{words}` may be there");
+            faults.error_hint(second.span(), path, message, "keep one of them, and take the others out");
         }
     }
 }

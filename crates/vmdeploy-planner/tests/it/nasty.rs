@@ -278,6 +278,22 @@ fn more_specs() -> Vec<(&'static str, String)> {
             "keep without a holder's number",
             vm("disks: {scsi0: {storage: fast, size: 1GiB, keep: {holder: web}}}"),
         ),
+        (
+            "keep as a word, a list and misspelt",
+            vm(
+                "disks:\n  scsi0: {storage: fast, size: 1GiB, keep: always}\n  scsi1: {storage: fast, size: 1GiB, keep: [201]}\n  scsi2: {storage: fast, size: 1GiB, keep: {holdr: 201}}\n  scsi3: {storage: fast, size: 1GiB, keep: {holder: -1}}\n  scsi4: {storage: fast, size: 1GiB, keep: {}}",
+            ),
+        ),
+        ("HA in one word, misspelt", with("ha: runing")),
+        ("HA as a truth", with("ha: {state: true, max_restart: -1, max_relocate: 99}")),
+        ("HA for a node without a number", with("ha: {on_nodes: {pve1: high, pve2: -1, pve3: 1.5}}")),
+        (
+            "times that are negative",
+            with(
+                "agent: true\nstartup: {order: -1, up: -30s, down: -1h30m}\nready: {agent: -5, ip: -1.5h}\nlifecycle: {shutdown_timeout: minus 5m}",
+            ),
+        ),
+        ("a time in words", with("agent: true\nready: {agent: soon, ip: {timeout: 200h}}")),
         ("keep by itself", with("vmid: 201").replace("size: 1GiB", "size: 1GiB, keep: {holder: 201}")),
         ("a startup order as a text", with("startup: 'order=1,up=30'")),
         (
@@ -381,6 +397,7 @@ fn shown(name: &str, files: &[SourceFile]) -> String {
         let _ = writeln!(told, "{}", fault.to_string().trim_end());
         assert!(!fault.to_string().contains("hunter2"), "{fault}");
         assert!(fault.span.line > 0 && fault.excerpt.is_some(), "{name}: without a place: {fault}");
+        assert!(fault.hint.is_some(), "{name}: without what to write: {fault}");
     }
     assert!(!refused || !faults.is_empty(), "{name}");
     told
@@ -406,6 +423,7 @@ fn every_nasty_spec_is_told_where_and_what_to_write() {
         for fault in &faults {
             let _ = writeln!(told, "{}", fault.to_string().trim_end());
             assert!(!fault.to_string().contains("hunter2"), "{fault}");
+            assert!(fault.hint.is_some(), "{name}: without what to write: {fault}");
         }
     }
     insta::assert_snapshot!("nasty", told);

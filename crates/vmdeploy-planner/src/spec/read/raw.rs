@@ -1,7 +1,7 @@
 //! `raw:`: options of PVE by their own names, so that nobody waits for us to model one.
 
-use crate::spec::check::closest;
 use crate::spec::faults::{Faults, Path};
+use crate::spec::hints::closest;
 use crate::spec::lower::Options;
 use crate::spec::model::{OptionValue, OptionWish};
 use crate::spec::view::View;
@@ -52,7 +52,8 @@ pub(super) fn read_raw(view: &View<'_>, path: Path<'_>, options: &mut Options, f
         if find_key(key).is_none() {
             unknown_option(key, span, path, faults);
         } else if let Err(error) = check_value(key, &text, None) {
-            faults.error(value.span(), path, error.to_string());
+            let hint = format!("write it on one line, as `qm set VMID --{key}` takes it");
+            faults.error_hint(value.span(), path, error.to_string(), hint);
         } else if let Some(other) = options.get(key) {
             let message = format!("`{}` says it already", other.path);
             faults.error_hint(span, path, message, "say it in one place only");

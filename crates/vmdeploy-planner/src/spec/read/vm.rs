@@ -95,10 +95,11 @@ fn placed<'a>(view: &View<'a>, key: &str, path: Path<'_>, faults: &mut Faults) -
         let placement = layer.get("placement");
         let (short, long) = (layer.get(key), placement.and_then(|placement| placement.get(key)));
         if let (Some(_), Some(long)) = (short, long) {
-            faults.error(
+            faults.error_hint(
                 long.span(),
                 path.key("placement").key(key),
                 format!("`{key}` stands here twice, short and long"),
+                "take one of them out",
             );
         }
         found = found.or(short).or(long);

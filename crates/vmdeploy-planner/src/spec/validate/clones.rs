@@ -105,10 +105,11 @@ fn check_source(vm: &Vm, source: &Vm, faults: &mut Faults) {
     let (span, path) = (clone.from.span, vm.path("clone"));
     let name = &source.name.value;
     if source.cluster != vm.cluster {
-        faults.error(
+        faults.error_hint(
             span,
             &path,
             format!("`{name}` is in cluster `{}`, and a clone stays in its own", source.cluster),
+            "clone a VM of the same cluster",
         );
     }
     if clone.mode == CloneMode::Linked && !source.template {
@@ -123,7 +124,8 @@ fn check_source(vm: &Vm, source: &Vm, faults: &mut Faults) {
     if clone.mode == CloneMode::Linked
         && let Some(storage) = &clone.storage
     {
-        faults.error(storage.span, &path, "a linked clone stays on its template's storage");
+        let hint = "take `storage` out, or write `mode: full`";
+        faults.error_hint(storage.span, &path, "a linked clone stays on its template's storage", hint);
     }
     for disk in vm.disks.values().filter_map(|disk| disk.set()) {
         let Some(origin) = source.disks.get(&disk.slot).and_then(|disk| disk.set()) else { continue };
@@ -140,7 +142,8 @@ fn check_cloned_disk(vm: &Vm, disk: &Disk, origin: &Disk, source: &GuestName, fa
             "{} is smaller than the {} of `{source}`, and a disk is never shrunk",
             size.value, at_least.value
         );
-        faults.error(size.span, format!("{path}.size"), message);
+        let hint = format!("write `{}` or more", at_least.value);
+        faults.error_hint(size.span, format!("{path}.size"), message, hint);
     }
     if let DiskContent::Image(image) = &disk.content
         && image_of(origin) != Some(&image.value)
@@ -171,10 +174,11 @@ fn check_loop<'a>(
             let names: Vec<&str> =
                 way[start..].iter().map(|name| name.as_str()).chain([name.as_str()]).collect();
             let span = vm.clone.as_ref().map_or(vm.name.span, |clone| clone.from.span);
-            faults.error(
+            faults.error_hint(
                 span,
                 vm.path("clone"),
                 format!("the clones go round in a ring: {}", names.join(" from ")),
+                "let one of them have disks of its own in place of `clone`",
             );
             break;
         }
@@ -205,7 +209,8 @@ pub(super) fn check_builds(deployment: &Deployment, faults: &mut Faults) {
             .filter_map(|disk| disk.set())
             .any(|disk| image_of(disk) == Some(&image.name))
         {
-            faults.error(build.vm.span, path, "this VM is made of the image that it would build");
+            let message = "this VM is made of the image that it would build";
+            faults.error_hint(build.vm.span, path, message, "name a VM that is made of another image");
         }
     }
 }
@@ -221,6 +226,7 @@ fn check_output(image: &Image, build: &ImageBuild, faults: &mut Faults) {
     }
     for name in build.secrets.keys().filter(|name| build.env.contains_key(*name)) {
         let path = format!("images.{}.build.secrets.{name}", image.name);
-        faults.error(build.command.span, path, "this variable stands in `env`, too");
+        let hint = "take it out of `env`";
+        faults.error_hint(build.command.span, path, "this variable stands in `env`, too", hint);
     }
 }

@@ -90,7 +90,9 @@ fn check_disk(vm: &Vm, disk: &Disk, source: &Source<'_>, deployment: &Deployment
                 && let Some(format) = &disk.format
                 && volume.value.name().ends_with(".iso")
             {
-                faults.error(format.span, &path, "an ISO image is attached by `iso`, not copied by `image`");
+                let message = "an ISO image is attached by `iso`, not copied by `image`";
+                let hint = "write its volume, such as `iso: local:iso/debian.iso`, in place of `image`";
+                faults.error_hint(format.span, &path, message, hint);
             }
         }
         DiskContent::Blank => needs(vm, disk, source, NeedSize::Yes, faults),
@@ -101,7 +103,8 @@ fn check_disk(vm: &Vm, disk: &Disk, source: &Source<'_>, deployment: &Deployment
                 (disk.keep.as_ref().map(|keep| keep.span), "keep"),
             ] {
                 if let Some(span) = said {
-                    faults.error(span, format!("{path}.{key}"), format!("a CD drive has no `{key}`"));
+                    let message = format!("a CD drive has no `{key}`");
+                    faults.error_hint(span, format!("{path}.{key}"), message, "take the key out");
                 }
             }
             if disk.slot.bus() == Bus::Virtio {
@@ -260,7 +263,7 @@ fn check_boot(vm: &Vm, source: &Source<'_>, faults: &mut Faults) {
     let mut seen = Vec::new();
     for slot in boot_order(vm) {
         if seen.contains(&slot) {
-            faults.error(wish.span, vm.path("boot"), format!("`{slot}` stands twice"));
+            faults.error_hint(wish.span, vm.path("boot"), format!("`{slot}` stands twice"), "name it once");
         }
         seen.push(slot);
         if !has_device(vm, slot) && !source.may_have(slot) {

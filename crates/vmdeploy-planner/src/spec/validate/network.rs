@@ -72,7 +72,8 @@ fn check_nic(vm: &Vm, nic: &Nic, faults: &mut Faults) {
         let path = vm.path(&format!("nics.{}.{gateway_key}", nic.slot));
         let Some(ip) = value(ip_part) else {
             let message = format!("a gateway needs an address in `{ip_key}`");
-            faults.error(gateway.span, path, message);
+            let like = if ip_key == "ip" { "ip: 10.40.0.5/24" } else { "ip6: fd00::5/64" };
+            faults.error_hint(gateway.span, path, message, format!("add `{like}`, or take the gateway out"));
             continue;
         };
         let text = ip.value.as_deref().unwrap_or_default();
@@ -104,12 +105,14 @@ fn check_nic(vm: &Vm, nic: &Nic, faults: &mut Faults) {
                 "correct the address, its prefix length, or the gateway",
             );
         } else if address == net.addr() {
-            faults.error(gateway.span, path, "the gateway is the guest's own address");
+            let hint = "write the address of the network's router";
+            faults.error_hint(gateway.span, path, "the gateway is the guest's own address", hint);
         } else if address.is_ipv4()
             && net.prefix_len() < 31
             && (address == net.network() || address == net.broadcast())
         {
-            faults.error(gateway.span, path, "the gateway is the network's own or its broadcast address");
+            let message = "the gateway is the network's own or its broadcast address";
+            faults.error_hint(gateway.span, path, message, "write the address of the network's router");
         }
     }
     check_nic_options(vm, nic, faults);
@@ -121,7 +124,8 @@ fn check_nic_options(vm: &Vm, nic: &Nic, faults: &mut Faults) {
     for (part, key) in [("mtu", "mtu"), ("queues", "queues")] {
         if let Some(wish) = nic.options.get(part).filter(|wish| wish.value.is_some() && model != "virtio") {
             let path = vm.path(&format!("nics.{}.{key}", nic.slot));
-            faults.error(wish.span, path, format!("only a virtio NIC has `{key}`, and this is `{model}`"));
+            let message = format!("only a virtio NIC has `{key}`, and this is `{model}`");
+            faults.error_hint(wish.span, path, message, "write `model: virtio`, or take the key out");
         }
     }
     // A clone has its source's bridge, an adopted guest its own.
@@ -140,7 +144,7 @@ fn check_primary(vm: &Vm, faults: &mut Faults) {
         vm.nics.values().filter_map(|nic| nic.set()).filter(|nic| nic.primary).collect();
     if let [_, second, ..] = primaries.as_slice() {
         let path = vm.path(&format!("nics.{}.primary", second.slot));
-        faults.error(second.span, path, "only one NIC is primary");
+        faults.error_hint(second.span, path, "only one NIC is primary", "take `primary` out of the others");
     }
 }
 

@@ -39,10 +39,11 @@ fn check_vmids(deployment: &Deployment, faults: &mut Faults) {
             let holder = disk.keep.as_ref().and_then(|keep| keep.holder);
             if let Some(holder) = holder.filter(|holder| holder.value == vmid.value) {
                 let path = vm.path(&format!("disks.{}.keep", disk.slot));
-                faults.error(
+                faults.error_hint(
                     holder.span,
                     path,
                     "the holder is the VM itself, which is destroyed with its disks",
+                    "write the VMID of another VM, or `keep: true`, which refuses to destroy this one",
                 );
             }
         }
@@ -54,7 +55,13 @@ fn check_uuids(deployment: &Deployment, faults: &mut Faults) {
     for vm in &deployment.vms {
         let Some(uuid) = &vm.uuid else { continue };
         if let Some(other) = seen.insert(&uuid.value, vm.name.value.as_str()) {
-            faults.error(uuid.span, vm.path("uuid"), format!("this is the UUID of `{other}` already"));
+            let message = format!("this is the UUID of `{other}` already");
+            faults.error_hint(
+                uuid.span,
+                vm.path("uuid"),
+                message,
+                "write the UUID that its own `smbios1` has",
+            );
         }
     }
 }
@@ -104,7 +111,7 @@ fn check_ranges(deployment: &Deployment, faults: &mut Faults) {
         *count += 1;
         if *count == u64::from(last.get() - first.get()) + 2 {
             let message = format!("more VMs draw from {first} to {last} than it has numbers");
-            faults.error(range.span, vm.path("vmid.range"), message);
+            faults.error_hint(range.span, vm.path("vmid.range"), message, "write a wider range");
         }
     }
 }

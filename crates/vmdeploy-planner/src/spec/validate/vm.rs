@@ -1,7 +1,7 @@
 //! What one VM says about itself.
 
-use crate::spec::check::closest;
 use crate::spec::faults::Faults;
+use crate::spec::hints::closest;
 use crate::spec::model::{OptionValue, PowerState, Vm};
 use crate::spec::schema::VM;
 use pve_config::{Bus, Machine};
@@ -41,10 +41,11 @@ fn check_memory(vm: &Vm, faults: &mut Faults) {
         && balloon > memory
     {
         let span = vm.options["balloon"].span;
-        faults.error(
+        faults.error_hint(
             span,
             vm.path("memory.balloon"),
             format!("{balloon}MiB is more than the memory, {memory}MiB"),
+            format!("write at most `{memory}MiB`"),
         );
     }
 }
@@ -54,7 +55,8 @@ fn check_processors(vm: &Vm, faults: &mut Faults) {
     let all = of("cores").unwrap_or(1) * of("sockets").unwrap_or(1);
     if let Some(vcpus) = of("vcpus").filter(|vcpus| *vcpus > all) {
         let message = format!("{vcpus} is more than sockets times cores, {all}");
-        faults.error(vm.options["vcpus"].span, vm.path("cpu.vcpus"), message);
+        let hint = format!("write at most `{all}`");
+        faults.error_hint(vm.options["vcpus"].span, vm.path("cpu.vcpus"), message, hint);
     }
     let has_nodes = vm.options.iter().find(|(key, _)| key.starts_with("numa") && key.as_str() != "numa");
     if let Some((key, wish)) = has_nodes
@@ -155,7 +157,9 @@ fn check_ready_ip(vm: &Vm, faults: &mut Faults) {
     let Some(slot) = ip.nic else { return };
     let Some(nic) = vm.nics.get(&slot.value).and_then(|nic| nic.set()) else {
         if vm.clone.is_none() {
-            faults.error(slot.span, vm.path("ready.ip.nic"), format!("the VM has no NIC `{}`", slot.value));
+            let message = format!("the VM has no NIC `{}`", slot.value);
+            let hint = "name a NIC of `nics`, or leave `nic` out to wait for any";
+            faults.error_hint(slot.span, vm.path("ready.ip.nic"), message, hint);
         }
         return;
     };
@@ -170,7 +174,8 @@ fn check_ready_ip(vm: &Vm, faults: &mut Faults) {
             address.value.addr(),
             within.value
         );
-        faults.error(within.span, vm.path("ready.ip.within"), message);
+        let hint = format!("write its own network, `{}`", address.value.trunc());
+        faults.error_hint(within.span, vm.path("ready.ip.within"), message, hint);
     }
 }
 
@@ -179,14 +184,17 @@ fn check_template(vm: &Vm, faults: &mut Faults) {
         return;
     }
     if let Some(state) = vm.lifecycle.state.filter(|state| state.value == PowerState::Running) {
-        faults.error(state.span, vm.path("lifecycle.state"), "a template never runs");
+        let hint = "take `state` out, or `template`";
+        faults.error_hint(state.span, vm.path("lifecycle.state"), "a template never runs", hint);
     }
     let waits = vm.ready.agent.is_some() || vm.ready.ip.is_some() || vm.ready.cloud_init.is_some();
     if waits || !vm.ready.tcp.is_empty() || vm.ready.command.is_some() {
-        faults.error(vm.name.span, vm.path("ready"), "a template is never started, so it never gets ready");
+        let message = "a template is never started, so it never gets ready";
+        faults.error_hint(vm.name.span, vm.path("ready"), message, "take `ready` out");
     }
     if let Some(span) = vm.ha.span().filter(|_| vm.ha.set().is_some()) {
-        faults.error(span, vm.path("ha"), "a template cannot be under high availability");
+        let message = "a template cannot be under high availability";
+        faults.error_hint(span, vm.path("ha"), message, "take `ha` out");
     }
 }
 
@@ -202,7 +210,10 @@ fn check_lifecycle(vm: &Vm, faults: &mut Faults) {
                     message,
                     format!("did you mean `{close}`?"),
                 ),
-                None => faults.error(path.span, vm.path("lifecycle.ignore"), message),
+                None => {
+                    let hint = "name a key as the plan shows it, such as `vga` or `disks.scsi1.cache`";
+                    faults.error_hint(path.span, vm.path("lifecycle.ignore"), message, hint);
+                }
             }
         }
     }
