@@ -34,3 +34,4 @@ pub use nic::{IpAddress, IpConfig, Nic};
 pub use options::{Agent, Boot, Cpu, Machine, Memory, Smbios1, Startup, Tags};
 pub use property::PropertyString;
 pub use slot::{Bus, DeviceSlot};
+pub use value::percent_decode;

@@ -50,7 +50,7 @@ fn word_set(text: &str) -> String {
 }
 
 /// Decodes `%XX`; `None` where a `%` is not followed by two digits, or the bytes are no UTF-8.
-pub(crate) fn percent_decode(text: &str) -> Option<String> {
+pub fn percent_decode(text: &str) -> Option<String> {
     let mut bytes = Vec::with_capacity(text.len());
     let mut rest = text.as_bytes();
     while let Some((&first, tail)) = rest.split_first() {

@@ -4,7 +4,7 @@ mod devices;
 
 use crate::identity::{self, MarkerSearch};
 use crate::observed::{ObservedConfig, ObservedGuest};
-use crate::spec::raise::quoted;
+use crate::spec::raise::{DISK, NIC, Raised, quoted, raised};
 use crate::spec::{self, LoadOptions, Severity, SourceFile};
 use pve_config::{Bus, DeviceSlot, Drive, DriveSource, PropertyString};
 use pve_types::Vmid;
@@ -253,10 +253,21 @@ impl Writer {
         }
     }
 
+    /// Says in a comment what the spec has no word for, and so leaves as it is.
+    fn leave(&mut self, key: &str, rest: Vec<String>) {
+        if !rest.is_empty() {
+            self.unsaid.push(format!("{key}: {}", rest.join(",")));
+        }
+    }
+
     fn head(&mut self, guest: &ObservedGuest, uuid: &str) {
         self.take("name");
         self.line(format!("vmid: {}", guest.vmid));
         self.line(format!("uuid: {uuid}"));
+        if let Some(mut smbios) = self.property("smbios1") {
+            smbios.remove("uuid");
+            self.leave("smbios1", smbios.iter().map(|(name, text)| format!("{name}={text}")).collect());
+        }
         self.line(format!("node: {}", guest.node));
         if let Some(pool) = &guest.pool {
             self.line(format!("pool: {}", quoted(pool.as_str())));
@@ -347,9 +358,12 @@ impl Writer {
         for (slot, text) in slots {
             let key = slot.to_string();
             let Ok(drive) = Drive::parse(&key, &text) else { continue };
-            let Some(line) = disk(&drive).filter(|_| !drive.is_cloud_init()) else { continue };
-            lines.push(format!("  {key}: {{{line}}}"));
+            let Some(Raised { fields, rest }) = disk(&drive).filter(|_| !drive.is_cloud_init()) else {
+                continue;
+            };
+            lines.push(format!("  {key}: {{{}}}", fields.join(", ")));
             self.take(&key);
+            self.leave(&key, rest);
         }
         self.block("disks", lines);
     }
@@ -364,20 +378,16 @@ impl Writer {
         let nets: Vec<DeviceSlot> = slots.filter(|slot| slot.bus() == Bus::Net).collect();
         for slot in nets {
             let key = slot.to_string();
-            let Some(Ok(nic)) = self.values.get(&key).map(|text| PropertyString::parse(&key, text)) else {
+            let Some(Raised { mut fields, rest }) = self.property(&key).and_then(|nic| raised(&NIC, &nic))
+            else {
                 continue;
             };
-            let mut fields = Vec::new();
-            for (part, name) in [("model", "model"), ("macaddr", "mac"), ("bridge", "bridge")] {
-                fields.extend(nic.get(part).map(|value| format!("{name}: {}", quoted(value))));
-            }
-            fields.extend(nic.get("tag").map(|tag| format!("vlan: {tag}")));
-            fields.extend(nic.flag("firewall").map(|on| format!("firewall: {on}")));
             if has_cloud_init {
                 fields.extend(self.address(&format!("ipconfig{}", slot.index())));
             }
             lines.push(format!("  {key}: {{{}}}", fields.join(", ")));
             self.take(&key);
+            self.leave(&key, rest);
         }
         self.block("nics", lines);
     }
@@ -412,7 +422,7 @@ impl Writer {
     }
 }
 
-fn disk(drive: &Drive) -> Option<String> {
+fn disk(drive: &Drive) -> Option<Raised> {
     let mut fields = match &drive.source {
         DriveSource::Empty => vec!["iso: none".to_owned()],
         DriveSource::Physical => vec!["iso: cdrom".to_owned()],
@@ -424,14 +434,16 @@ fn disk(drive: &Drive) -> Option<String> {
         }
         DriveSource::New { .. } | DriveSource::Path(_) => return None,
     };
-    if !drive.is_cdrom() {
-        let options = &drive.options;
-        fields.extend(options.get("cache").map(|cache| format!("cache: {cache}")));
-        fields.extend(options.get("aio").map(|aio| format!("aio: {aio}")));
-        fields.extend(options.get("discard").map(|discard| format!("discard: {}", discard == "on")));
-        for name in ["ssd", "iothread", "backup", "replicate"] {
-            fields.extend(options.flag(name).map(|on| format!("{name}: {on}")));
-        }
+    let mut raised = raised(&DISK, &without_what_pve_notes(&drive.options))?;
+    fields.append(&mut raised.fields);
+    Some(Raised { fields, ..raised })
+}
+
+/// Returns a drive's options without what PVE notes of it by itself.
+fn without_what_pve_notes(options: &PropertyString) -> PropertyString {
+    let mut options = options.clone();
+    for noted in ["size", "format", "media"] {
+        options.remove(noted);
     }
-    Some(fields.join(", "))
+    options
 }

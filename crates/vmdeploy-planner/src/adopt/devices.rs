@@ -1,11 +1,8 @@
 //! Chipset, display, firmware and devices of the node, in the words of the spec.
 
-use super::Writer;
+use super::{Writer, without_what_pve_notes};
 use crate::spec::raise::{AGENT, EFI, MACHINE, NUMA_NODE, PCI, TPM, USB, VGA, VIRTIOFS, quoted, raised};
 use pve_config::{Bus, DeviceSlot, Drive};
-
-/// What PVE notes of a firmware's disk by itself.
-const NOTED: [&str; 3] = ["size=", "format=", "media="];
 
 impl Writer {
     /// Writes the chipset, the display and the agent.
@@ -47,12 +44,11 @@ impl Writer {
         let drive = Drive::parse(key, self.values.get(key)?).ok()?;
         let storage = drive.volume()?.storage();
         let object = if key == "efidisk0" { &EFI } else { &TPM };
-        let raised = raised(object, &drive.options)?;
+        let raised = raised(object, &without_what_pve_notes(&drive.options))?;
         let mut fields = vec![format!("storage: {storage}")];
         fields.extend(raised.fields);
         self.take(key);
-        let rest = raised.rest.into_iter().filter(|part| !NOTED.iter().any(|noted| part.starts_with(noted)));
-        self.leave(key, rest.collect());
+        self.leave(key, raised.rest);
         Some(fields.join(", "))
     }
 
@@ -88,12 +84,5 @@ impl Writer {
         let mut slots: Vec<DeviceSlot> = slots.filter(|slot| slot.bus() == bus).collect();
         slots.sort();
         slots.iter().map(ToString::to_string).collect()
-    }
-
-    /// Says in a comment what the spec has no word for, and so leaves as it is.
-    fn leave(&mut self, key: &str, rest: Vec<String>) {
-        if !rest.is_empty() {
-            self.unsaid.push(format!("{key}: {}", rest.join(",")));
-        }
     }
 }

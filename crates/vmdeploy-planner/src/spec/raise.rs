@@ -1,9 +1,11 @@
 //! From PVE's options back to the spec's keys: the way of `lower`, backwards, for guests that are adopted.
 
+use super::check::parse_number;
 use super::schema::{Field, Kind, Lower, Object, Pve};
 use pve_config::PropertyString;
+use std::collections::BTreeSet;
 
-pub(crate) use super::schema::{AGENT, EFI, MACHINE, NUMA_NODE, PCI, TPM, USB, VGA, VIRTIOFS};
+pub(crate) use super::schema::{AGENT, DISK, EFI, MACHINE, NIC, NUMA_NODE, PCI, TPM, USB, VGA, VIRTIOFS};
 
 /// A property string of PVE in the words of the spec.
 #[derive(Debug, PartialEq, Eq)]
@@ -17,43 +19,84 @@ pub(crate) struct Raised {
 /// Returns what the spec can say of a device, or of an option that has an object to itself; `None` where it cannot say
 /// what must be said.
 pub(crate) fn raised(object: &'static Object, value: &PropertyString) -> Option<Raised> {
-    let mut raised = Raised { fields: Vec::new(), rest: Vec::new() };
-    let mut said = Vec::new();
+    let mut said = BTreeSet::new();
+    let fields = fields_of(object, value, &mut said)?;
+    let unsaid = value.iter().filter(|(name, _)| !said.contains(name));
+    Some(Raised { fields, rest: unsaid.map(|(name, text)| format!("{name}={text}")).collect() })
+}
+
+/// Returns the keys of an object, and notes the parts of the value that they say.
+fn fields_of(
+    object: &'static Object,
+    value: &PropertyString,
+    said: &mut BTreeSet<&'static str>,
+) -> Option<Vec<String>> {
+    let mut fields = Vec::new();
+    let mut keys = Vec::new();
     for field in object.fields {
-        let (Pve::OfDevice(part) | Pve::Part(_, part)) = field.pve else { continue };
-        match value.get(part).and_then(|text| yaml(field, text, value.flag(part))) {
-            Some(text) => {
-                raised.fields.push(format!("{}: {text}", field.key));
-                said.push((field.key, part));
+        match (field.pve, &field.kind) {
+            (Pve::OfDevice(part) | Pve::Part(_, part), _) => {
+                match value.get(part).and_then(|text| yaml(field, text, value.flag(part))) {
+                    Some(text) => {
+                        fields.push(format!("{}: {text}", field.key));
+                        keys.push(field.key);
+                        said.insert(part);
+                    }
+                    None if field.required => return None,
+                    None => {}
+                }
             }
-            None if field.required => return None,
-            None => {}
+            (Pve::None, Kind::Object(inner)) => {
+                let inner = fields_of(inner, value, said)?;
+                if !inner.is_empty() {
+                    fields.push(format!("{}: {{{}}}", field.key, inner.join(", ")));
+                }
+            }
+            _ => {}
         }
     }
-    let one_of = object.exactly_one.iter().filter(|key| said.iter().any(|(name, _)| name == *key)).count();
-    if !object.exactly_one.is_empty() && one_of != 1 {
-        return None;
-    }
-    let unsaid = value.iter().filter(|(name, _)| !said.iter().any(|(_, part)| part == name));
-    raised.rest = unsaid.map(|(name, text)| format!("{name}={text}")).collect();
-    Some(raised)
+    let one_of = object.exactly_one.iter().filter(|key| keys.contains(*key)).count();
+    (object.exactly_one.is_empty() || one_of == 1).then_some(fields)
 }
 
 /// Returns a field's value as YAML, if the spec takes it.
 fn yaml(field: &Field, text: &str, flag: Option<bool>) -> Option<String> {
     match (field.lower, &field.kind) {
         (Lower::Plain, Kind::Bool) => flag.map(|truth| truth.to_string()),
-        (Lower::Plain, Kind::Int(min, max)) => {
-            let number = text.parse::<i64>().ok().filter(|number| (*min..=*max).contains(number))?;
-            Some(number.to_string())
+        (Lower::OnIgnore, Kind::Bool) => match text {
+            "on" => Some("true".to_owned()),
+            "ignore" => Some("false".to_owned()),
+            _ => None,
+        },
+        (Lower::Plain, kind) => plain(kind, text),
+        (Lower::Join(by), Kind::List(item)) => {
+            let items: Option<Vec<String>> = text.split(by).map(|text| plain(item, text)).collect();
+            items.map(|items| format!("[{}]", items.join(", ")))
         }
-        (Lower::Plain, Kind::Choice(words)) => words.contains(&text).then(|| quoted(text)),
-        (Lower::Plain, Kind::Text(rule)) => (rule.check)(text).is_ok().then(|| quoted(text)),
+        (Lower::Percent, kind) => plain(kind, &pve_config::percent_decode(text)?),
         (Lower::Mib, Kind::Size(min, max, _)) => {
             let mib = text.parse::<u64>().ok()?;
             let fits = mib.checked_mul(1 << 20).is_some_and(|bytes| (*min..=*max).contains(&bytes));
             fits.then(|| format!("{mib}MiB"))
         }
+        _ => None,
+    }
+}
+
+/// Returns a value that stands in PVE as it stands in the spec.
+fn plain(kind: &Kind, text: &str) -> Option<String> {
+    match kind {
+        Kind::Int(min, max) => {
+            let number = text.parse::<i64>().ok().filter(|number| (*min..=*max).contains(number))?;
+            Some(number.to_string())
+        }
+        Kind::Number(min, max) => {
+            let fits = parse_number(text).is_some_and(|number| (*min..=*max).contains(&number));
+            fits.then(|| text.to_owned())
+        }
+        Kind::Choice(words) => words.contains(&text).then(|| quoted(text)),
+        Kind::Text(rule) => (rule.check)(text).is_ok().then(|| quoted(text)),
+        Kind::OneOf(kinds) => kinds.iter().find_map(|kind| plain(kind, text)),
         _ => None,
     }
 }
@@ -97,6 +140,36 @@ mod tests {
         check(&MACHINE, "machine", "type=isapc,brandnew=1", Some(("", "brandnew=1,type=isapc")));
         check(&AGENT, "agent", "1,type=isa", Some(("enabled: true, type: \"isa\"", "")));
         check(&NUMA_NODE, "numa0", "cpus=0,memory=2048.5", Some(("cpus: \"0\"", "memory=2048.5")));
+    }
+
+    #[test]
+    fn a_drive_and_a_nic_are_said_with_all_their_options() {
+        check(
+            &DISK,
+            "scsi0",
+            "discard=ignore,iops_wr_max=5000,mbps_rd=100.5,serial=a%20b,ssd=1,wwn=0x5000c500a0b1c2d3,serialx=1",
+            Some((
+                "discard: false, ssd: true, serial: \"a b\", wwn: \"0x5000c500a0b1c2d3\", \
+                 throttle: {read_mbps: 100.5, write_iops_max: 5000}",
+                "serialx=1",
+            )),
+        );
+        check(
+            &DISK,
+            "scsi0",
+            "discard=maybe,serial=%zz,mbps_rd=1e3",
+            Some(("", "discard=maybe,mbps_rd=1e3,serial=%zz")),
+        );
+        check(
+            &NIC,
+            "net0",
+            "virtio=BC:24:11:00:00:01,bridge=vmbr0,mtu=1,trunks=1;5-9,rate=0.5",
+            Some((
+                "bridge: \"vmbr0\", model: \"virtio\", mac: \"BC:24:11:00:00:01\", trunks: [1, \"5-9\"], mtu: 1, rate: 0.5",
+                "",
+            )),
+        );
+        check(&NIC, "net0", "model=e1000,trunks=9-5", Some(("model: \"e1000\"", "trunks=9-5")));
     }
 
     #[test]

@@ -171,6 +171,16 @@ const ODD: &[(&str, &[(&str, &str)])] = &[
         ],
     ),
     (
+        "options that a spec would refuse there",
+        &[
+            ("virtio0", "fast:vm-201-disk-4,size=1G,ssd=1,wwn=0x5000c500a0b1c2d3"),
+            ("scsi0", "fast:vm-201-disk-0,serial=a-serial-of-more-than-twenty,size=1G"),
+            ("ide3", "local:iso/tools.iso,cache=none,media=cdrom"),
+            ("net0", "e1000=BC:24:11:00:00:01,bridge=vmbr0,mtu=1400,queues=2"),
+            ("net1", "virtio=01:24:11:00:00:01,bridge=vmbr0,trunks=9-5,rate=1e3"),
+        ],
+    ),
+    (
         "cloud-init of one's own",
         &[
             ("ide2", "fast:vm-201-cloudinit,media=cdrom,size=4M"),
