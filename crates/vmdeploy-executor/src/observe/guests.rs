@@ -46,6 +46,10 @@ pub(super) fn from_resource(resource: &Resource) -> Option<ObservedGuest> {
     })
 }
 
+/// The most that is read of all configurations, in bytes: 10,000 guests have 20 MiB, and each snapshot doubles its guest's.
+// PVE: pve-cluster src/pmxcfs/memdb.h MEMDB_MAX_FSSIZE: /etc/pve as a whole holds 128 MiB; each line has its path before it.
+const ALL_CONFIGS: usize = 512 << 20;
+
 /// Reads all configurations of the cluster with one command.
 async fn by_ssh(
     connections: &Connections,
@@ -54,7 +58,8 @@ async fn by_ssh(
 ) -> Result<BTreeMap<Vmid, ObservedGuest>, Failure> {
     let host = connections.first_host()?;
     let command = files::guest_configs();
-    let options = pve_ssh::RunOptions::within(Duration::from_secs(60));
+    let usual = pve_ssh::RunOptions::within(Duration::from_secs(60));
+    let options = pve_ssh::RunOptions { output_limit: ALL_CONFIGS, ..usual };
     let output = host.run(&command, options, &mut |_, _| {}).await?;
     // grep ends with 1 when there is no guest at all.
     let output = if output.status == 1 && output.stderr.is_empty() {

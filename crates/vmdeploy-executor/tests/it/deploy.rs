@@ -97,6 +97,21 @@ async fn observing_by_api_and_by_ssh_sees_the_same() {
     assert_eq!(one.guests, two.guests);
 }
 
+/// What large clusters with many snapshots have: each line comes with its path, so that this is more than 16 MiB.
+#[tokio::test(flavor = "multi_thread")]
+async fn very_many_configurations_are_read_whole() {
+    let mut world = quick_world();
+    for vmid in 1000..1100 {
+        let config = [("description".to_owned(), "x\n".repeat(4_000))].into();
+        let guest = pve_lab::world::GuestSpec { config, ..Default::default() };
+        world.guests.insert(pve_types::Vmid::new(vmid).unwrap(), guest);
+    }
+    let stage = Stage::of(world, "[]", Roads::Both).await;
+    let queries = [Query::Configs { project: "test".to_owned(), uuids: [].into(), also: [].into() }];
+    let observed = observe(&stage.connections, &queries).await.unwrap();
+    assert_eq!(observed.guests.len(), 100);
+}
+
 #[tokio::test(flavor = "multi_thread")]
 async fn a_foreign_guest_is_never_deleted() {
     let stage = Stage::start().await;
