@@ -65,6 +65,26 @@ pub fn read_each(
     (facts, faults)
 }
 
+/// Returns facts as if every local file were there: of keys and snippets what they hold, as far as they can be read, and
+/// of images nothing, which are large. For what does not depend on the content of images.
+pub fn small_ones(
+    deployment: &Deployment,
+    folder: &Path,
+    context: &Context,
+) -> BTreeMap<String, LocalFileFacts> {
+    let mut facts = stand_ins(deployment);
+    for file in deployment.local_files() {
+        let path = resolve(&file.path.value, folder, context);
+        let found = match file.used_as {
+            LocalFileUse::PublicKeys => public_keys(&path),
+            LocalFileUse::Snippet => content(&path),
+            LocalFileUse::Image | LocalFileUse::BuiltImage => continue,
+        };
+        facts.extend(found.ok().map(|found| (file.path.value.clone(), found)));
+    }
+    facts
+}
+
 /// Returns facts as if every local file were there, without reading any: for what does not depend on their content.
 pub fn stand_ins(deployment: &Deployment) -> BTreeMap<String, LocalFileFacts> {
     let facts = |used_as| match used_as {
@@ -93,7 +113,11 @@ pub fn resolve(path: &str, folder: &Path, context: &Context) -> PathBuf {
 }
 
 fn fault(deployment: &Deployment, file: &LocalFile, trouble: &str) -> Diagnostic {
-    deployment.refusal(file.path.span, "", format!("`{}` {trouble}", file.path.value))
+    let fault = deployment.refusal(file.path.span, "", format!("`{}` {trouble}", file.path.value));
+    match file.used_as {
+        LocalFileUse::PublicKeys => fault.with_hint("name a file of public keys; `ssh-keygen` makes a pair"),
+        LocalFileUse::Snippet | LocalFileUse::Image | LocalFileUse::BuiltImage => fault,
+    }
 }
 
 fn public_keys(path: &Path) -> Result<LocalFileFacts, String> {

@@ -180,7 +180,8 @@ async fn duties(
     let (_, observed) = planning::look(&args, spec, connections, context).await?;
     let rights = observed.rights.clone().unwrap_or_default();
     let deployment = &spec.deployment;
-    let mut local_files = local_files::stand_ins(deployment);
+    // What is there already is compared with what the files hold: it needs no right to stay as it is.
+    let mut local_files = local_files::small_ones(deployment, &spec.folder, context);
     // A planner that needs a built image that is not there says how it is built.
     local_files.retain(|path, _| {
         let is_built =

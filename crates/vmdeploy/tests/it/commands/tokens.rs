@@ -33,6 +33,9 @@ fn a_least_privilege_token_is_made_from_nothing_and_deploys() {
     assert!(String::from_utf8_lossy(&again.stderr).contains("nothing is missing"), "it is idempotent");
     let deployed = lab.user.output(&["deploy", "demo.yaml", "--yes"]);
     assert_eq!(deployed.status.code(), Some(0), "{}", String::from_utf8_lossy(&deployed.stderr));
+    // What is as the spec says needs no right to be changed.
+    let checked = lab.user.output(&["check-token", "demo.yaml"]);
+    assert_eq!(checked.status.code(), Some(0), "{}", String::from_utf8_lossy(&checked.stdout));
 }
 
 #[test]
