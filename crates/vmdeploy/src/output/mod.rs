@@ -92,6 +92,25 @@ pub fn write_stdout(text: &str) {
     });
 }
 
+/// Writes one line of a run's events to stdout.
+///
+/// A reader that has gone away is no reason to stop a deployment: that is said once, and nothing more is written.
+pub fn print_event(text: &str) {
+    static IS_GONE: AtomicBool = AtomicBool::new(false);
+    if IS_GONE.load(Ordering::Relaxed) {
+        return;
+    }
+    let mut written = Ok(());
+    beside_bars(|| {
+        let mut out = anstream::stdout().lock();
+        written = out.write_all(format!("{text}\n").as_bytes()).and_then(|()| out.flush());
+    });
+    if written.is_err() {
+        IS_GONE.store(true, Ordering::Relaxed);
+        say("note: nobody reads the events any more; the run goes on, and `vmdeploy report` tells of it");
+    }
+}
+
 /// Writes one line of data to stdout.
 pub fn print_line(text: &str) {
     write_stdout(&format!("{text}\n"));

@@ -1,7 +1,7 @@
 //! A run as bars: one for each VM that has a running step, and one for the whole run.
 
+use super::duration;
 use super::lines::{cancelling, gave, vm_of};
-use super::{duration, failure_text};
 use crate::{escape, output};
 use indicatif::{MultiProgress, ProgressBar, ProgressStyle};
 use owo_colors::OwoColorize as _;
@@ -54,14 +54,17 @@ impl Bars {
                 }
                 self.succeeded(step, outcome, *took_ms);
             }
+            // All of it is said at the end.
             EventKind::StepFailed { step, failure, .. } => {
-                self.line(failure_text(failure, &failure.took_effect.to_string()).trim_end());
+                let message = escape::one_line(&failure.message);
+                self.line(&format!("{} {step}: {message}", "error:".red().bold()));
                 self.ended(step, false);
             }
             EventKind::StepSkipped { step, .. } => self.ended(step, false),
             EventKind::UndoStarted { step } => self.message(step, "undoing"),
             EventKind::UndoFailed { step, failure } => {
-                self.line(&format!("{} undo of {step}: {}", "error:".red().bold(), failure.message));
+                let message = escape::one_line(&failure.message);
+                self.line(&format!("{} undo of {step}: {message}", "error:".red().bold()));
             }
             EventKind::Cancelling { now } => self.line(cancelling(*now)),
             EventKind::Note { vm, text } => {

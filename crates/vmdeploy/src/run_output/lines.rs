@@ -117,7 +117,10 @@ pub(super) fn gave(outcome: &Outcome) -> String {
         Outcome::Addresses { addresses, .. } => {
             addresses.iter().map(ToString::to_string).collect::<Vec<_>>().join(", ")
         }
-        Outcome::Pending { keys } => format!("{} wait for a restart", keys.join(", ")),
+        Outcome::Pending { keys } => {
+            let verb = if keys.len() == 1 { "waits" } else { "wait" };
+            format!("{} {verb} for a restart", keys.join(", "))
+        }
     }
 }
 

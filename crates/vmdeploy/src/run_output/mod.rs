@@ -4,7 +4,7 @@ mod bars;
 mod lines;
 mod summary;
 
-pub use summary::{failure_text, summary};
+pub use summary::summary;
 
 use crate::output;
 use bars::Bars;
@@ -38,7 +38,7 @@ impl RunOutput {
         match self {
             Self::Bars(bars) => bars.show(event),
             Self::Lines(lines) => lines.line(event).iter().for_each(|line| output::say(line)),
-            Self::Json => output::print_line(&json_line(event)),
+            Self::Json => output::print_event(&json_line(event)),
         }
     }
     /// Takes the bars away, so that what follows is not drawn over.

@@ -4,7 +4,9 @@ use super::duration;
 use crate::escape;
 use std::collections::BTreeMap;
 use std::fmt::Write as _;
-use vmdeploy_executor::{Failure, Leftover, Resuming, RunReport, RunResult, StepState, VmReport, VmState};
+use vmdeploy_executor::{
+    Failure, Leftover, Outcome, Resuming, RunReport, RunResult, StepReport, StepState, VmReport, VmState,
+};
 use vmdeploy_planner::plan::Verb;
 use vmdeploy_planner::render::count;
 
@@ -14,7 +16,7 @@ const SHOWN_ALIKE: usize = 3;
 const NAMED_ALIKE: usize = 20;
 
 /// Returns a failed step as it is shown: what, to which VM and step, whether it took effect, what to do next.
-pub fn failure_text(failure: &Failure, effect: &str) -> String {
+fn failure_text(failure: &Failure, effect: &str) -> String {
     let place = failure.step.as_ref().map_or_else(String::new, |step| format!("{step}: "));
     let mut text = format!("error: {place}{}\n", failure.message);
     for cause in &failure.causes {
@@ -150,7 +152,7 @@ fn last_line(report: &RunReport) -> String {
     let took = duration(u64::try_from(took).unwrap_or(0));
     let how = match report.result {
         RunResult::Done => format!("done in {took}"),
-        RunResult::Undone => format!("failed after {took}; what had been made is gone again"),
+        RunResult::Undone => format!("failed after {took}; {}", what_became(&report.steps)),
         RunResult::Left if report.left.is_empty() && !report.displaced().is_empty() => {
             format!("failed after {took}; somebody has to look, see above")
         }
@@ -164,6 +166,19 @@ fn last_line(report: &RunReport) -> String {
     match counts(&report.vms) {
         Some(counts) => format!("{counts}: {how}"),
         None => how,
+    }
+}
+
+/// Says of a run that left nothing behind what there is of it.
+fn what_became(steps: &[StepReport]) -> &'static str {
+    let is_change = |step: &StepReport| {
+        step.state == StepState::Succeeded
+            && step.outcome.as_ref().is_some_and(|it| *it != Outcome::AlreadyDone)
+    };
+    match () {
+        () if steps.iter().any(|step| step.state == StepState::Undone) => "what had been made is gone again",
+        () if steps.iter().any(is_change) => "nothing is left of what failed",
+        () => "nothing was changed",
     }
 }
 

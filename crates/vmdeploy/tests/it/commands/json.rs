@@ -65,3 +65,20 @@ fn a_log_of_json_holds_nothing_else() {
     assert_eq!(run(&["-v", "status", "demo.yaml", "--log-format", "json"]), Some(0));
     assert_eq!(run(&["deploy", "nothing.yaml", "--log-format", "json"]), Some(2));
 }
+
+#[test]
+fn a_reader_of_events_that_goes_away_does_not_stop_the_deployment() {
+    use std::io::BufRead as _;
+    let lab = LabRun::demo();
+    let mut command = lab.user.command(&["deploy", "demo.yaml", "--yes", "--json"]);
+    let mut child =
+        command.stdout(std::process::Stdio::piped()).stderr(std::process::Stdio::piped()).spawn().unwrap();
+    let mut first = String::new();
+    std::io::BufReader::new(child.stdout.take().unwrap()).read_line(&mut first).unwrap();
+    assert!(first.contains("run_started"), "{first}");
+    let output = child.wait_with_output().unwrap();
+    let said = String::from_utf8_lossy(&output.stderr).into_owned();
+    assert_eq!(output.status.code(), Some(0), "{said}");
+    assert_eq!(said.matches("nobody reads the events any more").count(), 1, "{said}");
+    assert!(said.contains("3 created: done in"), "{said}");
+}
