@@ -230,6 +230,12 @@ fn last_runs(folder: &RunsFolder) -> Option<String> {
     (!names.is_empty()).then(|| format!("the last ones are {}", names.join(", ")))
 }
 
+/// Tells whether what is written has no room.
+fn is_full(kind: std::io::ErrorKind) -> bool {
+    use std::io::ErrorKind::{FileTooLarge, QuotaExceeded, StorageFull};
+    matches!(kind, StorageFull | QuotaExceeded | FileTooLarge)
+}
+
 fn runs_failure(error: RunsError) -> Failure {
     let (exit, hint) = match &error {
         RunsError::Locked { holder, .. } => {
@@ -243,8 +249,12 @@ fn runs_failure(error: RunsError) -> Failure {
         RunsError::Plan { .. } | RunsError::Journal(_) => {
             (Exit::INTERNAL, Some("`vmdeploy plan` shows what the cluster has, whatever is recorded here".to_owned()))
         }
+        RunsError::Io { source, .. } if is_full(source.kind()) => (
+            Exit::USAGE,
+            Some(format!("make room on the disk, or name another folder in {}", names::RUNS)),
+        ),
         RunsError::Io { path, .. } => (
-            Exit::INTERNAL,
+            Exit::USAGE,
             Some(format!("is `{}` there, and may you write to it? {} names another folder", path.display(), names::RUNS)),
         ),
     };

@@ -159,6 +159,14 @@ impl RunsFolder {
         self.make()?;
         let folder = self.folder_of(&plan.run_id)?;
         DirBuilder::new().mode(0o700).create(&folder).map_err(|source| failed(&folder, "made", source))?;
+        // What could not be written in full is no run: nothing was sent yet.
+        self.write_beginning(plan, folder.clone()).inspect_err(|_| {
+            if let Err(error) = std::fs::remove_dir_all(&folder) {
+                tracing::warn!(%error, "the folder of a run that did not begin is left");
+            }
+        })
+    }
+    fn write_beginning(&self, plan: &Plan, folder: PathBuf) -> Result<(StoredRun, JournalWriter), RunsError> {
         let text = serde_json::to_vec_pretty(plan).expect("a plan has string keys only");
         let path = folder.join("plan.json");
         write_private(&path, &text).map_err(|source| failed(&path, "written", source))?;

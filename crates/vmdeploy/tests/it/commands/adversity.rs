@@ -258,9 +258,15 @@ fn a_disk_of_this_machine_that_fills_up_ends_the_run_and_resume_goes_on() {
     let lab = LabRun::demo();
     let refused = on_a_full_disk(&lab.user.command(&DEPLOY), 512).output().unwrap();
     let text = String::from_utf8_lossy(&refused.stderr).into_owned();
-    assert_eq!(refused.status.code(), Some(1), "{text}");
-    assert!(text.contains("could not be written") && text.contains("hint: is `"), "{text}");
+    assert_eq!(refused.status.code(), Some(2), "{text}");
+    assert!(
+        text.contains("could not be written") && text.contains("hint: make room on the disk, or"),
+        "{text}"
+    );
     assert_eq!(there(&lab), (Vec::new(), 0), "nothing is sent out that is not written down");
+    let runs = lab.user.output(&["runs", "--json"]);
+    let runs: serde_json::Value = serde_json::from_slice(&runs.stdout).unwrap();
+    assert_eq!(runs["runs"], serde_json::json!([]), "a run that did not begin is none");
 
     let lab = killed_after(19);
     let journal = std::fs::read_dir(lab.user.path(".vmdeploy/runs")).unwrap().filter_map(Result::ok);
