@@ -9,6 +9,7 @@ use crate::describe;
 use crate::journal::{Entry, Record};
 use crate::{Failure, FailureKind, Outcome, ResumeMode, TookEffect};
 use jiff::Timestamp;
+use pve_types::GuestName;
 use std::collections::{BTreeMap, BTreeSet};
 use vmdeploy_planner::plan::{Action, Change, OnFailure, Plan, Step, StepId, Undo, Verb};
 
@@ -50,7 +51,12 @@ pub fn report_of(plan: &Plan, records: &[Record]) -> RunReport {
     let result = result(plan, records, &steps, &left);
     let is_over = !matches!(result, RunResult::Unfinished | RunResult::Left);
     steps.iter_mut().filter(|step| is_over || step.state == StepState::Undone).for_each(name_the_way_on);
-    let vms = plan.changes.iter().map(|change| vm_report(change, &steps)).collect();
+    let mut by_vm: BTreeMap<&GuestName, Vec<&StepReport>> = BTreeMap::new();
+    for step in &steps {
+        step.vm.iter().for_each(|vm| by_vm.entry(vm).or_default().push(step));
+    }
+    let of_vm = |vm: &GuestName| by_vm.get(vm).map_or(&[][..], Vec::as_slice);
+    let vms = plan.changes.iter().map(|change| vm_report(change, of_vm(&change.vm))).collect();
     let at = |record: Option<&Record>| record.map_or(Timestamp::UNIX_EPOCH, |record| record.at);
     RunReport {
         format_version: REPORT_FORMAT_VERSION,
@@ -231,8 +237,8 @@ fn mark_skipped(plan: &Plan, steps: &mut [StepReport]) {
 
 /// Lists what steps of VMs that did not come to their end have left.
 fn leftovers(plan: &Plan, steps: &[StepReport]) -> Vec<Leftover> {
-    let failed = |step: &Step| steps.iter().any(|other| other.vm == step.vm && is_bad(&other.state));
-    let any_failed = steps.iter().any(|step| is_bad(&step.state));
+    let failed = failed_vms(steps);
+    let any_failed = !failed.is_empty();
     // Where another guest has the number now, it and its volumes are nothing that this run left, whatever their names:
     // nobody shall be told how to remove them.
     let is_foreign = |report: &StepReport| {
@@ -246,7 +252,7 @@ fn leftovers(plan: &Plan, steps: &[StepReport]) -> Vec<Leftover> {
         if step.vm.as_ref().is_some_and(|vm| foreign.contains(vm)) {
             continue;
         }
-        let concerned = failed(step) || (step.vm.is_none() && any_failed);
+        let concerned = failed.contains(&step.vm.as_ref()) || (step.vm.is_none() && any_failed);
         if concerned && report.state != StepState::Succeeded && is_bad(&report.state)
             || concerned && made(report)
         {
@@ -340,17 +346,22 @@ fn is_taken_back(records: &[Record]) -> bool {
     mode == Some(ResumeMode::Undo)
 }
 
+/// Returns the VMs of the steps that failed; `None` is among them where a shared step did.
+fn failed_vms(steps: &[StepReport]) -> BTreeSet<Option<&GuestName>> {
+    steps.iter().filter(|step| is_bad(&step.state)).map(|step| step.vm.as_ref()).collect()
+}
+
 /// Tells whether a VM with a failed step has steps that changed it and are not undone.
 fn kept_changes(plan: &Plan, steps: &[StepReport]) -> bool {
-    let has_failed = |step: &Step| steps.iter().any(|other| other.vm == step.vm && is_bad(&other.state));
+    let failed = failed_vms(steps);
     let kept = |(step, report): &(&Step, &StepReport)| {
         made(report) && !step.action.only_reads() && step.vm.is_some()
     };
-    plan.steps.iter().zip(steps).filter(kept).any(|(step, _)| has_failed(step))
+    plan.steps.iter().zip(steps).filter(kept).any(|(step, _)| failed.contains(&step.vm.as_ref()))
 }
 
-fn vm_report(change: &Change, steps: &[StepReport]) -> VmReport {
-    let own: Vec<&StepReport> = steps.iter().filter(|step| step.vm.as_ref() == Some(&change.vm)).collect();
+/// Returns what became of a VM, whose steps are its `own`.
+fn vm_report(change: &Change, own: &[&StepReport]) -> VmReport {
     let addresses = own
         .iter()
         .filter_map(|step| match &step.outcome {
@@ -364,7 +375,7 @@ fn vm_report(change: &Change, steps: &[StepReport]) -> VmReport {
         vmid: change.guest.vmid,
         node: change.guest.node.clone(),
         verb: change.verb,
-        state: vm_state(change, &own),
+        state: vm_state(change, own),
         addresses,
     }
 }
