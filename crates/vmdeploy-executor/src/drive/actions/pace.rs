@@ -9,10 +9,13 @@
 
 use pve_types::NodeName;
 use std::collections::{BTreeMap, BTreeSet};
-use std::sync::{Mutex, MutexGuard, PoisonError};
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 use tokio::sync::Notify;
 use tokio::time::Instant;
+
+#[cfg(test)]
+mod tests;
 
 /// How long a look that is a command is put off where nobody knows when to look.
 const SELDOM: Duration = Duration::from_secs(15);
@@ -47,17 +50,25 @@ pub(crate) enum Looks {
 #[derive(Debug, Default)]
 pub(crate) struct Pace {
     state: Mutex<State>,
-    news: Notify,
 }
 
 #[derive(Debug, Default)]
 struct State {
     /// How many steps that are no waits each node works at.
     works: BTreeMap<NodeName, usize>,
-    spans: BTreeMap<Kind, Span>,
-    /// Who waits, those first that began first. The first is the scout.
-    waiting: BTreeMap<Kind, BTreeSet<Place>>,
+    kinds: BTreeMap<Kind, Alike>,
     begun: u64,
+}
+
+/// The waits of one kind. Those of another learn nothing from what they find, and are not woken by it.
+#[derive(Debug, Default)]
+struct Alike {
+    span: Option<Span>,
+    /// Who waits, those first that began first. The first is the scout.
+    waiting: BTreeSet<Place>,
+    /// Whether somebody among them lets the node's work go first.
+    has_patience: bool,
+    news: Arc<Notify>,
 }
 
 /// When a wait began, and a number that no other has.
@@ -78,6 +89,7 @@ pub(crate) struct Waiter<'a> {
     pace: &'a Pace,
     kind: Kind,
     looks: Looks,
+    news: Arc<Notify>,
     began: Instant,
     number: u64,
     last: Option<Last>,
@@ -106,8 +118,9 @@ impl Drop for Work<'_> {
         });
         if left == 0 {
             state.works.remove(&self.node);
-            drop(state);
-            self.pace.news.notify_waiters();
+            let here =
+                state.kinds.iter().filter(|(kind, alike)| kind.node == self.node && alike.has_patience);
+            here.for_each(|(_, alike)| alike.news.notify_waiters());
         }
     }
 }
@@ -129,9 +142,12 @@ impl Pace {
         let mut state = self.lock();
         state.begun += 1;
         let number = state.begun;
-        state.waiting.entry(kind.clone()).or_default().insert((began, number));
+        let alike = state.kinds.entry(kind.clone()).or_default();
+        alike.waiting.insert((began, number));
+        alike.has_patience |= matches!(looks, Looks::Commands { .. });
+        let news = alike.news.clone();
         drop(state);
-        Waiter { pace: self, kind, looks, began, number, last: None }
+        Waiter { pace: self, kind, looks, news, began, number, last: None }
     }
 }
 
@@ -182,7 +198,8 @@ impl Looks {
     /// The pause of those whose time has come, which are overdue for so long.
     fn soon(&self, overdue: Duration, cost: Duration) -> Duration {
         match self {
-            Self::Requests { poll } => (overdue / 8).clamp(*poll / 5, *poll * 4),
+            // One that answers late has much to do, and is left as much time as it takes.
+            Self::Requests { poll } => (overdue / 8).max(cost).clamp(*poll / 5, *poll * 4),
             Self::Commands { .. } => (overdue / 8).max(cost).min(LONGEST),
         }
     }
@@ -198,7 +215,7 @@ impl Waiter<'_> {
     /// Waits until it is this one's turn to look, at the latest until `until`.
     pub(crate) async fn turn(&self, until: Instant) {
         loop {
-            let news = self.pace.news.notified();
+            let news = self.news.notified();
             tokio::pin!(news);
             // From here on nothing that is told is missed.
             news.as_mut().enable();
@@ -226,18 +243,21 @@ impl Waiter<'_> {
             (None, Looks::Requests { .. }) => self.began,
             _ => answered + self.looks.seldom(waited),
         };
-        let first = state.waiting.get(&self.kind).and_then(|all| all.first());
+        let alike = state.kinds.get(&self.kind);
+        let first = alike.and_then(|alike| alike.waiting.first());
         let is_scout = first.is_some_and(|(_, number)| *number == self.number);
-        let at = match state.spans.get(&self.kind) {
+        let at = match alike.and_then(|alike| alike.span) {
             Some(span) => {
                 // Where looks cost nothing, all whose time may have come find out whether it has.
                 let tries = is_scout || matches!(self.looks, Looks::Requests { .. });
                 let guess = if tries { span.guess(self.looks.grain(self.last)) } else { span.there };
-                let is_overdue = self.last.is_some_and(|last| last.asked >= self.began + guess);
-                if is_overdue {
-                    answered + self.looks.soon(waited.saturating_sub(guess), cost)
-                } else {
-                    seldom.min(self.began + guess)
+                let overdue = waited.saturating_sub(guess);
+                let soon = answered + self.looks.soon(overdue, cost);
+                match self.last {
+                    Some(last) if last.asked >= self.began + guess => soon,
+                    // Its time may have come while it was asked.
+                    Some(_) => seldom.min((self.began + guess).max(soon)),
+                    None => seldom.min(self.began + guess),
                 }
             }
             None => match (is_scout, self.last) {
@@ -259,7 +279,8 @@ impl Waiter<'_> {
         self.last = Some(Last { asked, answered });
         let waited = asked.saturating_duration_since(self.began);
         let mut state = self.pace.lock();
-        let Some(span) = state.spans.get_mut(&self.kind) else { return };
+        let span = state.kinds.get_mut(&self.kind).and_then(|alike| alike.span.as_mut());
+        let Some(span) = span else { return };
         span.not_yet(waited);
         // One that takes longer than others has nothing to tell them.
         if waited >= span.there {
@@ -273,24 +294,24 @@ impl Waiter<'_> {
         let (not_yet, there) = (self.last.map_or(Duration::ZERO, |last| since(last.asked)), since(asked));
         let grain = self.looks.grain(self.last);
         let mut state = self.pace.lock();
-        let before = state.spans.get(&self.kind).map(|span| span.guess(grain));
-        let span = state.spans.entry(self.kind.clone()).or_insert(Span { not_yet, there });
+        let alike = state.kinds.entry(self.kind.clone()).or_default();
+        let before = alike.span.map(|span| span.guess(grain));
+        let span = alike.span.get_or_insert(Span { not_yet, there });
         span.there(not_yet, there);
-        let is_sooner = before.is_none_or(|before| span.guess(grain) + grain < before);
-        drop(state);
-        if is_sooner {
-            self.pace.news.notify_waiters();
+        if before.is_none_or(|before| span.guess(grain) + grain < before) {
+            self.news.notify_waiters();
         }
     }
 
     /// Leaves the scout's place to another.
     fn retire(&self, mut state: MutexGuard<'_, State>) {
-        let Some(waiting) = state.waiting.get_mut(&self.kind) else { return };
-        let was_first = waiting.first() == Some(&(self.began, self.number));
-        waiting.remove(&(self.began, self.number));
-        drop(state);
-        if was_first {
-            self.pace.news.notify_waiters();
+        let Some(alike) = state.kinds.get_mut(&self.kind) else { return };
+        let was_first = alike.waiting.first() == Some(&(self.began, self.number));
+        alike.waiting.remove(&(self.began, self.number));
+        // Once it is known how long it takes, a scout is of use to commands alone.
+        let is_of_use = alike.span.is_none() || matches!(self.looks, Looks::Commands { .. });
+        if was_first && is_of_use {
+            self.news.notify_waiters();
         }
     }
 }
@@ -298,160 +319,5 @@ impl Waiter<'_> {
 impl Drop for Waiter<'_> {
     fn drop(&mut self) {
         self.retire(self.pace.lock());
-    }
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-
-    const COMMANDS: Looks = Looks::Commands { patience: Duration::from_secs(50_000) };
-    const REQUESTS: Looks = Looks::Requests { poll: Duration::from_millis(500) };
-    /// What a look takes.
-    const LOOK: Duration = Duration::from_millis(850);
-
-    fn kind() -> Kind {
-        Kind { node: "pve1".parse().unwrap(), condition: "address" }
-    }
-
-    fn seconds(s: f64) -> Duration {
-        Duration::from_secs_f64(s)
-    }
-
-    /// A guest: when its wait begins, and how long it takes from then on.
-    type Guest = (f64, f64);
-
-    /// How often a guest was looked at, and how long after it was ready it was seen, in seconds.
-    #[derive(Debug, PartialEq)]
-    struct Seen {
-        looks: u32,
-        late: f64,
-    }
-
-    /// Lets guests be waited for, look after look, without waiting. Only one look is made at a time.
-    fn wait_for(looks: Looks, guests: &[Guest]) -> Vec<Seen> {
-        let pace = Pace::default();
-        let cost = if looks == REQUESTS { LOOK / 50 } else { LOOK };
-        let zero = Instant::now();
-        let begin = |guest: &Guest| {
-            let mut waiter = pace.begin(kind(), looks);
-            let mut state = pace.lock();
-            let waiting = state.waiting.get_mut(&kind()).unwrap();
-            waiting.remove(&(waiter.began, waiter.number));
-            waiter.began = zero + seconds(guest.0);
-            waiting.insert((waiter.began, waiter.number));
-            drop(state);
-            waiter
-        };
-        let mut waiters: Vec<_> = guests.iter().map(begin).collect();
-        let mut seen: Vec<(u32, Option<Instant>)> = vec![(0, None); guests.len()];
-        let mut now = zero;
-        while seen.iter().any(|(_, at)| at.is_none()) {
-            let waiting = (0..guests.len()).filter(|index| seen[*index].1.is_none());
-            let (at, index) = waiting.map(|index| (waiters[index].next_look(), index)).min().unwrap();
-            now = now.max(at);
-            seen[index].0 += 1;
-            let asked = now;
-            if asked >= waiters[index].began + seconds(guests[index].1) {
-                waiters[index].found(asked);
-                seen[index].1 = Some(asked);
-                waiters[index].retire(pace.lock());
-            } else {
-                waiters[index].not_yet(asked, asked + cost);
-            }
-            now += cost;
-        }
-        let late = |at: Instant, guest: &Guest| (at - zero).as_secs_f64() - guest.0 - guest.1;
-        seen.into_iter()
-            .zip(guests)
-            .map(|((looks, at), guest)| Seen { looks, late: late(at.unwrap(), guest) })
-            .collect()
-    }
-
-    /// One after the other, as a node makes them.
-    fn staggered(count: u32, apart: f64, takes: f64) -> Vec<Guest> {
-        (0..count).map(|number| (f64::from(number) * apart, takes)).collect()
-    }
-
-    #[test]
-    fn what_one_guest_took_the_others_take_too() {
-        let all = wait_for(COMMANDS, &staggered(12, 4.0, 12.0));
-        assert!(all.iter().map(|seen| seen.looks).sum::<u32>() < 26, "{all:?}");
-        assert!(all[11].looks <= 2 && all[11].late < 1.1, "{all:?}");
-        let all = wait_for(REQUESTS, &staggered(20, 1.0, 12.0));
-        assert!(all.iter().map(|seen| seen.looks).sum::<u32>() < 20 * 14, "{all:?}");
-        assert!(all[19].late < 0.25, "{all:?}");
-    }
-
-    #[test]
-    fn guests_that_come_up_together_are_looked_at_once_by_command() {
-        let all = wait_for(COMMANDS, &[(0.0, 12.0); 10]);
-        assert_eq!(all.iter().filter(|seen| seen.looks == 1).count(), 9, "{all:?}");
-        assert!(all.iter().all(|seen| seen.late < 12.0), "ten looks take 8.5 s: {all:?}");
-    }
-
-    #[test]
-    fn a_guest_that_takes_longer_is_looked_at_again() {
-        for looks in [COMMANDS, REQUESTS] {
-            let all = wait_for(looks, &[(0.0, 12.0), (0.0, 60.0)]);
-            assert!((2..70).contains(&all[1].looks) && all[1].late < 8.0, "{all:?}");
-        }
-    }
-
-    #[test]
-    fn a_quick_guest_after_a_slow_one_is_seen_in_time() {
-        let all = wait_for(REQUESTS, &[(0.0, 60.0), (61.0, 12.0), (80.0, 12.0)]);
-        assert!(all[1].late < 4.1, "{all:?}");
-        assert!(all[2].late < all[1].late + 0.1, "{all:?}");
-        let all = wait_for(COMMANDS, &[(0.0, 60.0), (61.0, 12.0)]);
-        assert!(all[1].late < 16.0, "{all:?}");
-    }
-
-    #[test]
-    fn a_scout_that_never_sees_it_keeps_nobody_waiting() {
-        let all = wait_for(COMMANDS, &[(0.0, 1000.0), (0.0, 12.0)]);
-        assert!(all[1].late < 5.0, "{all:?}");
-        let all = wait_for(REQUESTS, &[(0.0, 1000.0), (0.0, 12.0)]);
-        assert!(all[1].late < 4.1, "{all:?}");
-    }
-
-    #[test]
-    fn a_scout_that_gives_up_is_followed_by_another() {
-        let pace = Pace::default();
-        let first = pace.begin(kind(), COMMANDS);
-        assert_eq!(first.next_look(), first.began);
-        let second = pace.begin(kind(), COMMANDS);
-        assert_eq!(second.next_look(), second.began + SELDOM);
-        drop(first);
-        assert_eq!(second.next_look(), second.began);
-    }
-
-    #[test]
-    fn what_the_node_works_at_goes_before_commands_and_not_before_requests() {
-        let pace = Pace::default();
-        let patience = Duration::from_secs(150);
-        let waiter = pace.begin(kind(), Looks::Commands { patience });
-        let light = pace.begin(Kind { condition: "agent", ..kind() }, REQUESTS);
-        let (first, second) = (pace.work(kind().node), pace.work(kind().node));
-        let elsewhere = pace.work("pve2".parse().unwrap());
-        assert_eq!(waiter.next_look(), waiter.began + patience, "though it is the scout");
-        assert_eq!(light.next_look(), light.began);
-        drop(first);
-        assert_eq!(waiter.next_look(), waiter.began + patience, "the other one still goes on");
-        drop(second);
-        assert_eq!(waiter.next_look(), waiter.began);
-        drop(elsewhere);
-    }
-
-    #[tokio::test]
-    async fn a_turn_comes_when_somebody_else_has_seen_it() {
-        let pace = Pace::default();
-        let (scout, other) = (pace.begin(kind(), COMMANDS), pace.begin(kind(), COMMANDS));
-        let until = scout.began + Duration::from_secs(3600);
-        scout.turn(until).await;
-        let (asked, _) = (scout.began, scout.found(scout.began));
-        // What took no time at all is there at once; without the news it were 15 s.
-        other.turn(until).await;
-        assert!(asked.elapsed() < SELDOM);
     }
 }
