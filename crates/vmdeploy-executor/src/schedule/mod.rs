@@ -13,6 +13,8 @@
 
 mod graph;
 mod ideal;
+#[cfg(test)]
+mod plain_tests;
 mod ready;
 mod task;
 #[cfg(test)]
@@ -212,6 +214,13 @@ impl Scheduler {
 
     /// Takes what happened, and returns what to do now.
     pub fn on(&mut self, input: Input) -> Vec<Command> {
+        let mut commands = self.take(input);
+        commands.extend(self.next());
+        commands
+    }
+
+    /// Takes what happened, and begins nothing yet.
+    fn take(&mut self, input: Input) -> Vec<Command> {
         let mut commands = Vec::new();
         match input {
             Input::Begin => self.begin(),
@@ -222,7 +231,6 @@ impl Scheduler {
             Input::UndoFailed { step } => self.set(&step, State::UndoFailed),
             Input::Stop(stop) => commands.extend(self.stopped(stop)),
         }
-        commands.extend(self.next());
         commands
     }
 
@@ -379,11 +387,17 @@ impl Scheduler {
             self.start_undos(&mut commands);
             self.start_steps(&mut commands);
         }
-        if self.usage.on_the_wire == 0 && (self.sleeping == 0 || self.stop != Stop::No) {
-            self.finished = true;
-            commands.push(Command::Finish { stopped: self.stop != Stop::No && self.has_more() });
-        }
+        commands.extend(self.finish());
         commands
+    }
+
+    /// Says the end when nothing is on the wire and nothing is waited for.
+    fn finish(&mut self) -> Option<Command> {
+        if self.usage.on_the_wire > 0 || (self.sleeping > 0 && self.stop == Stop::No) {
+            return None;
+        }
+        self.finished = true;
+        Some(Command::Finish { stopped: self.stop != Stop::No && self.has_more() })
     }
 
     fn start_steps(&mut self, commands: &mut Vec<Command>) {
