@@ -1,4 +1,4 @@
-//! Stopping a run: once lets what is on the wire finish, twice stops at once.
+//! Stopping a run: once lets what is on the wire finish and waits for no guest any more, twice stops at once.
 
 use tokio::sync::watch;
 
@@ -7,7 +7,7 @@ use tokio::sync::watch;
 pub enum Stop {
     /// Nothing.
     No,
-    /// Nothing new is begun; what is on the wire is finished.
+    /// Nothing new is begun; what is on the wire is finished, but for waits, which end at once.
     WhenIdle,
     /// What is on the wire is given up, too.
     Now,
@@ -28,7 +28,7 @@ pub fn cancellation() -> (Canceller, Cancellation) {
 }
 
 impl Canceller {
-    /// Stops when what is on the wire is finished (SIGTERM, and the first SIGINT).
+    /// Stops when what is on the wire is finished (SIGTERM, and the first SIGINT); waits end at once.
     pub fn stop_when_idle(&self) {
         self.raise(Stop::WhenIdle);
     }

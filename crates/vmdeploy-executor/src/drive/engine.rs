@@ -286,7 +286,7 @@ impl Engine {
         let work = async move {
             let done = tokio::select! {
                 done = job.carry_out() => done,
-                () = given_up(&cancel, &job) => Err(interrupted()),
+                () = given_up(&cancel, &job) => Err(interrupted(&job)),
             };
             Ended::Step(id, done)
         };
@@ -303,7 +303,7 @@ impl Engine {
         let work = async move {
             let note = tokio::select! {
                 note = undone(&job, &pauses) => note,
-                () = given_up(&cancel, &job) => Err(interrupted()),
+                () = given_up(&cancel, &job) => Err(interrupted(&job)),
             };
             Ended::Undo(id, note)
         };
@@ -484,6 +484,10 @@ impl Engine {
 
     fn stopping(&mut self, stop: Stop, because: Option<String>) -> Result<Input, RunError> {
         self.stop = stop;
+        // What stops of itself has time; a person has not.
+        if because.is_none() {
+            self.shared.no_more_waits.cancel();
+        }
         let now = stop == Stop::Now;
         self.write(Entry::Stopped { now, because })?;
         self.tell(EventKind::Cancelling { now });
@@ -556,15 +560,26 @@ fn may_pass_for_an_undo(kind: FailureKind) -> bool {
 
 /// Waits until the run is given up; a step that works over SSH then has a moment to end its command on the node.
 async fn given_up(cancel: &tokio_util::sync::CancellationToken, job: &Job) {
+    let action = &job.step.action;
+    // A wait begins nothing that must be ended, and who stops a run does not want to wait.
+    if describe::is_wait(action) {
+        return tokio::select! {
+            () = job.shared.no_more_waits.cancelled() => {}
+            () = cancel.cancelled() => {}
+        };
+    }
     cancel.cancelled().await;
     if job.step.road == vmdeploy_planner::plan::Road::Ssh {
         tokio::time::sleep(LAST_WORDS).await;
     }
 }
 
-fn interrupted() -> Failure {
-    Failure::new(FailureKind::Interrupted, "the run was stopped while the step was on its way")
-        .effect(TookEffect::Maybe)
+fn interrupted(job: &Job) -> Failure {
+    let failure = |text: &str| Failure::new(FailureKind::Interrupted, text);
+    if job.step.action.only_reads() {
+        return failure("the run was stopped before the step had its answer").effect(TookEffect::No);
+    }
+    failure("the run was stopped while the step was on its way").effect(TookEffect::Maybe)
 }
 
 /// Decides by kind and effect what may be done about a failure.

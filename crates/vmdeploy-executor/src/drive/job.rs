@@ -28,6 +28,8 @@ pub(crate) struct Shared {
     places: Places,
     pub(crate) options: OptionsOfSteps,
     pub(crate) cancel: CancellationToken,
+    /// Cancelled as soon as the run is to stop: what is on the wire may go on, but nothing is waited for.
+    pub(crate) no_more_waits: CancellationToken,
     /// What waits know of each other.
     pub(crate) pace: super::actions::Pace,
     /// What storages held a moment ago, and when that was.
@@ -114,6 +116,7 @@ impl Shared {
             plan,
             options: OptionsOfSteps(options),
             cancel: CancellationToken::new(),
+            no_more_waits: CancellationToken::new(),
             pace: super::actions::Pace::default(),
             lists: Mutex::default(),
             outcomes: Mutex::default(),

@@ -72,6 +72,36 @@ async fn a_port_that_nobody_answers_at_ends_the_wait_at_its_deadline() {
     assert!(failure.message.contains("192.0.2."), "it says where it asked: {failure:?}");
 }
 
+#[tokio::test(flavor = "multi_thread")]
+async fn who_stops_a_run_waits_for_no_guest() {
+    for (road, run) in [(Road::Ssh, "r1"), (Road::Api, "r2")] {
+        let stage = Stage::with_faults("[{when: {vmid: 201}, do: no-agent}]").await;
+        let mut plan = plan(run, 1);
+        for step in &mut plan.steps {
+            if matches!(step.action, Action::Await { .. }) {
+                // Longer than a test may take.
+                (step.road, step.deadline_s) = (road, 100_000);
+            }
+        }
+        let mut asked = false;
+        let conducted = stage.conducted(plan, |event, switch| {
+            if let EventKind::StepProgress { text, .. } = &event.event
+                && text.contains("agent does not answer")
+            {
+                asked = true;
+                switch.stop_when_idle();
+            }
+        });
+        let (report, _) = tokio::time::timeout(crate::stage::PATIENCE, conducted).await.expect("it ends");
+        assert!(asked);
+        assert_eq!(report.result, RunResult::Unfinished);
+        let failure = report.failures().next().unwrap();
+        assert_eq!((failure.kind, failure.took_effect), (FailureKind::Interrupted, TookEffect::No));
+        // The guest is there for whoever goes on.
+        stage.lab.world().with(|world| assert!(world.guests.values().any(|guest| guest.is_running())));
+    }
+}
+
 /// Kills a run that has found the guest's address and waits for a port of it, and lets the journal tell another address.
 ///
 /// The lab's guests have addresses that nobody answers at. At this one the test can.

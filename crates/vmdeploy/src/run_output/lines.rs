@@ -141,6 +141,6 @@ pub(super) fn cancelling(now: bool) -> &'static str {
     if now {
         "stopping now; what was on the wire is found out on resume"
     } else {
-        "stopping when the running steps are through; Ctrl-C again stops now"
+        "stopping when the running steps are through, and waiting for no guest; Ctrl-C again stops now"
     }
 }
