@@ -41,7 +41,7 @@ pub fn tables() -> Vec<Table> {
     if let [first, .., before, last] = per_vm[..] {
         table.note(format!(
             "Linear would be 1.00: a VM among 10,000 takes {:.2} × the CPU of one among 5,000, and {:.2} × that of one \
-             among 500, whose plan the processor's caches hold",
+             among 500",
             last / before,
             last / first
         ));
