@@ -563,10 +563,7 @@ async fn given_up(cancel: &tokio_util::sync::CancellationToken, job: &Job) {
     let action = &job.step.action;
     // A wait begins nothing that must be ended, and who stops a run does not want to wait.
     if describe::is_wait(action) {
-        return tokio::select! {
-            () = job.shared.no_more_waits.cancelled() => {}
-            () = cancel.cancelled() => {}
-        };
+        return job.shared.no_more_waits.cancelled().await;
     }
     cancel.cancelled().await;
     if job.step.road == vmdeploy_planner::plan::Road::Ssh {

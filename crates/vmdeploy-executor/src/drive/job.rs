@@ -28,7 +28,8 @@ pub(crate) struct Shared {
     places: Places,
     pub(crate) options: OptionsOfSteps,
     pub(crate) cancel: CancellationToken,
-    /// Cancelled as soon as the run is to stop: what is on the wire may go on, but nothing is waited for.
+    /// Cancelled with `cancel`, and as soon as a person stops the run: what is on the wire may go on, but nothing is
+    /// waited for.
     pub(crate) no_more_waits: CancellationToken,
     /// What waits know of each other.
     pub(crate) pace: super::actions::Pace,
@@ -110,13 +111,14 @@ pub(crate) struct Job {
 
 impl Shared {
     pub(crate) fn new(connections: Connections, plan: Plan, options: RunOptions) -> Self {
+        let cancel = CancellationToken::new();
         Self {
             connections,
             places: Places::of(&plan),
             plan,
             options: OptionsOfSteps(options),
-            cancel: CancellationToken::new(),
-            no_more_waits: CancellationToken::new(),
+            no_more_waits: cancel.child_token(),
+            cancel,
             pace: super::actions::Pace::default(),
             lists: Mutex::default(),
             outcomes: Mutex::default(),

@@ -10,7 +10,7 @@ use crate::{Failure, FailureKind, Outcome};
 use jiff::Timestamp;
 use pve_types::{GuestName, NodeName, Upid, Vmid};
 use serde::{Deserialize, Serialize};
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::net::IpAddr;
 use vmdeploy_planner::plan::{Road, StepId, Verb};
 
@@ -235,7 +235,8 @@ impl RunReport {
     }
     /// Tells what resuming the run would do: finish what is not done, take back what could not be undone, both, or nothing.
     pub fn resume_would(&self) -> Resuming {
-        let undoes = |vm: &VmReport| self.steps_of(vm).any(|step| step.state == StepState::UndoFailed);
+        let not_undone = self.vms_with(|step| step.state == StepState::UndoFailed);
+        let undoes = |vm: &VmReport| not_undone.contains(&vm.vm);
         let displaced = self.displaced();
         let is_open = |vm: &VmReport| matches!(vm.state, VmState::Failed | VmState::Unfinished);
         let open = self.vms.iter().filter(|vm| is_open(vm) && !displaced.contains(vm));
@@ -254,10 +255,12 @@ impl RunReport {
             let kind = step.failure.as_ref().map(|failure| failure.kind);
             is_bad && matches!(kind, Some(FailureKind::NotOurs | FailureKind::VmidTaken))
         };
-        self.vms.iter().filter(|vm| self.steps_of(vm).any(is_taken)).collect()
+        let taken = self.vms_with(is_taken);
+        self.vms.iter().filter(|vm| taken.contains(&vm.vm)).collect()
     }
-    fn steps_of(&self, vm: &VmReport) -> impl Iterator<Item = &StepReport> {
-        self.steps.iter().filter(move |step| step.vm.as_ref() == Some(&vm.vm))
+    /// Returns the VMs that have such a step.
+    fn vms_with(&self, is_such: impl Fn(&StepReport) -> bool) -> BTreeSet<&GuestName> {
+        self.steps.iter().filter(|step| is_such(step)).filter_map(|step| step.vm.as_ref()).collect()
     }
 }
 

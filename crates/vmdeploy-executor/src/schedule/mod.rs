@@ -379,13 +379,18 @@ impl Scheduler {
 
     /// Returns everything that may begin now, or the end.
     fn next(&mut self) -> Vec<Command> {
+        self.next_by(Self::start_steps)
+    }
+
+    /// Returns the same, with the steps that `start_steps` starts.
+    fn next_by(&mut self, start_steps: fn(&mut Self, &mut Vec<Command>)) -> Vec<Command> {
         let mut commands = Vec::new();
         if self.finished {
             return commands;
         }
         if self.stop == Stop::No {
             self.start_undos(&mut commands);
-            self.start_steps(&mut commands);
+            start_steps(self, &mut commands);
         }
         commands.extend(self.finish());
         commands
@@ -414,11 +419,16 @@ impl Scheduler {
             if !self.usage.is_free(claims) {
                 continue;
             }
-            self.change(place, State::Running);
-            let node = &mut self.nodes[place];
-            node.attempts += 1;
-            commands.push(Command::Start { step: node.task.id.clone(), attempt: node.attempts, probe });
+            commands.push(self.started(place, probe));
         }
+    }
+
+    /// Puts a step on the wire.
+    fn started(&mut self, place: usize, probe: bool) -> Command {
+        self.change(place, State::Running);
+        let node = &mut self.nodes[place];
+        node.attempts += 1;
+        Command::Start { step: node.task.id.clone(), attempt: node.attempts, probe }
     }
 
     fn start_undos(&mut self, commands: &mut Vec<Command>) {

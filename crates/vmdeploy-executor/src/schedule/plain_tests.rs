@@ -9,14 +9,7 @@ impl Scheduler {
     /// Takes what happened as [`Scheduler::on`] does, and starts steps by the plain rule.
     fn on_plainly(&mut self, input: Input) -> Vec<Command> {
         let mut commands = self.take(input);
-        if self.finished {
-            return commands;
-        }
-        if self.stop == Stop::No {
-            self.start_undos(&mut commands);
-            self.start_plainly(&mut commands);
-        }
-        commands.extend(self.finish());
+        commands.extend(self.next_by(Self::start_plainly));
         commands
     }
 
@@ -33,10 +26,7 @@ impl Scheduler {
             if !self.has_room_plainly(&self.nodes[place].task.claims) {
                 continue;
             }
-            self.change(place, State::Running);
-            let node = &mut self.nodes[place];
-            node.attempts += 1;
-            commands.push(Command::Start { step: node.task.id.clone(), attempt: node.attempts, probe });
+            commands.push(self.started(place, probe));
         }
     }
 

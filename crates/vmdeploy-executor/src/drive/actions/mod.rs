@@ -22,8 +22,7 @@ use vmdeploy_planner::plan::Action;
 impl Job {
     /// Does the step. With `probe` set it first finds out what is there already, and does only what is missing.
     pub(crate) async fn act(&self) -> Result<Done, Failure> {
-        let is_wait = matches!(self.step.action, Action::Await { .. });
-        let guest = self.step.action.guest().filter(|_| !is_wait);
+        let guest = self.step.action.guest().filter(|_| !crate::describe::is_wait(&self.step.action));
         let _work = guest.map(|guest| self.shared.pace.work(self.node_of(guest)));
         match &self.step.action {
             Action::ProbeStorage { node, needed } => self.probe_storage(node, needed).await,
