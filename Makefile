@@ -21,7 +21,7 @@ POWERED   = $(addprefix --spec ,$(SPEC)) $(or $(VM),--all)
 export PROPTEST_RNG_SEED ?= 1
 
 .DEFAULT_GOAL := help
-.PHONY: help init demo lab validate check-syntax plan dry-run deploy status list-vms vm-status inventory generate-inventory destroy remove cleanup-vms resume check-image build-image-remote deploy-build-vm remove-build-vm start-vms shutdown-vms stop-vms check-token fix-token test-connection check-env info test fuzz test-ansible test-strangers test-images test-containers bench check conformance lint fmt fmt-check docs install clean
+.PHONY: help init demo lab validate check-syntax plan dry-run deploy status list-vms vm-status inventory generate-inventory destroy remove cleanup-vms resume check-image build-image-remote deploy-build-vm remove-build-vm start-vms shutdown-vms stop-vms check-token fix-token test-connection check-env info test fuzz test-ansible test-third-party test-images test-containers bench check conformance lint fmt fmt-check docs install clean
 
 help: ## Print this list
 	@awk -F ':.*## ' '/^[a-z][a-z -]*:.*## / { printf "  %-20s %s\n", $$1, $$2 }' $(firstword $(MAKEFILE_LIST))
@@ -129,8 +129,8 @@ conformance: ## Compare the lab with recorded answers of a real PVE: GOLDEN_DIR=
 test-ansible: ## Install ansible-core into target/ansible, for the tests that need it
 	python3 -m venv target/ansible && target/ansible/bin/pip install --quiet ansible-core
 
-test-strangers: ## Install proxmoxer and Ansible's collections into target/strangers, for the lab's tests
-	python3 -m venv target/strangers && target/strangers/bin/pip install --quiet proxmoxer requests ansible
+test-third-party: ## Install proxmoxer and Ansible's collections into target/third-party, for the lab's tests
+	python3 -m venv target/third-party && target/third-party/bin/pip install --quiet proxmoxer requests ansible
 
 lint: ## Run clippy, warnings are errors
 	$(CARGO) clippy --workspace --all-targets --quiet -- -D warnings

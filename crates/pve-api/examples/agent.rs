@@ -1,7 +1,7 @@
 //! Prints what a guest runs and its address: `cargo run --example agent 100`.
 mod common;
 
-use pve_api::{AddressWish, AgentTrouble, choose_address};
+use pve_api::{AddressFilter, AgentTrouble, choose_address};
 
 #[tokio::main]
 async fn main() -> common::Result {
@@ -20,7 +20,7 @@ async fn main() -> common::Result {
         },
     };
     let macs = config.mac_addresses().into_iter().map(|(_, mac)| mac).collect();
-    match choose_address(&interfaces, &AddressWish { macs, ..AddressWish::default() }) {
+    match choose_address(&interfaces, &AddressFilter { macs, ..AddressFilter::default() }) {
         Some(found) => println!("{} on {}", found.address, found.interface),
         None => println!("no address yet"),
     }

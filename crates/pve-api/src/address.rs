@@ -27,7 +27,7 @@ impl IpFamily {
 
 /// What an address should be like.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
-pub struct AddressWish {
+pub struct AddressFilter {
     /// The VM's NICs whose addresses are meant, in order of preference.
     ///
     /// With at least one, an address of another interface is taken only if `cidr` asks for it.
@@ -63,14 +63,14 @@ pub struct FoundAddress {
 
 /// Returns the address of a guest that is meant, or `None` while it has none.
 ///
-/// The order is: the NICs of the wish in their order, then IPv4 before IPv6 unless the wish says which, then
+/// The order is: the NICs of the desired in their order, then IPv4 before IPv6 unless the desired says which, then
 /// the guest's own order. Loopback, link-local, multicast and unspecified addresses are never taken, and
 /// interfaces that containers and tunnels make in the guest only by their MAC address.
-pub fn choose_address(interfaces: &[GuestInterface], wish: &AddressWish) -> Option<FoundAddress> {
+pub fn choose_address(interfaces: &[GuestInterface], desired: &AddressFilter) -> Option<FoundAddress> {
     let mut found: Vec<(usize, bool, FoundAddress)> = Vec::new();
     for interface in interfaces {
-        let Some(rank) = rank(interface, wish) else { continue };
-        let fitting = interface.addresses.iter().map(|item| item.address).filter(|&a| fits(a, wish));
+        let Some(rank) = rank(interface, desired) else { continue };
+        let fitting = interface.addresses.iter().map(|item| item.address).filter(|&a| fits(a, desired));
         found.extend(fitting.map(|address| {
             let item = FoundAddress {
                 address,
@@ -89,25 +89,25 @@ pub fn choose_address(interfaces: &[GuestInterface], wish: &AddressWish) -> Opti
 /// Returns the address in the node's neighbour table that is meant. The table's lines are (address, MAC, device).
 pub fn choose_neighbour(
     neighbours: &[(IpAddr, MacAddr, String)],
-    wish: &AddressWish,
+    desired: &AddressFilter,
 ) -> Option<FoundAddress> {
     let interfaces: Vec<GuestInterface> = neighbours
         .iter()
-        .filter(|(_, mac, _)| wish.macs.contains(mac))
+        .filter(|(_, mac, _)| desired.macs.contains(mac))
         .map(|(address, mac, device)| GuestInterface::new(device, Some(*mac), [(*address, 0)]))
         .collect();
-    let found = choose_address(&interfaces, wish)?;
+    let found = choose_address(&interfaces, desired)?;
     Some(FoundAddress { source: AddressSource::NeighbourTable, ..found })
 }
 
 /// Returns how well an interface fits, 0 best, or `None` where it is out of the question.
-fn rank(interface: &GuestInterface, wish: &AddressWish) -> Option<usize> {
-    let by_mac = interface.mac.and_then(|mac| wish.macs.iter().position(|&wanted| wanted == mac));
+fn rank(interface: &GuestInterface, desired: &AddressFilter) -> Option<usize> {
+    let by_mac = interface.mac.and_then(|mac| desired.macs.iter().position(|&wanted| wanted == mac));
     match by_mac {
         // A VLAN or bridge made in the guest on the NIC has its MAC address too: the NIC itself goes first.
         Some(place) => Some(place * 2 + usize::from(is_made_by_the_guest(&interface.name))),
         None if is_made_by_the_guest(&interface.name) => None,
-        None if wish.macs.is_empty() || wish.cidr.is_some() => Some(usize::MAX),
+        None if desired.macs.is_empty() || desired.cidr.is_some() => Some(usize::MAX),
         None => None,
     }
 }
@@ -145,7 +145,7 @@ fn is_made_by_the_guest(name: &str) -> bool {
     }) || name.contains("loopback")
 }
 
-fn fits(address: IpAddr, wish: &AddressWish) -> bool {
+fn fits(address: IpAddr, desired: &AddressFilter) -> bool {
     let usable = match address {
         IpAddr::V4(v4) => {
             !(v4.is_loopback()
@@ -160,8 +160,8 @@ fn fits(address: IpAddr, wish: &AddressWish) -> bool {
         }
     };
     usable
-        && wish.family.is_none_or(|family| family.fits(address))
-        && wish.cidr.is_none_or(|cidr| cidr.contains(&address))
+        && desired.family.is_none_or(|family| family.fits(address))
+        && desired.cidr.is_none_or(|cidr| cidr.contains(&address))
 }
 
 fn is_link_local(address: Ipv6Addr) -> bool {
@@ -190,42 +190,42 @@ mod tests {
         ]
     }
 
-    fn check(wish: AddressWish, expect: Option<&str>) {
-        let found = choose_address(&guest(), &wish).map(|found| found.address.to_string());
-        assert_eq!(found.as_deref(), expect, "{wish:?}");
+    fn check(desired: AddressFilter, expect: Option<&str>) {
+        let found = choose_address(&guest(), &desired).map(|found| found.address.to_string());
+        assert_eq!(found.as_deref(), expect, "{desired:?}");
     }
 
-    fn wish(macs: &[&str], family: Option<IpFamily>, cidr: Option<&str>) -> AddressWish {
+    fn desired(macs: &[&str], family: Option<IpFamily>, cidr: Option<&str>) -> AddressFilter {
         let macs = macs.iter().map(|mac| mac.parse().unwrap()).collect();
-        AddressWish { macs, family, cidr: cidr.map(|cidr| cidr.parse().unwrap()) }
+        AddressFilter { macs, family, cidr: cidr.map(|cidr| cidr.parse().unwrap()) }
     }
 
     #[test]
     fn the_nic_comes_first_then_family_and_network() {
-        check(wish(&[], None, None), Some("10.0.0.5"));
-        check(wish(&[NIC], None, None), Some("10.0.0.5"));
-        check(wish(&[SECOND], None, None), Some("192.168.7.9"));
-        check(wish(&[SECOND, NIC], None, None), Some("192.168.7.9"));
-        check(wish(&[NIC], Some(IpFamily::V6), None), Some("2001:db8::5"));
-        check(wish(&[SECOND], Some(IpFamily::V6), None), None);
-        check(wish(&[NIC], None, Some("10.0.0.6/32")), Some("10.0.0.6"));
-        check(wish(&[], None, Some("192.168.0.0/16")), Some("192.168.7.9"));
-        check(wish(&["BC:24:11:00:00:03"], None, None), None);
-        check(wish(&["BC:24:11:FF:FF:FF"], None, None), None);
+        check(desired(&[], None, None), Some("10.0.0.5"));
+        check(desired(&[NIC], None, None), Some("10.0.0.5"));
+        check(desired(&[SECOND], None, None), Some("192.168.7.9"));
+        check(desired(&[SECOND, NIC], None, None), Some("192.168.7.9"));
+        check(desired(&[NIC], Some(IpFamily::V6), None), Some("2001:db8::5"));
+        check(desired(&[SECOND], Some(IpFamily::V6), None), None);
+        check(desired(&[NIC], None, Some("10.0.0.6/32")), Some("10.0.0.6"));
+        check(desired(&[], None, Some("192.168.0.0/16")), Some("192.168.7.9"));
+        check(desired(&["BC:24:11:00:00:03"], None, None), None);
+        check(desired(&["BC:24:11:FF:FF:FF"], None, None), None);
     }
 
     #[test]
     fn what_no_other_host_can_reach_is_never_taken() {
-        check(wish(&[], None, Some("127.0.0.0/8")), None);
-        check(wish(&[], None, Some("172.17.0.0/16")), None);
-        check(wish(&[NIC], None, Some("169.254.0.0/16")), None);
-        check(wish(&[NIC], None, Some("fe80::/10")), None);
+        check(desired(&[], None, Some("127.0.0.0/8")), None);
+        check(desired(&[], None, Some("172.17.0.0/16")), None);
+        check(desired(&[NIC], None, Some("169.254.0.0/16")), None);
+        check(desired(&[NIC], None, Some("fe80::/10")), None);
     }
 
     #[test]
     fn a_bridge_on_the_nic_is_taken_by_its_mac_address() {
         let guest = [interface("eth0", NIC, &[]), interface("br-lan", NIC, &["10.1.1.1"])];
-        let found = choose_address(&guest, &wish(&[NIC], None, None)).unwrap();
+        let found = choose_address(&guest, &desired(&[NIC], None, None)).unwrap();
         assert_eq!((found.interface.as_str(), found.address.to_string().as_str()), ("br-lan", "10.1.1.1"));
     }
 
@@ -235,7 +235,7 @@ mod tests {
             interface("Loopback Pseudo-Interface 1", "", &["127.0.0.1"]),
             interface("Ethernet", NIC, &["10.2.2.2"]),
         ];
-        assert_eq!(choose_address(&guest, &wish(&[], None, None)).unwrap().interface, "Ethernet");
+        assert_eq!(choose_address(&guest, &desired(&[], None, None)).unwrap().interface, "Ethernet");
     }
 
     #[test]
@@ -244,9 +244,9 @@ mod tests {
             |address: &str, mac: &str| (address.parse().unwrap(), mac.parse().unwrap(), "vmbr0".to_owned());
         let table =
             [line("10.0.0.9", SECOND), line("fe80::9", NIC), line("2001:db8::9", NIC), line("10.0.0.8", NIC)];
-        let found = choose_neighbour(&table, &wish(&[NIC], None, None)).unwrap();
+        let found = choose_neighbour(&table, &desired(&[NIC], None, None)).unwrap();
         assert_eq!(found.address.to_string(), "10.0.0.8");
         assert_eq!(found.source, AddressSource::NeighbourTable);
-        assert_eq!(choose_neighbour(&table, &wish(&[], None, None)), None);
+        assert_eq!(choose_neighbour(&table, &desired(&[], None, None)), None);
     }
 }

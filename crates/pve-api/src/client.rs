@@ -5,7 +5,7 @@ use crate::https::{ClientConfig, HttpsTransport, Upload};
 use crate::pvesh::{PveshRunner, PveshTransport};
 use crate::request::{ApiPath, Method, Params, Request};
 use crate::response::Response;
-use crate::transport::{Road, Transport};
+use crate::transport::{Transport, TransportKind};
 use serde::de::DeserializeOwned;
 use std::sync::Arc;
 use std::time::Duration;
@@ -34,8 +34,8 @@ impl Client {
         Self { transport: Arc::new(transport) }
     }
     /// Tells which way the calls travel.
-    pub fn road(&self) -> Road {
-        self.transport.road()
+    pub fn kind(&self) -> TransportKind {
+        self.transport.kind()
     }
 
     /// Logs in now; without it the first call does. With a token there is nothing to do.
@@ -73,7 +73,7 @@ impl Client {
     /// Sends `request` together with a file.
     ///
     /// # Errors
-    /// As [`Client::send`]; an upload is never repeated. The `pvesh` road has none.
+    /// As [`Client::send`]; an upload is never repeated. The `pvesh` transport has none.
     pub async fn send_upload<'a>(
         &'a self,
         request: &'a Request,

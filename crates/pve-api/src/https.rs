@@ -1,4 +1,4 @@
-//! The HTTPS road: connections, TLS, tickets and retries.
+//! The HTTPS transport: connections, TLS, tickets and retries.
 
 mod config;
 mod endpoint;

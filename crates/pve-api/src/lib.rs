@@ -77,7 +77,7 @@
 //! [`ApiError::is_absent`], [`ApiError::is_denied`] and [`ApiError::is_unreachable`], which are three different
 //! things, [`ApiError::said`] what PVE said, and [`ApiError::parameter_errors`] about which parameter.
 //!
-//! # The `pvesh` road
+//! # The `pvesh` transport
 //!
 //! Where there is SSH and no token, [`Client::pvesh`] makes the same typed calls as command lines on a node. Calls that
 //! carry a secret are refused there, since everybody on the node can read a command line.
@@ -104,7 +104,7 @@ mod tasks;
 mod text;
 mod transport;
 
-pub use address::{AddressSource, AddressWish, FoundAddress, IpFamily, choose_address, choose_neighbour};
+pub use address::{AddressFilter, AddressSource, FoundAddress, IpFamily, choose_address, choose_neighbour};
 pub use api::*;
 pub use auth::{
     AskSecondFactor, Clock, Credentials, CredentialsError, LoginError, SecondFactor, SecondFactorSource,
@@ -122,4 +122,4 @@ pub use pvesh::{PveshFailure, PveshOutput, PveshRunner, PveshTransport, pvesh_ar
 pub use request::{ApiPath, IntoParam, InvalidPath, Method, Param, Params, Request};
 pub use response::{DecodeError, Response};
 pub use tasks::{Finished, Task, TaskLog, TaskLogLine, TaskProgress, TaskState, Wait};
-pub use transport::{Road, Transport};
+pub use transport::{Transport, TransportKind};

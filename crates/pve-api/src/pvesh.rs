@@ -1,4 +1,4 @@
-//! The `pvesh` road: the same calls as command lines on a node.
+//! The `pvesh` transport: the same calls as command lines on a node.
 //!
 //! Everybody on a node can read a process's arguments, so a call that carries a secret is refused here.
 //! `pvesh` waits for a task to end before it prints the UPID; so that a long task can be followed, its UPID is

@@ -54,7 +54,7 @@ impl std::fmt::Display for Method {
     }
 }
 
-/// One call of the API, ready for any road.
+/// One call of the API, ready for any transport.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Request {
     /// What is done.

@@ -6,7 +6,7 @@ use serde::de::DeserializeOwned;
 use serde_json::Value;
 use std::collections::BTreeMap;
 
-/// What came back for a request, from either road.
+/// What came back for a request, from either transport.
 #[derive(Debug, Clone, PartialEq)]
 pub struct Response {
     /// The HTTP status; PVE's own 595 to 599 included.

@@ -8,7 +8,7 @@ use futures::future::{BoxFuture, FutureExt as _};
 
 /// The way calls travel.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
-pub enum Road {
+pub enum TransportKind {
     /// HTTPS to a pveproxy.
     Https,
     /// `pvesh` on a node, over SSH.
@@ -20,8 +20,8 @@ pub enum Road {
 /// Carries calls. Every typed call of this crate is a [`Request`] given to one of these.
 pub trait Transport: Send + Sync + std::fmt::Debug {
     /// Tells which way it goes.
-    fn road(&self) -> Road {
-        Road::Other
+    fn kind(&self) -> TransportKind {
+        TransportKind::Other
     }
     /// Sends a call; an error that PVE answers with is a `Response`, not an `Err`.
     fn call<'a>(&'a self, request: &'a Request) -> BoxFuture<'a, Result<Response, ApiError>>;
@@ -32,7 +32,7 @@ pub trait Transport: Send + Sync + std::fmt::Debug {
         upload: Upload<'a>,
     ) -> BoxFuture<'a, Result<Response, ApiError>> {
         let _ = (request, upload);
-        let why = "this road cannot upload: copy the file to the node over SSH instead";
+        let why = "this transport cannot upload: copy the file to the node over SSH instead";
         async move { Err(ApiError::Unusable(why.to_owned())) }.boxed()
     }
     /// Logs in now, where that means something.

@@ -107,8 +107,8 @@ pub fn overlay<'a>(
         Some(text) => PropertyString::parse(key, text)?,
         None => PropertyString::default(),
     };
-    for (name, wish) in fields {
-        match wish {
+    for (name, desired) in fields {
+        match desired {
             Some(text) => value.set(name, text),
             None => drop(value.remove(name)),
         }

@@ -126,7 +126,7 @@ pub struct Timeouts {
     pub connect: Duration,
     /// How long a host may take to name itself as an SSH server once it is connected, over all tries together: a host
     /// that closes connections without a word is tried again within this time.
-    pub greeting: Duration,
+    pub banner: Duration,
     /// Log-in, once connected. Does not count the time a person takes to type.
     pub auth: Duration,
     /// Opening a channel, starting a command or a subsystem.
@@ -141,7 +141,7 @@ impl Default for Timeouts {
     fn default() -> Self {
         Self {
             connect: Duration::from_secs(15),
-            greeting: Duration::from_secs(15),
+            banner: Duration::from_secs(15),
             auth: Duration::from_secs(30),
             channel: Duration::from_secs(15),
             keepalive: Duration::from_secs(10),

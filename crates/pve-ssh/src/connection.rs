@@ -1,9 +1,9 @@
 //! One connection to one host: TCP or a jump, key exchange, host key, log-in.
 
 use crate::auth;
+use crate::banner::Banner;
 use crate::config::{HostConfig, Timeouts};
 use crate::error::{ConnectCause, Error};
-use crate::greeting::Greeting;
 use crate::known_hosts::{HostKeyError, Verifier};
 use crate::patience::Patient;
 use russh::client::{self, DisconnectReason, Handle, Msg};
@@ -30,7 +30,7 @@ impl Connection {
     pub(crate) async fn open(config: &HostConfig) -> Result<Self, Error> {
         let verifier = Arc::new(Verifier::load(config)?);
         let mut attempt = 1;
-        let mut patience = config.timeouts.greeting;
+        let mut patience = config.timeouts.banner;
         let (mut handle, lost, jump) = loop {
             match Self::set_up(config, &verifier, &mut patience).await {
                 Err(Error::Connect { source: ConnectCause::Dropped, .. }) if attempt < SETUP_ATTEMPTS => {
@@ -55,7 +55,7 @@ impl Connection {
         let client = Client { verifier: verifier.clone(), refusal: refusal.clone(), lost: lost_sender };
         let settings = Arc::new(settings(&config.timeouts, verifier));
         let fail = |source| Error::Connect { address: config.address(), source };
-        let greeting = Greeting::default();
+        let banner = Banner::default();
         let limit = config.timeouts.connect;
         // Reaching the host between has its own time, in which a person may be typing a passphrase.
         let jump = match &config.jump {
@@ -67,7 +67,7 @@ impl Connection {
         let timed = async {
             let outcome = match (&jump, &config.jump) {
                 (Some(jump), Some(hop)) => {
-                    let stream = greeting.listen(forward(config, hop, jump).await?, *patience);
+                    let stream = banner.listen(forward(config, hop, jump).await?, *patience);
                     client::connect_stream(settings, stream, client).await
                 }
                 _ => {
@@ -75,7 +75,7 @@ impl Connection {
                         .await
                         .map_err(|error| fail(ConnectCause::Io(error)))?;
                     stream.set_nodelay(true).map_err(|error| fail(ConnectCause::Io(error)))?;
-                    let stream = greeting.listen(stream, *patience);
+                    let stream = banner.listen(stream, *patience);
                     let stream = Patient::new(stream, config.timeouts.silence());
                     client::connect_stream(settings, stream, client).await
                 }
@@ -84,10 +84,10 @@ impl Connection {
         };
         let outcome = tokio::time::timeout(limit, timed).await;
         let is_in_time = outcome.is_ok();
-        *patience = patience.saturating_sub(greeting.waited().unwrap_or_default());
+        *patience = patience.saturating_sub(banner.waited().unwrap_or_default());
         let explained = |cause| {
-            let allowed = config.timeouts.greeting.min(limit);
-            fail(greeting.explain(cause, allowed, !is_in_time || patience.is_zero()))
+            let allowed = config.timeouts.banner.min(limit);
+            fail(banner.explain(cause, allowed, !is_in_time || patience.is_zero()))
         };
         match outcome {
             Ok(Ok(Ok(handle))) => Ok((handle, lost, jump)),

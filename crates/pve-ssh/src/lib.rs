@@ -27,12 +27,12 @@ pub mod parse;
 pub mod text;
 
 mod auth;
+mod banner;
 mod config;
 mod connection;
 mod download;
 mod error;
 mod exec;
-mod greeting;
 mod host;
 mod keyring;
 mod patience;

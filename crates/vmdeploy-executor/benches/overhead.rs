@@ -4,11 +4,11 @@
 //! `cargo bench --package vmdeploy-executor --bench overhead`
 
 #[expect(dead_code, reason = "the integration tests use the rest of it")]
-#[path = "../tests/it/stage.rs"]
-mod stage;
+#[path = "../tests/it/fixture.rs"]
+mod fixture;
 
+use fixture::{Fixture, Transports, plan};
 use pve_lab::{Delays, WorldSpec};
-use stage::{Roads, Stage, plan};
 use std::collections::BTreeMap;
 use vmdeploy_executor::{RunReport, ideal_ms};
 use vmdeploy_planner::plan::StepId;
@@ -38,9 +38,9 @@ async fn measured(vms: u32) -> (u64, u64) {
     let mut world = WorldSpec::demo();
     world.delays = Delays::real();
     world.guest.agent_ms = Some(1_000);
-    let stage = Stage::of(world, "[]", Roads::Both).await;
+    let fixture = Fixture::of(world, "[]", Transports::Both).await;
     let plan = plan("r1", vms);
-    let (report, _) = stage.run(plan.clone()).await;
+    let (report, _) = fixture.run(plan.clone()).await;
     assert_eq!(report.exit_code(), 0, "{:#?}", report.failures().collect::<Vec<_>>());
     let took = durations(&report);
     let wall = report.ended.as_millisecond() - report.started.as_millisecond();

@@ -23,7 +23,7 @@ pub fn title(action: &Action) -> String {
         Action::ReassignDisk { slot, holder, .. } => format!("hand {slot} to VM {holder}"),
         Action::ConvertToTemplate { .. } => "make it a template".into(),
         Action::RegenerateCloudInit { .. } => "write the cloud-init drive".into(),
-        Action::SetHa { ha: Some(wish), .. } => format!("high availability: {}", wish.state),
+        Action::SetHa { ha: Some(desired), .. } => format!("high availability: {}", desired.state),
         Action::SetHa { ha: None, .. } => "take out of high availability".into(),
         Action::SetPool { pool: Some(pool), .. } => format!("put into pool {pool}"),
         Action::SetPool { pool: None, .. } => "take out of its pool".into(),
@@ -79,7 +79,7 @@ pub fn head(step: &Step) -> crate::StepHead {
         vmid: step.action.guest().map(|guest| guest.vmid),
         node: node(&step.action).cloned(),
         title: title(&step.action),
-        road: step.road,
+        transport: step.transport,
         after: step.after.iter().cloned().collect(),
     }
 }

@@ -3,11 +3,11 @@
 //! docs/events.md describes each; a reader must ignore event types and fields that it does not know, and may rely on
 //! [`EVENT_FORMAT_VERSION`] growing when a field changes its meaning or goes away.
 
-use crate::{Failure, Outcome, RunReport, UndoNote};
+use crate::{Failure, Outcome, RevertNote, RunReport};
 use jiff::Timestamp;
 use pve_types::{GuestName, NodeName, Upid, Vmid};
 use serde::{Deserialize, Serialize};
-use vmdeploy_planner::plan::{Road, StepId};
+use vmdeploy_planner::plan::{StepId, Transport};
 
 /// The version of the events' serialised form.
 pub const EVENT_FORMAT_VERSION: u32 = 1;
@@ -64,7 +64,7 @@ pub enum EventKind {
         /// What it is at, in a few words; for a wait, what was last seen.
         text: String,
     },
-    /// A step failed without any effect, or was found undone, and is tried again.
+    /// A step failed without any effect, or was found rolled back, and is tried again.
     StepRetrying {
         /// The step.
         step: StepId,
@@ -101,9 +101,9 @@ pub enum EventKind {
         failure: Failure,
         /// How long it took, in milliseconds, all attempts together.
         took_ms: u64,
-        /// Whether what was made for its VM is undone now.
+        /// Whether what was made for its VM is rolled back now.
         #[serde(default)]
-        undo: bool,
+        revert: bool,
     },
     /// A step is not done because another failed.
     StepSkipped {
@@ -112,20 +112,20 @@ pub enum EventKind {
         /// The step that failed.
         because: StepId,
     },
-    /// A step's undo begins.
-    UndoStarted {
+    /// A step's revert begins.
+    RevertStarted {
         /// The step.
         step: StepId,
     },
-    /// A step is undone.
-    UndoFinished {
+    /// A step is rolled back.
+    RevertFinished {
         /// The step.
         step: StepId,
         /// What was done.
-        note: UndoNote,
+        note: RevertNote,
     },
-    /// A step could not be undone.
-    UndoFailed {
+    /// A step could not be rolled back.
+    RevertFailed {
         /// The step.
         step: StepId,
         /// What happened.
@@ -163,8 +163,8 @@ pub struct StepHead {
     pub node: Option<NodeName>,
     /// What it does, in a few words: `import scsi0`.
     pub title: String,
-    /// Its road.
-    pub road: Road,
+    /// Its transport.
+    pub transport: Transport,
     /// The steps before it.
     pub after: Vec<StepId>,
 }

@@ -1,4 +1,4 @@
-//! Observes a cluster and carries out a plan: scheduler, journal, undo, events.
+//! Observes a cluster and carries out a plan: scheduler, journal, revert, events.
 //!
 //! A run is recorded before it does anything: each step stands in the journal, on the disk, before it is sent out. So
 //! whatever happens to the process, [`resume`] finds out what took effect, and finishes the run or takes it back.
@@ -31,7 +31,7 @@ pub use journal::{
     RunsError, RunsFolder, StoredRun, read,
 };
 pub use observe::{observe, only_node};
-pub use outcome::{Outcome, UndoNote};
+pub use outcome::{Outcome, RevertNote};
 pub use report::{
     Leftover, REPORT_FORMAT_VERSION, Resuming, RunReport, RunResult, Span, SpanKind, StepReport, StepState,
     VmReport, VmState, html_page, report_of,

@@ -41,10 +41,10 @@ impl Outcome {
     }
 }
 
-/// What an undo did.
+/// What an revert did.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
-#[serde(tag = "undo", rename_all = "snake_case")]
-pub enum UndoNote {
+#[serde(tag = "revert", rename_all = "snake_case")]
+pub enum RevertNote {
     /// It was taken away.
     Removed {
         /// What, in words.

@@ -76,14 +76,14 @@ fn also(vms: &[&Vm]) -> BTreeSet<Vmid> {
 }
 
 fn images_of<'d>(deployment: &'d Deployment, vm: &'d Vm) -> impl Iterator<Item = &'d Image> {
-    vm.disks.values().filter_map(|wish| match &wish.set()?.content {
+    vm.disks.values().filter_map(|desired| match &desired.set()?.content {
         DiskContent::Image(name) => deployment.images.get(&name.value),
         _ => None,
     })
 }
 
 fn iso_volumes(vm: &Vm) -> impl Iterator<Item = &VolumeId> {
-    vm.disks.values().filter_map(|wish| match &wish.set()?.content {
+    vm.disks.values().filter_map(|desired| match &desired.set()?.content {
         DiskContent::Iso(volume) => Some(&volume.value),
         _ => None,
     })

@@ -267,8 +267,8 @@ pub struct Rights {
 #[derive(Debug, Clone, PartialEq, Eq, Default, Serialize, Deserialize)]
 #[serde(deny_unknown_fields)]
 pub struct ObservedHa {
-    /// The managed guests with their wishes.
-    pub resources: BTreeMap<Vmid, crate::plan::HaWish>,
+    /// The managed guests with their desired.
+    pub resources: BTreeMap<Vmid, crate::plan::DesiredHa>,
     /// The groups (up to PVE 8) and node-affinity rules (from 9 on) that place guests.
     #[serde(default)]
     pub places: BTreeMap<Vmid, String>,

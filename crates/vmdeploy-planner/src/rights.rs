@@ -4,7 +4,8 @@
 
 use crate::observed::{Observed, Rights};
 use crate::plan::{
-    Action, Condition, ConfigPatch, DiskSource, GuestRef, ImageOrigin, PatchValue, Ref, Road, Step, StepId,
+    Action, Condition, ConfigPatch, DiskSource, GuestRef, ImageOrigin, PatchValue, Ref, Step, StepId,
+    Transport,
 };
 use pve_config::{Bus, DeviceSlot, Drive, DriveSource, PropertyString, find_key};
 use pve_types::{PoolId, Privilege, PveVersion, StorageId, VolumeId};
@@ -114,7 +115,7 @@ pub fn is_root_only(key: &str, value: &str, version: PveVersion) -> bool {
 
 /// Returns what a step needs; nothing where it goes by SSH or stays on this machine.
 pub fn needs_of_step(step: &Step, observed: &Observed) -> Vec<Need> {
-    if step.road != Road::Api {
+    if step.transport != Transport::Api {
         return Vec::new();
     }
     let mut needs = needs_of_action(&step.action, observed);
@@ -125,9 +126,9 @@ pub fn needs_of_step(step: &Step, observed: &Observed) -> Vec<Need> {
 
 /// Returns what steps need together, each with those that need it.
 ///
-/// Where some go by API, so do growing new disks and undo: they need the storages that the others write to by SSH.
+/// Where some go by API, so do growing new disks and revert: they need the storages that the others write to by SSH.
 pub fn needs_of_steps(steps: &[Step], observed: &Observed) -> BTreeMap<Need, Vec<StepId>> {
-    let by_api = steps.iter().any(|step| step.road == Road::Api);
+    let by_api = steps.iter().any(|step| step.transport == Transport::Api);
     let mut needs: BTreeMap<Need, Vec<StepId>> = BTreeMap::new();
     for step in steps {
         let mut own = needs_of_step(step, observed);
@@ -177,7 +178,7 @@ fn needs_of_action(action: &Action, observed: &Observed) -> Vec<Need> {
         Action::PlaceImage { node, volume, origin, .. } => placing(node, volume, origin, version),
         Action::VerifyImage { .. } | Action::PlaceSnippet { .. } => Vec::new(),
         Action::CreateVm { guest, config, pool } => {
-            // What is made is read back, by every step that follows and by undo.
+            // What is made is read back, by every step that follows and by revert.
             let mut needs = vec![
                 on_guest(P::VmAllocate, guest, pool.as_ref()),
                 on_guest(P::VmAudit, guest, pool.as_ref()),

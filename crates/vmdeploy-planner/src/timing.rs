@@ -1,6 +1,6 @@
 //! How long steps take: measured costs as data, and a plan's critical path.
 
-use crate::plan::{Action, Condition, Plan, Road, Step, StepId};
+use crate::plan::{Action, Condition, Plan, Step, StepId, Transport};
 use pve_types::{Bytes, NodeName};
 use std::collections::BTreeMap;
 
@@ -46,10 +46,10 @@ pub const MEASURED: Costs = Costs {
     node_cores: 2,
 };
 
-/// Returns how long the action takes by this road, in milliseconds, when it copies `copied` bytes.
-pub fn estimate_ms(costs: &Costs, action: &Action, road: Road, copied: Bytes) -> u64 {
+/// Returns how long the action takes by this transport, in milliseconds, when it copies `copied` bytes.
+pub fn estimate_ms(costs: &Costs, action: &Action, transport: Transport, copied: Bytes) -> u64 {
     let copying = copied.get().saturating_mul(costs.copy_gib_ms) >> 30;
-    let sending = if road == Road::Ssh { costs.qm_command_ms } else { costs.api_config_ms };
+    let sending = if transport == Transport::Ssh { costs.qm_command_ms } else { costs.api_config_ms };
     let volumes = allocations(action).len() as u64 * costs.allocate_ms;
     let own = match action {
         Action::ProbeStorage { .. } => return costs.pvesm_status_ms,
@@ -194,7 +194,7 @@ fn places<'a>(
         let Some(node) = step.action.guest().map(|guest| &guest.node) else { continue };
         let end = finish.get(&step.id).map_or(0, |(end, _)| *end);
         let (head, tail) = (end.saturating_sub(step.estimate_ms), behind.get(&step.id).copied().unwrap_or(0));
-        if step.road == Road::Ssh && !matches!(step.action, Action::Await { .. }) {
+        if step.transport == Transport::Ssh && !matches!(step.action, Action::Await { .. }) {
             nodes.entry(node).or_default().add(step.estimate_ms, head, tail);
         }
         for storage in allocations(&step.action) {

@@ -15,7 +15,7 @@ impl Exit {
     pub const CHANGES: Self = Self(3);
     /// What was observed of the cluster refuses the plan, or the cluster cannot be reached; nothing was changed.
     pub const OBSERVED: Self = Self(4);
-    /// The run failed, and what it had done was undone, or it had done nothing.
+    /// The run failed, and what it had done was rolled back, or it had done nothing.
     pub const FAILED_UNDONE: Self = Self(5);
     /// The run failed, and something is left; it is listed with the command that removes it.
     pub const FAILED_LEFT: Self = Self(6);
@@ -40,7 +40,10 @@ impl Exit {
             Self::OBSERVED,
             "What was observed of the cluster refuses the plan, or the cluster cannot be reached; nothing was changed.",
         ),
-        (Self::FAILED_UNDONE, "The run failed, and what it had done was undone, or it had done nothing."),
+        (
+            Self::FAILED_UNDONE,
+            "The run failed, and what it had done was rolled back, or it had done nothing.",
+        ),
         (
             Self::FAILED_LEFT,
             "The run failed, and something is left; it is listed with the command that removes it.",

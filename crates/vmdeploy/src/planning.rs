@@ -13,7 +13,7 @@ use std::collections::{BTreeMap, BTreeSet};
 use std::path::Path;
 use vmdeploy_executor::{Connections, observe, only_node};
 use vmdeploy_planner::observed::{OBSERVED_FORMAT_VERSION, Observed, Query};
-use vmdeploy_planner::plan::{Check, CheckedPlan, Plan, PlanContext, PlanMode, PlanRefusal, RoadChoice};
+use vmdeploy_planner::plan::{Check, CheckedPlan, Plan, PlanContext, PlanMode, PlanRefusal, TransportChoice};
 use vmdeploy_planner::spec::{Deployment, Diagnostic};
 use vmdeploy_planner::verify::{ask_again, check_world};
 use vmdeploy_planner::{AskContext, Draft, ask, draft_plan, make_plan, render};
@@ -33,9 +33,9 @@ pub struct PlanArgs {
     /// Use the credentials that the spec's cluster refers to
     #[arg(long)]
     pub allow_cluster_auth: bool,
-    /// Which roads may be taken, over what the spec says
-    #[arg(long, value_enum, value_name = "ROAD")]
-    pub road: Option<RoadArg>,
+    /// Which transports may be taken, over what the spec says
+    #[arg(long, value_enum, value_name = "TRANSPORT")]
+    pub transport: Option<TransportArg>,
     /// Delete the VMs of the project that the spec no longer has, if there are exactly N
     #[arg(long, value_name = "N")]
     pub prune: Option<usize>,
@@ -47,9 +47,9 @@ pub struct PlanArgs {
     pub set_passwords: bool,
 }
 
-/// `--road`.
+/// `--transport`.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, clap::ValueEnum)]
-pub enum RoadArg {
+pub enum TransportArg {
     /// Lifecycle by API; imports, disks and cloud-init by SSH
     Hybrid,
     /// Per step the cheapest that version, rights and step allow
@@ -60,13 +60,13 @@ pub enum RoadArg {
     Ssh,
 }
 
-impl From<RoadArg> for RoadChoice {
-    fn from(arg: RoadArg) -> Self {
+impl From<TransportArg> for TransportChoice {
+    fn from(arg: TransportArg) -> Self {
         match arg {
-            RoadArg::Hybrid => Self::Hybrid,
-            RoadArg::Auto => Self::Auto,
-            RoadArg::Api => Self::Api,
-            RoadArg::Ssh => Self::Ssh,
+            TransportArg::Hybrid => Self::Hybrid,
+            TransportArg::Auto => Self::Auto,
+            TransportArg::Api => Self::Api,
+            TransportArg::Ssh => Self::Ssh,
         }
     }
 }
@@ -95,7 +95,7 @@ pub async fn plan(args: &PlanArgs, mode: PlanMode, context: &Context) -> Result<
     Ok(Planned { spec, observed, plan, connections })
 }
 
-/// Opens the connections that the plan's roads need.
+/// Opens the connections that the plan's transports need.
 ///
 /// # Errors
 /// No host is named, or a key or certificate cannot be read.
@@ -108,10 +108,10 @@ pub async fn open(args: &PlanArgs, spec: &LoadedSpec, context: &Context) -> Resu
         args.allow_cluster_auth,
         &spec.folder,
     )?;
-    match road(args, &spec.deployment) {
-        RoadChoice::Ssh => config.api = None,
-        RoadChoice::Api => config.ssh = None,
-        RoadChoice::Hybrid | RoadChoice::Auto => {}
+    match transport(args, &spec.deployment) {
+        TransportChoice::Ssh => config.api = None,
+        TransportChoice::Api => config.ssh = None,
+        TransportChoice::Hybrid | TransportChoice::Auto => {}
     }
     reach::open(config).await
 }
@@ -130,9 +130,9 @@ pub(crate) fn check_cluster(cluster: Option<&str>, deployment: &Deployment) -> R
     }
 }
 
-fn road(args: &PlanArgs, deployment: &Deployment) -> RoadChoice {
-    let of_spec = deployment.road.as_ref().map(|road| road.value);
-    args.road.map(RoadChoice::from).or(of_spec).unwrap_or_default()
+fn transport(args: &PlanArgs, deployment: &Deployment) -> TransportChoice {
+    let of_spec = deployment.transport.as_ref().map(|transport| transport.value);
+    args.transport.map(TransportChoice::from).or(of_spec).unwrap_or_default()
 }
 
 /// Observes the cluster, and makes the plan for a spec that is loaded already.
@@ -227,7 +227,7 @@ fn plan_context<'a>(
     let deployment = &spec.deployment;
     Ok(PlanContext {
         cluster: args.cluster.clone(),
-        road: args.road.map(RoadChoice::from),
+        transport: args.transport.map(TransportChoice::from),
         default_node: reach::default_node(&context.environment)?,
         targets: args.target.iter().cloned().collect::<BTreeSet<_>>(),
         prune: args.prune,

@@ -10,24 +10,24 @@ use std::collections::BTreeMap;
 use std::path::{Path, PathBuf};
 use vmdeploy_executor::{ApiAccess, Connections, ConnectionsConfig, SshAccess};
 
-/// Both roads: each with its settings, `None` where nothing is set for it, or what is wrong with them.
+/// Both transports: each with its settings, `None` where nothing is set for it, or what is wrong with them.
 #[derive(Debug)]
-pub struct Roads {
+pub struct Transports {
     /// The REST API.
     pub api: Result<Option<ApiAccess>, Failure>,
     /// SSH.
     pub ssh: Result<Option<SshAccess>, Failure>,
 }
 
-impl Roads {
-    /// Reads both roads from the environment.
+impl Transports {
+    /// Reads both transports from the environment.
     pub fn of(environment: &Environment) -> Self {
         Self { api: api_access(environment), ssh: ssh_access(environment) }
     }
     /// Returns the settings of both.
     ///
     /// # Errors
-    /// Those of one road are wrong, or there are none of either.
+    /// Those of one transport are wrong, or there are none of either.
     pub fn both(self, environment: &Environment) -> Result<ConnectionsConfig, Failure> {
         let config = ConnectionsConfig { api: self.api?, ssh: self.ssh? };
         if config.api.is_none() && config.ssh.is_none() {
@@ -37,12 +37,12 @@ impl Roads {
     }
 }
 
-/// Reads both roads from the environment.
+/// Reads both transports from the environment.
 ///
 /// # Errors
 /// No host is named, the API's user has no password, or a value is not what it should be.
 pub fn connections_config(environment: &Environment) -> Result<ConnectionsConfig, Failure> {
-    Roads::of(environment).both(environment)
+    Transports::of(environment).both(environment)
 }
 
 /// Opens the connections; each is made when it is first needed.
@@ -110,7 +110,7 @@ fn api_access(environment: &Environment) -> Result<Option<ApiAccess>, Failure> {
                 names::API_PASSWORD
             ))
             .hint("no token yet: `vmdeploy fix-token --create` makes it, and writes its secret into .env")
-            .hint(format!("without {} everything goes by SSH (`--road ssh`)", names::API_USER))
+            .hint(format!("without {} everything goes by SSH (`--transport ssh`)", names::API_USER))
     })?;
     Ok(Some(ApiAccess {
         hosts: host.split(',').map(str::trim).filter(|host| !host.is_empty()).map(str::to_owned).collect(),
@@ -207,7 +207,7 @@ mod tests {
     }
 
     #[test]
-    fn the_environment_names_both_roads() {
+    fn the_environment_names_both_transports() {
         check(&[], "error: no Proxmox host is named");
         let token =
             [("PROXMOX_API_HOST", "pve1"), ("PROXMOX_API_USER", "a@pve!b"), ("PROXMOX_API_PASSWORD", "x")];

@@ -6,7 +6,7 @@
 use crate::environment::{Environment, names};
 use crate::exit::Exit;
 use crate::failure::Failure;
-use crate::reach::{self, Roads};
+use crate::reach::{self, Transports};
 use crate::secrets::{Allowed, Resolver};
 use std::path::Path;
 use vmdeploy_executor::{ApiAccess, ConnectionsConfig, SecretResolver as _, SshAccess};
@@ -23,33 +23,33 @@ pub fn config_for(
     allow_auth: bool,
     folder: &Path,
 ) -> Result<ConnectionsConfig, Failure> {
-    roads_for(environment, deployment, name, allow_auth, folder).both(environment)
+    transports_for(environment, deployment, name, allow_auth, folder).both(environment)
 }
 
-/// Returns the settings as [`config_for`] does, each road with its own faults.
-pub fn roads_for(
+/// Returns the settings as [`config_for`] does, each transport with its own faults.
+pub fn transports_for(
     environment: &Environment,
     deployment: &Deployment,
     name: Option<&str>,
     allow_auth: bool,
     folder: &Path,
-) -> Roads {
+) -> Transports {
     let only = || if deployment.clusters.len() == 1 { deployment.clusters.values().next() } else { None };
     let Some(cluster) = name.map_or_else(only, |name| deployment.clusters.get(name)) else {
-        return Roads::of(environment);
+        return Transports::of(environment);
     };
-    let mut roads = match &cluster.auth {
+    let mut transports = match &cluster.auth {
         Some(auth) if allow_auth => with_spec_auth(environment, cluster, auth, folder),
         _ => {
-            let Roads { api, ssh } = Roads::of(environment);
-            Roads { api: api.and_then(|api| api.map(|api| at_endpoint(api, cluster)).transpose()), ssh }
+            let Transports { api, ssh } = Transports::of(environment);
+            Transports { api: api.and_then(|api| api.map(|api| at_endpoint(api, cluster)).transpose()), ssh }
         }
     };
-    if let Ok(Some(ssh)) = &mut roads.ssh {
+    if let Ok(Some(ssh)) = &mut transports.ssh {
         apply_ssh(ssh, &cluster.ssh, environment, folder);
     }
-    roads.api = roads.api.and_then(|api| api.map(|api| with_tls(api, cluster, folder)).transpose());
-    roads
+    transports.api = transports.api.and_then(|api| api.map(|api| with_tls(api, cluster, folder)).transpose());
+    transports
 }
 
 /// Keeps those API hosts of the environment that the spec's cluster has.
@@ -79,12 +79,12 @@ fn at_endpoint(mut api: ApiAccess, cluster: &Cluster) -> Result<ApiAccess, Failu
     })
 }
 
-fn with_spec_auth(environment: &Environment, cluster: &Cluster, auth: &Auth, folder: &Path) -> Roads {
+fn with_spec_auth(environment: &Environment, cluster: &Cluster, auth: &Auth, folder: &Path) -> Transports {
     let ssh = match cluster.endpoints.first() {
         Some(first) => reach::ssh_access(&environment.with(names::SSH_HOST, &first.value.host)),
         None => Ok(None),
     };
-    Roads { api: spec_access(environment, cluster, auth, folder).map(Some), ssh }
+    Transports { api: spec_access(environment, cluster, auth, folder).map(Some), ssh }
 }
 
 fn spec_access(

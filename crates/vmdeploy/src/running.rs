@@ -30,7 +30,7 @@ pub struct RunArgs {
     /// Print each event as a JSON object on a line of stdout
     #[arg(long)]
     pub json: bool,
-    /// What follows when a step fails; else creates are undone and updates are kept
+    /// What follows when a step fails; else creates are rolled back and updates are kept
     #[arg(long, value_enum, value_name = "WHAT")]
     pub on_failure: Option<OnFailureArg>,
     /// Let the spec run commands on this machine, for secrets and readiness
@@ -45,7 +45,7 @@ pub struct RunArgs {
 #[derive(Debug, Clone, Copy, PartialEq, Eq, clap::ValueEnum)]
 pub enum OnFailureArg {
     /// Take away what the run made
-    Undo,
+    Rollback,
     /// Leave what was done, to go on with `resume`
     Keep,
 }
@@ -53,7 +53,7 @@ pub enum OnFailureArg {
 impl From<OnFailureArg> for OnFailure {
     fn from(arg: OnFailureArg) -> Self {
         match arg {
-            OnFailureArg::Undo => Self::Undo,
+            OnFailureArg::Rollback => Self::Rollback,
             OnFailureArg::Keep => Self::Keep,
         }
     }

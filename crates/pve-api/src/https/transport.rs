@@ -8,7 +8,7 @@ use crate::auth::{Credentials, Session};
 use crate::error::{ApiError, Call};
 use crate::request::{Method, Request};
 use crate::response::Response;
-use crate::transport::{Road, Transport};
+use crate::transport::{Transport, TransportKind};
 use futures::future::{BoxFuture, FutureExt as _};
 use percent_encoding::{AsciiSet, CONTROLS, NON_ALPHANUMERIC, utf8_percent_encode};
 use pve_types::Secret;
@@ -65,8 +65,8 @@ impl HttpsTransport {
 }
 
 impl Transport for HttpsTransport {
-    fn road(&self) -> Road {
-        Road::Https
+    fn kind(&self) -> TransportKind {
+        TransportKind::Https
     }
     fn call<'a>(&'a self, request: &'a Request) -> BoxFuture<'a, Result<Response, ApiError>> {
         self.inner.call(request).boxed()

@@ -7,7 +7,7 @@ use super::qm::{answer, qm_words};
 use crate::error::{ApiError, Call};
 use crate::request::{ApiPath, Method, Params, Request};
 use crate::response::Response;
-use crate::transport::{Road, Transport};
+use crate::transport::{Transport, TransportKind};
 use futures::future::{BoxFuture, FutureExt as _};
 use pve_types::Upid;
 use serde_json::Value;
@@ -258,8 +258,8 @@ impl PveshTransport {
 }
 
 impl Transport for PveshTransport {
-    fn road(&self) -> Road {
-        Road::Pvesh
+    fn kind(&self) -> TransportKind {
+        TransportKind::Pvesh
     }
     fn call<'a>(&'a self, request: &'a Request) -> BoxFuture<'a, Result<Response, ApiError>> {
         async move {

@@ -423,9 +423,9 @@ async fn samples(folder: PathBuf) {
     let done = vm("agent-exec-status").agent().exec_status(&GuestProcess { pid: 618 }).await.unwrap();
     assert_eq!((done.exited, done.exitcode), (true, Some(2)));
     let interfaces = vm("agent-network-get-interfaces").agent().network_interfaces().await.unwrap();
-    let found = choose_address(&interfaces, &AddressWish::default()).unwrap();
+    let found = choose_address(&interfaces, &AddressFilter::default()).unwrap();
     assert_eq!(found.address.to_string(), "10.99.0.60");
     let mac = found.mac.unwrap();
-    let by_mac = choose_address(&interfaces, &AddressWish { macs: vec![mac], ..AddressWish::default() });
+    let by_mac = choose_address(&interfaces, &AddressFilter { macs: vec![mac], ..AddressFilter::default() });
     assert_eq!(by_mac.unwrap().address, found.address);
 }

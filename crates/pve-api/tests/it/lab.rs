@@ -381,13 +381,13 @@ async fn the_guest_agent_tells_the_address() {
     assert_eq!(AgentTrouble::of(&error), Some(AgentTrouble::VmNotRunning), "{error}");
     vm.start().await.unwrap().wait(wait()).await.unwrap();
     let macs = vm.config().await.unwrap().mac_addresses().into_iter().map(|(_, mac)| mac).collect();
-    let wish = AddressWish { macs, ..AddressWish::default() };
+    let desired = AddressFilter { macs, ..AddressFilter::default() };
     let deadline = std::time::Instant::now() + Duration::from_secs(60);
     let found = loop {
         assert!(std::time::Instant::now() < deadline, "no address");
         match vm.agent().network_interfaces().await {
             Ok(interfaces) => {
-                if let Some(found) = choose_address(&interfaces, &wish) {
+                if let Some(found) = choose_address(&interfaces, &desired) {
                     break found;
                 }
             }

@@ -3,7 +3,8 @@
 use futures::future::{BoxFuture, FutureExt as _};
 use libtest_mimic::Trial;
 use pve_api::{
-    ApiError, Client, Params, PveshFailure, PveshOutput, PveshRunner, PveshTransport, Road, TookEffect,
+    ApiError, Client, Params, PveshFailure, PveshOutput, PveshRunner, PveshTransport, TookEffect,
+    TransportKind,
 };
 use pve_types::{MappingKind, Secret};
 use std::sync::{Arc, Mutex};
@@ -101,7 +102,7 @@ const FOREVER: Duration = Duration::from_secs(60);
 async fn typed_calls_are_the_same() {
     let script = Script::new(vec![vec![]], Duration::ZERO, || done(0, r#"{"version":"9.2.11"}"#, ""));
     let client = script.client();
-    assert_eq!(client.road(), Road::Pvesh);
+    assert_eq!(client.kind(), TransportKind::Pvesh);
     assert!(client.is_logged_in().await);
     assert!(client.version().await.unwrap().is_at_least(9, 2));
     assert_eq!(script.ran(), ["pvesh get /version --output-format json"]);

@@ -1,4 +1,4 @@
-//! The API's methods, and the one road to them for both doors.
+//! The API's methods, and the one transport to them for both doors.
 
 pub(crate) mod access;
 mod call;

@@ -34,7 +34,7 @@ pub use spec::{
     StorageSpec, TokenSpec, UserSpec, UserTokenSpec, VnetSpec, WorldSpec, WorldSpecError, ZoneSpec,
 };
 pub use storages::{BlockStore, BlockVolume, StorageDef};
-pub use task::{Next, Stage, Task, TaskKey, Tasks, Undo, Work, Worker};
+pub use task::{Next, Revert, Stage, Task, TaskKey, Tasks, Work, Worker};
 pub use volume_work::{Made, NewVolume};
 pub use volumes::{Volume, VolumeName, content_folder, image_format, parse_name, split_id};
 

@@ -20,7 +20,7 @@ pub enum Next {
 pub type Work = Box<dyn FnOnce(&mut World, TaskKey) -> Result<Next, String> + Send>;
 
 /// What takes a worker's effect back.
-pub type Undo = Box<dyn FnOnce(&mut World, TaskKey) + Send>;
+pub type Revert = Box<dyn FnOnce(&mut World, TaskKey) + Send>;
 
 /// One stage of a worker: after so long, this happens.
 pub struct Stage {
@@ -58,8 +58,8 @@ pub struct Worker {
     pub lock: Option<(Vmid, Duration)>,
     /// Its stages.
     pub stages: Vec<Stage>,
-    /// What is undone when a stage fails or the task is stopped.
-    pub on_failure: Option<Undo>,
+    /// What is rolled back when a stage fails or the task is stopped.
+    pub on_failure: Option<Revert>,
     /// Put before an error text, e.g. `unable to create VM 100 - `.
     pub error_prefix: String,
 }
@@ -93,7 +93,7 @@ pub struct Task {
     exit: Option<String>,
     warnings: u32,
     stages: VecDeque<Stage>,
-    on_failure: Option<Undo>,
+    on_failure: Option<Revert>,
     error_prefix: String,
     holds: Option<Vmid>,
     scheduled: Option<(u64, u64)>,
@@ -350,9 +350,9 @@ impl World {
 
     fn finish_task(&mut self, key: TaskKey, result: Result<(), String>) {
         let now = self.now_seconds();
-        let undo = self.tasks.by_key.get_mut(&key).and_then(|task| task.on_failure.take());
-        if let (Err(_), Some(undo)) = (&result, undo) {
-            undo(self, key);
+        let revert = self.tasks.by_key.get_mut(&key).and_then(|task| task.on_failure.take());
+        if let (Err(_), Some(revert)) = (&result, revert) {
+            revert(self, key);
         }
         let Some(task) = self.tasks.by_key.get_mut(&key) else { return };
         let (exit, line) = match result {

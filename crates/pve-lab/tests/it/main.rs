@@ -2,7 +2,7 @@
 
 mod facts;
 mod stock;
-mod strangers;
+mod third_party;
 
 use libtest_mimic::{Arguments, Trial};
 
@@ -31,7 +31,7 @@ impl Need {
                 .is_some_and(|path| std::env::split_paths(&path).any(|folder| folder.join(name).is_file())),
             Self::Facts => std::env::var_os("PVE_FACTS_DIR")
                 .is_some_and(|folder| std::path::Path::new(&folder).join("pve-api").is_dir()),
-            Self::Python(module) => strangers::has_module(module),
+            Self::Python(module) => third_party::has_module(module),
         }
     }
 
@@ -45,7 +45,7 @@ impl Need {
 
 fn main() {
     let arguments = Arguments::from_args();
-    let trials = facts::TESTS.iter().chain(stock::TESTS).chain(strangers::TESTS).map(|test| {
+    let trials = facts::TESTS.iter().chain(stock::TESTS).chain(third_party::TESTS).map(|test| {
         let missing: Vec<&str> =
             test.needs.iter().filter(|need| !need.is_met()).map(|need| need.name()).collect();
         if !missing.is_empty() {

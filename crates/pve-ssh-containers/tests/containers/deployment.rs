@@ -18,7 +18,7 @@ pub fn tests() -> Vec<Trial> {
         vec![test("deployment::an_import_through_openssh_reaches_the_lab_with_its_progress", import)];
     let of_program = [
         test("deployment::a_hybrid_deployment_goes_through_openssh", deploy),
-        test("deployment::a_user_with_sudo_deploys_and_destroys_by_every_road_that_uses_ssh", by_sudo),
+        test("deployment::a_user_with_sudo_deploys_and_destroys_by_every_transport_that_uses_ssh", by_sudo),
         test("deployment::a_user_whose_sudo_wants_a_password_is_refused_before_anything_is_done", no_sudo),
         test("deployment::a_deployment_whose_server_restarts_in_mid_import_is_finished", restarted),
     ];
@@ -111,7 +111,7 @@ async fn import() {
 const SPEC: &str = "\
 version: 1
 project: containers
-road: hybrid
+transport: hybrid
 defaults: {node: pve1, agent: true}
 images:
   tiny: {path: /var/lib/vz/import/tiny.qcow2}
@@ -168,31 +168,36 @@ async fn logins(node: &Node, user: &str) -> usize {
 }
 
 async fn by_sudo() {
-    for road in ["hybrid", "auto", "ssh"] {
+    for transport in ["hybrid", "auto", "ssh"] {
         let lab = Lab::start(LabOptions::default()).await.unwrap();
         let node = node_of(&lab).await;
         let mut project = Project::new(&lab, &node);
         project.set("PROXMOX_SSH_USER", "deploy");
         let before = (logins(&node, "root").await, lab.world().counts().api_requests);
-        let deploy = project.vmdeploy(&["deploy", "spec.yaml", "--yes", "--road", road]).await;
-        assert!(deploy.status.success(), "{road}: {}", told(&deploy));
+        let deploy = project.vmdeploy(&["deploy", "spec.yaml", "--yes", "--transport", transport]).await;
+        assert!(deploy.status.success(), "{transport}: {}", told(&deploy));
         // Only root can ask the lab: its key lies in root's own folder. Nobody has logged in as root for it.
         let asked = node.sh("cat /lab/asked").await;
-        assert!(asked.contains("qm '") || asked.contains("pvesh '"), "{road}: {asked}");
-        assert_eq!(logins(&node, "root").await, before.0, "{road}");
-        assert!(logins(&node, "deploy").await > 0, "{road}");
-        if road == "ssh" {
-            assert_eq!(lab.world().counts().api_requests, before.1, "{road}");
+        assert!(asked.contains("qm '") || asked.contains("pvesh '"), "{transport}: {asked}");
+        assert_eq!(logins(&node, "root").await, before.0, "{transport}");
+        assert!(logins(&node, "deploy").await > 0, "{transport}");
+        if transport == "ssh" {
+            assert_eq!(lab.world().counts().api_requests, before.1, "{transport}");
         }
         let guests = parse::qm_list(&run(&node.host(), &["qm", "list"]).await).unwrap();
-        assert_eq!(guests.iter().filter(|guest| guest.status == "running").count(), 2, "{road}: {guests:?}");
-        let plan = project.vmdeploy(&["plan", "spec.yaml", "--detailed-exitcode", "--road", road]).await;
-        assert_eq!(plan.status.code(), Some(0), "{road}: {}", told(&plan));
-        let destroy = project.vmdeploy(&["destroy", "spec.yaml", "--yes", "--road", road]).await;
-        assert!(destroy.status.success(), "{road}: {}", told(&destroy));
-        assert!(lab.world().with(|world| world.guests.is_empty()), "{road}");
+        assert_eq!(
+            guests.iter().filter(|guest| guest.status == "running").count(),
+            2,
+            "{transport}: {guests:?}"
+        );
+        let plan =
+            project.vmdeploy(&["plan", "spec.yaml", "--detailed-exitcode", "--transport", transport]).await;
+        assert_eq!(plan.status.code(), Some(0), "{transport}: {}", told(&plan));
+        let destroy = project.vmdeploy(&["destroy", "spec.yaml", "--yes", "--transport", transport]).await;
+        assert!(destroy.status.success(), "{transport}: {}", told(&destroy));
+        assert!(lab.world().with(|world| world.guests.is_empty()), "{transport}");
         // Nothing that it made as root is left.
-        assert_eq!(node.sh("find /run /tmp /etc/pve -name '*vmdeploy*'").await, "", "{road}");
+        assert_eq!(node.sh("find /run /tmp /etc/pve -name '*vmdeploy*'").await, "", "{transport}");
         lab.stop().await;
     }
 }
@@ -203,11 +208,11 @@ async fn no_sudo() {
     let mut project = Project::new(&lab, &node);
     project.set("PROXMOX_SSH_USER", "asked");
     let line = "`asked ALL=(root) NOPASSWD: ALL` in /etc/sudoers.d/vmdeploy";
-    for road in ["hybrid", "auto", "ssh"] {
-        let deploy = project.vmdeploy(&["deploy", "spec.yaml", "--yes", "--road", road]).await;
+    for transport in ["hybrid", "auto", "ssh"] {
+        let deploy = project.vmdeploy(&["deploy", "spec.yaml", "--yes", "--transport", transport]).await;
         let said = told(&deploy);
-        assert_eq!(deploy.status.code(), Some(7), "{road}: {said}");
-        assert!(said.contains("a password is required") && said.contains(line), "{road}: {said}");
+        assert_eq!(deploy.status.code(), Some(7), "{transport}: {said}");
+        assert!(said.contains("a password is required") && said.contains(line), "{transport}: {said}");
     }
     let doctor = project.vmdeploy(&["doctor", "spec.yaml"]).await;
     assert!(told(&doctor).contains(line), "{}", told(&doctor));

@@ -55,7 +55,7 @@ fn bad(error: &russh::keys::Error) -> Decoded {
 enum Form {
     OpenSsh,
     EncryptedPkcs8,
-    /// PEM with encryption of its own, of a kind that russh cannot undo: all but RSA under AES-128-CBC.
+    /// PEM with encryption of its own, of a kind that russh cannot revert: all but RSA under AES-128-CBC.
     OldEncryption,
     Other,
 }

@@ -357,7 +357,7 @@ async fn silent_listener() {
     let listener = std::net::TcpListener::bind("127.0.0.1:0").unwrap();
     let mut config = HostConfig::new("127.0.0.1", "root");
     config.port = listener.local_addr().unwrap().port();
-    config.timeouts.greeting = std::time::Duration::from_millis(300);
+    config.timeouts.banner = std::time::Duration::from_millis(300);
     let error = Host::new(config).check().await.unwrap_err();
     assert!(matches!(&error, Error::Connect { .. }) && error.is_connection(), "{error}");
     use std::error::Error as _;

@@ -3,9 +3,9 @@
 //! Where one of them is missing its tests are reported as ignored, with the reason.
 
 mod auth;
+mod banner;
 mod download;
 mod exec;
-mod greeting;
 mod host_keys;
 mod lab;
 mod openssh;
@@ -62,7 +62,7 @@ fn main() {
     trials.extend(quoting::tests());
     trials.extend(exec::tests());
     trials.extend(auth::tests());
-    trials.extend(greeting::tests());
+    trials.extend(banner::tests());
     trials.extend(host_keys::tests());
     trials.extend(lab::tests());
     trials.extend(openssh::tests());

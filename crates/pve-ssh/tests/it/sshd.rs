@@ -196,8 +196,8 @@ fn launch(folder: &Path, port: Option<u16>) -> (Child, u16) {
 fn greets(port: u16) -> bool {
     let Ok(mut stream) = TcpStream::connect(("127.0.0.1", port)) else { return false };
     let _ = stream.set_read_timeout(Some(Duration::from_secs(2)));
-    let mut greeting = [0; 4];
-    stream.read_exact(&mut greeting).is_ok() && &greeting == b"SSH-"
+    let mut banner = [0; 4];
+    stream.read_exact(&mut banner).is_ok() && &banner == b"SSH-"
 }
 
 /// Sends a signal to a process.

@@ -7,7 +7,7 @@ use std::collections::BTreeMap;
 use std::path::PathBuf;
 use std::sync::Arc;
 
-/// How the cluster is reached: at least one of the two roads.
+/// How the cluster is reached: at least one of the two transports.
 #[derive(Debug, Clone, Default)]
 pub struct ConnectionsConfig {
     /// The REST API. Without it, API calls go through `pvesh` on the node.

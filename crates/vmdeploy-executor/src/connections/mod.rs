@@ -30,7 +30,7 @@ impl Connections {
     /// Makes the connections ready. Each is made when it is first needed.
     ///
     /// # Errors
-    /// When the configuration names no road, contradicts itself, or holds a certificate that cannot be read.
+    /// When the configuration names no transport, contradicts itself, or holds a certificate that cannot be read.
     pub async fn open(config: ConnectionsConfig) -> Result<Self, Failure> {
         let ssh = match config.ssh {
             Some(access) => Some(SshPool::new(access).await?),
@@ -68,7 +68,7 @@ impl Connections {
     pub fn api(&self) -> &Client {
         &self.inner.api
     }
-    /// Returns the API's user or token; `None` on the `ssh` road, where root does everything.
+    /// Returns the API's user or token; `None` on the `ssh` transport, where root does everything.
     pub fn user(&self) -> Option<&str> {
         self.inner.user.as_deref()
     }
@@ -78,7 +78,7 @@ impl Connections {
     }
     /// Tells whether API calls go through `pvesh`.
     pub fn is_pvesh(&self) -> bool {
-        self.inner.api.road() == pve_api::Road::Pvesh
+        self.inner.api.kind() == pve_api::TransportKind::Pvesh
     }
     /// Returns the node as a host that commands run on.
     ///
@@ -103,7 +103,7 @@ impl Connections {
     fn pool(&self) -> Result<&SshPool, Failure> {
         self.inner.ssh.as_ref().ok_or_else(|| {
             Failure::new(FailureKind::Unreachable, "this needs SSH to the node, and SSH is not configured")
-                .hint("set PROXMOX_SSH_HOST, PROXMOX_SSH_USER and PROXMOX_SSH_KEY, or use `road: api`")
+                .hint("set PROXMOX_SSH_HOST, PROXMOX_SSH_USER and PROXMOX_SSH_KEY, or use `transport: api`")
         })
     }
 }

@@ -1,14 +1,14 @@
 //! The loop around the scheduler: it writes the journal, sends steps out, listens to them, and tells the world.
 
+use super::history::StepHistory;
 use super::job::{Done, Job, Message, Shared};
 use super::lock::{ClusterLock, News};
-use super::sight::Sight;
 use crate::describe;
 use crate::journal::{Entry, JournalWriter};
 use crate::schedule::{Command, Input, Rules, Scheduler, Verdict, tasks_of};
 use crate::{
-    Cancellation, Event, EventKind, Failure, FailureKind, Outcome, ResumeMode, RunError, RunReport,
-    RunResult, Stop, TookEffect, UndoNote, report_of,
+    Cancellation, Event, EventKind, Failure, FailureKind, Outcome, ResumeMode, RevertNote, RunError,
+    RunReport, RunResult, Stop, TookEffect, report_of,
 };
 use jiff::Timestamp;
 use rand::RngExt as _;
@@ -36,7 +36,7 @@ pub(crate) struct Begin {
 /// What a task of the loop ends with.
 enum Ended {
     Step(StepId, Result<Done, Failure>),
-    Undo(StepId, Result<UndoNote, Failure>),
+    Revert(StepId, Result<RevertNote, Failure>),
     Waited(StepId),
 }
 
@@ -45,7 +45,7 @@ struct Engine {
     journal: JournalWriter,
     events: UnboundedSender<Event>,
     shared: Arc<Shared>,
-    sights: BTreeMap<StepId, Sight>,
+    sights: BTreeMap<StepId, StepHistory>,
     begun: BTreeMap<StepId, Instant>,
     jobs: JoinSet<Ended>,
     sender: UnboundedSender<Message>,
@@ -89,7 +89,7 @@ struct Bare {
     scheduler: Scheduler,
     events: UnboundedSender<Event>,
     shared: Arc<Shared>,
-    sights: BTreeMap<StepId, Sight>,
+    sights: BTreeMap<StepId, StepHistory>,
 }
 
 impl Bare {
@@ -136,13 +136,13 @@ impl Engine {
             limits: shared.plan.limits,
             attempts: options.attempts,
             on_failure: shared.plan.changes.iter().map(rule).collect(),
-            undo_all: mode == Some(ResumeMode::Undo),
+            rollback_all: mode == Some(ResumeMode::Rollback),
         };
         let scheduler = Scheduler::new(tasks_of(&shared.plan, records), rules);
-        let mut sights = Sight::of(records);
+        let mut sights = StepHistory::of(records);
         for step in &shared.plan.steps {
-            if let Some(sight) = sights.get_mut(&step.id) {
-                sight.expect_more_requests(&step.action);
+            if let Some(history) = sights.get_mut(&step.id) {
+                history.expect_more_requests(&step.action);
             }
         }
         Bare { scheduler, events, sights, shared: Arc::new(shared) }
@@ -167,9 +167,9 @@ impl Engine {
         Ok(())
     }
 
-    /// Takes the project's lock on the cluster, on roads that have SSH.
+    /// Takes the project's lock on the cluster, on transports that have SSH.
     async fn lock(&mut self) -> Result<Option<ClusterLock>, RunError> {
-        let is_api_only = self.plan().road == vmdeploy_planner::plan::RoadChoice::Api;
+        let is_api_only = self.plan().transport == vmdeploy_planner::plan::TransportChoice::Api;
         if is_api_only || !self.shared.connections.has_ssh() || self.plan().is_empty() {
             return Ok(None);
         }
@@ -189,8 +189,8 @@ impl Engine {
 
     /// Waits until what a killed run of the project has sent out can come no more, or the user stops the run.
     async fn let_come_first(&mut self, run: &str, since: Timestamp, cancellation: &mut Cancellation) {
-        let sight = Sight { unanswered: Some(since), ..Sight::default() };
-        let left = sight.settles_in(self.shared.options.0.settle);
+        let history = StepHistory { unanswered: Some(since), ..StepHistory::default() };
+        let left = history.settles_in(self.shared.options.0.settle);
         if left.is_zero() || self.plan().steps.iter().all(|step| step.action.only_reads()) {
             return;
         }
@@ -253,7 +253,7 @@ impl Engine {
                 Command::Start { step, attempt, .. } => {
                     self.write(Entry::Started { step: step.clone(), attempt: *attempt })?;
                 }
-                Command::Undo { step } => self.write(Entry::UndoStarted { step: step.clone() })?,
+                Command::Revert { step } => self.write(Entry::RevertStarted { step: step.clone() })?,
                 _ => {}
             }
         }
@@ -261,7 +261,7 @@ impl Engine {
         for command in commands {
             match command {
                 Command::Start { step, attempt, probe } => self.start(&step, attempt, probe),
-                Command::Undo { step } => self.undo(&step),
+                Command::Revert { step } => self.revert(&step),
                 Command::Wait { step, attempt } => self.wait(step, attempt),
                 Command::GiveUp => self.shared.cancel.cancel(),
                 Command::Finish { stopped } => return Ok(Some(stopped)),
@@ -273,15 +273,15 @@ impl Engine {
     fn job(&self, id: &StepId, probe: bool) -> Option<Job> {
         let step = self.shared.step(id)?.clone();
         let until = Instant::now() + Duration::from_secs(step.deadline_s.max(1));
-        let sight = self.sights.get(id).cloned().unwrap_or_default();
-        Some(Job { shared: self.shared.clone(), step, probe, sight, messages: self.sender.clone(), until })
+        let history = self.sights.get(id).cloned().unwrap_or_default();
+        Some(Job { shared: self.shared.clone(), step, probe, history, messages: self.sender.clone(), until })
     }
 
     fn start(&mut self, id: &StepId, attempt: u32, probe: bool) {
         let Some(job) = self.job(id, probe) else { return };
         self.begun.entry(id.clone()).or_insert_with(Instant::now);
         self.tell(EventKind::StepStarted { step: id.clone(), attempt });
-        let span = tracing::info_span!("step", step = %id, road = %job.step.road, attempt);
+        let span = tracing::info_span!("step", step = %id, transport = %job.step.transport, attempt);
         let (id, cancel) = (id.clone(), self.shared.cancel.clone());
         let work = async move {
             let done = tokio::select! {
@@ -293,19 +293,19 @@ impl Engine {
         self.jobs.spawn(work.instrument(span));
     }
 
-    fn undo(&mut self, id: &StepId) {
+    fn revert(&mut self, id: &StepId) {
         let Some(job) = self.job(id, false) else { return };
-        self.tell(EventKind::UndoStarted { step: id.clone() });
-        let span = tracing::info_span!("undo", step = %id);
+        self.tell(EventKind::RevertStarted { step: id.clone() });
+        let span = tracing::info_span!("revert", step = %id);
         let pauses: Vec<Duration> =
             (1..self.shared.options.0.attempts).map(|attempt| self.pause(attempt)).collect();
         let (id, cancel) = (id.clone(), self.shared.cancel.clone());
         let work = async move {
             let note = tokio::select! {
-                note = undone(&job, &pauses) => note,
+                note = rolled_back(&job, &pauses) => note,
                 () = given_up(&cancel, &job) => Err(interrupted(&job)),
             };
-            Ended::Undo(id, note)
+            Ended::Revert(id, note)
         };
         self.jobs.spawn(work.instrument(span));
     }
@@ -334,8 +334,8 @@ impl Engine {
             Message::Submitted(step, upid) => {
                 self.write(Entry::Submitted { step: step.clone(), upid: upid.clone() })?;
                 self.journal.flush()?;
-                let sight = self.sights.entry(step.clone()).or_default();
-                (sight.upid, sight.unanswered) = (Some(upid.clone()), None);
+                let history = self.sights.entry(step.clone()).or_default();
+                (history.upid, history.unanswered) = (Some(upid.clone()), None);
                 self.tell(EventKind::StepSubmitted { step, upid });
             }
             Message::Progress(step, percent, text) => {
@@ -350,8 +350,8 @@ impl Engine {
             }
             Message::Probed(step, found) => {
                 self.write(Entry::Probed { step: step.clone(), found: found.clone() })?;
-                if let (crate::Found::NotDone, Some(sight)) = (&found, self.sights.get_mut(&step)) {
-                    sight.found_undone(self.shared.options.0.settle);
+                if let (crate::Found::NotDone, Some(history)) = (&found, self.sights.get_mut(&step)) {
+                    history.found_reverted(self.shared.options.0.settle);
                 }
                 self.tell(EventKind::StepProbed { step, found });
             }
@@ -375,22 +375,22 @@ impl Engine {
         Ok(None)
     }
 
-    /// Takes the end of a step or an undo.
+    /// Takes the end of a step or an revert.
     fn ended(&mut self, ended: Ended) -> Result<Input, RunError> {
         match ended {
             Ended::Waited(step) => Ok(Input::Waited { step }),
             Ended::Step(step, Ok(done)) => self.succeeded(step, done),
             Ended::Step(step, Err(failure)) => self.failed(step, failure),
-            Ended::Undo(step, Ok(note)) => {
-                self.write(Entry::UndoFinished { step: step.clone(), note: note.clone() })?;
-                self.tell(EventKind::UndoFinished { step: step.clone(), note });
-                Ok(Input::UndoFinished { step })
+            Ended::Revert(step, Ok(note)) => {
+                self.write(Entry::RevertFinished { step: step.clone(), note: note.clone() })?;
+                self.tell(EventKind::RevertFinished { step: step.clone(), note });
+                Ok(Input::RevertFinished { step })
             }
-            Ended::Undo(step, Err(failure)) => {
+            Ended::Revert(step, Err(failure)) => {
                 let failure = self.dressed(&step, failure);
-                self.write(Entry::UndoFailed { step: step.clone(), failure: failure.clone() })?;
-                self.tell(EventKind::UndoFailed { step: step.clone(), failure });
-                Ok(Input::UndoFailed { step })
+                self.write(Entry::RevertFailed { step: step.clone(), failure: failure.clone() })?;
+                self.tell(EventKind::RevertFailed { step: step.clone(), failure });
+                Ok(Input::RevertFailed { step })
             }
         }
     }
@@ -401,8 +401,8 @@ impl Engine {
         let entry =
             Entry::Succeeded { step: step.clone(), outcome: outcome.clone(), warnings: warnings.clone() };
         self.write(entry)?;
-        if let Some(sight) = self.sights.get_mut(&step) {
-            (sight.unsure, sight.unanswered, sight.doubt) = (false, None, None);
+        if let Some(history) = self.sights.get_mut(&step) {
+            (history.unsure, history.unanswered, history.doubt) = (false, None, None);
         }
         let changed = outcome != Outcome::AlreadyDone;
         let took_ms = self.took_ms(&step);
@@ -433,9 +433,9 @@ impl Engine {
             None => {
                 tracing::warn!(%step, %failure, "a step failed");
                 let took_ms = self.took_ms(&step);
-                let undo = foresight.will_undo(&step);
-                let failure = if undo { failure.of_what_is_undone() } else { failure };
-                self.tell(EventKind::StepFailed { step, failure, took_ms, undo });
+                let revert = foresight.will_revert(&step);
+                let failure = if revert { failure.of_what_is_reverted() } else { failure };
+                self.tell(EventKind::StepFailed { step, failure, took_ms, revert });
             }
         }
         Ok(input)
@@ -445,15 +445,15 @@ impl Engine {
     /// effect although this one did not.
     fn judged(&mut self, id: &StepId, mut failure: Failure) -> (Failure, Verdict) {
         let only_reads = self.shared.step(id).is_none_or(|step| step.action.only_reads());
-        let sight = self.sights.entry(id.clone()).or_default();
+        let history = self.sights.entry(id.clone()).or_default();
         match failure.took_effect {
-            TookEffect::No if sight.unsure && !only_reads => {
+            TookEffect::No if history.unsure && !only_reads => {
                 let verdict = match verdict(&failure) {
                     Verdict::Again => Verdict::AgainAfterProbe,
                     _ => Verdict::Final(TookEffect::Maybe),
                 };
                 failure.took_effect = TookEffect::Maybe;
-                if let Some(doubt) = sight.doubt.as_ref().filter(|doubt| **doubt != failure.message) {
+                if let Some(doubt) = history.doubt.as_ref().filter(|doubt| **doubt != failure.message) {
                     failure.causes.push(format!("an attempt before: {doubt}"));
                 }
                 (failure, verdict)
@@ -463,7 +463,7 @@ impl Engine {
                 (failure, verdict)
             }
             TookEffect::Maybe | TookEffect::Yes => {
-                sight.doubt(&failure, Timestamp::now());
+                history.doubt(&failure, Timestamp::now());
                 let verdict = verdict(&failure);
                 (failure, verdict)
             }
@@ -539,21 +539,21 @@ impl Engine {
     }
 }
 
-/// Undoes a step. To undo is to ensure that something is absent: twice is safe, so whatever may pass is tried again.
-async fn undone(job: &Job, pauses: &[Duration]) -> Result<UndoNote, Failure> {
+/// Reverts a step. To revert is to ensure that something is absent: twice is safe, so whatever may pass is tried again.
+async fn rolled_back(job: &Job, pauses: &[Duration]) -> Result<RevertNote, Failure> {
     for pause in pauses {
-        match job.undo().await {
-            Err(failure) if may_pass_for_an_undo(failure.kind) => {
-                job.tell(None, format!("the undo is tried again: {failure}"));
+        match job.revert().await {
+            Err(failure) if may_pass_for_an_revert(failure.kind) => {
+                job.tell(None, format!("the revert is tried again: {failure}"));
                 tokio::time::sleep(*pause).await;
             }
             other => return other,
         }
     }
-    job.undo().await
+    job.revert().await
 }
 
-fn may_pass_for_an_undo(kind: FailureKind) -> bool {
+fn may_pass_for_an_revert(kind: FailureKind) -> bool {
     use FailureKind as K;
     matches!(kind, K::ConfigLock | K::StorageLock | K::NoAnswer | K::Unreachable)
 }
@@ -566,7 +566,7 @@ async fn given_up(cancel: &tokio_util::sync::CancellationToken, job: &Job) {
         return job.shared.no_more_waits.cancelled().await;
     }
     cancel.cancelled().await;
-    if job.step.road == vmdeploy_planner::plan::Road::Ssh {
+    if job.step.transport == vmdeploy_planner::plan::Transport::Ssh {
         tokio::time::sleep(LAST_WORDS).await;
     }
 }

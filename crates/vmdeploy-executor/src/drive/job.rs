@@ -1,7 +1,7 @@
 //! One step on its way: what it knows, whom it tells, and how it asks about the guest it works on.
 
+use super::history::StepHistory;
 use super::places::Places;
-use super::sight::Sight;
 use crate::describe;
 use crate::{Connections, Failure, FailureKind, Found, Outcome, RunOptions};
 use pve_api::{Finished, Qemu, QemuConfig, Task, Wait};
@@ -15,7 +15,7 @@ use tokio::sync::{mpsc, oneshot};
 use tokio::time::Instant;
 use tokio_util::sync::CancellationToken;
 use vmdeploy_planner::identity::{Marker, MarkerSearch, smbios_uuid};
-use vmdeploy_planner::plan::{Action, GuestRef, Plan, Ref, Road, Step, StepId};
+use vmdeploy_planner::plan::{Action, GuestRef, Plan, Ref, Step, StepId, Transport};
 
 /// The volumes of a storage and when a node listed them; locked while it does.
 pub(crate) type SharedList = Arc<tokio::sync::Mutex<Option<(Instant, Arc<[VolumeId]>)>>>;
@@ -104,7 +104,7 @@ pub(crate) struct Job {
     pub(crate) step: Step,
     /// Whether it had begun before, so that its effect may be there.
     pub(crate) probe: bool,
-    pub(crate) sight: Sight,
+    pub(crate) history: StepHistory,
     pub(crate) messages: mpsc::UnboundedSender<Message>,
     pub(crate) until: Instant,
 }
@@ -174,7 +174,7 @@ impl Shared {
     pub(crate) fn outcome(&self, step: &StepId) -> Option<Outcome> {
         lock(&self.outcomes).get(step).cloned()
     }
-    /// Tells whether a step of this run gave the volume. Of all that are there, undo may free only those.
+    /// Tells whether a step of this run gave the volume. Of all that are there, revert may free only those.
     pub(crate) fn is_of_this_run(&self, volume: &VolumeId) -> bool {
         lock(&self.volumes).get(volume).is_some_and(|count| *count > 0)
     }
@@ -378,13 +378,13 @@ impl Job {
             Some((types, guest)) => self.running_task(&self.node_of(guest), guest.vmid, types).await?,
             None => None,
         };
-        // The journal may know a task that came before the one that counts, or one of the undo.
+        // The journal may know a task that came before the one that counts, or one of the revert.
         let types = describe::tasks(&self.step.action).map(|(types, _)| types);
         let is_own = |upid: &&Upid| types.is_none_or(|types| types.contains(&upid.task_type()));
-        let known = self.sight.upid.as_ref().filter(is_own);
+        let known = self.history.upid.as_ref().filter(is_own);
         let Some(upid) = running.as_ref().or(known) else { return Ok(None) };
         let task = self.shared.connections.api().task(upid);
-        if self.sight.upid.as_ref() != Some(upid) {
+        if self.history.upid.as_ref() != Some(upid) {
             let _ = self.messages.send(Message::Submitted(self.step.id.clone(), upid.clone()));
         }
         match task.status().await {
@@ -446,7 +446,7 @@ impl Job {
 
     /// Waits until no command of an earlier attempt works on the guest any more.
     pub(crate) async fn wait_for_earlier_command(&self) -> Result<(), Failure> {
-        match self.step.action.guest().filter(|_| self.step.road == Road::Ssh) {
+        match self.step.action.guest().filter(|_| self.step.transport == Transport::Ssh) {
             Some(guest) => self.wait_for_commands_on(guest).await,
             None => Ok(()),
         }
@@ -495,7 +495,7 @@ impl Job {
             },
         }
     }
-    /// Returns the same job for another action: what its undo runs.
+    /// Returns the same job for another action: what its revert runs.
     pub(crate) fn with_action(&self, action: Action) -> Self {
         let mut job = self.clone();
         job.step.action = action;

@@ -1,4 +1,4 @@
-//! From what PVE says to a kind of failure, and from a kind to what a person may do. One table, used for both roads.
+//! From what PVE says to a kind of failure, and from a kind to what a person may do. One table, used for both transports.
 
 use super::{Failure, FailureKind as K};
 use pve_types::{NodeName, Vmid};
@@ -107,7 +107,7 @@ pub fn hint_of(kind: K, about: About<'_>) -> Option<String> {
         K::StorageUnfit => format!("see `pvesm status` on {node}; enable the storage or its content type, or choose another"),
         K::StorageFull => "free or add space, then `vmdeploy resume`".into(),
         K::Forbidden => "`vmdeploy check-token` shows which privilege is missing, `vmdeploy fix-token` grants it".into(),
-        K::RootOnly => "use `road: hybrid` or `road: ssh`, which do this as root, or take the option out of the spec".into(),
+        K::RootOnly => "use `transport: hybrid` or `transport: ssh`, which do this as root, or take the option out of the spec".into(),
         K::Version => "this PVE does it in another way; `vmdeploy plan` makes the plan anew for the version that it finds".into(),
         K::Unauthenticated => "check PROXMOX_API_USER and PROXMOX_API_PASSWORD; `vmdeploy doctor` tells more".into(),
         K::Untrusted => "if the change is yours, pin the new fingerprint or host key; else somebody is in between".into(),
@@ -190,7 +190,7 @@ mod tests {
         check("VM 100 is running - destroy failed", K::DestroyRefused);
         check("can't remove VM 100 - protection mode enabled", K::DestroyRefused);
         check("checksum mismatch (file change by other user?)", K::DigestChanged);
-        check("checksum mismatch: got 'x' wanted 'y'", K::ImageUnfit);
+        check("checksum mismatch: got 'x' desired 'y'", K::ImageUnfit);
         check("cluster not ready - no quorum?", K::NoQuorum);
         check("something new", K::Refused);
     }

@@ -188,16 +188,16 @@ impl Failure {
         self.log.extend(lines.into_iter().map(|line| printable(&line)));
         self
     }
-    /// Returns the failure with a hint that fits what is undone: there is nothing to resume, it is deployed again.
+    /// Returns the failure with a hint that fits what is rolled back: there is nothing to resume, it is deployed again.
     #[must_use]
-    pub(crate) fn of_what_is_undone(mut self) -> Self {
+    pub(crate) fn of_what_is_reverted(mut self) -> Self {
         self.hint = self.hint.map(|hint| hint.replace("`vmdeploy resume`", "the same command again"));
         self
     }
     /// Returns the failure as it is said where no run has begun: with a hint that leads to the same command again.
     #[must_use]
     pub fn before_any_run(self) -> Self {
-        self.with_usual_hint(None).of_what_is_undone()
+        self.with_usual_hint(None).of_what_is_reverted()
     }
     /// Tells whether nobody got an answer to what was sent, so that it may still be on its way.
     pub(crate) fn is_unheard(&self) -> bool {

@@ -1,4 +1,4 @@
-//! From the errors of the two roads to one failure.
+//! From the errors of the two transports to one failure.
 
 use super::classify::kind_of;
 use super::{Failure, FailureKind, TookEffect, printable};

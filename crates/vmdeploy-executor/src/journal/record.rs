@@ -1,10 +1,10 @@
 //! What the journal holds: an intent log, one JSON object a line.
 //!
 //! A step's life is `started`, maybe `submitted`, then `succeeded` or `failed`; after a crash `probed`; when things are
-//! taken back `undo_started`, then `undo_finished` or `undo_failed`. It is no log for debugging: there is nothing in it
-//! that resuming, undoing or reporting does not need, and no secret.
+//! taken back `revert_started`, then `revert_finished` or `revert_failed`. It is no log for debugging: there is nothing in it
+//! that resuming, reverting or reporting does not need, and no secret.
 
-use crate::{Failure, Found, Outcome, RunResult, UndoNote};
+use crate::{Failure, Found, Outcome, RevertNote, RunResult};
 use jiff::Timestamp;
 use pve_types::{Upid, VolumeId};
 use serde::{Deserialize, Serialize};
@@ -40,7 +40,7 @@ pub enum Entry {
     },
     /// Another process goes on with the run.
     Resumed {
-        /// To finish it, or to undo it.
+        /// To finish it, or to revert it.
         mode: ResumeMode,
     },
     /// The project's lock on the cluster was taken or kept.
@@ -96,20 +96,20 @@ pub enum Entry {
         /// What was found.
         found: Found,
     },
-    /// A step is about to be undone. On disk before it is.
-    UndoStarted {
+    /// A step is about to be rolled back. On disk before it is.
+    RevertStarted {
         /// The step.
         step: StepId,
     },
-    /// A step is undone.
-    UndoFinished {
+    /// A step is rolled back.
+    RevertFinished {
         /// The step.
         step: StepId,
         /// What was done.
-        note: UndoNote,
+        note: RevertNote,
     },
-    /// A step could not be undone.
-    UndoFailed {
+    /// A step could not be rolled back.
+    RevertFailed {
         /// The step.
         step: StepId,
         /// What happened.
@@ -138,5 +138,5 @@ pub enum ResumeMode {
     #[default]
     Finish,
     /// To take away what the run made.
-    Undo,
+    Rollback,
 }

@@ -339,15 +339,15 @@ fn unanswered(records: &[Record]) -> Option<Timestamp> {
     let mut lost = None;
     for Record { at, entry } in records {
         match entry {
-            Entry::Started { step, .. } | Entry::Saw { step, .. } | Entry::UndoStarted { step } => {
+            Entry::Started { step, .. } | Entry::Saw { step, .. } | Entry::RevertStarted { step } => {
                 open.insert(step, *at);
             }
             Entry::Submitted { step, .. }
             | Entry::Succeeded { step, .. }
-            | Entry::UndoFinished { step, .. } => {
+            | Entry::RevertFinished { step, .. } => {
                 open.remove(step);
             }
-            Entry::Failed { step, failure, .. } | Entry::UndoFailed { step, failure } => {
+            Entry::Failed { step, failure, .. } | Entry::RevertFailed { step, failure } => {
                 if failure.is_unheard() {
                     open.insert(step, *at);
                 } else {
@@ -426,7 +426,7 @@ mod tests {
         check(vec![started(a()), failed(K::TaskFailed, T::Maybe)], None);
         let resumed = Entry::Resumed { mode: crate::ResumeMode::Finish };
         check(vec![started(a()), resumed, started(a()), done(a())], Some(0));
-        check(vec![Entry::UndoStarted { step: a() }], Some(0));
+        check(vec![Entry::RevertStarted { step: a() }], Some(0));
     }
 
     #[test]

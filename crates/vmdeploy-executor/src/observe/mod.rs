@@ -113,7 +113,7 @@ async fn quorate(connections: &Connections) -> Result<Option<bool>, Failure> {
     Ok(Some(cluster.is_none_or(|cluster| cluster.quorate.unwrap_or(true))))
 }
 
-/// Returns what the credentials may do; `None` for root on the `ssh` road, to whom nothing is refused.
+/// Returns what the credentials may do; `None` for root on the `ssh` transport, to whom nothing is refused.
 async fn rights(connections: &Connections, queries: &[Query]) -> Result<Option<Rights>, Failure> {
     let Some(user) = connections.user().filter(|_| queries.contains(&Query::Rights)) else { return Ok(None) };
     let is_root = user == "root@pam";

@@ -9,7 +9,7 @@ use pve_types::{BridgeName, Bytes, NodeName, PveVersion, StorageId};
 use std::collections::{BTreeMap, BTreeSet};
 use std::time::Duration;
 use vmdeploy_planner::observed::{Observed, ObservedHa, ObservedImage, ObservedStorage, Query};
-use vmdeploy_planner::plan::HaWish;
+use vmdeploy_planner::plan::DesiredHa;
 
 /// What one query about a place found.
 pub(super) enum Place {
@@ -183,56 +183,56 @@ pub(super) async fn ha(
         Err(error) if is_optional(&error) => return Ok(None),
         Err(error) => return Err(error.into()),
     };
-    let mut wishes = BTreeMap::new();
+    let mut found = BTreeMap::new();
     let mut places = BTreeMap::new();
     for resource in resources {
         let Some(vmid) = resource.sid.strip_prefix("vm:").and_then(|vmid| vmid.parse().ok()) else {
             continue;
         };
         let small = |number: Option<u64>| number.and_then(|number| u32::try_from(number).ok());
-        let wish = HaWish {
+        let desired = DesiredHa {
             state: resource.state.unwrap_or_else(|| "started".to_owned()),
             max_restart: small(resource.max_restart),
             max_relocate: small(resource.max_relocate),
             on_nodes: BTreeMap::new(),
             strict: false,
         };
-        wishes.insert(vmid, (wish, resource.group, resource.sid));
+        found.insert(vmid, (desired, resource.group, resource.sid));
     }
     // PVE: pve-ha-manager: groups up to version 8, rules from 9 on.
     if version.major >= 9 {
         for rule in ha.rules().await? {
             let named: Vec<&str> =
                 rule.resources.as_deref().unwrap_or_default().split(',').map(str::trim).collect();
-            for (vmid, (wish, _, _)) in
-                wishes.iter_mut().filter(|(_, (_, _, sid))| named.contains(&sid.as_str()))
+            for (vmid, (desired, _, _)) in
+                found.iter_mut().filter(|(_, (_, _, sid))| named.contains(&sid.as_str()))
             {
                 if rule.nodes.is_some() {
                     places.insert(*vmid, rule.rule.clone());
                 }
-                note_nodes(wish, rule.nodes.as_deref(), rule.strict);
+                note_nodes(desired, rule.nodes.as_deref(), rule.strict);
             }
         }
     } else {
         for group in ha.groups().await? {
-            for (vmid, (wish, _, _)) in
-                wishes.iter_mut().filter(|(_, (_, name, _))| name.as_ref() == Some(&group.group))
+            for (vmid, (desired, _, _)) in
+                found.iter_mut().filter(|(_, (_, name, _))| name.as_ref() == Some(&group.group))
             {
                 places.insert(*vmid, group.group.clone());
-                note_nodes(wish, group.nodes.as_deref(), group.restricted);
+                note_nodes(desired, group.nodes.as_deref(), group.restricted);
             }
         }
     }
-    let resources = wishes.into_iter().map(|(vmid, (wish, _, _))| (vmid, wish)).collect();
+    let resources = found.into_iter().map(|(vmid, (desired, _, _))| (vmid, desired)).collect();
     Ok(Some(ObservedHa { resources, places }))
 }
 
-fn note_nodes(wish: &mut HaWish, nodes: Option<&str>, strict: Option<bool>) {
+fn note_nodes(desired: &mut DesiredHa, nodes: Option<&str>, strict: Option<bool>) {
     let Some(nodes) = nodes else { return };
     let node = |text: &str| {
         let (name, priority) = text.trim().split_once(':').unwrap_or((text.trim(), "0"));
         Some((name.parse().ok()?, priority.parse().ok()?))
     };
-    wish.on_nodes = nodes.split(',').filter_map(node).collect();
-    wish.strict = strict.unwrap_or(false);
+    desired.on_nodes = nodes.split(',').filter_map(node).collect();
+    desired.strict = strict.unwrap_or(false);
 }

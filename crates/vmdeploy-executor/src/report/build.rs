@@ -11,7 +11,7 @@ use crate::{Failure, FailureKind, Outcome, ResumeMode, TookEffect};
 use jiff::Timestamp;
 use pve_types::GuestName;
 use std::collections::{BTreeMap, BTreeSet};
-use vmdeploy_planner::plan::{Action, Change, OnFailure, Plan, Step, StepId, Undo, Verb};
+use vmdeploy_planner::plan::{Action, Change, OnFailure, Plan, Revert, Step, StepId, Verb};
 
 /// Makes the report of a run.
 pub fn report_of(plan: &Plan, records: &[Record]) -> RunReport {
@@ -31,11 +31,11 @@ pub fn report_of(plan: &Plan, records: &[Record]) -> RunReport {
         if let Some(place) = step_of(&record.entry).and_then(|id| index.get(id)) {
             let step = &mut steps[*place];
             match &record.entry {
-                Entry::UndoFailed { .. } if step.state != StepState::UndoFailed => {
+                Entry::RevertFailed { .. } if step.state != StepState::RevertFailed => {
                     own_failures.insert(*place, step.failure.clone());
                 }
-                // What kept it from being undone is over; what the step itself failed with is not.
-                Entry::UndoFinished { .. } => {
+                // What kept it from being rolled back is over; what the step itself failed with is not.
+                Entry::RevertFinished { .. } => {
                     if let Some(own) = own_failures.remove(place) {
                         step.failure = own;
                     }
@@ -50,7 +50,7 @@ pub fn report_of(plan: &Plan, records: &[Record]) -> RunReport {
     let left = leftovers(plan, &steps);
     let result = result(plan, records, &steps, &left);
     let is_over = !matches!(result, RunResult::Unfinished | RunResult::Left);
-    steps.iter_mut().filter(|step| is_over || step.state == StepState::Undone).for_each(name_the_way_on);
+    steps.iter_mut().filter(|step| is_over || step.state == StepState::RolledBack).for_each(name_the_way_on);
     let mut by_vm: BTreeMap<&GuestName, Vec<&StepReport>> = BTreeMap::new();
     for step in &steps {
         step.vm.iter().for_each(|vm| by_vm.entry(vm).or_default().push(step));
@@ -72,10 +72,10 @@ pub fn report_of(plan: &Plan, records: &[Record]) -> RunReport {
     }
 }
 
-/// A run that is at its end, and a VM that is undone, cannot be resumed: what a failure's hint says of it is done by a
+/// A run that is at its end, and a VM that is rolled back, cannot be resumed: what a failure's hint says of it is done by a
 /// new run.
 fn name_the_way_on(step: &mut StepReport) {
-    step.failure = step.failure.take().map(crate::Failure::of_what_is_undone);
+    step.failure = step.failure.take().map(crate::Failure::of_what_is_reverted);
 }
 
 /// Returns why the run stopped, if it is stopped and says why.
@@ -93,7 +93,7 @@ fn fresh(step: &Step) -> StepReport {
         step: step.id.clone(),
         vm: step.vm.clone(),
         title: describe::title(&step.action),
-        road: step.road,
+        transport: step.transport,
         why: step.why.clone(),
         state: StepState::NotStarted,
         spans: Vec::new(),
@@ -113,9 +113,9 @@ fn step_of(entry: &Entry) -> Option<&StepId> {
         | Entry::Failed { step, .. }
         | Entry::Probed { step, .. }
         | Entry::Saw { step, .. }
-        | Entry::UndoStarted { step }
-        | Entry::UndoFinished { step, .. }
-        | Entry::UndoFailed { step, .. } => Some(step),
+        | Entry::RevertStarted { step }
+        | Entry::RevertFinished { step, .. }
+        | Entry::RevertFailed { step, .. } => Some(step),
         Entry::RunStarted { .. }
         | Entry::Locked { .. }
         | Entry::Resumed { .. }
@@ -145,14 +145,14 @@ fn apply(step: &mut StepReport, planned: &Step, record: &Record) {
                 span.kind = SpanKind::Retried;
             }
         }
-        Entry::UndoStarted { .. } => {
+        Entry::RevertStarted { .. } => {
             let state = step.state.clone();
-            begin(step, record.at, SpanKind::Undo, state);
+            begin(step, record.at, SpanKind::Revert, state);
         }
-        Entry::UndoFinished { .. } => end(step, record.at, StepState::Undone),
-        Entry::UndoFailed { failure, .. } => {
-            step.failure = Some(undo_failure(step, failure.clone()));
-            end(step, record.at, StepState::UndoFailed);
+        Entry::RevertFinished { .. } => end(step, record.at, StepState::RolledBack),
+        Entry::RevertFailed { failure, .. } => {
+            step.failure = Some(revert_failure(step, failure.clone()));
+            end(step, record.at, StepState::RevertFailed);
         }
         Entry::RunStarted { .. }
         | Entry::Locked { .. }
@@ -162,8 +162,8 @@ fn apply(step: &mut StepReport, planned: &Step, record: &Record) {
     }
 }
 
-/// Returns the failure of an undo, which says of the step what it left behind.
-fn undo_failure(step: &StepReport, mut failure: Failure) -> Failure {
+/// Returns the failure of an revert, which says of the step what it left behind.
+fn revert_failure(step: &StepReport, mut failure: Failure) -> Failure {
     if let Some(before) = step.failure.as_ref().filter(|_| step.state == StepState::Failed) {
         failure.causes.push(format!("the step itself had failed: {}", before.message));
     }
@@ -172,7 +172,7 @@ fn undo_failure(step: &StepReport, mut failure: Failure) -> Failure {
         (_, Some(before)) => before.took_effect,
         (_, None) => TookEffect::Maybe,
     };
-    failure.message = format!("its undo failed: {}", failure.message);
+    failure.message = format!("its revert failed: {}", failure.message);
     failure.effect_at_least(left)
 }
 
@@ -188,39 +188,39 @@ fn end(step: &mut StepReport, at: Timestamp, state: StepState) {
     step.state = state;
 }
 
-/// Marks what was done to a guest as undone where its creation is undone: it went with the guest.
+/// Marks what was done to a guest as rolled back where its creation is rolled back: it went with the guest.
 fn cover_removed_guests(plan: &Plan, steps: &mut [StepReport]) {
     let creates = |step: &Step| matches!(step.action, Action::CreateVm { .. } | Action::CloneVm { .. });
     let removed: Vec<_> = plan
         .steps
         .iter()
         .zip(steps.iter())
-        .filter(|(step, report)| creates(step) && report.state == StepState::Undone)
+        .filter(|(step, report)| creates(step) && report.state == StepState::RolledBack)
         .filter_map(|(step, _)| step.vm.clone())
         .collect();
     for (step, report) in plan.steps.iter().zip(steps.iter_mut()) {
         let is_covered = step.vm.as_ref().is_some_and(|vm| removed.contains(vm));
-        let is_quiet = matches!(step.undo, Undo::Nothing)
+        let is_quiet = matches!(step.revert, Revert::Nothing)
             && matches!(report.state, StepState::Succeeded | StepState::Started);
         if is_covered && is_quiet {
-            report.state = StepState::Undone;
+            report.state = StepState::RolledBack;
         }
         if is_covered && report.state == StepState::Failed {
-            report.state = StepState::Undone;
+            report.state = StepState::RolledBack;
         }
     }
 }
 
-/// Marks the steps that were not begun because one before them failed or was undone.
+/// Marks the steps that were not begun because one before them failed or was rolled back.
 fn mark_skipped(plan: &Plan, steps: &mut [StepReport]) {
     let mut causes: BTreeMap<&StepId, StepId> = BTreeMap::new();
     for (step, report) in plan.steps.iter().zip(steps.iter_mut()) {
         let inherited = step.after.iter().find_map(|before| causes.get(before).cloned());
         match (&report.state, inherited) {
-            (StepState::Failed | StepState::UndoFailed, _) => {
+            (StepState::Failed | StepState::RevertFailed, _) => {
                 causes.insert(&step.id, step.id.clone());
             }
-            (StepState::Undone, _) if report.failure.is_some() => {
+            (StepState::RolledBack, _) if report.failure.is_some() => {
                 causes.insert(&step.id, step.id.clone());
             }
             (StepState::NotStarted, Some(because)) => {
@@ -264,7 +264,7 @@ fn leftovers(plan: &Plan, steps: &[StepReport]) -> Vec<Leftover> {
 }
 
 fn is_bad(state: &StepState) -> bool {
-    matches!(state, StepState::Failed | StepState::UndoFailed)
+    matches!(state, StepState::Failed | StepState::RevertFailed)
 }
 
 fn made(report: &StepReport) -> bool {
@@ -278,13 +278,14 @@ fn leftover(step: &Step, report: &StepReport) -> Option<Leftover> {
     }
     // The plan said before that a placed file stays for the next VM.
     let is_placed = matches!(step.action, Action::PlaceImage { .. } | Action::PlaceSnippet { .. });
-    if is_placed && matches!(step.undo, Undo::CannotUndo { .. }) && report.state == StepState::Succeeded {
+    if is_placed && matches!(step.revert, Revert::CannotRevert { .. }) && report.state == StepState::Succeeded
+    {
         return None;
     }
     let (what, command) = describe::leaves(&step.action, report.outcome.as_ref())?;
-    let why = match (&report.state, &step.undo) {
-        (StepState::UndoFailed, _) => "its undo failed".to_owned(),
-        (_, Undo::CannotUndo { why }) => why.clone(),
+    let why = match (&report.state, &step.revert) {
+        (StepState::RevertFailed, _) => "its revert failed".to_owned(),
+        (_, Revert::CannotRevert { why }) => why.clone(),
         (StepState::Failed, _) => "it may have been made before the step failed".to_owned(),
         _ => "it was kept, so that the run can be resumed".to_owned(),
     };
@@ -319,8 +320,8 @@ fn result(plan: &Plan, records: &[Record], steps: &[StepReport], left: &[Leftove
     };
     let failed: Vec<&StepReport> = steps.iter().filter(|step| is_bad(&step.state)).collect();
     let any_bad = steps.iter().any(|step| is_bad(&step.state));
-    let any_undo_failed = steps.iter().any(|step| step.state == StepState::UndoFailed);
-    let something_is_left = !left.is_empty() || any_undo_failed || (any_bad && kept_changes(plan, steps));
+    let any_revert_failed = steps.iter().any(|step| step.state == StepState::RevertFailed);
+    let something_is_left = !left.is_empty() || any_revert_failed || (any_bad && kept_changes(plan, steps));
     match failed.first().and_then(|step| step.failure.as_ref()) {
         _ if something_is_left => RunResult::Left,
         Some(failure) if failure.is_about_credentials() && !steps.iter().any(|s| changed(&s)) => {
@@ -329,11 +330,11 @@ fn result(plan: &Plan, records: &[Record], steps: &[StepReport], left: &[Leftove
         Some(failure) if failure.kind == FailureKind::NoQuorum && !steps.iter().any(|s| changed(&s)) => {
             RunResult::Refused
         }
-        _ if is_taken_back(records) => RunResult::Undone,
+        _ if is_taken_back(records) => RunResult::RolledBack,
         _ if steps.iter().any(|step| matches!(step.state, StepState::Started | StepState::NotStarted)) => {
             RunResult::Unfinished
         }
-        _ => RunResult::Undone,
+        _ => RunResult::RolledBack,
     }
 }
 
@@ -343,7 +344,7 @@ fn is_taken_back(records: &[Record]) -> bool {
         Entry::Resumed { mode } => Some(*mode),
         _ => None,
     });
-    mode == Some(ResumeMode::Undo)
+    mode == Some(ResumeMode::Rollback)
 }
 
 /// Returns the VMs of the steps that failed; `None` is among them where a shared step did.
@@ -351,7 +352,7 @@ fn failed_vms(steps: &[StepReport]) -> BTreeSet<Option<&GuestName>> {
     steps.iter().filter(|step| is_bad(&step.state)).map(|step| step.vm.as_ref()).collect()
 }
 
-/// Tells whether a VM with a failed step has steps that changed it and are not undone.
+/// Tells whether a VM with a failed step has steps that changed it and are not rolled back.
 fn kept_changes(plan: &Plan, steps: &[StepReport]) -> bool {
     let failed = failed_vms(steps);
     let kept = |(step, report): &(&Step, &StepReport)| {
@@ -390,7 +391,7 @@ fn vm_state(change: &Change, own: &[&StepReport]) -> VmState {
     {
         return VmState::Untouched;
     }
-    if any(|state| matches!(state, StepState::UndoFailed)) {
+    if any(|state| matches!(state, StepState::RevertFailed)) {
         return VmState::Failed;
     }
     let is_kept = any(|state| *state == StepState::Succeeded) && change.on_failure == OnFailure::Keep;
@@ -400,7 +401,7 @@ fn vm_state(change: &Change, own: &[&StepReport]) -> VmState {
         {
             VmState::Failed
         }
-        () if any(|state| matches!(state, StepState::Undone)) => VmState::Undone,
+        () if any(|state| matches!(state, StepState::RolledBack)) => VmState::RolledBack,
         () if any(is_bad) => VmState::Failed,
         () => VmState::Unfinished,
     }

@@ -12,7 +12,7 @@ use pve_types::{GuestName, NodeName, Upid, Vmid};
 use serde::{Deserialize, Serialize};
 use std::collections::{BTreeMap, BTreeSet};
 use std::net::IpAddr;
-use vmdeploy_planner::plan::{Road, StepId, Verb};
+use vmdeploy_planner::plan::{StepId, Transport, Verb};
 
 /// The version of the report's serialised form.
 pub const REPORT_FORMAT_VERSION: u32 = 1;
@@ -49,8 +49,8 @@ pub struct RunReport {
 pub enum RunResult {
     /// Everything was done.
     Done,
-    /// It failed, and what it had made is undone; or nothing had happened.
-    Undone,
+    /// It failed, and what it had made is rolled back; or nothing had happened.
+    RolledBack,
     /// It failed, and something is left.
     Left,
     /// It failed because of credentials, before anything had happened.
@@ -67,7 +67,7 @@ impl RunResult {
         match self {
             Self::Done => 0,
             Self::Refused => 4,
-            Self::Undone => 5,
+            Self::RolledBack => 5,
             Self::Left => 6,
             Self::Credentials => 7,
             Self::Unfinished => 8,
@@ -100,8 +100,8 @@ pub enum VmState {
     Done,
     /// Nothing was done to it.
     Untouched,
-    /// A step failed, and what was made is undone.
-    Undone,
+    /// A step failed, and what was made is rolled back.
+    RolledBack,
     /// A step failed, and something is left.
     Failed,
     /// Some of it is done.
@@ -117,13 +117,13 @@ pub struct StepReport {
     pub vm: Option<GuestName>,
     /// What it does, in a few words.
     pub title: String,
-    /// Its road.
-    pub road: Road,
-    /// Why that road.
+    /// Its transport.
+    pub transport: Transport,
+    /// Why that transport.
     pub why: String,
     /// How far it came.
     pub state: StepState,
-    /// Each time that it was sent out, or undone.
+    /// Each time that it was sent out, or rolled back.
     pub spans: Vec<Span>,
     /// Its task, the last one.
     pub upid: Option<Upid>,
@@ -152,10 +152,10 @@ pub enum StepState {
     Succeeded,
     /// It failed.
     Failed,
-    /// It was done or begun, and is undone.
-    Undone,
-    /// It could not be undone.
-    UndoFailed,
+    /// It was done or begun, and is rolled back.
+    RolledBack,
+    /// It could not be rolled back.
+    RevertFailed,
 }
 
 /// A stretch of time that a step took.
@@ -179,8 +179,8 @@ pub enum SpanKind {
     Retried,
     /// A wait for the guest.
     Wait,
-    /// Its undo.
-    Undo,
+    /// Its revert.
+    Revert,
 }
 
 /// Something that a run made and could not take away.
@@ -203,7 +203,7 @@ pub struct Leftover {
 pub enum Resuming {
     /// It finishes what is not done.
     Finish,
-    /// It takes back what could not be undone.
+    /// It takes back what could not be rolled back.
     TakeBack,
     /// Some VMs are finished, others taken back.
     Both,
@@ -220,27 +220,27 @@ impl RunReport {
     pub fn addresses(&self) -> BTreeMap<&GuestName, &[IpAddr]> {
         self.vms.iter().map(|vm| (&vm.vm, vm.addresses.as_slice())).collect()
     }
-    /// Returns the failures that were not followed by success: those of steps in the plan's order, then those of undos,
+    /// Returns the failures that were not followed by success: those of steps in the plan's order, then those of reverts,
     /// which they led to.
     pub fn failures(&self) -> impl Iterator<Item = &Failure> {
         self.failed_steps().map(|(_, failure)| failure)
     }
     /// Returns the same failures, each with its step.
     pub fn failed_steps(&self) -> impl Iterator<Item = (&StepReport, &Failure)> {
-        let is_undo = |step: &&StepReport| step.state == StepState::UndoFailed;
+        let is_revert = |step: &&StepReport| step.state == StepState::RevertFailed;
         let open = self.steps.iter().filter(|step| step.state != StepState::Succeeded);
-        let first = open.filter(move |step| !is_undo(step));
-        let all = first.chain(self.steps.iter().filter(is_undo));
+        let first = open.filter(move |step| !is_revert(step));
+        let all = first.chain(self.steps.iter().filter(is_revert));
         all.filter_map(|step| step.failure.as_ref().map(|failure| (step, failure)))
     }
-    /// Tells what resuming the run would do: finish what is not done, take back what could not be undone, both, or nothing.
+    /// Tells what resuming the run would do: finish what is not done, take back what could not be rolled back, both, or nothing.
     pub fn resume_would(&self) -> Resuming {
-        let not_undone = self.vms_with(|step| step.state == StepState::UndoFailed);
-        let undoes = |vm: &VmReport| not_undone.contains(&vm.vm);
+        let not_reverted = self.vms_with(|step| step.state == StepState::RevertFailed);
+        let reverts = |vm: &VmReport| not_reverted.contains(&vm.vm);
         let displaced = self.displaced();
         let is_open = |vm: &VmReport| matches!(vm.state, VmState::Failed | VmState::Unfinished);
         let open = self.vms.iter().filter(|vm| is_open(vm) && !displaced.contains(vm));
-        let open: Vec<bool> = open.map(undoes).collect();
+        let open: Vec<bool> = open.map(reverts).collect();
         match (open.contains(&true), open.contains(&false)) {
             (true, false) => Resuming::TakeBack,
             (true, true) => Resuming::Both,
@@ -251,7 +251,7 @@ impl RunReport {
     /// Returns the VMs that this run cannot go on with, because the guest that has the number is not the run's.
     pub fn displaced(&self) -> Vec<&VmReport> {
         let is_taken = |step: &StepReport| {
-            let is_bad = matches!(step.state, StepState::Failed | StepState::UndoFailed);
+            let is_bad = matches!(step.state, StepState::Failed | StepState::RevertFailed);
             let kind = step.failure.as_ref().map(|failure| failure.kind);
             is_bad && matches!(kind, Some(FailureKind::NotOurs | FailureKind::VmidTaken))
         };
@@ -269,10 +269,10 @@ impl StepReport {
     pub fn effect_now(&self) -> String {
         match (&self.state, &self.failure) {
             (_, None) => String::new(),
-            (StepState::Undone, Some(failure)) if failure.took_effect != crate::TookEffect::No => {
-                "whatever it did is undone".to_owned()
+            (StepState::RolledBack, Some(failure)) if failure.took_effect != crate::TookEffect::No => {
+                "whatever it did is rolled back".to_owned()
             }
-            (StepState::UndoFailed, Some(failure)) if failure.took_effect == crate::TookEffect::Yes => {
+            (StepState::RevertFailed, Some(failure)) if failure.took_effect == crate::TookEffect::Yes => {
                 "what it did is still there".to_owned()
             }
             (_, Some(failure)) => failure.took_effect.to_string(),

@@ -32,8 +32,8 @@ fn node(task: Task, index: &BTreeMap<StepId, usize>) -> Node {
         Past::None => State::Ready { probe: false },
         Past::Begun => State::Ready { probe: true },
         Past::Done { changed } => State::Done { changed },
-        Past::Undoing => State::UndoDue,
-        Past::Undone => State::Undone,
+        Past::Reverting => State::RevertDue,
+        Past::RolledBack => State::RolledBack,
     };
     let before = task.after.iter().filter_map(|id| index.get(id).copied()).collect();
     Node {

@@ -8,7 +8,7 @@ use vmdeploy_planner::plan::{Plan, StepId};
 /// Returns the milliseconds from the first step to the last, in the scheduler's order and under the plan's limits, when
 /// each step takes as long as `took_ms` says.
 pub fn ideal_ms(plan: &Plan, took_ms: impl Fn(&StepId) -> u64) -> u64 {
-    let rules = Rules { limits: plan.limits, attempts: 1, on_failure: BTreeMap::new(), undo_all: false };
+    let rules = Rules { limits: plan.limits, attempts: 1, on_failure: BTreeMap::new(), rollback_all: false };
     let mut scheduler = Scheduler::new(tasks_of(plan, &[]), rules);
     let mut on_the_wire: BinaryHeap<Reverse<(u64, StepId)>> = BinaryHeap::new();
     let mut now = 0;

@@ -1,5 +1,5 @@
 //! Decides what is done next. Pure: no clock, no I/O, no chance; [`Scheduler::on`] takes what happened and returns what
-//! to do. So order, limits, cancellation and undo are tested without a cluster, all interleavings of small plans included.
+//! to do. So order, limits, cancellation and revert are tested without a cluster, all interleavings of small plans included.
 //!
 //! The rules:
 //! - A step begins when all steps before it are done, nobody else writes to its guest, and node, storage and clone
@@ -7,9 +7,9 @@
 //!   need not wait for commands that do. Among those that may begin, the one with the longest chain behind it goes first.
 //! - A step that certainly changed nothing is tried again, a bounded number of times; one that may have taken effect is
 //!   probed first.
-//! - When a step fails, what depends on it is skipped, and other VMs go on. If the VM's rule is to undo, its steps are
-//!   undone in reverse order once nothing of it is on the wire; so are those of VMs that depend on it.
-//! - An undo that fails stops the undoing of what it depends on.
+//! - When a step fails, what depends on it is skipped, and other VMs go on. If the VM's rule is to revert, its steps are
+//!   rolled back in reverse order once nothing of it is on the wire; so are those of VMs that depend on it.
+//! - An revert that fails stops the reverting of what it depends on.
 
 mod graph;
 mod ideal;
@@ -38,7 +38,7 @@ use vmdeploy_planner::plan::{Limits, OnFailure, StepId};
 pub enum Input {
     /// The run begins, or goes on.
     Begin,
-    /// A step is done; `changed` tells whether there is something to undo.
+    /// A step is done; `changed` tells whether there is something to revert.
     Succeeded {
         /// The step.
         step: StepId,
@@ -57,13 +57,13 @@ pub enum Input {
         /// The step.
         step: StepId,
     },
-    /// A step is undone.
-    UndoFinished {
+    /// A step is rolled back.
+    RevertFinished {
         /// The step.
         step: StepId,
     },
-    /// A step could not be undone.
-    UndoFailed {
+    /// A step could not be rolled back.
+    RevertFailed {
         /// The step.
         step: StepId,
     },
@@ -101,8 +101,8 @@ pub enum Command {
         /// The attempt that failed.
         attempt: u32,
     },
-    /// Undo the step.
-    Undo {
+    /// Revert the step.
+    Revert {
         /// The step.
         step: StepId,
     },
@@ -124,20 +124,20 @@ enum State {
     Running,
     /// Waiting for another attempt.
     Sleeping { probe: bool },
-    /// Done; `changed` tells whether there is something to undo.
+    /// Done; `changed` tells whether there is something to revert.
     Done { changed: bool },
     /// Failed for good.
     Failed { effect: TookEffect },
     /// Not done, because another failed.
     Skipped { begun: bool },
-    /// To be undone, because an earlier process had begun to.
-    UndoDue,
-    /// Being undone.
-    Undoing,
-    /// Undone.
-    Undone,
-    /// Not undoable.
-    UndoFailed,
+    /// To be rolled back, because an earlier process had begun to.
+    RevertDue,
+    /// Being rolled back.
+    Reverting,
+    /// RolledBack.
+    RolledBack,
+    /// Not revertible.
+    RevertFailed,
 }
 
 /// A step with its place among the others.
@@ -169,7 +169,7 @@ pub struct Scheduler {
     rules: BTreeMap<GuestName, OnFailure>,
     doomed: BTreeSet<GuestName>,
     doomed_alone: BTreeSet<usize>,
-    undo_all: bool,
+    rollback_all: bool,
     stop: Stop,
     finished: bool,
 }
@@ -183,8 +183,8 @@ pub struct Rules {
     pub attempts: u32,
     /// What follows a failure, per VM; VMs that are not named are kept.
     pub on_failure: BTreeMap<GuestName, OnFailure>,
-    /// Whether nothing is done any more and everything is undone.
-    pub undo_all: bool,
+    /// Whether nothing is done any more and everything is rolled back.
+    pub rollback_all: bool,
 }
 
 impl Scheduler {
@@ -204,7 +204,7 @@ impl Scheduler {
             rules: rules.on_failure,
             doomed: BTreeSet::new(),
             doomed_alone: BTreeSet::new(),
-            undo_all: rules.undo_all,
+            rollback_all: rules.rollback_all,
             stop: Stop::No,
             finished: false,
         };
@@ -227,16 +227,17 @@ impl Scheduler {
             Input::Succeeded { step, changed } => self.set(&step, State::Done { changed }),
             Input::Failed { step, verdict } => commands.extend(self.failed(&step, verdict)),
             Input::Waited { step } => self.waited(&step),
-            Input::UndoFinished { step } => self.set(&step, State::Undone),
-            Input::UndoFailed { step } => self.set(&step, State::UndoFailed),
+            Input::RevertFinished { step } => self.set(&step, State::RolledBack),
+            Input::RevertFailed { step } => self.set(&step, State::RevertFailed),
             Input::Stop(stop) => commands.extend(self.stopped(stop)),
         }
         commands
     }
 
-    /// Finds the VMs whose undo an earlier process had begun; everything of them is undone.
+    /// Finds the VMs whose revert an earlier process had begun; everything of them is rolled back.
     fn begin(&mut self) {
-        let is_doomed = |node: &Node| self.undo_all || matches!(node.task.past, Past::Undoing | Past::Undone);
+        let is_doomed =
+            |node: &Node| self.rollback_all || matches!(node.task.past, Past::Reverting | Past::RolledBack);
         let places: Vec<usize> =
             (0..self.nodes.len()).filter(|place| is_doomed(&self.nodes[*place])).collect();
         for place in places {
@@ -301,7 +302,7 @@ impl Scheduler {
         Some(Command::Wait { step: step.clone(), attempt })
     }
 
-    /// Notes that a step failed for good: what depends on it is skipped, and its VM is undone where the rule says so.
+    /// Notes that a step failed for good: what depends on it is skipped, and its VM is rolled back where the rule says so.
     fn give_up_on(&mut self, place: usize, effect: TookEffect) {
         self.change(place, State::Failed { effect });
         if self.stop == Stop::No {
@@ -313,14 +314,14 @@ impl Scheduler {
         self.skip_doomed();
     }
 
-    /// Marks the failed step's VM for undoing, and every VM that depends on one so marked.
+    /// Marks the failed step's VM for reverting, and every VM that depends on one so marked.
     fn doom(&mut self, place: usize) {
         let mut open: Vec<GuestName> = match &self.nodes[place].task.vm {
             Some(vm) => vec![vm.clone()],
             None => self.nodes[place].needed_by.iter().cloned().collect(),
         };
         while let Some(vm) = open.pop() {
-            if self.rules.get(&vm) != Some(&OnFailure::Undo) || !self.doomed.insert(vm.clone()) {
+            if self.rules.get(&vm) != Some(&OnFailure::Rollback) || !self.doomed.insert(vm.clone()) {
                 continue;
             }
             let own = self.nodes.iter().filter(|node| node.task.vm.as_ref() == Some(&vm));
@@ -330,12 +331,12 @@ impl Scheduler {
         }
     }
 
-    /// Tells whether what was made for the step's VM is going to be undone.
-    pub fn will_undo(&self, step: &StepId) -> bool {
+    /// Tells whether what was made for the step's VM is going to be rolled back.
+    pub fn will_revert(&self, step: &StepId) -> bool {
         self.index.get(step).is_some_and(|place| self.is_doomed(*place))
     }
 
-    /// Tells whether the step is to be undone: its VM is, or all VMs that need it are.
+    /// Tells whether the step is to be rolled back: its VM is, or all VMs that need it are.
     fn is_doomed(&self, place: usize) -> bool {
         let node = &self.nodes[place];
         match &node.task.vm {
@@ -345,7 +346,7 @@ impl Scheduler {
         }
     }
 
-    /// Skips every step that is to be undone.
+    /// Skips every step that is to be rolled back.
     fn skip_doomed(&mut self) {
         if self.doomed.is_empty() && self.doomed_alone.is_empty() {
             return;
@@ -389,7 +390,7 @@ impl Scheduler {
             return commands;
         }
         if self.stop == Stop::No {
-            self.start_undos(&mut commands);
+            self.start_reverts(&mut commands);
             start_steps(self, &mut commands);
         }
         commands.extend(self.finish());
@@ -431,33 +432,33 @@ impl Scheduler {
         Command::Start { step: node.task.id.clone(), attempt: node.attempts, probe }
     }
 
-    fn start_undos(&mut self, commands: &mut Vec<Command>) {
+    fn start_reverts(&mut self, commands: &mut Vec<Command>) {
         if self.doomed.is_empty() && self.doomed_alone.is_empty() {
             return;
         }
         let settled = self.settled();
         for place in (0..self.nodes.len()).rev() {
             let node = &self.nodes[place];
-            let Some(claims) = node.task.undo.as_ref().filter(|_| node.has_touched()) else { continue };
+            let Some(claims) = node.task.revert.as_ref().filter(|_| node.has_touched()) else { continue };
             let is_free = node.task.vm.as_ref().is_none_or(|vm| !self.usage.has_steps_of(vm));
             let behind_settled = node.behind.iter().all(|behind| settled[*behind]);
             if self.is_doomed(place) && is_free && behind_settled && self.usage.has_room(claims, self.limits)
             {
-                commands.push(Command::Undo { step: node.task.id.clone() });
-                self.change(place, State::Undoing);
+                commands.push(Command::Revert { step: node.task.id.clone() });
+                self.change(place, State::Reverting);
             }
         }
     }
 
-    /// Tells for each step whether it, and everything behind it, leaves the way free to undo what is before it.
+    /// Tells for each step whether it, and everything behind it, leaves the way free to revert what is before it.
     fn settled(&self) -> Vec<bool> {
         let mut settled = vec![false; self.nodes.len()];
         for place in (0..self.nodes.len()).rev() {
             let node = &self.nodes[place];
             let own = match node.state {
-                State::Running | State::Sleeping { .. } | State::Undoing | State::UndoFailed => false,
-                State::Undone => true,
-                _ => !node.has_touched() || (node.task.undo.is_none() && self.is_doomed(place)),
+                State::Running | State::Sleeping { .. } | State::Reverting | State::RevertFailed => false,
+                State::RolledBack => true,
+                _ => !node.has_touched() || (node.task.revert.is_none() && self.is_doomed(place)),
             };
             settled[place] = own && node.behind.iter().all(|behind| settled[*behind]);
         }
@@ -467,9 +468,9 @@ impl Scheduler {
     /// Tells whether there is more to do for another process.
     fn has_more(&self) -> bool {
         self.nodes.iter().enumerate().any(|(place, node)| match node.state {
-            State::Ready { .. } | State::Sleeping { .. } | State::UndoDue | State::Failed { .. } => true,
-            State::UndoFailed => false,
-            _ => self.is_doomed(place) && node.task.undo.is_some() && node.has_touched(),
+            State::Ready { .. } | State::Sleeping { .. } | State::RevertDue | State::Failed { .. } => true,
+            State::RevertFailed => false,
+            _ => self.is_doomed(place) && node.task.revert.is_some() && node.has_touched(),
         })
     }
 }
@@ -485,13 +486,13 @@ impl Node {
             State::Done { changed } => changed,
             State::Failed { effect } => effect != TookEffect::No,
             State::Skipped { begun } => begun,
-            State::UndoDue => true,
+            State::RevertDue => true,
             State::Ready { .. }
             | State::Running
             | State::Sleeping { .. }
-            | State::Undoing
-            | State::Undone
-            | State::UndoFailed => false,
+            | State::Reverting
+            | State::RolledBack
+            | State::RevertFailed => false,
         }
     }
 
@@ -499,7 +500,7 @@ impl Node {
     fn claims_in(&self, state: State) -> Option<&Claims> {
         match state {
             State::Running => Some(&self.task.claims),
-            State::Undoing => self.task.undo.as_ref(),
+            State::Reverting => self.task.revert.as_ref(),
             _ => None,
         }
     }

@@ -30,19 +30,19 @@ impl Scheduler {
         }
     }
 
-    fn has_room_plainly(&self, wanted: &Claims) -> bool {
+    fn has_room_plainly(&self, desired: &Claims) -> bool {
         let taken: Vec<&Claims> = self.nodes.iter().filter_map(|node| node.claims_in(node.state)).collect();
         let count =
             |is_alike: &dyn Fn(&Claims) -> bool| taken.iter().filter(|claims| is_alike(claims)).count();
         let is_below = |count: usize, limit: u32| count < limit.max(1) as usize;
-        let on_node = |claims: &Claims| (&claims.node, claims.by_ssh) == (&wanted.node, wanted.by_ssh);
-        wanted.writes.iter().all(|vmid| count(&|claims| touches(claims, *vmid)) == 0)
-            && wanted.copies.is_none_or(|source| {
+        let on_node = |claims: &Claims| (&claims.node, claims.by_ssh) == (&desired.node, desired.by_ssh);
+        desired.writes.iter().all(|vmid| count(&|claims| touches(claims, *vmid)) == 0)
+            && desired.copies.is_none_or(|source| {
                 count(&|claims| claims.writes.contains(&source)) == 0
                     && is_below(count(&|claims| claims.copies == Some(source)), self.limits.per_source)
             })
-            && (wanted.node.is_none() || is_below(count(&on_node), self.limits.per_node))
-            && wanted.storages.iter().all(|storage| {
+            && (desired.node.is_none() || is_below(count(&on_node), self.limits.per_node))
+            && desired.storages.iter().all(|storage| {
                 is_below(count(&|claims| claims.storages.contains(storage)), self.limits.per_storage)
             })
     }
@@ -73,7 +73,7 @@ fn any_claims() -> impl Strategy<Value = Claims> {
 }
 
 fn any_past() -> impl Strategy<Value = Past> {
-    let begun = [Past::Begun, Past::Done { changed: true }, Past::Done { changed: false }, Past::Undoing];
+    let begun = [Past::Begun, Past::Done { changed: true }, Past::Done { changed: false }, Past::Reverting];
     prop_oneof![12 => Just(Past::None), 1 => prop::sample::select(begun.to_vec())]
 }
 
@@ -83,18 +83,20 @@ fn any_tasks() -> impl Strategy<Value = Vec<Task>> {
     let row = (0_u8..6, any_claims(), prop::option::of(any_claims()), any_past(), befores);
     prop::collection::vec(row, 1..40).prop_map(|rows| {
         let id = |place: usize| StepId(format!("s{place}"));
-        let task =
-            |(place, (vm, claims, undo, past, befores)): (usize, (_, _, _, _, Vec<prop::sample::Index>))| {
-                let befores = befores.iter().filter(|_| place > 0);
-                let after = befores.map(|before| id(before.index(place))).collect();
-                let vm = Some(vm).filter(|vm: &u8| *vm < 5).map(|vm| format!("vm{vm}").parse().unwrap());
-                Task { id: id(place), vm, after, claims, undo, past }
-            };
+        let task = |(place, (vm, claims, revert, past, befores)): (
+            usize,
+            (_, _, _, _, Vec<prop::sample::Index>),
+        )| {
+            let befores = befores.iter().filter(|_| place > 0);
+            let after = befores.map(|before| id(before.index(place))).collect();
+            let vm = Some(vm).filter(|vm: &u8| *vm < 5).map(|vm| format!("vm{vm}").parse().unwrap());
+            Task { id: id(place), vm, after, claims, revert, past }
+        };
         rows.into_iter().enumerate().map(task).collect()
     })
 }
 
-/// What may happen to a step that is on the wire, waits or is being undone.
+/// What may happen to a step that is on the wire, waits or is being rolled back.
 fn any_end(command: &Command, way: u8) -> Option<Input> {
     Some(match command {
         Command::Start { step, .. } => {
@@ -108,8 +110,8 @@ fn any_end(command: &Command, way: u8) -> Option<Input> {
             Input::Failed { step: step.clone(), verdict }
         }
         Command::Wait { step, .. } => Input::Waited { step: step.clone() },
-        Command::Undo { step } if way == 0 => Input::UndoFailed { step: step.clone() },
-        Command::Undo { step } => Input::UndoFinished { step: step.clone() },
+        Command::Revert { step } if way == 0 => Input::RevertFailed { step: step.clone() },
+        Command::Revert { step } => Input::RevertFinished { step: step.clone() },
         Command::GiveUp | Command::Finish { .. } => return None,
     })
 }
@@ -121,18 +123,18 @@ proptest! {
     fn lanes_start_what_the_plain_rule_starts(
         tasks in any_tasks(),
         limits in (0_u32..4, 0_u32..4, 0_u32..3),
-        undo in any::<bool>(),
+        revert in any::<bool>(),
         ends in prop::collection::vec((any::<prop::sample::Index>(), 0_u8..24), 160),
         stop_at in prop::option::of(0_usize..80),
     ) {
         let (per_node, per_storage, per_source) = limits;
-        let on_failure = if undo { OnFailure::Undo } else { OnFailure::Keep };
+        let on_failure = if revert { OnFailure::Rollback } else { OnFailure::Keep };
         let vms = tasks.iter().filter_map(|task| task.vm.clone());
         let rules = Rules {
             limits: Limits { per_node, per_storage, per_source },
             attempts: 3,
             on_failure: vms.map(|vm| (vm, on_failure)).collect(),
-            undo_all: false,
+            rollback_all: false,
         };
         let mut lanes = Scheduler::new(tasks, rules);
         let mut plain = lanes.clone();

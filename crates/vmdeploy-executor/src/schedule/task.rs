@@ -5,7 +5,7 @@ use crate::journal::{Entry, Record};
 use crate::{Outcome, TookEffect};
 use pve_types::{GuestName, NodeName, StorageId, Vmid};
 use std::collections::{BTreeMap, BTreeSet};
-use vmdeploy_planner::plan::{Action, DiskSource, PatchValue, Plan, Road, Step, StepId, Undo};
+use vmdeploy_planner::plan::{Action, DiskSource, PatchValue, Plan, Revert, Step, StepId, Transport};
 
 /// A step as the scheduler sees it.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -18,8 +18,8 @@ pub struct Task {
     pub after: BTreeSet<StepId>,
     /// What it may not share.
     pub claims: Claims,
-    /// Whether it can be undone, and what that may not share; `None` when there is nothing to do.
-    pub undo: Option<Claims>,
+    /// Whether it can be rolled back, and what that may not share; `None` when there is nothing to do.
+    pub revert: Option<Claims>,
     /// What became of it before.
     pub past: Past,
 }
@@ -49,13 +49,13 @@ pub enum Past {
     Begun,
     /// It is done; `true` when it changed something.
     Done {
-        /// Whether there is something to undo.
+        /// Whether there is something to revert.
         changed: bool,
     },
-    /// It was being undone, or its undo failed.
-    Undoing,
-    /// It is undone.
-    Undone,
+    /// It was being rolled back, or its revert failed.
+    Reverting,
+    /// It is rolled back.
+    RolledBack,
 }
 
 /// Returns the scheduler's view of a plan, with what its journal says.
@@ -65,10 +65,10 @@ pub fn tasks_of(plan: &Plan, records: &[Record]) -> Vec<Task> {
         id: step.id.clone(),
         vm: step.vm.clone(),
         after: step.after.clone(),
-        claims: claims_of(&step.action, step.road),
-        undo: match &step.undo {
-            Undo::Run { action } => Some(claims_of(action, step.road)),
-            Undo::Nothing | Undo::CannotUndo { .. } => None,
+        claims: claims_of(&step.action, step.transport),
+        revert: match &step.revert {
+            Revert::Run { action } => Some(claims_of(action, step.transport)),
+            Revert::Nothing | Revert::CannotRevert { .. } => None,
         },
         past: pasts.get(&step.id).copied().unwrap_or_default(),
     };
@@ -88,8 +88,8 @@ fn pasts_of(records: &[Record]) -> BTreeMap<StepId, Past> {
                 (step, Past::None)
             }
             Entry::Failed { step, .. } => (step, Past::Begun),
-            Entry::UndoStarted { step } | Entry::UndoFailed { step, .. } => (step, Past::Undoing),
-            Entry::UndoFinished { step, .. } => (step, Past::Undone),
+            Entry::RevertStarted { step } | Entry::RevertFailed { step, .. } => (step, Past::Reverting),
+            Entry::RevertFinished { step, .. } => (step, Past::RolledBack),
             Entry::Probed { .. }
             | Entry::Saw { .. }
             | Entry::RunStarted { .. }
@@ -103,9 +103,9 @@ fn pasts_of(records: &[Record]) -> BTreeMap<StepId, Past> {
     pasts
 }
 
-/// Returns what an action may not share when it takes that road.
-pub fn claims_of(action: &Action, road: Road) -> Claims {
-    let mut claims = Claims { by_ssh: road == Road::Ssh, ..Claims::default() };
+/// Returns what an action may not share when it takes that transport.
+pub fn claims_of(action: &Action, transport: Transport) -> Claims {
+    let mut claims = Claims { by_ssh: transport == Transport::Ssh, ..Claims::default() };
     if describe::is_wait(action) {
         return claims;
     }

@@ -5,18 +5,18 @@ fn id(name: &str) -> StepId {
     StepId(name.to_owned())
 }
 
-/// A small plan: each entry is `name`, `vm` (or `-`), the names before it, and whether it can be undone.
+/// A small plan: each entry is `name`, `vm` (or `-`), the names before it, and whether it can be rolled back.
 fn tasks(rows: &[(&str, &str, &[&str], bool)]) -> Vec<Task> {
     let vmid = |vm: &str| Vmid::new(100 + u32::from(vm.as_bytes()[0])).unwrap();
     rows.iter()
-        .map(|(name, vm, after, undo)| {
+        .map(|(name, vm, after, revert)| {
             let writes: BTreeSet<Vmid> = (*vm != "-").then(|| vmid(vm)).into_iter().collect();
             let claims = Claims { writes, ..Claims::default() };
             Task {
                 id: id(name),
                 vm: (*vm != "-").then(|| vm.parse().unwrap()),
                 after: after.iter().map(|name| id(name)).collect(),
-                undo: undo.then(|| claims.clone()),
+                revert: revert.then(|| claims.clone()),
                 claims,
                 past: Past::None,
             }
@@ -31,7 +31,7 @@ fn rules(tasks: &[Task], on_failure: OnFailure) -> Rules {
         limits: Limits { per_node: 2, per_storage: 1, per_source: 1 },
         attempts: 2,
         on_failure: tasks.iter().filter_map(|task| task.vm.clone()).map(|vm| (vm, on_failure)).collect(),
-        undo_all: false,
+        rollback_all: false,
     }
 }
 
@@ -42,11 +42,11 @@ struct Play {
     tasks: Vec<Task>,
     limits: Limits,
     running: BTreeSet<StepId>,
-    undoing: BTreeSet<StepId>,
+    reverting: BTreeSet<StepId>,
     waiting: BTreeSet<StepId>,
     there: BTreeSet<StepId>,
     was_done: BTreeSet<StepId>,
-    undo_failed: BTreeSet<StepId>,
+    revert_failed: BTreeSet<StepId>,
     failed: BTreeSet<StepId>,
     maybe: BTreeSet<StepId>,
     starts: BTreeMap<StepId, u32>,
@@ -79,15 +79,15 @@ impl Play {
                 .collect(),
             maybe: tasks
                 .iter()
-                .filter(|t| matches!(t.past, Past::Begun | Past::Undoing))
+                .filter(|t| matches!(t.past, Past::Begun | Past::Reverting))
                 .map(|t| t.id.clone())
                 .collect(),
             tasks,
             limits: rules.limits,
             running: BTreeSet::new(),
-            undoing: BTreeSet::new(),
+            reverting: BTreeSet::new(),
             waiting: BTreeSet::new(),
-            undo_failed: BTreeSet::new(),
+            revert_failed: BTreeSet::new(),
             failed: BTreeSet::new(),
             starts: BTreeMap::new(),
             end: None,
@@ -122,22 +122,22 @@ impl Play {
                 assert!(self.running.insert(step));
             }
             Command::Wait { step, .. } => assert!(self.waiting.insert(step)),
-            Command::Undo { step } => {
+            Command::Revert { step } => {
                 assert!(!self.stopped);
                 assert!(
                     self.there.contains(&step) || self.maybe.contains(&step),
-                    "{step} is undone, but was not done"
+                    "{step} is rolled back, but was not done"
                 );
                 for task in &self.tasks {
-                    let is_later = task.after.contains(&step) && task.undo.is_some();
+                    let is_later = task.after.contains(&step) && task.revert.is_some();
                     let is_there = self.there.contains(&task.id) || self.running.contains(&task.id);
-                    assert!(!(is_later && is_there), "{step} is undone before {}", task.id);
+                    assert!(!(is_later && is_there), "{step} is rolled back before {}", task.id);
                 }
-                assert!(self.undoing.insert(step));
+                assert!(self.reverting.insert(step));
             }
             Command::GiveUp => {}
             Command::Finish { stopped } => {
-                assert!(self.running.is_empty() && self.undoing.is_empty(), "ended with work on the wire");
+                assert!(self.running.is_empty() && self.reverting.is_empty(), "ended with work on the wire");
                 self.end = Some(stopped);
             }
         }
@@ -148,7 +148,7 @@ impl Play {
             .running
             .iter()
             .map(|step| &self.task(step).claims)
-            .chain(self.undoing.iter().map(|step| self.task(step).undo.as_ref().unwrap()))
+            .chain(self.reverting.iter().map(|step| self.task(step).revert.as_ref().unwrap()))
             .collect();
         let mut writers: BTreeMap<Vmid, u32> = BTreeMap::new();
         claims.iter().flat_map(|c| &c.writes).for_each(|vmid| *writers.entry(*vmid).or_default() += 1);
@@ -196,16 +196,16 @@ impl Play {
         self.tell(input);
     }
 
-    fn finish_undo(&mut self, step: &StepId, works: bool) {
-        assert!(self.undoing.remove(step));
+    fn finish_revert(&mut self, step: &StepId, works: bool) {
+        assert!(self.reverting.remove(step));
         if works {
             self.there.remove(step);
             self.maybe.remove(step);
             self.was_done.remove(step);
-            self.tell(Input::UndoFinished { step: step.clone() });
+            self.tell(Input::RevertFinished { step: step.clone() });
         } else {
-            self.undo_failed.insert(step.clone());
-            self.tell(Input::UndoFailed { step: step.clone() });
+            self.revert_failed.insert(step.clone());
+            self.tell(Input::RevertFailed { step: step.clone() });
         }
     }
 
@@ -217,9 +217,9 @@ impl Play {
     /// All things that may happen next.
     fn choices(&self) -> Vec<(StepId, u8)> {
         let ends = |step: &StepId| (0..5).map(|end| (step.clone(), end)).collect::<Vec<_>>();
-        let undos = |step: &StepId| vec![(step.clone(), 5), (step.clone(), 6)];
+        let reverts = |step: &StepId| vec![(step.clone(), 5), (step.clone(), 6)];
         let mut choices: Vec<_> = self.running.iter().flat_map(ends).collect();
-        choices.extend(self.undoing.iter().flat_map(undos));
+        choices.extend(self.reverting.iter().flat_map(reverts));
         choices.extend(self.waiting.iter().map(|step| (step.clone(), 7)));
         choices
     }
@@ -231,8 +231,8 @@ impl Play {
             2 => self.finish_step(step, End::Probe),
             3 => self.finish_step(step, End::No),
             4 => self.finish_step(step, End::Maybe),
-            5 => self.finish_undo(step, true),
-            6 => self.finish_undo(step, false),
+            5 => self.finish_revert(step, true),
+            6 => self.finish_revert(step, false),
             _ => self.wake(step),
         }
     }
@@ -241,10 +241,10 @@ impl Play {
     fn check_end(&self, on_failure: OnFailure) {
         assert!(self.end.is_some(), "the run does not end");
         let all_done = self.was_done.len() == self.tasks.len();
-        assert!(all_done || !self.failed.is_empty() || !self.undo_failed.is_empty());
+        assert!(all_done || !self.failed.is_empty() || !self.revert_failed.is_empty());
         assert!(self.starts.values().all(|count| *count <= 2), "tried more often than allowed");
         if on_failure == OnFailure::Keep {
-            assert!(self.undo_failed.is_empty() && self.there == self.was_done);
+            assert!(self.revert_failed.is_empty() && self.there == self.was_done);
             return;
         }
         let failed_for_good =
@@ -252,7 +252,7 @@ impl Play {
         for failed in self.tasks.iter().filter(failed_for_good) {
             for task in self.tasks.iter().filter(|task| task.vm.is_some() && task.vm == failed.vm) {
                 let is_left = self.there.contains(&task.id) || self.maybe.contains(&task.id);
-                let excused = task.undo.is_none() || !self.undo_failed.is_empty();
+                let excused = task.revert.is_none() || !self.revert_failed.is_empty();
                 assert!(!is_left || excused, "{} is left", task.id);
             }
         }
@@ -261,7 +261,7 @@ impl Play {
 
 /// Walks every order in which steps may end, and every way. Orders that lead to the same state are walked on from once.
 fn walk(play: &Play, on_failure: OnFailure, seen: &mut BTreeSet<String>) {
-    let sets = (&play.there, &play.maybe, &play.failed, &play.undo_failed, &play.starts, play.end);
+    let sets = (&play.there, &play.maybe, &play.failed, &play.revert_failed, &play.starts, play.end);
     if !seen.insert(format!("{:?} {sets:?}", play.scheduler)) {
         return;
     }
@@ -279,7 +279,7 @@ fn walk(play: &Play, on_failure: OnFailure, seen: &mut BTreeSet<String>) {
 
 fn walk_all(rows: &[(&str, &str, &[&str], bool)]) -> usize {
     let mut count = 0;
-    for on_failure in [OnFailure::Undo, OnFailure::Keep] {
+    for on_failure in [OnFailure::Rollback, OnFailure::Keep] {
         let tasks = tasks(rows);
         let play = Play::new(tasks.clone(), rules(&tasks, on_failure));
         let mut seen = BTreeSet::new();
@@ -313,25 +313,25 @@ fn what_an_earlier_process_left_unclear_is_probed() {
     let mut tasks = tasks(&[("a1", "a", &[], true), ("a2", "a", &["a1"], true)]);
     tasks[0].past = Past::Done { changed: true };
     tasks[1].past = Past::Begun;
-    let rules = rules(&tasks, OnFailure::Undo);
+    let rules = rules(&tasks, OnFailure::Rollback);
     let commands = Scheduler::new(tasks, rules).on(Input::Begin);
     assert_eq!(commands, [Command::Start { step: id("a2"), attempt: 1, probe: true }]);
 }
 
 #[test]
-fn an_undo_that_was_begun_is_finished_by_the_next_process() {
+fn an_revert_that_was_begun_is_finished_by_the_next_process() {
     let mut tasks = tasks(&[("a1", "a", &[], true), ("a2", "a", &["a1"], true), ("b1", "b", &[], true)]);
     tasks[0].past = Past::Done { changed: true };
-    tasks[1].past = Past::Undoing;
-    let rules = rules(&tasks, OnFailure::Undo);
+    tasks[1].past = Past::Reverting;
+    let rules = rules(&tasks, OnFailure::Rollback);
     let commands = Scheduler::new(tasks, rules).on(Input::Begin);
     let expect =
-        [Command::Undo { step: id("a2") }, Command::Start { step: id("b1"), attempt: 1, probe: false }];
+        [Command::Revert { step: id("a2") }, Command::Start { step: id("b1"), attempt: 1, probe: false }];
     assert_eq!(commands, expect);
 }
 
 #[test]
-fn undoing_all_touches_only_what_was_begun() {
+fn reverting_all_touches_only_what_was_begun() {
     let mut tasks = tasks(&[
         ("a1", "a", &[], true),
         ("a2", "a", &["a1"], true),
@@ -340,16 +340,16 @@ fn undoing_all_touches_only_what_was_begun() {
     ]);
     tasks[0].past = Past::Done { changed: true };
     tasks[3].past = Past::Done { changed: false };
-    let rules = Rules { undo_all: true, ..rules(&tasks, OnFailure::Keep) };
+    let rules = Rules { rollback_all: true, ..rules(&tasks, OnFailure::Keep) };
     let mut scheduler = Scheduler::new(tasks, rules);
-    assert_eq!(scheduler.on(Input::Begin), [Command::Undo { step: id("a1") }]);
-    assert_eq!(scheduler.on(Input::UndoFinished { step: id("a1") }), [Command::Finish { stopped: false }]);
+    assert_eq!(scheduler.on(Input::Begin), [Command::Revert { step: id("a1") }]);
+    assert_eq!(scheduler.on(Input::RevertFinished { step: id("a1") }), [Command::Finish { stopped: false }]);
 }
 
 #[test]
 fn one_stop_finishes_what_is_on_the_wire_and_two_give_it_up() {
     let tasks = tasks(&[("a1", "a", &[], true), ("a2", "a", &["a1"], true)]);
-    let rules = rules(&tasks, OnFailure::Undo);
+    let rules = rules(&tasks, OnFailure::Rollback);
     let mut scheduler = Scheduler::new(tasks, rules);
     scheduler.on(Input::Begin);
     assert_eq!(scheduler.on(Input::Stop(Stop::WhenIdle)), []);
@@ -375,7 +375,7 @@ fn any_tasks() -> impl Strategy<Value = Vec<Task>> {
     let step = (0_u8..5, 0_u8..4, 0_u8..3, 0_u8..3, any::<bool>(), any::<u16>());
     prop::collection::vec(step, 1..12).prop_map(|rows| {
         let mut tasks: Vec<Task> = Vec::new();
-        for (place, (vm, node, storage, source, undo, links)) in rows.into_iter().enumerate() {
+        for (place, (vm, node, storage, source, revert, links)) in rows.into_iter().enumerate() {
             let name: Option<GuestName> = (vm < 4).then(|| format!("vm{vm}").parse().unwrap());
             let vmid = Vmid::new(200 + u32::from(vm)).unwrap();
             let claims = Claims {
@@ -396,7 +396,7 @@ fn any_tasks() -> impl Strategy<Value = Vec<Task>> {
                 id: id(&format!("s{place}")),
                 vm: name,
                 after: after.iter().map(|before| id(&format!("s{before}"))).collect(),
-                undo: undo.then(|| claims.clone()),
+                revert: revert.then(|| claims.clone()),
                 claims,
                 past: Past::None,
             });
@@ -421,7 +421,7 @@ proptest! {
         keep in any::<bool>(),
         stop_at in prop::option::of(0_usize..30),
     ) {
-        let on_failure = if keep { OnFailure::Keep } else { OnFailure::Undo };
+        let on_failure = if keep { OnFailure::Keep } else { OnFailure::Rollback };
         let mut play = Play::new(tasks.clone(), rules(&tasks, on_failure));
         for (turn, (pick, way)) in picks.iter().enumerate() {
             if play.end.is_some() {
@@ -444,7 +444,7 @@ proptest! {
             play.choose(&choice);
         }
         if play.stopped {
-            prop_assert!(play.end.is_some() || !play.running.is_empty() || !play.undoing.is_empty());
+            prop_assert!(play.end.is_some() || !play.running.is_empty() || !play.reverting.is_empty());
         } else {
             play.check_end(on_failure);
         }
@@ -452,7 +452,7 @@ proptest! {
 
     #[test]
     fn a_run_without_failures_does_every_step_once(tasks in any_tasks(), picks in prop::collection::vec(any::<u16>(), 64)) {
-        let mut play = Play::new(tasks.clone(), rules(&tasks, OnFailure::Undo));
+        let mut play = Play::new(tasks.clone(), rules(&tasks, OnFailure::Rollback));
         let mut picks = picks.into_iter().cycle();
         while play.end.is_none() {
             let running: Vec<StepId> = play.running.iter().cloned().collect();

@@ -1,20 +1,20 @@
 //! From a plan to running VMs, and back.
 
-use crate::stage::{Roads, Stage, guest, plan, plan_by_api, plan_of, quick_world, step};
+use crate::fixture::{Fixture, Transports, guest, plan, plan_by_api, plan_of, quick_world, step};
 use vmdeploy_executor::{EventKind, Outcome, RunResult, StepState, VmState, observe};
 use vmdeploy_planner::observed::Query;
-use vmdeploy_planner::plan::{Action, Road, Verb};
+use vmdeploy_planner::plan::{Action, Transport, Verb};
 
 #[tokio::test(flavor = "multi_thread")]
 async fn a_hybrid_plan_ends_with_running_vms_that_have_addresses() {
-    let stage = Stage::start().await;
-    let (report, events) = stage.run(plan("r1", 3)).await;
+    let fixture = Fixture::start().await;
+    let (report, events) = fixture.run(plan("r1", 3)).await;
     assert_eq!(report.result, RunResult::Done, "{:#?}", report.failures().collect::<Vec<_>>());
     for vm in &report.vms {
         assert_eq!(vm.state, VmState::Done);
         assert_eq!(vm.addresses.len(), 1, "{vm:?}");
     }
-    for (vmid, config) in stage.guests() {
+    for (vmid, config) in fixture.guests() {
         assert_eq!(config["running"], "true", "{vmid}");
         assert!(
             config["scsi0"].starts_with("local-lvm:vm-") && config["scsi0"].contains("size=1G"),
@@ -30,29 +30,29 @@ async fn a_hybrid_plan_ends_with_running_vms_that_have_addresses() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn the_api_road_needs_no_ssh() {
-    let stage = Stage::of(quick_world(), "[]", Roads::Api).await;
-    let (report, _) = stage.run(plan_by_api("r1", 3)).await;
+async fn the_api_transport_needs_no_ssh() {
+    let fixture = Fixture::of(quick_world(), "[]", Transports::Api).await;
+    let (report, _) = fixture.run(plan_by_api("r1", 3)).await;
     assert_eq!(report.result, RunResult::Done, "{:#?}", report.failures().collect::<Vec<_>>());
     assert!(report.vms.iter().all(|vm| vm.addresses.len() == 1));
-    let guests = stage.guests();
+    let guests = fixture.guests();
     assert_eq!(guests.len(), 3);
     assert!(guests.values().all(|config| config["running"] == "true" && config["scsi0"].contains("size=1G")));
 }
 
 #[tokio::test(flavor = "multi_thread")]
 async fn what_was_deployed_is_observed_and_destroyed() {
-    let stage = Stage::start().await;
-    stage.run(plan("r1", 2)).await;
+    let fixture = Fixture::start().await;
+    fixture.run(plan("r1", 2)).await;
     let queries = [
         Query::Version,
         Query::Resources,
         Query::Rights,
         Query::Node { node: "pve1".parse().unwrap() },
-        Query::File { node: "pve1".parse().unwrap(), path: crate::stage::IMAGE.to_owned() },
+        Query::File { node: "pve1".parse().unwrap(), path: crate::fixture::IMAGE.to_owned() },
         Query::Configs { project: "test".to_owned(), uuids: [guest(1).uuid].into(), also: [].into() },
     ];
-    let observed = observe(&stage.connections, &queries).await.unwrap();
+    let observed = observe(&fixture.connections, &queries).await.unwrap();
     assert_eq!(observed.guests.len(), 2);
     for guest in observed.guests.values() {
         assert_eq!(guest.status, "running");
@@ -66,34 +66,34 @@ async fn what_was_deployed_is_observed_and_destroyed() {
     let guests = [guest(1), guest(2)];
     let delete = |guest: &vmdeploy_planner::plan::GuestRef| {
         let action = Action::DeleteVm { guest: guest.clone(), stop: true };
-        step(guest.name.as_ref(), "delete", action, Road::Api, &[])
+        step(guest.name.as_ref(), "delete", action, Transport::Api, &[])
     };
     let mut destroy = plan_of("r2", &guests, guests.iter().map(delete).collect());
     destroy.changes.iter_mut().for_each(|change| change.verb = Verb::Delete);
-    let (report, _) = stage.run(destroy.clone()).await;
+    let (report, _) = fixture.run(destroy.clone()).await;
     assert_eq!(report.result, RunResult::Done);
-    assert!(stage.guests().is_empty());
-    assert_eq!(stage.volumes(), 0);
+    assert!(fixture.guests().is_empty());
+    assert_eq!(fixture.volumes(), 0);
 
     destroy.run_id = "r3".to_owned();
-    let (again, _) = stage.run(destroy).await;
+    let (again, _) = fixture.run(destroy).await;
     assert_eq!(again.result, RunResult::Done);
     assert!(again.steps.iter().all(|step| step.outcome == Some(Outcome::AlreadyDone)));
 }
 
 #[tokio::test(flavor = "multi_thread")]
 async fn observing_by_api_and_by_ssh_sees_the_same() {
-    let stage = Stage::start().await;
-    stage.run(plan("r1", 1)).await;
+    let fixture = Fixture::start().await;
+    fixture.run(plan("r1", 1)).await;
     let queries = [
         Query::Resources,
         Query::Configs { project: "test".to_owned(), uuids: [].into(), also: [].into() },
         Query::Pending { vms: [guest(1).name].into() },
     ];
-    let config = crate::stage::config(&stage.lab, &stage.folder, Roads::Api);
+    let config = crate::fixture::config(&fixture.lab, &fixture.folder, Transports::Api);
     let by_api = vmdeploy_executor::Connections::open(config).await.unwrap();
     let one = observe(&by_api, &queries).await.unwrap();
-    let two = observe(&stage.connections, &queries).await.unwrap();
+    let two = observe(&fixture.connections, &queries).await.unwrap();
     assert_eq!(one.guests, two.guests);
 }
 
@@ -106,57 +106,57 @@ async fn very_many_configurations_are_read_whole() {
         let guest = pve_lab::world::GuestSpec { config, ..Default::default() };
         world.guests.insert(pve_types::Vmid::new(vmid).unwrap(), guest);
     }
-    let stage = Stage::of(world, "[]", Roads::Both).await;
+    let fixture = Fixture::of(world, "[]", Transports::Both).await;
     let queries = [Query::Configs { project: "test".to_owned(), uuids: [].into(), also: [].into() }];
-    let observed = observe(&stage.connections, &queries).await.unwrap();
+    let observed = observe(&fixture.connections, &queries).await.unwrap();
     assert_eq!(observed.guests.len(), 100);
 }
 
 #[tokio::test(flavor = "multi_thread")]
 async fn a_foreign_guest_is_never_deleted() {
-    let stage = Stage::start().await;
-    stage.run(plan("r1", 1)).await;
+    let fixture = Fixture::start().await;
+    fixture.run(plan("r1", 1)).await;
     let mut stranger = guest(1);
     stranger.name = "other".parse().unwrap();
     let delete = Action::DeleteVm { guest: stranger.clone(), stop: true };
-    let plan = plan_of("r2", &[stranger.clone()], vec![step("other", "delete", delete, Road::Api, &[])]);
-    let (report, _) = stage.run(plan).await;
+    let plan = plan_of("r2", &[stranger.clone()], vec![step("other", "delete", delete, Transport::Api, &[])]);
+    let (report, _) = fixture.run(plan).await;
     assert_eq!(report.steps[0].state, StepState::Failed);
     let failure = report.steps[0].failure.clone().unwrap();
     assert_eq!(failure.kind, vmdeploy_executor::FailureKind::NotOurs);
-    assert_eq!(stage.guests().len(), 1);
+    assert_eq!(fixture.guests().len(), 1);
     assert_eq!(report.exit_code(), 5);
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn the_ssh_road_alone_ends_with_the_same_guests() {
-    let hybrid = Stage::start().await;
+async fn the_ssh_transport_alone_ends_with_the_same_guests() {
+    let hybrid = Fixture::start().await;
     hybrid.run(plan("r1", 1)).await;
-    let ssh = Stage::of(quick_world(), "[]", Roads::Ssh).await;
+    let ssh = Fixture::of(quick_world(), "[]", Transports::Ssh).await;
     let mut plan = plan("r1", 1);
-    plan.road = vmdeploy_planner::plan::RoadChoice::Ssh;
-    plan.steps.iter_mut().for_each(|step| step.road = Road::Ssh);
+    plan.transport = vmdeploy_planner::plan::TransportChoice::Ssh;
+    plan.steps.iter_mut().for_each(|step| step.transport = Transport::Ssh);
     let (report, _) = ssh.run(plan).await;
     assert_eq!(report.result, RunResult::Done, "{:#?}", report.failures().collect::<Vec<_>>());
     assert_eq!(ssh.guests(), hybrid.guests());
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn hostile_values_arrive_literally_by_either_road() {
-    let stage = Stage::start().await;
-    stage.run(plan("r1", 1)).await;
-    let own = crate::stage::mark("r1", &guest(1));
-    for (number, road) in [(2, Road::Ssh), (3, Road::Api)] {
+async fn hostile_values_arrive_literally_by_either_transport() {
+    let fixture = Fixture::start().await;
+    fixture.run(plan("r1", 1)).await;
+    let own = crate::fixture::mark("r1", &guest(1));
+    for (number, transport) in [(2, Transport::Ssh), (3, Transport::Api)] {
         for (place, hostile) in HOSTILE.iter().enumerate() {
             let run = format!("r{number}-{place}");
-            let patch = crate::stage::patch([
+            let patch = crate::fixture::patch([
                 ("description", vmdeploy_planner::plan::PatchValue::Text(format!("{hostile}\n{own}"))),
-                ("ciuser", crate::stage::text("admin")),
+                ("ciuser", crate::fixture::text("admin")),
             ]);
             let action = Action::SetConfig { guest: guest(1), patch, digest: None };
-            let mut plan = plan_of(&run, &[guest(1)], vec![step("vm1", "set", action, road, &[])]);
+            let mut plan = plan_of(&run, &[guest(1)], vec![step("vm1", "set", action, transport, &[])]);
             plan.changes[0].verb = Verb::Update;
-            let (report, _) = stage.run(plan).await;
+            let (report, _) = fixture.run(plan).await;
             assert_eq!(
                 report.result,
                 RunResult::Done,
@@ -164,9 +164,9 @@ async fn hostile_values_arrive_literally_by_either_road() {
                 report.failures().collect::<Vec<_>>()
             );
             let found =
-                stage.connections.api().node(&guest(1).node).qemu(guest(1).vmid).config().await.unwrap();
+                fixture.connections.api().node(&guest(1).node).qemu(guest(1).vmid).config().await.unwrap();
             let description = found.get("description").unwrap();
-            assert!(description.starts_with(hostile), "{hostile:?} became {description:?} by {road}");
+            assert!(description.starts_with(hostile), "{hostile:?} became {description:?} by {transport}");
         }
     }
 }
@@ -189,13 +189,13 @@ async fn without_quorum_nothing_is_begun() {
     let node = world.nodes["pve1"].clone();
     world.nodes.insert("pve2".to_owned(), node);
     world.quorate = false;
-    let stage = Stage::of(world, "[]", Roads::Both).await;
-    let (result, _) = stage.try_run(plan("r1", 1), &stage.options()).await;
+    let fixture = Fixture::of(world, "[]", Transports::Both).await;
+    let (result, _) = fixture.try_run(plan("r1", 1), &fixture.options()).await;
     let Err(vmdeploy_executor::RunError::ClusterLock { source, .. }) = result else { panic!("{result:?}") };
     assert_eq!(source.kind, vmdeploy_executor::FailureKind::NoQuorum, "{source:?}");
-    let (report, _) = stage.run(plan_by_api("r2", 1)).await;
+    let (report, _) = fixture.run(plan_by_api("r2", 1)).await;
     assert_eq!(report.exit_code(), 4, "{:#?}", report.failures().collect::<Vec<_>>());
-    assert!(stage.guests().is_empty());
-    let observed = observe(&stage.connections, &[Query::Version, Query::Resources]).await.unwrap();
+    assert!(fixture.guests().is_empty());
+    let observed = observe(&fixture.connections, &[Query::Version, Query::Resources]).await.unwrap();
     assert_eq!(observed.quorate, Some(false));
 }

@@ -1,9 +1,9 @@
 //! The 25 failures that deployers of Proxmox VE meet most: each is made to happen by a fault of the lab, and what a
 //! person then sees stands in docs/failures.md.
 
-use crate::stage::{
-    Roads, Stage, chain, config, create_action, guest, mark, patch, plan, plan_by_api, plan_of, quick_world,
-    step, text,
+use crate::fixture::{
+    Fixture, Transports, chain, config, create_action, guest, mark, patch, plan, plan_by_api, plan_of,
+    quick_world, step, text,
 };
 use pve_types::Vmid;
 use std::collections::BTreeSet;
@@ -11,7 +11,7 @@ use vmdeploy_executor::{
     Connections, EventKind, Failure, FailureKind, Found, Outcome, RunReport, RunResult, TookEffect,
 };
 use vmdeploy_planner::plan::{
-    Action, Condition, ConfigPatch, GuestRef, HaWish, IpFamily, OnFailure, Plan, Road, Step, Verb,
+    Action, Condition, ConfigPatch, DesiredHa, GuestRef, IpFamily, OnFailure, Plan, Step, Transport, Verb,
 };
 
 /// Asserts that the row of docs/failures.md names this kind and shows this message.
@@ -58,19 +58,19 @@ fn change(run: &str, guest: &GuestRef, steps: Vec<Step>) -> Plan {
     plan
 }
 
-fn set(guest: &GuestRef, patch: ConfigPatch, road: Road) -> Step {
+fn set(guest: &GuestRef, patch: ConfigPatch, transport: Transport) -> Step {
     let action = Action::SetConfig { guest: guest.clone(), patch, digest: None };
-    step(guest.name.as_ref(), "set", action, road, &[])
+    step(guest.name.as_ref(), "set", action, transport, &[])
 }
 
 fn wait(guest: &GuestRef, condition: Condition, deadline_s: u64) -> Step {
     let action = Action::Await { guest: guest.clone(), condition };
-    Step { deadline_s, ..step(guest.name.as_ref(), "await", action, Road::Api, &[]) }
+    Step { deadline_s, ..step(guest.name.as_ref(), "await", action, Transport::Api, &[]) }
 }
 
 /// Changes a guest of the world by hand.
-fn by_hand(stage: &Stage, vmid: u32, key: &str, value: &str) {
-    stage.lab.world().with(|world| {
+fn by_hand(fixture: &Fixture, vmid: u32, key: &str, value: &str) {
+    fixture.lab.world().with(|world| {
         let guest = world.guests.get_mut(&Vmid::new(vmid).unwrap()).unwrap();
         guest.config.insert(key.to_owned(), value.to_owned());
     });
@@ -79,8 +79,8 @@ fn by_hand(stage: &Stage, vmid: u32, key: &str, value: &str) {
 #[tokio::test(flavor = "multi_thread")]
 async fn row_01_a_config_lock_is_waited_for() {
     let faults = "[{when: {command: 'qm set 201 *', times: 2}, do: lock-timeout}]";
-    let stage = Stage::with_faults(faults).await;
-    let (report, events) = stage.run(plan("r1", 1)).await;
+    let fixture = Fixture::with_faults(faults).await;
+    let (report, events) = fixture.run(plan("r1", 1)).await;
     assert_eq!(report.result, RunResult::Done, "{:#?}", report.failures().collect::<Vec<_>>());
     let failures = retried(&events, "vm1/attach");
     assert_eq!(failures.len(), 2);
@@ -93,23 +93,23 @@ async fn row_01_a_config_lock_is_waited_for() {
 async fn row_02_a_storage_lock_is_waited_for() {
     let faults = "[{when: {method: POST, path: '/nodes/*/qemu', times: 1}, \
                     do: {refuse: {reason: \"cfs-lock 'storage-ceph' error: got lock request timeout\"}}}]";
-    let stage = Stage::with_faults(faults).await;
-    let (report, events) = stage.run(plan_by_api("r1", 1)).await;
+    let fixture = Fixture::with_faults(faults).await;
+    let (report, events) = fixture.run(plan_by_api("r1", 1)).await;
     assert_eq!(report.result, RunResult::Done, "{:#?}", report.failures().collect::<Vec<_>>());
     let failures = retried(&events, "vm1/create");
     assert_eq!(failures[0].kind, FailureKind::StorageLock);
     documented_failure(2, &failures[0]);
-    assert_eq!(stage.volumes(), 3, "no orphans");
+    assert_eq!(fixture.volumes(), 3, "no orphans");
 }
 
 #[tokio::test(flavor = "multi_thread")]
 async fn row_03_clones_of_one_source_wait_for_each_other() {
-    let stage = Stage::start().await;
+    let fixture = Fixture::start().await;
     let template = guest(9);
     let mut make = chain("r1", &template);
     make.retain(|step| !step.id.0.ends_with("start") && !step.id.0.ends_with("await-address"));
     make.iter_mut().for_each(|step| step.after.retain(|id| !id.0.starts_with("-/")));
-    let (report, _) = stage.run(plan_of("r1", std::slice::from_ref(&template), make)).await;
+    let (report, _) = fixture.run(plan_of("r1", std::slice::from_ref(&template), make)).await;
     assert_eq!(report.result, RunResult::Done, "{:#?}", report.failures().collect::<Vec<_>>());
     let clone = |number: u32| {
         let guest = guest(number);
@@ -121,10 +121,10 @@ async fn row_03_clones_of_one_source_wait_for_each_other() {
             description: mark("r2", &guest),
             pool: None,
         };
-        step(guest.name.as_ref(), "clone", action, Road::Api, &[])
+        step(guest.name.as_ref(), "clone", action, Transport::Api, &[])
     };
     let guests: Vec<GuestRef> = (1..=3).map(guest).collect();
-    let (report, events) = stage.run(plan_of("r2", &guests, (1..=3).map(clone).collect())).await;
+    let (report, events) = fixture.run(plan_of("r2", &guests, (1..=3).map(clone).collect())).await;
     assert_eq!(report.result, RunResult::Done, "{:#?}", report.failures().collect::<Vec<_>>());
     let mut running = 0;
     for event in &events {
@@ -140,11 +140,12 @@ async fn row_03_clones_of_one_source_wait_for_each_other() {
 
 #[tokio::test(flavor = "multi_thread")]
 async fn row_04_a_stale_lock_is_left_to_a_person() {
-    let stage = Stage::start().await;
-    stage.run(plan("r1", 1)).await;
-    by_hand(&stage, 201, "lock", "backup");
-    let change = change("r2", &guest(1), vec![set(&guest(1), patch([("memory", text("1024"))]), Road::Api)]);
-    let (report, _) = stage.run(change).await;
+    let fixture = Fixture::start().await;
+    fixture.run(plan("r1", 1)).await;
+    by_hand(&fixture, 201, "lock", "backup");
+    let change =
+        change("r2", &guest(1), vec![set(&guest(1), patch([("memory", text("1024"))]), Transport::Api)]);
+    let (report, _) = fixture.run(change).await;
     let failure = failure_of(&report, "vm1/set");
     assert_eq!((failure.kind, failure.took_effect), (FailureKind::GuestLocked, TookEffect::No));
     documented_failure(4, &failure);
@@ -153,30 +154,30 @@ async fn row_04_a_stale_lock_is_left_to_a_person() {
 
 #[tokio::test(flavor = "multi_thread")]
 async fn row_05_a_vmid_that_somebody_took_is_never_touched() {
-    let stage = Stage::start().await;
+    let fixture = Fixture::start().await;
     let mut stranger = guest(1);
     stranger.name = "stranger".parse().unwrap();
     let create = create_action("r0", &stranger);
-    stage
+    fixture
         .run(plan_of(
             "r0",
             std::slice::from_ref(&stranger),
-            vec![step("stranger", "create", create, Road::Api, &[])],
+            vec![step("stranger", "create", create, Transport::Api, &[])],
         ))
         .await;
-    let before = stage.guests();
-    let (report, _) = stage.run(plan("r1", 1)).await;
+    let before = fixture.guests();
+    let (report, _) = fixture.run(plan("r1", 1)).await;
     let failure = failure_of(&report, "vm1/create");
     assert_eq!((failure.kind, failure.took_effect), (FailureKind::VmidTaken, TookEffect::No));
     assert_eq!(
         failure.message,
         "VMID 201 is taken by VM `stranger` of the project `test`, which run `r0` made"
     );
-    by_hand(&stage, 201, "description", "made by hand");
-    let (report, _) = stage.run(plan("r2", 1)).await;
+    by_hand(&fixture, 201, "description", "made by hand");
+    let (report, _) = fixture.run(plan("r2", 1)).await;
     let failure = failure_of(&report, "vm1/create");
     documented_failure(5, &failure);
-    assert_eq!(stage.guests(), before);
+    assert_eq!(fixture.guests(), before);
     assert_eq!(report.exit_code(), 5);
 }
 
@@ -185,10 +186,10 @@ async fn row_06_an_unanswered_create_is_probed_and_not_repeated_blindly() {
     for (moment, made) in [("after", true), ("before", false)] {
         let faults =
             format!("[{{when: {{method: POST, path: '/nodes/*/qemu', times: 1}}, do: {{drop: {moment}}}}}]");
-        let stage = Stage::with_faults(&faults).await;
-        let (report, events) = stage.run(plan_by_api("r1", 1)).await;
+        let fixture = Fixture::with_faults(&faults).await;
+        let (report, events) = fixture.run(plan_by_api("r1", 1)).await;
         assert_eq!(report.result, RunResult::Done, "{moment}: {:#?}", report.failures().collect::<Vec<_>>());
-        assert_eq!(stage.volumes(), 3, "{moment}: nothing was made twice");
+        assert_eq!(fixture.volumes(), 3, "{moment}: nothing was made twice");
         let found = events.iter().find_map(|event| match &event.event {
             EventKind::StepProbed { found, .. } => Some(found.clone()),
             _ => None,
@@ -209,11 +210,12 @@ async fn row_06_an_unanswered_create_is_probed_and_not_repeated_blindly() {
 async fn row_07_warnings_of_a_task_are_shown() {
     let mut world = quick_world();
     world.guest.shuts_down = false;
-    let stage = Stage::of(world, "[]", Roads::Both).await;
-    stage.run(plan("r1", 1)).await;
+    let fixture = Fixture::of(world, "[]", Transports::Both).await;
+    fixture.run(plan("r1", 1)).await;
     let action = Action::ShutdownVm { guest: guest(1), timeout_s: 1, force: true };
-    let (report, _) =
-        stage.run(change("r2", &guest(1), vec![step("vm1", "shutdown", action, Road::Api, &[])])).await;
+    let (report, _) = fixture
+        .run(change("r2", &guest(1), vec![step("vm1", "shutdown", action, Transport::Api, &[])]))
+        .await;
     assert_eq!(report.result, RunResult::Done, "{:#?}", report.failures().collect::<Vec<_>>());
     let warnings = &report.steps[0].warnings;
     assert!(!warnings.is_empty());
@@ -222,11 +224,11 @@ async fn row_07_warnings_of_a_task_are_shown() {
 
 #[tokio::test(flavor = "multi_thread")]
 async fn row_08_a_failed_task_shows_its_log_node_and_upid() {
-    let stage = Stage::with_faults(
+    let fixture = Fixture::with_faults(
         "[{when: {task: qmstart}, do: {fail-task: {text: 'start failed: QEMU exited with code 1'}}}]",
     )
     .await;
-    let (report, _) = stage.run(plan("r1", 1)).await;
+    let (report, _) = fixture.run(plan("r1", 1)).await;
     let failure = failure_of(&report, "vm1/start");
     assert_eq!(failure.kind, FailureKind::TaskFailed);
     assert!(failure.upid.is_some() && failure.node.is_some() && !failure.log.is_empty(), "{failure:?}");
@@ -245,36 +247,36 @@ async fn row_10_a_cut_import_leaves_no_orphan() {
     let mut world = quick_world();
     // The import must not be through before the connection is cut.
     world.delays.copy_ms_per_100_mib = 1000;
-    let stage = Stage::of(world, faults, Roads::Both).await;
-    let (report, events) = stage.run(plan("r1", 1)).await;
+    let fixture = Fixture::of(world, faults, Transports::Both).await;
+    let (report, events) = fixture.run(plan("r1", 1)).await;
     assert_eq!(report.result, RunResult::Done, "{:#?}", report.failures().collect::<Vec<_>>());
     let failures = retried(&events, "vm1/import-scsi0");
     assert_eq!((failures[0].kind, failures[0].took_effect), (FailureKind::NoAnswer, TookEffect::Maybe));
     documented(10, "no_answer", "was lost while");
-    assert!(stage.guests().values().all(|config| !config.keys().any(|key| key.starts_with("unused"))));
-    assert_eq!(stage.volumes(), 3);
+    assert!(fixture.guests().values().all(|config| !config.keys().any(|key| key.starts_with("unused"))));
+    assert_eq!(fixture.volumes(), 3);
 }
 
 #[tokio::test(flavor = "multi_thread")]
 async fn row_11_a_slot_that_holds_a_volume_gets_no_other() {
-    let stage = Stage::start().await;
-    stage.run(plan("r1", 1)).await;
-    let before = stage.guests();
-    let again = set(&guest(1), patch([("scsi1", text("local-lvm:2"))]), Road::Ssh);
-    let (report, _) = stage.run(change("r2", &guest(1), vec![again])).await;
+    let fixture = Fixture::start().await;
+    fixture.run(plan("r1", 1)).await;
+    let before = fixture.guests();
+    let again = set(&guest(1), patch([("scsi1", text("local-lvm:2"))]), Transport::Ssh);
+    let (report, _) = fixture.run(change("r2", &guest(1), vec![again])).await;
     let failure = failure_of(&report, "vm1/set");
     assert_eq!((failure.kind, failure.took_effect), (FailureKind::SlotOccupied, TookEffect::No));
     documented(11, "slot_occupied", "`scsi1` of VM 201 holds local-lvm:vm-201-disk-");
-    assert_eq!(stage.guests(), before);
+    assert_eq!(fixture.guests(), before);
 }
 
 #[tokio::test(flavor = "multi_thread")]
 async fn row_12_a_disk_never_shrinks_and_its_size_is_read_back() {
-    let stage = Stage::with_faults(
+    let fixture = Fixture::with_faults(
         "[{when: {method: PUT, path: '/nodes/*/qemu/*/resize'}, do: {refuse: {reason: shrinking disks is not supported}}}]",
     )
     .await;
-    let (report, _) = stage.run(plan("r1", 1)).await;
+    let (report, _) = fixture.run(plan("r1", 1)).await;
     let failure = failure_of(&report, "vm1/resize-scsi0");
     assert_eq!(failure.kind, FailureKind::Resize);
     documented_failure(12, &failure);
@@ -282,7 +284,7 @@ async fn row_12_a_disk_never_shrinks_and_its_size_is_read_back() {
 
 #[tokio::test(flavor = "multi_thread")]
 async fn row_13_the_volume_that_pve_named_is_used() {
-    let stage = Stage::start().await;
+    let fixture = Fixture::start().await;
     let mut plan = plan("r1", 1);
     for step in &mut plan.steps {
         if let Action::ImportDisk { storage, format, .. } = &mut step.action {
@@ -290,7 +292,7 @@ async fn row_13_the_volume_that_pve_named_is_used() {
             *format = Some("qcow2".to_owned());
         }
     }
-    let (report, _) = stage.run(plan).await;
+    let (report, _) = fixture.run(plan).await;
     assert_eq!(report.result, RunResult::Done, "{:#?}", report.failures().collect::<Vec<_>>());
     let import = report.steps.iter().find(|step| step.step.0 == "vm1/import-scsi0").unwrap();
     let Some(Outcome::Volume { volume }) = &import.outcome else { panic!("{import:?}") };
@@ -300,32 +302,32 @@ async fn row_13_the_volume_that_pve_named_is_used() {
 
 #[tokio::test(flavor = "multi_thread")]
 async fn row_14_an_unfit_storage_is_named() {
-    let stage = Stage::start().await;
-    stage.lab.world().with(|world| {
+    let fixture = Fixture::start().await;
+    fixture.lab.world().with(|world| {
         let storage = world.storages.get_mut("local-lvm").unwrap();
         storage.offline_on.insert("pve1".to_owned());
     });
-    let (report, _) = stage.run(plan("r1", 1)).await;
+    let (report, _) = fixture.run(plan("r1", 1)).await;
     let failure = failure_of(&report, "-/probe");
     assert_eq!(failure.kind, FailureKind::StorageUnfit);
     documented(14, "storage_unfit", &failure.message);
-    assert!(stage.guests().is_empty());
-    let full = Stage::with_faults("[{when: {storage: local-lvm}, do: storage-full}]").await;
+    assert!(fixture.guests().is_empty());
+    let full = Fixture::with_faults("[{when: {storage: local-lvm}, do: storage-full}]").await;
     let (report, _) = full.run(plan("r1", 1)).await;
     let failure = failure_of(&report, "vm1/import-scsi0");
     assert_eq!(failure.kind, FailureKind::StorageFull, "{failure:?}");
     documented(14, "storage_full", "");
-    assert!(full.guests().is_empty(), "what was made is undone");
+    assert!(full.guests().is_empty(), "what was made is rolled back");
 }
 
 #[tokio::test(flavor = "multi_thread")]
 async fn row_15_a_missing_right_is_exit_code_7() {
-    let stage = Stage::with_faults(
+    let fixture = Fixture::with_faults(
         "[{when: {method: POST, path: '/nodes/*/qemu'}, \
           do: {refuse: {status: 403, reason: 'Permission check failed (/vms/201, VM.Allocate)'}}}]",
     )
     .await;
-    let (report, _) = stage.run(plan_by_api("r1", 1)).await;
+    let (report, _) = fixture.run(plan_by_api("r1", 1)).await;
     let failure = failure_of(&report, "vm1/create");
     assert_eq!(failure.kind, FailureKind::Forbidden);
     documented_failure(15, &failure);
@@ -334,12 +336,12 @@ async fn row_15_a_missing_right_is_exit_code_7() {
 
 #[tokio::test(flavor = "multi_thread")]
 async fn row_16_what_only_root_may_is_told_apart() {
-    let stage = Stage::start().await;
+    let fixture = Fixture::start().await;
     let mut plan = plan("r1", 1);
     if let Action::CreateVm { config, .. } = &mut plan.steps[1].action {
         config.set.insert("args".to_owned(), text("-no-hpet"));
     }
-    let (report, _) = stage.run(plan).await;
+    let (report, _) = fixture.run(plan).await;
     let failure = failure_of(&report, "vm1/create");
     assert_eq!((failure.kind, failure.took_effect), (FailureKind::RootOnly, TookEffect::No), "{failure:?}");
     documented_failure(16, &failure);
@@ -347,37 +349,37 @@ async fn row_16_what_only_root_may_is_told_apart() {
 
 #[tokio::test(flavor = "multi_thread")]
 async fn row_17_high_availability_is_made_as_the_version_wants() {
-    let stage = Stage::start().await;
-    stage.run(plan("r1", 1)).await;
-    let wish = HaWish {
+    let fixture = Fixture::start().await;
+    fixture.run(plan("r1", 1)).await;
+    let desired = DesiredHa {
         state: "started".to_owned(),
         max_restart: Some(2),
         max_relocate: None,
         on_nodes: [("pve1".parse().unwrap(), 100)].into(),
         strict: false,
     };
-    let set_ha = |ha| step("vm1", "ha", Action::SetHa { guest: guest(1), ha }, Road::Api, &[]);
-    let (report, _) = stage.run(change("r2", &guest(1), vec![set_ha(Some(wish.clone()))])).await;
+    let set_ha = |ha| step("vm1", "ha", Action::SetHa { guest: guest(1), ha }, Transport::Api, &[]);
+    let (report, _) = fixture.run(change("r2", &guest(1), vec![set_ha(Some(desired.clone()))])).await;
     assert_eq!(report.result, RunResult::Done, "{:#?}", report.failures().collect::<Vec<_>>());
-    let rules = stage.connections.api().cluster().ha().rules().await.unwrap();
+    let rules = fixture.connections.api().cluster().ha().rules().await.unwrap();
     assert_eq!(rules.len(), 1, "a rule, for groups are gone in 9");
     // The same plan by the way of version 8 is refused by 9, and says so.
-    let mut old = change("r3", &guest(1), vec![set_ha(Some(wish))]);
+    let mut old = change("r3", &guest(1), vec![set_ha(Some(desired))]);
     old.pve_version = "8.4.1".parse().unwrap();
-    let (report, _) = stage.run(old).await;
+    let (report, _) = fixture.run(old).await;
     let failure = failure_of(&report, "vm1/ha");
     assert_eq!(failure.kind, FailureKind::Version, "{failure:?}");
     documented_failure(17, &failure);
-    let (report, _) = stage.run(change("r4", &guest(1), vec![set_ha(None)])).await;
+    let (report, _) = fixture.run(change("r4", &guest(1), vec![set_ha(None)])).await;
     assert_eq!(report.result, RunResult::Done, "{:#?}", report.failures().collect::<Vec<_>>());
 }
 
 #[tokio::test(flavor = "multi_thread")]
 async fn row_18_refused_credentials_are_exit_code_7() {
-    let stage = Stage::start().await;
-    let mut wrong = config(&stage.lab, &stage.folder, Roads::Api);
+    let fixture = Fixture::start().await;
+    let mut wrong = config(&fixture.lab, &fixture.folder, Transports::Api);
     wrong.api.as_mut().unwrap().secret = pve_types::Secret::new("00000000-0000-0000-0000-000000000000");
-    let other = Stage { connections: Connections::open(wrong).await.unwrap(), ..stage };
+    let other = Fixture { connections: Connections::open(wrong).await.unwrap(), ..fixture };
     let (report, _) = other.run(plan_by_api("r1", 1)).await;
     let failure = failure_of(&report, "vm1/create");
     assert_eq!(
@@ -392,10 +394,10 @@ async fn row_18_refused_credentials_are_exit_code_7() {
 
 #[tokio::test(flavor = "multi_thread")]
 async fn row_19_a_changed_certificate_fails_closed() {
-    let stage = Stage::start().await;
-    let mut wrong = config(&stage.lab, &stage.folder, Roads::Api);
+    let fixture = Fixture::start().await;
+    let mut wrong = config(&fixture.lab, &fixture.folder, Transports::Api);
     wrong.api.as_mut().unwrap().fingerprint = Some(vec!["AB"; 32].join(":"));
-    let other = Stage { connections: Connections::open(wrong).await.unwrap(), ..stage };
+    let other = Fixture { connections: Connections::open(wrong).await.unwrap(), ..fixture };
     let (report, _) = other.run(plan_by_api("r1", 1)).await;
     let failure = failure_of(&report, "vm1/create");
     assert_eq!((failure.kind, failure.took_effect), (FailureKind::Untrusted, TookEffect::No), "{failure:?}");
@@ -405,11 +407,11 @@ async fn row_19_a_changed_certificate_fails_closed() {
 
 #[tokio::test(flavor = "multi_thread")]
 async fn row_20_an_agent_that_never_answers_ends_the_wait_at_its_deadline() {
-    let stage = Stage::with_faults("[{when: {vmid: 201}, do: no-agent}]").await;
+    let fixture = Fixture::with_faults("[{when: {vmid: 201}, do: no-agent}]").await;
     let mut plan = plan("r1", 1);
     plan.changes[0].on_failure = OnFailure::Keep;
     plan.steps.last_mut().unwrap().deadline_s = 1;
-    let (report, _) = stage.run(plan).await;
+    let (report, _) = fixture.run(plan).await;
     let failure = failure_of(&report, "vm1/await-address");
     assert_eq!(
         (failure.kind, failure.took_effect),
@@ -423,12 +425,12 @@ async fn row_20_an_agent_that_never_answers_ends_the_wait_at_its_deadline() {
 
 #[tokio::test(flavor = "multi_thread")]
 async fn row_21_an_agent_that_is_not_configured_is_not_waited_for() {
-    let stage = Stage::start().await;
+    let fixture = Fixture::start().await;
     let mut plan = plan("r1", 1);
     if let Action::CreateVm { config, .. } = &mut plan.steps[1].action {
         config.set.remove("agent");
     }
-    let (report, _) = stage.run(plan).await;
+    let (report, _) = fixture.run(plan).await;
     let failure = failure_of(&report, "vm1/await-address");
     assert_eq!(failure.kind, FailureKind::AgentNotConfigured);
     documented_failure(21, &failure);
@@ -436,24 +438,24 @@ async fn row_21_an_agent_that_is_not_configured_is_not_waited_for() {
 
 #[tokio::test(flavor = "multi_thread")]
 async fn row_22_a_cloud_init_change_takes_effect_by_a_step_of_its_own() {
-    let stage = Stage::start().await;
-    stage.run(plan("r1", 1)).await;
+    let fixture = Fixture::start().await;
+    fixture.run(plan("r1", 1)).await;
     let steps = vec![
-        set(&guest(1), patch([("ciuser", text("other"))]), Road::Api),
-        step("vm1", "regenerate", Action::RegenerateCloudInit { guest: guest(1) }, Road::Api, &["set"]),
+        set(&guest(1), patch([("ciuser", text("other"))]), Transport::Api),
+        step("vm1", "regenerate", Action::RegenerateCloudInit { guest: guest(1) }, Transport::Api, &["set"]),
     ];
-    let (report, _) = stage.run(change("r2", &guest(1), steps)).await;
+    let (report, _) = fixture.run(change("r2", &guest(1), steps)).await;
     assert_eq!(report.result, RunResult::Done, "{:#?}", report.failures().collect::<Vec<_>>());
-    assert_eq!(stage.guests()[&Vmid::new(201).unwrap()]["ciuser"], "other");
+    assert_eq!(fixture.guests()[&Vmid::new(201).unwrap()]["ciuser"], "other");
     documented(22, "regenerate_cloud_init", "write the cloud-init drive");
 }
 
 #[tokio::test(flavor = "multi_thread")]
 async fn row_23_a_change_that_waits_for_a_restart_is_said_to() {
-    let stage = Stage::start().await;
-    stage.run(plan("r1", 1)).await;
-    let steps = vec![set(&guest(1), patch([("scsihw", text("virtio-scsi-pci"))]), Road::Api)];
-    let (report, _) = stage.run(change("r2", &guest(1), steps)).await;
+    let fixture = Fixture::start().await;
+    fixture.run(plan("r1", 1)).await;
+    let steps = vec![set(&guest(1), patch([("scsihw", text("virtio-scsi-pci"))]), Transport::Api)];
+    let (report, _) = fixture.run(change("r2", &guest(1), steps)).await;
     assert_eq!(report.result, RunResult::Done, "{:#?}", report.failures().collect::<Vec<_>>());
     assert_eq!(report.steps[0].outcome, Some(Outcome::Pending { keys: vec!["scsihw".to_owned()] }));
     documented(23, "pending", "waits for a restart");
@@ -465,13 +467,13 @@ async fn row_24_a_guest_that_moved_is_followed() {
     world.cluster = Some("lab".to_owned());
     let node = world.nodes["pve1"].clone();
     world.nodes.insert("pve2".to_owned(), node);
-    let stage = Stage::of(world, "[]", Roads::Both).await;
+    let fixture = Fixture::of(world, "[]", Transports::Both).await;
     let mut elsewhere = guest(1);
     elsewhere.node = "pve2".parse().unwrap();
-    let create = step("vm1", "create", create_action("r1", &elsewhere), Road::Api, &[]);
-    stage.run(plan_of("r1", std::slice::from_ref(&elsewhere), vec![create])).await;
-    let steps = vec![set(&guest(1), patch([("memory", text("1024"))]), Road::Api)];
-    let (report, events) = stage.run(change("r2", &guest(1), steps)).await;
+    let create = step("vm1", "create", create_action("r1", &elsewhere), Transport::Api, &[]);
+    fixture.run(plan_of("r1", std::slice::from_ref(&elsewhere), vec![create])).await;
+    let steps = vec![set(&guest(1), patch([("memory", text("1024"))]), Transport::Api)];
+    let (report, events) = fixture.run(change("r2", &guest(1), steps)).await;
     assert_eq!(report.result, RunResult::Done, "{:#?}", report.failures().collect::<Vec<_>>());
     let said = events.iter().find_map(|event| match &event.event {
         EventKind::StepProgress { text, .. } if text.contains("pve2") => Some(text.clone()),
@@ -482,76 +484,76 @@ async fn row_24_a_guest_that_moved_is_followed() {
 
 #[tokio::test(flavor = "multi_thread")]
 async fn row_25_a_protected_guest_is_not_destroyed() {
-    let stage = Stage::start().await;
-    stage.run(plan("r1", 1)).await;
-    by_hand(&stage, 201, "protection", "1");
+    let fixture = Fixture::start().await;
+    fixture.run(plan("r1", 1)).await;
+    by_hand(&fixture, 201, "protection", "1");
     let action = Action::DeleteVm { guest: guest(1), stop: true };
     let (report, _) =
-        stage.run(change("r2", &guest(1), vec![step("vm1", "delete", action, Road::Api, &[])])).await;
+        fixture.run(change("r2", &guest(1), vec![step("vm1", "delete", action, Transport::Api, &[])])).await;
     let failure = failure_of(&report, "vm1/delete");
     assert_eq!(failure.kind, FailureKind::DestroyRefused);
     documented_failure(25, &failure);
     assert!(failure.hint.unwrap().contains("qm set 201 --protection 0"));
-    assert_eq!(stage.guests().len(), 1);
+    assert_eq!(fixture.guests().len(), 1);
 }
 
 #[tokio::test(flavor = "multi_thread")]
 async fn a_disk_that_is_kept_is_handed_to_its_holder_before_its_vm_goes() {
-    let stage = Stage::start().await;
-    stage.run(plan("r1", 1)).await;
+    let fixture = Fixture::start().await;
+    fixture.run(plan("r1", 1)).await;
     let holder = guest(9);
-    let make = step("vm9", "create", create_action("r2", &holder), Road::Api, &[]);
-    stage.run(plan_of("r2", std::slice::from_ref(&holder), vec![make])).await;
+    let make = step("vm9", "create", create_action("r2", &holder), Transport::Api, &[]);
+    fixture.run(plan_of("r2", std::slice::from_ref(&holder), vec![make])).await;
     let stop = Action::StopVm { guest: guest(1) };
     let keep = Action::ReassignDisk { guest: guest(1), slot: "scsi1".to_owned(), holder: holder.vmid };
     let delete = Action::DeleteVm { guest: guest(1), stop: false };
     let steps = vec![
-        step("vm1", "stop", stop, Road::Api, &[]),
-        step("vm1", "keep-scsi1", keep, Road::Api, &["stop"]),
-        step("vm1", "delete", delete, Road::Api, &["keep-scsi1"]),
+        step("vm1", "stop", stop, Transport::Api, &[]),
+        step("vm1", "keep-scsi1", keep, Transport::Api, &["stop"]),
+        step("vm1", "delete", delete, Transport::Api, &["keep-scsi1"]),
     ];
-    let (report, _) = stage.run(change("r3", &guest(1), steps)).await;
+    let (report, _) = fixture.run(change("r3", &guest(1), steps)).await;
     assert_eq!(report.result, RunResult::Done, "{:#?}", report.failures().collect::<Vec<_>>());
-    let guests = stage.guests();
+    let guests = fixture.guests();
     assert_eq!(guests.len(), 1);
     assert!(guests[&holder.vmid]["unused0"].starts_with("local-lvm:vm-209-disk-"), "{guests:?}");
-    assert_eq!(stage.volumes(), 1);
+    assert_eq!(fixture.volumes(), 1);
 }
 
 #[tokio::test(flavor = "multi_thread")]
 async fn a_change_by_somebody_else_is_not_overwritten() {
-    let stage = Stage::start().await;
-    stage.run(plan("r1", 1)).await;
+    let fixture = Fixture::start().await;
+    fixture.run(plan("r1", 1)).await;
     let action = Action::SetConfig {
         guest: guest(1),
         patch: patch([("memory", text("1024"))]),
         digest: Some("0000000000000000000000000000000000000000".to_owned()),
     };
     let (report, _) =
-        stage.run(change("r2", &guest(1), vec![step("vm1", "set", action, Road::Api, &[])])).await;
+        fixture.run(change("r2", &guest(1), vec![step("vm1", "set", action, Transport::Api, &[])])).await;
     let failure = failure_of(&report, "vm1/set");
     assert_eq!((failure.kind, failure.took_effect), (FailureKind::DigestChanged, TookEffect::No));
 }
 
 #[tokio::test(flavor = "multi_thread")]
 async fn waits_tell_what_they_saw_and_end_at_their_deadline() {
-    let stage = Stage::start().await;
-    stage.run(plan("r1", 1)).await;
+    let fixture = Fixture::start().await;
+    fixture.run(plan("r1", 1)).await;
     let nowhere = Condition::Address {
         nic: None,
         mac: None,
         family: IpFamily::V4,
         within: Some("203.0.113.0/24".to_owned()),
     };
-    let (report, _) = stage.run(change("r2", &guest(1), vec![wait(&guest(1), nowhere, 1)])).await;
+    let (report, _) = fixture.run(change("r2", &guest(1), vec![wait(&guest(1), nowhere, 1)])).await;
     let failure = failure_of(&report, "vm1/await");
     assert_eq!(failure.kind, FailureKind::NoAddress);
     assert!(failure.message.contains("last seen"), "{failure:?}");
     let (report, _) =
-        stage.run(change("r3", &guest(1), vec![wait(&guest(1), Condition::CloudInit, 20)])).await;
+        fixture.run(change("r3", &guest(1), vec![wait(&guest(1), Condition::CloudInit, 20)])).await;
     assert_eq!(report.result, RunResult::Done, "{:#?}", report.failures().collect::<Vec<_>>());
     let own = Condition::Command { argv: vec!["true".to_owned()] };
-    let (report, _) = stage.run(change("r4", &guest(1), vec![wait(&guest(1), own, 5)])).await;
+    let (report, _) = fixture.run(change("r4", &guest(1), vec![wait(&guest(1), own, 5)])).await;
     let failure = failure_of(&report, "vm1/await");
     assert!(failure.hint.unwrap().contains("--allow-commands"));
 }

@@ -1,6 +1,6 @@
 //! A process that is really killed (`kill -9`) at twenty points of a ten-VM deployment, and resumed by another.
 
-use crate::stage::{Roads, Stage, config, plan, quick_world};
+use crate::fixture::{Fixture, Transports, config, plan, quick_world};
 use futures::StreamExt as _;
 use std::path::Path;
 use std::process::{Child, Command, Stdio};
@@ -22,8 +22,8 @@ fn child_that_deploys() {
     let access = std::fs::read(folder.join("child.json")).unwrap();
     let runtime = tokio::runtime::Builder::new_multi_thread().worker_threads(2).enable_all().build().unwrap();
     runtime.block_on(async {
-        let connections = Connections::open(crate::stage::config_from(&access)).await.unwrap();
-        let options = crate::stage::options_in(folder);
+        let connections = Connections::open(crate::fixture::config_from(&access)).await.unwrap();
+        let options = crate::fixture::options_in(folder);
         let (_switch, stop) = cancellation();
         let (sender, _receiver) = tokio::sync::mpsc::unbounded_channel();
         let plan = CheckedPlan::new(plan("r1", VMS)).unwrap();
@@ -31,12 +31,12 @@ fn child_that_deploys() {
     });
 }
 
-fn start_child(stage: &Stage) -> Child {
-    let access = crate::stage::config_as_json(&config(&stage.lab, &stage.folder, Roads::Both));
-    std::fs::write(stage.folder.path().join("child.json"), access).unwrap();
+fn start_child(fixture: &Fixture) -> Child {
+    let access = crate::fixture::config_as_json(&config(&fixture.lab, &fixture.folder, Transports::Both));
+    std::fs::write(fixture.folder.path().join("child.json"), access).unwrap();
     Command::new(std::env::current_exe().unwrap())
         .args(["--exact", "killed::child_that_deploys", "--ignored", "--quiet"])
-        .env(ACCESS, stage.folder.path())
+        .env(ACCESS, fixture.folder.path())
         .stdout(Stdio::null())
         .stderr(Stdio::null())
         .spawn()
@@ -44,8 +44,8 @@ fn start_child(stage: &Stage) -> Child {
 }
 
 /// Waits until the journal has so many records, or the child has ended.
-async fn wait_for_records(stage: &Stage, child: &mut Child, records: usize) {
-    let journal = stage.runs().path().join("r1/journal.jsonl");
+async fn wait_for_records(fixture: &Fixture, child: &mut Child, records: usize) {
+    let journal = fixture.runs().path().join("r1/journal.jsonl");
     let until = Instant::now() + Duration::from_secs(120);
     while Instant::now() < until {
         let lines =
@@ -58,18 +58,18 @@ async fn wait_for_records(stage: &Stage, child: &mut Child, records: usize) {
     panic!("the child does not come to record {records}");
 }
 
-async fn killed_at(records: usize) -> (Stage, bool) {
-    let stage = Stage::of(quick_world(), "[]", Roads::Both).await;
-    let mut child = start_child(&stage);
-    wait_for_records(&stage, &mut child, records).await;
+async fn killed_at(records: usize) -> (Fixture, bool) {
+    let fixture = Fixture::of(quick_world(), "[]", Transports::Both).await;
+    let mut child = start_child(&fixture);
+    wait_for_records(&fixture, &mut child, records).await;
     child.kill().unwrap();
     let ended_by_itself = child.wait().unwrap().success();
-    (stage, !ended_by_itself)
+    (fixture, !ended_by_itself)
 }
 
 #[tokio::test(flavor = "multi_thread")]
 async fn twenty_real_kills_of_a_ten_vm_deployment_are_resumed() {
-    let undisturbed = Stage::start().await;
+    let undisturbed = Fixture::start().await;
     let (report, _) = undisturbed.run(plan("r1", VMS)).await;
     assert_eq!(report.result, RunResult::Done, "{:#?}", report.failures().collect::<Vec<_>>());
     let records = undisturbed.runs().open("r1").unwrap().records.len();
@@ -78,14 +78,18 @@ async fn twenty_real_kills_of_a_ten_vm_deployment_are_resumed() {
     let looks = points.map(|point| {
         let expect = &expect;
         async move {
-            let (stage, was_killed) = killed_at(point).await;
-            let report = match stage.resume("r1", ResumeMode::Finish).await {
-                Err(RunError::NothingToResume { .. }) => stage.runs().open("r1").unwrap().report(),
+            let (fixture, was_killed) = killed_at(point).await;
+            let report = match fixture.resume("r1", ResumeMode::Finish).await {
+                Err(RunError::NothingToResume { .. }) => fixture.runs().open("r1").unwrap().report(),
                 other => other.unwrap(),
             };
             let failures: Vec<_> = report.failures().collect();
             assert_eq!(report.result, RunResult::Done, "killed at {point}: {failures:#?}");
-            assert!((stage.guests(), stage.volumes()) == *expect, "killed at {point}: {:#?}", stage.guests());
+            assert!(
+                (fixture.guests(), fixture.volumes()) == *expect,
+                "killed at {point}: {:#?}",
+                fixture.guests()
+            );
             was_killed
         }
     });

@@ -1,13 +1,17 @@
 //! Requests whose answer nobody got: what they may still do, and what is said of them.
 
-use crate::stage::{Roads, Stage, create_action, guest, mark, plan, plan_by_api, plan_of, quick_world, step};
+use crate::fixture::{
+    Fixture, Transports, create_action, guest, mark, plan, plan_by_api, plan_of, quick_world, step,
+};
 use pve_ssh::command::Command;
 use std::time::Duration;
 use vmdeploy_executor::{
     Event, EventKind, Failure, FailureKind, Found, ResumeMode, RunOptions, RunReport, RunResult, StepState,
     TookEffect, execute,
 };
-use vmdeploy_planner::plan::{Action, CheckedPlan, OnFailure, Plan, Road, RoadChoice, Undo, Verb};
+use vmdeploy_planner::plan::{
+    Action, CheckedPlan, OnFailure, Plan, Revert, Transport, TransportChoice, Verb,
+};
 
 /// The creation reaches the server and takes its time there.
 const SLOW_CREATE: &str = "[{when: {method: POST, path: '/nodes/*/qemu', times: 1}, do: {slow: {ms: 1500}}}]";
@@ -33,17 +37,17 @@ fn kept(mut plan: Plan) -> Plan {
 #[tokio::test(flavor = "multi_thread")]
 async fn a_guest_that_appears_after_the_kill_is_taken_back() {
     for plan in [plan("r1", 1), plan_by_api("r1", 1)] {
-        let stage = Stage::with_faults(SLOW_CREATE).await;
-        stage.killed_when(plan, |world| world.faults.struck() == 1).await;
-        assert!(stage.guests().is_empty(), "it is on its way");
-        let options = RunOptions { settle: crate::stage::PATIENCE, ..stage.options() };
-        let (report, events) = stage.resumed("r1", ResumeMode::Undo, &options).await;
+        let fixture = Fixture::with_faults(SLOW_CREATE).await;
+        fixture.killed_when(plan, |world| world.faults.struck() == 1).await;
+        assert!(fixture.guests().is_empty(), "it is on its way");
+        let options = RunOptions { settle: crate::fixture::PATIENCE, ..fixture.options() };
+        let (report, events) = fixture.resumed("r1", ResumeMode::Rollback, &options).await;
         let report = report.unwrap();
-        assert_eq!(report.result, RunResult::Undone, "{:#?}", report.failures().collect::<Vec<_>>());
-        assert_eq!(stage.tasks("qmcreate"), 1, "it was waited for");
-        assert_eq!(stage.tasks("qmdestroy"), 1);
-        assert!(stage.guests().is_empty());
-        assert_eq!(stage.volumes(), 0);
+        assert_eq!(report.result, RunResult::RolledBack, "{:#?}", report.failures().collect::<Vec<_>>());
+        assert_eq!(fixture.tasks("qmcreate"), 1, "it was waited for");
+        assert_eq!(fixture.tasks("qmdestroy"), 1);
+        assert!(fixture.guests().is_empty());
+        assert_eq!(fixture.volumes(), 0);
         let said = notes(&events);
         assert!(said.iter().any(|text| text.starts_with("nothing of VM 201 is seen yet")), "{said:?}");
     }
@@ -51,46 +55,46 @@ async fn a_guest_that_appears_after_the_kill_is_taken_back() {
 
 #[tokio::test(flavor = "multi_thread")]
 async fn a_guest_that_appears_after_the_kill_is_used_by_resume() {
-    let stage = Stage::with_faults(SLOW_CREATE).await;
-    stage.killed_when(plan_by_api("r1", 1), |world| world.faults.struck() == 1).await;
-    let report = stage.resume("r1", ResumeMode::Finish).await.unwrap();
+    let fixture = Fixture::with_faults(SLOW_CREATE).await;
+    fixture.killed_when(plan_by_api("r1", 1), |world| world.faults.struck() == 1).await;
+    let report = fixture.resume("r1", ResumeMode::Finish).await.unwrap();
     assert_eq!(report.result, RunResult::Done, "{:#?}", report.failures().collect::<Vec<_>>());
     // Whichever of the two requests was first, the other one found the number taken.
-    stage.until(|world| world.faults.struck() == 1 && world.next_due().is_none()).await;
-    assert_eq!(stage.guests().len(), 1);
-    assert_eq!(stage.volumes(), 3);
+    fixture.until(|world| world.faults.struck() == 1 && world.next_due().is_none()).await;
+    assert_eq!(fixture.guests().len(), 1);
+    assert_eq!(fixture.volumes(), 3);
 }
 
 #[tokio::test(flavor = "multi_thread")]
 async fn a_guest_of_an_earlier_run_is_known_as_our_own() {
-    let stage = Stage::start().await;
-    let create = step("vm1", "create", create_action("r0", &guest(1)), Road::Api, &[]);
-    stage.run(plan_of("r0", &[guest(1)], vec![create])).await;
-    let before = stage.guests();
-    let (report, _) = stage.run(plan("r1", 1)).await;
+    let fixture = Fixture::start().await;
+    let create = step("vm1", "create", create_action("r0", &guest(1)), Transport::Api, &[]);
+    fixture.run(plan_of("r0", &[guest(1)], vec![create])).await;
+    let before = fixture.guests();
+    let (report, _) = fixture.run(plan("r1", 1)).await;
     let failure = failure_of(&report, "vm1/create");
     assert_eq!((failure.kind, failure.took_effect), (FailureKind::VmidTaken, TookEffect::No));
     assert!(failure.message.contains("this very VM; run `r0` made it"), "{failure:?}");
     let hint = failure.hint.unwrap();
-    assert!(hint.contains("`vmdeploy resume r0`") && hint.contains("--undo"), "{hint}");
-    assert_eq!(stage.guests(), before, "it is not touched");
+    assert!(hint.contains("`vmdeploy resume r0`") && hint.contains("--rollback"), "{hint}");
+    assert_eq!(fixture.guests(), before, "it is not touched");
     assert!(mark("r0", &guest(1)).contains("r0"));
 }
 
 #[tokio::test(flavor = "multi_thread")]
 async fn an_unclear_attempt_stays_unclear_when_later_ones_do_nothing() {
-    for rule in [OnFailure::Undo, OnFailure::Keep] {
-        let stage = Stage::of(quick_world(), SLOW_CREATE, Roads::Api).await;
+    for rule in [OnFailure::Rollback, OnFailure::Keep] {
+        let fixture = Fixture::of(quick_world(), SLOW_CREATE, Transports::Api).await;
         let mut plan = plan_by_api("r1", 1);
         plan.changes[0].on_failure = rule;
-        let (runs, options, connections) = (stage.runs(), stage.options(), stage.connections.clone());
+        let (runs, options, connections) = (fixture.runs(), fixture.options(), fixture.connections.clone());
         let run = tokio::spawn(async move {
             let (_switch, stop) = vmdeploy_executor::cancellation();
             let (sender, _receiver) = tokio::sync::mpsc::unbounded_channel();
             execute(CheckedPlan::new(plan).unwrap(), &connections, &options, sender, stop).await
         });
-        stage.until(|world| world.faults.struck() == 1).await;
-        let Stage { lab, folder, .. } = stage;
+        fixture.until(|world| world.faults.struck() == 1).await;
+        let Fixture { lab, folder, .. } = fixture;
         lab.stop().await;
         let report = run.await.unwrap().unwrap();
         let create = report.steps.iter().find(|step| step.step.0 == "vm1/create").unwrap();
@@ -111,20 +115,20 @@ async fn an_unclear_attempt_stays_unclear_when_later_ones_do_nothing() {
 
 #[tokio::test(flavor = "multi_thread")]
 async fn a_probe_that_could_not_look_is_followed_by_another_and_not_by_the_step() {
-    let stage =
-        Stage::with_faults("[{when: {method: POST, path: '/nodes/*/qemu', times: 1}, do: {drop: after}}]")
+    let fixture =
+        Fixture::with_faults("[{when: {method: POST, path: '/nodes/*/qemu', times: 1}, do: {drop: after}}]")
             .await;
-    let options = RunOptions { attempts: 1, ..stage.options() };
-    let (report, _) = stage.try_run(kept(plan("r1", 1)), &options).await;
+    let options = RunOptions { attempts: 1, ..fixture.options() };
+    let (report, _) = fixture.try_run(kept(plan("r1", 1)), &options).await;
     assert_eq!(report.unwrap().result, RunResult::Left);
-    stage.add_faults(
+    fixture.add_faults(
         "[{when: {method: GET, path: '/nodes/*/qemu/201/config', times: 2}, \
            do: {refuse: {status: 595, reason: No route to host}}}]",
     );
-    let posts = stage.tasks("qmcreate");
-    let (report, events) = stage.resumed("r1", ResumeMode::Finish, &stage.options()).await;
+    let posts = fixture.tasks("qmcreate");
+    let (report, events) = fixture.resumed("r1", ResumeMode::Finish, &fixture.options()).await;
     assert_eq!(report.unwrap().result, RunResult::Done);
-    assert_eq!(stage.tasks("qmcreate"), posts, "the creation was not repeated");
+    assert_eq!(fixture.tasks("qmcreate"), posts, "the creation was not repeated");
     let found = events.iter().find_map(|event| match &event.event {
         EventKind::StepProbed { step, found } if step.0 == "vm1/create" => Some(found.clone()),
         _ => None,
@@ -145,55 +149,56 @@ async fn what_is_said_of_a_failure_agrees_with_what_became_of_it() {
         ("{drop: after}", FailureKind::NoAnswer, TookEffect::Maybe),
     ] {
         let faults = format!("[{{when: {{method: POST, path: '*/status/start'}}, do: {what}}}]");
-        let stage = Stage::with_faults(&faults).await;
-        let options = RunOptions { attempts: 1, ..stage.options() };
-        let (report, events) = stage.try_run(plan("r1", 1), &options).await;
+        let fixture = Fixture::with_faults(&faults).await;
+        let options = RunOptions { attempts: 1, ..fixture.options() };
+        let (report, events) = fixture.try_run(plan("r1", 1), &options).await;
         let report = report.unwrap();
-        assert_eq!(report.result, RunResult::Undone, "{:#?}", report.left);
+        assert_eq!(report.result, RunResult::RolledBack, "{:#?}", report.left);
         let said = events.iter().find_map(|event| match &event.event {
-            EventKind::StepFailed { failure, undo, .. } => Some((failure.clone(), *undo)),
+            EventKind::StepFailed { failure, revert, .. } => Some((failure.clone(), *revert)),
             _ => None,
         });
-        let (said, undo) = said.unwrap();
+        let (said, revert) = said.unwrap();
         assert_eq!((said.kind, said.took_effect), (kind, effect));
-        assert!(undo, "its VM is undone");
+        assert!(revert, "its VM is rolled back");
         let hint = said.hint.unwrap();
         assert!(!hint.contains("resume") && hint.contains("the same command again"), "{hint}");
         if effect == TookEffect::No {
             assert!(!hint.contains("finds out"), "there is nothing to find out: {hint}");
         }
         let start = report.steps.iter().find(|step| step.step.0 == "vm1/start").unwrap();
-        assert_eq!(start.state, StepState::Undone);
+        assert_eq!(start.state, StepState::RolledBack);
         let now = start.effect_now();
-        assert!(!now.contains("may have"), "it is undone: {now}");
+        assert!(!now.contains("may have"), "it is rolled back: {now}");
     }
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn an_undo_waits_for_a_lock_that_passes() {
+async fn an_revert_waits_for_a_lock_that_passes() {
     let faults = "[{when: {task: qmstart}, do: {fail-task: {text: no luck}}}, \
                    {when: {method: DELETE, path: '/nodes/*/qemu/201', times: 2}, do: lock-timeout}]";
-    let stage = Stage::with_faults(faults).await;
-    let (report, _) = stage.run(plan("r1", 1)).await;
-    assert_eq!(report.result, RunResult::Undone, "{:#?}", report.left);
-    assert!(stage.guests().is_empty());
+    let fixture = Fixture::with_faults(faults).await;
+    let (report, _) = fixture.run(plan("r1", 1)).await;
+    assert_eq!(report.result, RunResult::RolledBack, "{:#?}", report.left);
+    assert!(fixture.guests().is_empty());
 }
 
 /// Makes a volume of the guest's number that nobody's configuration names.
-async fn older_volume(stage: &Stage) {
-    stage.on_node(&Command::new("pvesm").args(["alloc", "local-lvm", "201", "vm-201-disk-7", "1G"])).await;
-    assert_eq!(stage.volumes(), 1);
+async fn older_volume(fixture: &Fixture) {
+    fixture.on_node(&Command::new("pvesm").args(["alloc", "local-lvm", "201", "vm-201-disk-7", "1G"])).await;
+    assert_eq!(fixture.volumes(), 1);
 }
 
 #[tokio::test(flavor = "multi_thread")]
 async fn volumes_that_were_there_before_are_neither_freed_nor_listed() {
     for plan in [plan("r1", 1), plan_by_api("r1", 1)] {
-        let stage = Stage::with_faults("[{when: {task: qmstart}, do: {fail-task: {text: no luck}}}]").await;
-        older_volume(&stage).await;
-        let (report, _) = stage.run(plan).await;
-        assert_eq!(report.result, RunResult::Undone, "{:#?}", report.left);
-        assert!(report.left.is_empty() && stage.guests().is_empty());
-        assert_eq!(stage.volumes(), 1, "the older one stays");
+        let fixture =
+            Fixture::with_faults("[{when: {task: qmstart}, do: {fail-task: {text: no luck}}}]").await;
+        older_volume(&fixture).await;
+        let (report, _) = fixture.run(plan).await;
+        assert_eq!(report.result, RunResult::RolledBack, "{:#?}", report.left);
+        assert!(report.left.is_empty() && fixture.guests().is_empty());
+        assert_eq!(fixture.volumes(), 1, "the older one stays");
     }
 }
 
@@ -201,20 +206,20 @@ async fn volumes_that_were_there_before_are_neither_freed_nor_listed() {
 async fn what_a_killed_import_leaves_is_taken_back_and_older_volumes_stay() {
     let mut world = quick_world();
     world.delays.copy_ms_per_100_mib = 3000;
-    let stage = Stage::of(world, "[]", Roads::Both).await;
-    older_volume(&stage).await;
+    let fixture = Fixture::of(world, "[]", Transports::Both).await;
+    older_volume(&fixture).await;
     let copying =
         |world: &mut pve_lab::World| world.block_stores.values().any(|store| store.volumes.len() == 2);
-    stage.killed_when(plan("r1", 1), copying).await;
-    let report = stage.resume("r1", ResumeMode::Undo).await.unwrap();
-    assert_eq!(report.result, RunResult::Undone, "{:#?}", report.left);
-    assert!(stage.guests().is_empty() && report.left.is_empty());
-    assert_eq!(stage.volumes(), 1, "the older one stays, and nothing else");
+    fixture.killed_when(plan("r1", 1), copying).await;
+    let report = fixture.resume("r1", ResumeMode::Rollback).await.unwrap();
+    assert_eq!(report.result, RunResult::RolledBack, "{:#?}", report.left);
+    assert!(fixture.guests().is_empty() && report.left.is_empty());
+    assert_eq!(fixture.volumes(), 1, "the older one stays, and nothing else");
 }
 
 /// Makes VM 201 by an earlier run, and starts it.
-async fn running_guest(stage: &Stage) {
-    let (report, _) = stage.run(plan_by_api("r0", 1)).await;
+async fn running_guest(fixture: &Fixture) {
+    let (report, _) = fixture.run(plan_by_api("r0", 1)).await;
     assert_eq!(report.result, RunResult::Done, "{:#?}", report.failures().collect::<Vec<_>>());
 }
 
@@ -223,7 +228,7 @@ fn changing(steps: Vec<(&str, Action)>) -> Plan {
     let mut before: Option<String> = None;
     let chained = steps.into_iter().map(|(what, action)| {
         let after: Vec<&str> = before.as_deref().into_iter().collect();
-        let step = step("vm1", what, action, Road::Api, &after);
+        let step = step("vm1", what, action, Transport::Api, &after);
         before = Some(what.to_owned());
         step
     });
@@ -233,16 +238,16 @@ fn changing(steps: Vec<(&str, Action)>) -> Plan {
 }
 
 fn set(key: &str, value: &str) -> Action {
-    let patch = crate::stage::patch([(key, crate::stage::text(value))]);
+    let patch = crate::fixture::patch([(key, crate::fixture::text(value))]);
     Action::SetConfig { guest: guest(1), patch, digest: None }
 }
 
 /// Kills the plan while a request that matches is on its way, and resumes it before that request comes.
-async fn resumed_before_the_request_comes(stage: &Stage, plan: Plan, when: &str) {
-    stage.slow_once(when);
-    stage.killed_when(plan, |world| world.faults.struck() == 1).await;
-    let options = RunOptions { settle: crate::stage::PATIENCE, ..stage.options() };
-    let (report, events) = stage.resumed("r1", ResumeMode::Finish, &options).await;
+async fn resumed_before_the_request_comes(fixture: &Fixture, plan: Plan, when: &str) {
+    fixture.slow_once(when);
+    fixture.killed_when(plan, |world| world.faults.struck() == 1).await;
+    let options = RunOptions { settle: crate::fixture::PATIENCE, ..fixture.options() };
+    let (report, events) = fixture.resumed("r1", ResumeMode::Finish, &options).await;
     let report = report.unwrap();
     assert_eq!(report.result, RunResult::Done, "{:#?}", report.failures().collect::<Vec<_>>());
     let said = notes(&events);
@@ -262,99 +267,99 @@ async fn a_stop_that_comes_late_does_not_take_back_the_start_behind_it() {
             "qmshutdown",
         ),
     ] {
-        let stage = Stage::start().await;
-        running_guest(&stage).await;
+        let fixture = Fixture::start().await;
+        running_guest(&fixture).await;
         let steps = vec![
             (what, action),
             ("set", set("cores", "2")),
             ("start", Action::StartVm { guest: guest.clone() }),
         ];
         let when = format!("method: POST, path: '{path}'");
-        resumed_before_the_request_comes(&stage, changing(steps), &when).await;
-        assert_eq!(stage.tasks(task), 1, "it was waited for, and not repeated");
-        assert_eq!(stage.guests()[&guest.vmid]["running"], "true", "{what}");
+        resumed_before_the_request_comes(&fixture, changing(steps), &when).await;
+        assert_eq!(fixture.tasks(task), 1, "it was waited for, and not repeated");
+        assert_eq!(fixture.guests()[&guest.vmid]["running"], "true", "{what}");
     }
 }
 
 #[tokio::test(flavor = "multi_thread")]
 async fn a_restart_that_comes_late_is_the_only_one() {
-    let stage = Stage::start().await;
-    running_guest(&stage).await;
+    let fixture = Fixture::start().await;
+    running_guest(&fixture).await;
     let plan = changing(vec![("reboot", Action::RebootVm { guest: guest(1) })]);
     let when = "method: POST, path: '*/status/reboot'";
-    resumed_before_the_request_comes(&stage, plan, when).await;
-    assert_eq!(stage.tasks("qmreboot"), 1);
+    resumed_before_the_request_comes(&fixture, plan, when).await;
+    assert_eq!(fixture.tasks("qmreboot"), 1);
 }
 
 #[tokio::test(flavor = "multi_thread")]
 async fn a_removal_that_comes_late_does_not_remove_the_vm_that_replaces_it() {
-    let stage = Stage::start().await;
-    running_guest(&stage).await;
+    let fixture = Fixture::start().await;
+    running_guest(&fixture).await;
     let plan = changing(vec![
         ("delete", Action::DeleteVm { guest: guest(1), stop: true }),
         ("create", create_action("r1", &guest(1))),
     ]);
     let when = "method: DELETE, path: '/nodes/*/qemu/201'";
-    resumed_before_the_request_comes(&stage, plan, when).await;
-    assert_eq!(stage.tasks("qmdestroy"), 1);
-    assert_eq!(stage.guests().len(), 1, "the new one is there");
+    resumed_before_the_request_comes(&fixture, plan, when).await;
+    assert_eq!(fixture.tasks("qmdestroy"), 1);
+    assert_eq!(fixture.guests().len(), 1, "the new one is there");
 }
 
 #[tokio::test(flavor = "multi_thread")]
 async fn a_value_that_comes_late_does_not_replace_the_one_set_behind_it() {
-    let stage = Stage::start().await;
-    running_guest(&stage).await;
+    let fixture = Fixture::start().await;
+    running_guest(&fixture).await;
     let plan = changing(vec![("set", set("name", "first")), ("again", set("name", "second"))]);
-    resumed_before_the_request_comes(&stage, plan, "method: PUT, path: '/nodes/*/qemu/201/config'").await;
-    assert_eq!(stage.guests()[&guest(1).vmid]["name"], "second");
+    resumed_before_the_request_comes(&fixture, plan, "method: PUT, path: '/nodes/*/qemu/201/config'").await;
+    assert_eq!(fixture.guests()[&guest(1).vmid]["name"], "second");
 }
 
 #[tokio::test(flavor = "multi_thread")]
 async fn a_request_that_never_comes_is_sent_again_when_it_can_come_no_more() {
-    let stage = Stage::start().await;
-    running_guest(&stage).await;
+    let fixture = Fixture::start().await;
+    running_guest(&fixture).await;
     let steps =
         vec![("stop", Action::StopVm { guest: guest(1) }), ("start", Action::StartVm { guest: guest(1) })];
     // It is killed when the journal says that the stop is sent out, and before it is.
-    let options = RunOptions { die_after_records: Some(2), ..stage.options() };
-    let (died, _) = stage.try_run(changing(steps), &options).await;
+    let options = RunOptions { die_after_records: Some(2), ..fixture.options() };
+    let (died, _) = fixture.try_run(changing(steps), &options).await;
     assert!(matches!(died, Err(vmdeploy_executor::RunError::Died)), "{died:?}");
-    let (report, _) = stage.resumed("r1", ResumeMode::Finish, &stage.options()).await;
+    let (report, _) = fixture.resumed("r1", ResumeMode::Finish, &fixture.options()).await;
     assert_eq!(report.unwrap().result, RunResult::Done);
-    assert_eq!((stage.tasks("qmstop"), stage.guests()[&guest(1).vmid]["running"].as_str()), (1, "true"));
+    assert_eq!((fixture.tasks("qmstop"), fixture.guests()[&guest(1).vmid]["running"].as_str()), (1, "true"));
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn an_undo_waits_for_what_the_step_has_still_on_its_way() {
-    let stage = Stage::start().await;
-    running_guest(&stage).await;
+async fn an_revert_waits_for_what_the_step_has_still_on_its_way() {
+    let fixture = Fixture::start().await;
+    running_guest(&fixture).await;
     let mut plan = changing(vec![("set", set("name", "first"))]);
-    plan.steps[0].undo = Undo::Run { action: Box::new(set("name", "vm1")) };
-    stage.slow_once("method: PUT, path: '/nodes/*/qemu/201/config'");
-    stage.killed_when(plan, |world| world.faults.struck() == 1).await;
-    let options = RunOptions { settle: Duration::from_secs(5), ..stage.options() };
-    let (report, events) = stage.resumed("r1", ResumeMode::Undo, &options).await;
-    assert_eq!(report.unwrap().result, RunResult::Undone);
+    plan.steps[0].revert = Revert::Run { action: Box::new(set("name", "vm1")) };
+    fixture.slow_once("method: PUT, path: '/nodes/*/qemu/201/config'");
+    fixture.killed_when(plan, |world| world.faults.struck() == 1).await;
+    let options = RunOptions { settle: Duration::from_secs(5), ..fixture.options() };
+    let (report, events) = fixture.resumed("r1", ResumeMode::Rollback, &options).await;
+    assert_eq!(report.unwrap().result, RunResult::RolledBack);
     assert!(notes(&events).iter().any(|text| text.starts_with("vm1/set: an earlier request")), "{events:?}");
-    assert_eq!(stage.guests()[&guest(1).vmid]["name"], "vm1");
+    assert_eq!(fixture.guests()[&guest(1).vmid]["name"], "vm1");
 }
 
 #[tokio::test(flavor = "multi_thread")]
 async fn a_new_run_lets_what_a_killed_one_sent_out_come_first() {
-    let stage = Stage::with_faults("[]").await;
-    running_guest(&stage).await;
-    stage.slow_once("method: POST, path: '*/status/stop'");
+    let fixture = Fixture::with_faults("[]").await;
+    running_guest(&fixture).await;
+    fixture.slow_once("method: POST, path: '*/status/stop'");
     let mut stop = changing(vec![("stop", Action::StopVm { guest: guest(1) })]);
-    stop.road = RoadChoice::Api;
-    stage.killed_when(stop, |world| world.faults.struck() == 1).await;
+    stop.transport = TransportChoice::Api;
+    fixture.killed_when(stop, |world| world.faults.struck() == 1).await;
     // By the API alone there is no lock on the cluster: a new plan is made of what is there, where the guest still runs.
     let mut start = changing(vec![("start", Action::StartVm { guest: guest(1) })]);
-    (start.run_id, start.road) = ("r2".to_owned(), RoadChoice::Api);
-    let options = RunOptions { settle: Duration::from_secs(5), ..stage.options() };
-    let (report, events) = stage.try_run(start, &options).await;
+    (start.run_id, start.transport) = ("r2".to_owned(), TransportChoice::Api);
+    let options = RunOptions { settle: Duration::from_secs(5), ..fixture.options() };
+    let (report, events) = fixture.try_run(start, &options).await;
     assert_eq!(report.unwrap().result, RunResult::Done);
     let said = notes(&events);
     assert!(said.iter().any(|text| text.contains("run `r1` was cut off")), "{said:?}");
-    assert_eq!(stage.tasks("qmstop"), 1, "it came meanwhile");
-    assert_eq!(stage.guests()[&guest(1).vmid]["running"], "true");
+    assert_eq!(fixture.tasks("qmstop"), 1, "it came meanwhile");
+    assert_eq!(fixture.guests()[&guest(1).vmid]["running"], "true");
 }

@@ -1,58 +1,58 @@
 //! The project's lock on the cluster: kept, taken over when nobody keeps it, and lost.
 
-use crate::stage::{Stage, guest, plan, plan_by_api, plan_of, step};
+use crate::fixture::{Fixture, guest, plan, plan_by_api, plan_of, step};
 use pve_ssh::command::{Command, files};
 use std::path::Path;
 use std::time::Duration;
 use vmdeploy_executor::{
     Entry, Event, EventKind, ResumeMode, RunError, RunOptions, RunResult, StepState, cancellation, execute,
 };
-use vmdeploy_planner::plan::{Action, CheckedPlan, Condition, Plan, Road, Step};
+use vmdeploy_planner::plan::{Action, CheckedPlan, Condition, Plan, Step, Transport};
 
 const LOCK: &str = "/etc/pve/priv/lock/vmdeploy-test";
 
 /// Returns options with which the lock is touched all the time.
-fn eager(stage: &Stage) -> RunOptions {
-    RunOptions { keep_lock_every: Duration::from_millis(20), allow_commands: true, ..stage.options() }
+fn eager(fixture: &Fixture) -> RunOptions {
+    RunOptions { keep_lock_every: Duration::from_millis(20), allow_commands: true, ..fixture.options() }
 }
 
 /// Makes the lock as another run would have, touched so many seconds ago.
-async fn foreign_lock(stage: &Stage, age_s: i64) {
-    stage.on_node(&files::mkdir(LOCK)).await;
-    age(stage, age_s).await;
+async fn foreign_lock(fixture: &Fixture, age_s: i64) {
+    fixture.on_node(&files::mkdir(LOCK)).await;
+    age(fixture, age_s).await;
 }
 
-async fn age(stage: &Stage, age_s: i64) {
-    let now: i64 = stage.on_node(&Command::new("date").arg("+%s")).await.trim().parse().unwrap();
-    stage.on_node(&Command::new("touch").arg("-d").arg(format!("@{}", now - age_s)).arg(LOCK)).await;
+async fn age(fixture: &Fixture, age_s: i64) {
+    let now: i64 = fixture.on_node(&Command::new("date").arg("+%s")).await.trim().parse().unwrap();
+    fixture.on_node(&Command::new("touch").arg("-d").arg(format!("@{}", now - age_s)).arg(LOCK)).await;
 }
 
-fn is_there(stage: &Stage) -> bool {
-    stage.lab.world().with(|world| world.cluster_files.exists(LOCK))
+fn is_there(fixture: &Fixture) -> bool {
+    fixture.lab.world().with(|world| world.cluster_files.exists(LOCK))
 }
 
 /// A plan that makes a VM, waits for a file on this machine, and then starts the VM.
 fn plan_that_waits_for(file: &Path) -> Plan {
-    let create = step("vm1", "create", crate::stage::create_action("r1", &guest(1)), Road::Api, &[]);
+    let create = step("vm1", "create", crate::fixture::create_action("r1", &guest(1)), Transport::Api, &[]);
     let argv = ["test", "-e", file.to_str().unwrap()].map(str::to_owned).to_vec();
     let wait = Action::Await { guest: guest(1), condition: Condition::Command { argv } };
-    let wait = Step { deadline_s: 120, ..step("vm1", "await", wait, Road::Local, &["create"]) };
-    let start = step("vm1", "start", Action::StartVm { guest: guest(1) }, Road::Api, &["await"]);
+    let wait = Step { deadline_s: 120, ..step("vm1", "await", wait, Transport::Local, &["create"]) };
+    let start = step("vm1", "start", Action::StartVm { guest: guest(1) }, Transport::Api, &["await"]);
     plan_of("r1", &[guest(1)], vec![create, wait, start])
 }
 
 /// Carries out the plan above; `meddle` is done once the run waits, and the file is made when `is_time` says so.
 async fn run_with<F: Future<Output = ()>>(
-    stage: &Stage,
+    fixture: &Fixture,
     meddle: impl FnOnce() -> F,
     is_time: impl Fn(&Event) -> bool,
 ) -> (Result<vmdeploy_executor::RunReport, RunError>, Vec<Event>) {
-    let file = stage.folder.path().join("go-on");
+    let file = fixture.folder.path().join("go-on");
     let (_switch, stop) = cancellation();
     let (sender, mut receiver) = tokio::sync::mpsc::unbounded_channel();
-    let options = eager(stage);
+    let options = eager(fixture);
     let plan = CheckedPlan::new(plan_that_waits_for(&file)).unwrap();
-    let run = execute(plan, &stage.connections, &options, sender, stop);
+    let run = execute(plan, &fixture.connections, &options, sender, stop);
     let listen = async {
         let (mut events, mut meddle) = (Vec::new(), Some(meddle));
         while let Some(event) = receiver.recv().await {
@@ -74,8 +74,8 @@ fn is_note(event: &Event, text: &str) -> bool {
     matches!(&event.event, EventKind::Note { text: said, .. } if said.contains(text))
 }
 
-fn kept(stage: &Stage) -> Vec<i64> {
-    let records = stage.runs().open("r1").unwrap().records;
+fn kept(fixture: &Fixture) -> Vec<i64> {
+    let records = fixture.runs().open("r1").unwrap().records;
     let kept = |entry: &Entry| match entry {
         Entry::Locked { modified_s } => Some(*modified_s),
         _ => None,
@@ -85,42 +85,42 @@ fn kept(stage: &Stage) -> Vec<i64> {
 
 #[tokio::test(flavor = "multi_thread")]
 async fn the_lock_is_kept_while_the_run_goes_on_and_freed_at_its_end() {
-    let stage = Stage::start().await;
-    let folder = stage.folder.path().to_owned();
+    let fixture = Fixture::start().await;
+    let folder = fixture.folder.path().to_owned();
     let meddle = || async {
         // Its journal says each time that it was touched; after three, the run may go on.
-        stage.until(|_| kept(&stage).len() >= 4).await;
-        assert!(is_there(&stage));
+        fixture.until(|_| kept(&fixture).len() >= 4).await;
+        assert!(is_there(&fixture));
         std::fs::write(folder.join("go-on"), "").unwrap();
     };
-    let (report, _) = run_with(&stage, meddle, |_| false).await;
+    let (report, _) = run_with(&fixture, meddle, |_| false).await;
     assert_eq!(report.unwrap().result, RunResult::Done);
-    let times = kept(&stage);
+    let times = kept(&fixture);
     assert!(times.len() >= 4 && times.is_sorted(), "{times:?}");
-    assert!(!is_there(&stage), "the lock is freed at the end");
+    assert!(!is_there(&fixture), "the lock is freed at the end");
 }
 
 #[tokio::test(flavor = "multi_thread")]
 async fn a_lock_that_nobody_keeps_is_taken_over_and_another_is_respected() {
-    let stage = Stage::start().await;
-    foreign_lock(&stage, 110).await;
-    let (refused, _) = stage.try_run(plan("r0", 1), &stage.options()).await;
+    let fixture = Fixture::start().await;
+    foreign_lock(&fixture, 110).await;
+    let (refused, _) = fixture.try_run(plan("r0", 1), &fixture.options()).await;
     let Err(RunError::ClusterLock { source, .. }) = refused else { panic!("{refused:?}") };
     assert!(source.message.contains("it was kept 11"), "{source:?}");
     assert!(source.hint.unwrap().contains("wait for it to end"));
-    assert!(stage.guests().is_empty() && is_there(&stage));
-    age(&stage, 130).await;
-    let (report, _) = stage.run(plan("r1", 1)).await;
+    assert!(fixture.guests().is_empty() && is_there(&fixture));
+    age(&fixture, 130).await;
+    let (report, _) = fixture.run(plan("r1", 1)).await;
     assert_eq!(report.result, RunResult::Done, "{:#?}", report.failures().collect::<Vec<_>>());
-    assert!(!is_there(&stage));
+    assert!(!is_there(&fixture));
 }
 
 #[tokio::test(flavor = "multi_thread")]
 async fn a_run_that_lost_its_lock_begins_nothing_new_and_can_be_resumed() {
-    let stage = Stage::start().await;
+    let fixture = Fixture::start().await;
     // Another run keeps it: it is touched at times that this run knows nothing of. It goes on until that is seen, for a
     // single touch could come right between this run's look and its own touch.
-    let world = stage.lab.world();
+    let world = fixture.lab.world();
     let others = std::sync::Mutex::new(None);
     let meddle = || async {
         let other = tokio::spawn(async move {
@@ -134,7 +134,7 @@ async fn a_run_that_lost_its_lock_begins_nothing_new_and_can_be_resumed() {
         });
         *others.lock().unwrap() = Some(other);
     };
-    let (report, events) = run_with(&stage, meddle, |event| is_note(event, "another run")).await;
+    let (report, events) = run_with(&fixture, meddle, |event| is_note(event, "another run")).await;
     others.into_inner().unwrap().expect("the run came to its wait").abort();
     let report = report.unwrap();
     assert_eq!(report.result, RunResult::Unfinished, "{:#?}", report.failures().collect::<Vec<_>>());
@@ -144,12 +144,12 @@ async fn a_run_that_lost_its_lock_begins_nothing_new_and_can_be_resumed() {
     let state = |name: &str| report.steps.iter().find(|step| step.step.0 == name).unwrap().state.clone();
     assert_eq!(state("vm1/await"), StepState::Succeeded, "what was on the wire is finished");
     assert_eq!(state("vm1/start"), StepState::NotStarted, "nothing new is begun");
-    assert!(is_there(&stage), "the other run's lock is left alone");
+    assert!(is_there(&fixture), "the other run's lock is left alone");
 
-    let (refused, _) = stage.resumed("r1", ResumeMode::Finish, &eager(&stage)).await;
+    let (refused, _) = fixture.resumed("r1", ResumeMode::Finish, &eager(&fixture)).await;
     assert!(matches!(refused, Err(RunError::ClusterLock { .. })), "{refused:?}");
-    stage.on_node(&files::rmdir(LOCK)).await;
-    let (report, _) = stage.resumed("r1", ResumeMode::Finish, &eager(&stage)).await;
+    fixture.on_node(&files::rmdir(LOCK)).await;
+    let (report, _) = fixture.resumed("r1", ResumeMode::Finish, &eager(&fixture)).await;
     let report = report.unwrap();
     assert_eq!(report.result, RunResult::Done);
     assert_eq!(report.stopped_because, None);
@@ -157,41 +157,42 @@ async fn a_run_that_lost_its_lock_begins_nothing_new_and_can_be_resumed() {
 
 #[tokio::test(flavor = "multi_thread")]
 async fn a_lock_that_was_taken_away_and_that_nobody_has_is_taken_again() {
-    let stage = Stage::start().await;
-    let folder = stage.folder.path().to_owned();
+    let fixture = Fixture::start().await;
+    let folder = fixture.folder.path().to_owned();
     let meddle = || async {
         // Between two looks of the keeper, it finds the lock gone and makes it again.
-        stage.on_node(&files::rmdir(LOCK)).await;
-        stage.until(|world| world.cluster_files.exists(LOCK)).await;
+        fixture.on_node(&files::rmdir(LOCK)).await;
+        fixture.until(|world| world.cluster_files.exists(LOCK)).await;
         std::fs::write(folder.join("go-on"), "").unwrap();
     };
-    let (report, events) = run_with(&stage, meddle, |_| false).await;
+    let (report, events) = run_with(&fixture, meddle, |_| false).await;
     assert_eq!(report.unwrap().result, RunResult::Done, "{events:#?}");
-    assert!(!is_there(&stage));
+    assert!(!is_there(&fixture));
 }
 
 #[tokio::test(flavor = "multi_thread")]
 async fn a_lock_that_cannot_be_kept_stops_the_run_before_another_may_take_it() {
-    let stage = Stage::start().await;
+    let fixture = Fixture::start().await;
     let meddle = || async {
         let faults =
             "[{when: {command: 'touch *'}, do: {refuse: {reason: 'touch: Read-only file system', exit: 1}}}]";
-        stage.add_faults(faults);
+        fixture.add_faults(faults);
     };
-    let (report, events) = run_with(&stage, meddle, |event| is_note(event, "another run may take it")).await;
+    let (report, events) =
+        run_with(&fixture, meddle, |event| is_note(event, "another run may take it")).await;
     let report = report.unwrap();
     assert_eq!(report.result, RunResult::Unfinished);
     assert!(events.iter().any(|event| is_note(event, "could not be kept")), "it is said at once");
-    stage.lab.world().with(|world| world.faults.clear());
-    stage.on_node(&files::rmdir(LOCK)).await;
-    let (report, _) = stage.resumed("r1", ResumeMode::Finish, &eager(&stage)).await;
+    fixture.lab.world().with(|world| world.faults.clear());
+    fixture.on_node(&files::rmdir(LOCK)).await;
+    let (report, _) = fixture.resumed("r1", ResumeMode::Finish, &eager(&fixture)).await;
     assert_eq!(report.unwrap().result, RunResult::Done);
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn the_api_road_takes_no_lock() {
-    let stage = Stage::start().await;
-    foreign_lock(&stage, 1).await;
-    let (report, _) = stage.run(plan_by_api("r1", 1)).await;
+async fn the_api_transport_takes_no_lock() {
+    let fixture = Fixture::start().await;
+    foreign_lock(&fixture, 1).await;
+    let (report, _) = fixture.run(plan_by_api("r1", 1)).await;
     assert_eq!(report.result, RunResult::Done, "digests and marks are its guard");
 }

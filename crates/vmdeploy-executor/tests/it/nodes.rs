@@ -1,6 +1,6 @@
 //! A node of a cluster that goes down in the midst of a run: what it had is said, and one command helps when it is back.
 
-use crate::stage::{Roads, Stage, guest, plan_by_api};
+use crate::fixture::{Fixture, Transports, guest, plan_by_api};
 use crate::surroundings::cluster;
 use vmdeploy_executor::{EventKind, FailureKind, ResumeMode, RunReport, RunResult, StepState, VmState};
 use vmdeploy_planner::plan::{OnFailure, Plan};
@@ -32,19 +32,19 @@ fn each_object(value: &mut serde_json::Value, change: &impl Fn(&mut serde_json::
 }
 
 /// Takes `pve2` down once VM 202 is made, and returns what became of the run.
-async fn run_without_the_second_node(stage: &Stage, rule: OnFailure) -> RunReport {
+async fn run_without_the_second_node(fixture: &Fixture, rule: OnFailure) -> RunReport {
     let is_made =
         |event: &EventKind| matches!(event, EventKind::StepSucceeded { step, .. } if step.0 == "vm2/create");
     let conduct = |event: &vmdeploy_executor::Event, _: &vmdeploy_executor::Canceller| {
         if is_made(&event.event) {
-            set_up(stage, false);
+            set_up(fixture, false);
         }
     };
-    stage.conducted(plan_on_two_nodes(rule), conduct).await.0
+    fixture.conducted(plan_on_two_nodes(rule), conduct).await.0
 }
 
-fn set_up(stage: &Stage, up: bool) {
-    stage.lab.world().with(|world| world.nodes.get_mut("pve2").unwrap().spec.up = up);
+fn set_up(fixture: &Fixture, up: bool) {
+    fixture.lab.world().with(|world| world.nodes.get_mut("pve2").unwrap().spec.up = up);
 }
 
 fn state(report: &RunReport, vm: usize) -> VmState {
@@ -53,8 +53,8 @@ fn state(report: &RunReport, vm: usize) -> VmState {
 
 #[tokio::test(flavor = "multi_thread")]
 async fn what_a_node_has_that_goes_down_is_said_and_taken_back_when_it_is_up_again() {
-    let stage = Stage::of(cluster("9.2.11"), "[]", Roads::Api).await;
-    let report = run_without_the_second_node(&stage, OnFailure::Undo).await;
+    let fixture = Fixture::of(cluster("9.2.11"), "[]", Transports::Api).await;
+    let report = run_without_the_second_node(&fixture, OnFailure::Rollback).await;
     assert_eq!(report.result, RunResult::Left, "{:#?}", report.failures().collect::<Vec<_>>());
     assert_eq!(
         (state(&report, 0), state(&report, 1)),
@@ -69,27 +69,31 @@ async fn what_a_node_has_that_goes_down_is_said_and_taken_back_when_it_is_up_aga
     assert!(failures.iter().all(|failure| failure.hint.as_ref().is_some_and(|h| h.contains("is it up?"))));
     assert_eq!(report.resume_would(), vmdeploy_executor::Resuming::TakeBack);
 
-    let still = stage.resume("r1", ResumeMode::Finish).await.unwrap();
-    assert_eq!((still.result, stage.guests().len()), (RunResult::Left, 2), "it is still down");
-    set_up(&stage, true);
-    let report = stage.resume("r1", ResumeMode::Finish).await.unwrap();
-    assert_eq!(report.result, RunResult::Undone, "{:#?}", report.failures().collect::<Vec<_>>());
-    assert_eq!((state(&report, 0), state(&report, 1)), (VmState::Done, VmState::Undone));
-    assert_eq!(stage.guests().into_keys().collect::<Vec<_>>(), [guest(1).vmid]);
-    assert_eq!(stage.volumes(), 3, "those of VM 201");
+    let still = fixture.resume("r1", ResumeMode::Finish).await.unwrap();
+    assert_eq!((still.result, fixture.guests().len()), (RunResult::Left, 2), "it is still down");
+    set_up(&fixture, true);
+    let report = fixture.resume("r1", ResumeMode::Finish).await.unwrap();
+    assert_eq!(report.result, RunResult::RolledBack, "{:#?}", report.failures().collect::<Vec<_>>());
+    assert_eq!((state(&report, 0), state(&report, 1)), (VmState::Done, VmState::RolledBack));
+    assert_eq!(fixture.guests().into_keys().collect::<Vec<_>>(), [guest(1).vmid]);
+    assert_eq!(fixture.volumes(), 3, "those of VM 201");
     let create = report.steps.iter().find(|step| step.step.0 == "vm2/create").unwrap();
-    assert_eq!((&create.state, &create.failure), (&StepState::Undone, &None), "its undo failed no longer");
+    assert_eq!(
+        (&create.state, &create.failure),
+        (&StepState::RolledBack, &None),
+        "its revert failed no longer"
+    );
 }
 
 #[tokio::test(flavor = "multi_thread")]
 async fn what_a_node_has_that_goes_down_is_kept_and_finished_when_it_is_up_again() {
-    let stage = Stage::of(cluster("9.2.11"), "[]", Roads::Api).await;
-    let report = run_without_the_second_node(&stage, OnFailure::Keep).await;
+    let fixture = Fixture::of(cluster("9.2.11"), "[]", Transports::Api).await;
+    let report = run_without_the_second_node(&fixture, OnFailure::Keep).await;
     assert_eq!(report.result, RunResult::Left);
     assert_eq!(report.resume_would(), vmdeploy_executor::Resuming::Finish);
-    set_up(&stage, true);
-    let report = stage.resume("r1", ResumeMode::Finish).await.unwrap();
+    set_up(&fixture, true);
+    let report = fixture.resume("r1", ResumeMode::Finish).await.unwrap();
     assert_eq!(report.result, RunResult::Done, "{:#?}", report.failures().collect::<Vec<_>>());
-    let running = stage.guests().into_values().filter(|guest| guest["running"] == "true").count();
-    assert_eq!((running, stage.volumes()), (2, 6));
+    let running = fixture.guests().into_values().filter(|guest| guest["running"] == "true").count();
+    assert_eq!((running, fixture.volumes()), (2, 6));
 }

@@ -1,7 +1,7 @@
-//! One rich spec by each of the four roads, on PVE 8.4 and 9: the guests are the same, key by key.
+//! One rich spec by each of the four transports, on PVE 8.4 and 9: the guests are the same, key by key.
 
+use crate::fixture::{Fixture, Transports, quick_world};
 use crate::spec::{carried_out, planned, spec};
-use crate::stage::{Roads, Stage, quick_world};
 use pve_types::{PveVersion, Vmid};
 use std::collections::BTreeMap;
 use vmdeploy_executor::RunResult;
@@ -112,8 +112,8 @@ mappings:
 ";
 
 /// Returns the NICs of all guests: every MAC is pinned, so that they are the same too.
-fn nics(stage: &Stage) -> BTreeMap<Vmid, Vec<(String, String)>> {
-    stage.lab.world().with(|world| {
+fn nics(fixture: &Fixture) -> BTreeMap<Vmid, Vec<(String, String)>> {
+    fixture.lab.world().with(|world| {
         let of = |guest: &pve_lab::world::Guest| {
             let nics = guest.config.iter().filter(|(key, _)| key.starts_with("net"));
             nics.map(|(key, value)| (key.clone(), value.clone())).collect()
@@ -123,8 +123,8 @@ fn nics(stage: &Stage) -> BTreeMap<Vmid, Vec<(String, String)>> {
 }
 
 /// Returns what high availability knows: resources, and groups (8) or rules (9).
-fn availability(stage: &Stage) -> Vec<String> {
-    stage.lab.world().with(|world| {
+fn availability(fixture: &Fixture) -> Vec<String> {
+    fixture.lab.world().with(|world| {
         let files = world.sections.iter().filter(|(file, _)| file.starts_with("ha/"));
         files
             .flat_map(|(file, all)| all.iter().map(move |(id, options)| format!("{file} {id}: {options:?}")))
@@ -132,32 +132,36 @@ fn availability(stage: &Stage) -> Vec<String> {
     })
 }
 
-async fn guests(road: &str, roads: Roads, version: PveVersion) -> impl PartialEq + std::fmt::Debug + use<> {
+async fn guests(
+    transport: &str,
+    transports: Transports,
+    version: PveVersion,
+) -> impl PartialEq + std::fmt::Debug + use<> {
     let mut world = quick_world();
     let more = pve_lab::WorldSpec::from_yaml(WORLD).unwrap();
     (world.pools, world.zones, world.mappings) = (more.pools, more.zones, more.mappings);
     world.version = version;
-    let stage = Stage::of(world, "[]", roads).await;
-    let deployment = spec(&format!("road: {road}\n{RICH}"));
-    let plan = planned(&stage, &deployment, "r1", PlanMode::Deploy).await;
-    let (report, _) = carried_out(&stage, plan).await;
+    let fixture = Fixture::of(world, "[]", transports).await;
+    let deployment = spec(&format!("transport: {transport}\n{RICH}"));
+    let plan = planned(&fixture, &deployment, "r1", PlanMode::Deploy).await;
+    let (report, _) = carried_out(&fixture, plan).await;
     let failures: Vec<_> = report.failures().collect();
-    assert_eq!(report.result, RunResult::Done, "{road} on {version}: {failures:#?}");
-    let again = planned(&stage, &deployment, "r2", PlanMode::Deploy).await;
-    assert!(again.is_empty(), "{road} on {version}: {:#?}", again.changes);
-    let guests = (stage.guests(), nics(&stage), availability(&stage));
-    assert_eq!(guests.2.len(), 2, "{road} on {version}: {:?}", guests.2);
+    assert_eq!(report.result, RunResult::Done, "{transport} on {version}: {failures:#?}");
+    let again = planned(&fixture, &deployment, "r2", PlanMode::Deploy).await;
+    assert!(again.is_empty(), "{transport} on {version}: {:#?}", again.changes);
+    let guests = (fixture.guests(), nics(&fixture), availability(&fixture));
+    assert_eq!(guests.2.len(), 2, "{transport} on {version}: {:?}", guests.2);
     let mapped = &guests.0[&Vmid::new(320).unwrap()];
-    assert_eq!(mapped["running"], "true", "{road}: high availability starts it");
+    assert_eq!(mapped["running"], "true", "{transport}: high availability starts it");
     for (key, value) in [
         ("hostpci0", "mapping=gpu,pcie=1,rombar=0,x-vga=1"),
         ("usb0", "mapping=stick,usb3=1"),
         ("virtiofs0", "share,cache=always,direct-io=1,expose-acl=1"),
     ] {
-        assert_eq!(mapped[key], value, "{road}");
+        assert_eq!(mapped[key], value, "{transport}");
     }
     let rich = &guests.0[&Vmid::new(310).unwrap()];
-    assert!(rich.len() > 45, "{road}: {rich:#?}");
+    assert!(rich.len() > 45, "{transport}: {rich:#?}");
     assert_eq!(rich["protection"], "1");
     let linked = &guests.0[&Vmid::new(301).unwrap()]["scsi0"];
     assert!(
@@ -167,19 +171,21 @@ async fn guests(road: &str, roads: Roads, version: PveVersion) -> impl PartialEq
     guests
 }
 
-async fn by_all_roads(version: PveVersion) {
-    let hybrid = guests("hybrid", Roads::Both, version).await;
-    for (road, roads) in [("auto", Roads::Both), ("api", Roads::Api), ("ssh", Roads::Ssh)] {
-        assert_eq!(guests(road, roads, version).await, hybrid, "{road} on {version}");
+async fn by_all_transports(version: PveVersion) {
+    let hybrid = guests("hybrid", Transports::Both, version).await;
+    for (transport, transports) in
+        [("auto", Transports::Both), ("api", Transports::Api), ("ssh", Transports::Ssh)]
+    {
+        assert_eq!(guests(transport, transports, version).await, hybrid, "{transport} on {version}");
     }
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn a_rich_spec_gives_the_same_guests_by_all_four_roads_on_9() {
-    by_all_roads(PveVersion::new(9, 2, 11)).await;
+async fn a_rich_spec_gives_the_same_guests_by_all_four_transports_on_9() {
+    by_all_transports(PveVersion::new(9, 2, 11)).await;
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn a_rich_spec_gives_the_same_guests_by_all_four_roads_on_8() {
-    by_all_roads(PveVersion::new(8, 4, 14)).await;
+async fn a_rich_spec_gives_the_same_guests_by_all_four_transports_on_8() {
+    by_all_transports(PveVersion::new(8, 4, 14)).await;
 }

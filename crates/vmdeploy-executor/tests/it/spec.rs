@@ -1,6 +1,6 @@
-//! The whole line: YAML, observation, plan, run, observation, empty plan, destruction; by every road.
+//! The whole line: YAML, observation, plan, run, observation, empty plan, destruction; by every transport.
 
-use crate::stage::{Roads, Stage, drained, quick_world};
+use crate::fixture::{Fixture, Transports, drained, quick_world};
 use pve_types::Secret;
 use std::sync::Arc;
 use tokio::sync::mpsc::unbounded_channel;
@@ -14,9 +14,9 @@ use vmdeploy_planner::{AskContext, ask, make_plan};
 
 const PASSWORD: &str = "correct horse battery staple";
 
-fn yaml(road: &str, image: &str, vms: usize) -> String {
+fn yaml(transport: &str, image: &str, vms: usize) -> String {
     let mut text = format!(
-        "version: 1\nproject: web\nroad: {road}\ndefaults: {{node: pve1, agent: true, onboot: true}}\nimages:\n  tiny: {{{image}}}\nvms:\n"
+        "version: 1\nproject: web\nroad: {transport}\ndefaults: {{node: pve1, agent: true, onboot: true}}\nimages:\n  tiny: {{{image}}}\nvms:\n"
     );
     for number in 1..=vms {
         text.push_str(&format!(
@@ -53,65 +53,69 @@ impl SecretResolver for Passwords {
     }
 }
 
-pub async fn planned(stage: &Stage, deployment: &Deployment, run: &str, mode: PlanMode) -> Plan {
-    try_planned(stage, deployment, run, mode).await.unwrap_or_else(|told| panic!("{told}"))
+pub async fn planned(fixture: &Fixture, deployment: &Deployment, run: &str, mode: PlanMode) -> Plan {
+    try_planned(fixture, deployment, run, mode).await.unwrap_or_else(|told| panic!("{told}"))
 }
 
 /// Plans; returns what is said where that cannot be.
 pub async fn try_planned(
-    stage: &Stage,
+    fixture: &Fixture,
     deployment: &Deployment,
     run: &str,
     mode: PlanMode,
 ) -> Result<Plan, String> {
     let asked = AskContext { cluster: "default".to_owned(), default_node: None };
-    let observed = observe(&stage.connections, &ask(deployment, &asked)).await.unwrap();
+    let observed = observe(&fixture.connections, &ask(deployment, &asked)).await.unwrap();
     let mut context = PlanContext::new(run, &observed);
     context.mode = mode;
-    context.ssh_available = stage.connections.has_ssh();
+    context.ssh_available = fixture.connections.has_ssh();
     let told = |faults: Vec<Diagnostic>| faults.iter().map(ToString::to_string).collect::<String>();
     make_plan(deployment, &context).map_err(told)
 }
 
-pub async fn carried_out(stage: &Stage, plan: Plan) -> (RunReport, Vec<Event>) {
+pub async fn carried_out(fixture: &Fixture, plan: Plan) -> (RunReport, Vec<Event>) {
     let (_switch, stop) = cancellation();
     let (sender, receiver) = unbounded_channel();
-    let options = RunOptions { secrets: Arc::new(Passwords), ..stage.options() };
+    let options = RunOptions { secrets: Arc::new(Passwords), ..fixture.options() };
     let plan = CheckedPlan::new(plan).unwrap();
-    let report = execute(plan, &stage.connections, &options, sender, stop).await.unwrap();
+    let report = execute(plan, &fixture.connections, &options, sender, stop).await.unwrap();
     (report, drained(receiver))
 }
 
-/// Deploys, deploys again, and destroys; returns the stage as it was after the first deployment.
-async fn whole_line(road: &str, image: &str, roads: Roads) -> impl PartialEq + std::fmt::Debug + use<> {
-    let stage = Stage::of(quick_world(), "[]", roads).await;
-    let deployment = spec(&yaml(road, image, 2));
-    let plan = planned(&stage, &deployment, "r1", PlanMode::Deploy).await;
+/// Deploys, deploys again, and destroys; returns the fixture as it was after the first deployment.
+async fn whole_line(
+    transport: &str,
+    image: &str,
+    transports: Transports,
+) -> impl PartialEq + std::fmt::Debug + use<> {
+    let fixture = Fixture::of(quick_world(), "[]", transports).await;
+    let deployment = spec(&yaml(transport, image, 2));
+    let plan = planned(&fixture, &deployment, "r1", PlanMode::Deploy).await;
     assert!(!plan.is_empty());
-    let (report, events) = carried_out(&stage, plan.clone()).await;
-    assert_eq!(report.result, RunResult::Done, "{road}: {:#?}", report.failures().collect::<Vec<_>>());
+    let (report, events) = carried_out(&fixture, plan.clone()).await;
+    assert_eq!(report.result, RunResult::Done, "{transport}: {:#?}", report.failures().collect::<Vec<_>>());
     let addresses: Vec<String> = report.vms.iter().map(|vm| vm.addresses[0].to_string()).collect();
-    assert_eq!(addresses, ["10.40.0.1", "10.40.0.2"], "{road}");
-    no_secret_anywhere(&stage, &plan, &report, &events);
-    let mut guests = stage.guests();
+    assert_eq!(addresses, ["10.40.0.1", "10.40.0.2"], "{transport}");
+    no_secret_anywhere(&fixture, &plan, &report, &events);
+    let mut guests = fixture.guests();
     for config in guests.values_mut() {
         // Every hash has a salt of its own.
         let hash = config.remove("cipassword").unwrap();
-        assert!(hash.starts_with("$6$"), "{road}: {hash}");
+        assert!(hash.starts_with("$6$"), "{transport}: {hash}");
         assert_eq!(hash.rsplit('$').nth(1).map(str::len), Some(16), "crypt(3) takes 16 characters of salt");
     }
-    let again = planned(&stage, &deployment, "r2", PlanMode::Deploy).await;
-    assert!(again.is_empty(), "{road}: a second deploy has nothing to do: {:#?}", again.changes);
-    let destroy = planned(&stage, &deployment, "r3", PlanMode::Destroy).await;
-    let (report, _) = carried_out(&stage, destroy).await;
-    assert_eq!(report.result, RunResult::Done, "{road}: {:#?}", report.failures().collect::<Vec<_>>());
-    assert!(stage.guests().is_empty() && stage.volumes() == 0, "{road}");
+    let again = planned(&fixture, &deployment, "r2", PlanMode::Deploy).await;
+    assert!(again.is_empty(), "{transport}: a second deploy has nothing to do: {:#?}", again.changes);
+    let destroy = planned(&fixture, &deployment, "r3", PlanMode::Destroy).await;
+    let (report, _) = carried_out(&fixture, destroy).await;
+    assert_eq!(report.result, RunResult::Done, "{transport}: {:#?}", report.failures().collect::<Vec<_>>());
+    assert!(fixture.guests().is_empty() && fixture.volumes() == 0, "{transport}");
     guests
 }
 
 /// Neither the password nor its hash is in a plan, a journal, an event or a report.
-fn no_secret_anywhere(stage: &Stage, plan: &Plan, report: &RunReport, events: &[Event]) {
-    let folder = stage.runs().path().join("r1");
+fn no_secret_anywhere(fixture: &Fixture, plan: &Plan, report: &RunReport, events: &[Event]) {
+    let folder = fixture.runs().path().join("r1");
     let texts = [
         serde_json::to_string(plan).unwrap(),
         serde_json::to_string(report).unwrap(),
@@ -126,11 +130,11 @@ fn no_secret_anywhere(stage: &Stage, plan: &Plan, report: &RunReport, events: &[
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn all_four_roads_end_with_the_same_guests() {
-    let hybrid = whole_line("hybrid", ON_NODE, Roads::Both).await;
-    let auto = whole_line("auto", ON_NODE, Roads::Both).await;
-    let api = whole_line("api", IN_PVE, Roads::Api).await;
-    let ssh = whole_line("ssh", ON_NODE, Roads::Ssh).await;
+async fn all_four_transports_end_with_the_same_guests() {
+    let hybrid = whole_line("hybrid", ON_NODE, Transports::Both).await;
+    let auto = whole_line("auto", ON_NODE, Transports::Both).await;
+    let api = whole_line("api", IN_PVE, Transports::Api).await;
+    let ssh = whole_line("ssh", ON_NODE, Transports::Ssh).await;
     assert_eq!(auto, hybrid, "auto");
     assert_eq!(api, hybrid, "api");
     assert_eq!(ssh, hybrid, "ssh");

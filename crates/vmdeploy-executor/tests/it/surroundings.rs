@@ -1,7 +1,7 @@
 //! What a VM needs beside its own configuration, from spec to empty second plan: zones, high availability, images.
 
+use crate::fixture::{Fixture, IMAGE, Transports, quick_world};
 use crate::spec::{carried_out, planned, spec, try_planned};
-use crate::stage::{IMAGE, Roads, Stage, quick_world};
 use pve_lab::WorldSpec;
 use pve_types::Vmid;
 use vmdeploy_executor::RunResult;
@@ -45,11 +45,11 @@ acl:
 }
 
 /// Plans, carries out, and plans again: then there is nothing to do.
-async fn deployed(stage: &Stage, deployment: &Deployment, run: &str) -> Plan {
-    let plan = planned(stage, deployment, run, PlanMode::Deploy).await;
-    let (report, _) = carried_out(stage, plan.clone()).await;
+async fn deployed(fixture: &Fixture, deployment: &Deployment, run: &str) -> Plan {
+    let plan = planned(fixture, deployment, run, PlanMode::Deploy).await;
+    let (report, _) = carried_out(fixture, plan.clone()).await;
     assert_eq!(report.result, RunResult::Done, "{run}: {:#?}", report.failures().collect::<Vec<_>>());
-    let again = planned(stage, deployment, &format!("{run}-again"), PlanMode::Deploy).await;
+    let again = planned(fixture, deployment, &format!("{run}-again"), PlanMode::Deploy).await;
     assert!(again.is_empty(), "{run}: {:#?}", again.changes);
     plan
 }
@@ -76,8 +76,8 @@ fn plugged_into(bridge: &str) -> Deployment {
 #[tokio::test(flavor = "multi_thread")]
 async fn a_vnet_is_used_with_the_right_on_it_alone_and_refused_without_it() {
     for version in VERSIONS {
-        let stage = Stage::of(with_zones(cluster(version)), "[]", Roads::Api).await;
-        let plan = deployed(&stage, &plugged_into("web"), "r1").await;
+        let fixture = Fixture::of(with_zones(cluster(version)), "[]", Transports::Api).await;
+        let plan = deployed(&fixture, &plugged_into("web"), "r1").await;
         let is_met = |need: &str| {
             plan.checks.iter().any(|check| check.need == need && check.outcome == CheckOutcome::Passed)
         };
@@ -85,7 +85,7 @@ async fn a_vnet_is_used_with_the_right_on_it_alone_and_refused_without_it() {
         assert!(is_met("SDN.Use on /sdn/zones/tenants/web"), "{version}: {:#?}", plan.checks);
         assert!(is_met("bridge web at pve1"), "{version}: {:#?}", plan.checks);
 
-        let other = planned(&stage, &plugged_into("db"), "r2", PlanMode::Deploy).await;
+        let other = planned(&fixture, &plugged_into("db"), "r2", PlanMode::Deploy).await;
         let told = refusals(&other);
         assert_eq!(told.len(), 1, "{version}: {told:?}");
         assert!(told[0].starts_with("SDN.Use on /sdn/zones/"), "{version}: {told:?}");
@@ -99,15 +99,15 @@ async fn a_vnet_that_the_node_has_not_is_refused_before_anything_is_done() {
     for version in VERSIONS {
         let mut world = with_zones(cluster(version));
         world.token = quick_world().token;
-        let stage = Stage::of(world, "[]", Roads::Both).await;
-        let plan = planned(&stage, &plugged_into("far1"), "r1", PlanMode::Deploy).await;
+        let fixture = Fixture::of(world, "[]", Transports::Both).await;
+        let plan = planned(&fixture, &plugged_into("far1"), "r1", PlanMode::Deploy).await;
         assert_eq!(
             refusals(&plan),
             ["bridge far1 at pve1: pve1 has db, vmbr0, web; correct `bridge:`, or make it"]
         );
         let rights = plan.checks.iter().find(|check| check.need.starts_with("SDN.Use")).unwrap();
         assert_eq!(rights.need, "SDN.Use on /sdn/zones/far/far1", "{version}");
-        let to_web = deployed(&stage, &plugged_into("db"), "r2").await;
+        let to_web = deployed(&fixture, &plugged_into("db"), "r2").await;
         assert!(
             to_web.checks.iter().any(|check| check.need == "SDN.Use on /sdn/zones/tenants/db"),
             "{version}"
@@ -140,11 +140,12 @@ mappings:
 
 #[tokio::test(flavor = "multi_thread")]
 async fn a_mapping_that_the_node_has_not_is_refused_before_anything_is_done_by_api_and_ssh() {
-    for (version, roads) in VERSIONS.into_iter().zip([Roads::Api, Roads::Ssh]).chain([("8.4.14", Roads::Ssh)])
+    for (version, transports) in
+        VERSIONS.into_iter().zip([Transports::Api, Transports::Ssh]).chain([("8.4.14", Transports::Ssh)])
     {
-        let stage = Stage::of(with_mappings(cluster(version)), "[]", roads).await;
-        let road = stage.connections.api().road();
-        let wrong = planned(&stage, &mapped("far", "ups", "logs"), "r1", PlanMode::Deploy).await;
+        let fixture = Fixture::of(with_mappings(cluster(version)), "[]", transports).await;
+        let transport = fixture.connections.api().kind();
+        let wrong = planned(&fixture, &mapped("far", "ups", "logs"), "r1", PlanMode::Deploy).await;
         let told: Vec<String> = refusals(&wrong)
             .iter()
             .map(|line| line.split_once(['(', ';']).map_or(line.as_str(), |(start, _)| start).to_owned())
@@ -154,16 +155,16 @@ async fn a_mapping_that_the_node_has_not_is_refused_before_anything_is_done_by_a
             "USB mapping ups at pve1: the cluster has stick",
             "directory mapping logs at pve1: it has no entry for pve1, only for pve2",
         ];
-        assert_eq!(told, expect, "{version} by {road:?}");
+        assert_eq!(told, expect, "{version} by {transport:?}");
         assert!(vmdeploy_planner::plan::CheckedPlan::new(wrong).is_err());
-        let right = deployed(&stage, &mapped("gpu", "stick", "share"), "r2").await;
+        let right = deployed(&fixture, &mapped("gpu", "stick", "share"), "r2").await;
         let passed = right.checks.iter().filter(|check| check.need.contains(" mapping "));
         assert_eq!(passed.filter(|check| check.outcome == CheckOutcome::Passed).count(), 3, "{version}");
     }
-    // A cluster without any mapping says so; the `ssh` road sees that no file of them is there.
-    for roads in [Roads::Api, Roads::Ssh] {
-        let stage = Stage::of(cluster("9.2.11"), "[]", roads).await;
-        let plan = planned(&stage, &mapped("gpu", "stick", "share"), "r1", PlanMode::Deploy).await;
+    // A cluster without any mapping says so; the `ssh` transport sees that no file of them is there.
+    for transports in [Transports::Api, Transports::Ssh] {
+        let fixture = Fixture::of(cluster("9.2.11"), "[]", transports).await;
+        let plan = planned(&fixture, &mapped("gpu", "stick", "share"), "r1", PlanMode::Deploy).await;
         assert_eq!(refusals(&plan).iter().filter(|line| line.contains("the cluster has none")).count(), 3);
     }
 }
@@ -179,8 +180,8 @@ async fn a_mapping_that_the_token_does_not_see_is_a_missing_right_and_otherwise_
         .unwrap();
         world.roles.extend(more.roles);
         world.acl.extend(more.acl);
-        let stage = Stage::of(world, "[]", Roads::Api).await;
-        let plan = planned(&stage, &mapped("gone", "stick", "share"), "r1", PlanMode::Deploy).await;
+        let fixture = Fixture::of(world, "[]", Transports::Api).await;
+        let plan = planned(&fixture, &mapped("gone", "stick", "share"), "r1", PlanMode::Deploy).await;
         let outcome = |need: &str| plan.checks.iter().find(|check| check.need == need).unwrap().outcome;
         assert_eq!(outcome("PCI mapping gone at pve1"), CheckOutcome::Refused, "{version}");
         assert_eq!(outcome("USB mapping stick at pve1"), CheckOutcome::Passed, "{version}");
@@ -198,10 +199,10 @@ fn highly_available(ha: &str) -> Deployment {
 }
 
 /// The rows that high availability has: resources, and groups (8) or rules (9).
-async fn rows(stage: &Stage, version: &str) -> (Vec<serde_json::Value>, Vec<serde_json::Value>) {
+async fn rows(fixture: &Fixture, version: &str) -> (Vec<serde_json::Value>, Vec<serde_json::Value>) {
     let get = async |path: &str| {
         let rows: Vec<serde_json::Value> =
-            stage.connections.api().get(path, pve_api::Params::new()).await.unwrap();
+            fixture.connections.api().get(path, pve_api::Params::new()).await.unwrap();
         rows
     };
     let places = if version.starts_with('8') { "/cluster/ha/groups" } else { "/cluster/ha/rules" };
@@ -211,10 +212,10 @@ async fn rows(stage: &Stage, version: &str) -> (Vec<serde_json::Value>, Vec<serd
 #[tokio::test(flavor = "multi_thread")]
 async fn high_availability_is_planned_made_changed_and_left() {
     for version in VERSIONS {
-        let stage = Stage::of(cluster(version), "[]", Roads::Both).await;
+        let fixture = Fixture::of(cluster(version), "[]", Transports::Both).await;
         let vmid = Vmid::new(201).unwrap();
-        let wanted = highly_available("{state: started, max_restart: 3, on_nodes: {pve1: 2, pve2: 1}}");
-        let made = deployed(&stage, &wanted, "r1").await;
+        let desired = highly_available("{state: started, max_restart: 3, on_nodes: {pve1: 2, pve2: 1}}");
+        let made = deployed(&fixture, &desired, "r1").await;
         let at = |what: &str| {
             steps(&made)
                 .iter()
@@ -226,17 +227,17 @@ async fn high_availability_is_planned_made_changed_and_left() {
             "{:?}",
             steps(&made)
         );
-        let (resources, places) = rows(&stage, version).await;
+        let (resources, places) = rows(&fixture, version).await;
         assert_eq!(
             (resources[0]["sid"].as_str(), resources[0]["max_restart"].as_u64()),
             (Some("vm:201"), Some(3))
         );
         assert!(places[0].to_string().contains("pve1:2,pve2:1"), "{version}: {places:?}");
-        assert!(stage.lab.world().with(|world| world.guests[&vmid].is_running()), "HA starts it");
+        assert!(fixture.lab.world().with(|world| world.guests[&vmid].is_running()), "HA starts it");
 
         // Where HA moved it is where it is.
-        stage.lab.world().with(|world| world.guests.get_mut(&vmid).unwrap().node = "pve2".to_owned());
-        let moved = planned(&stage, &wanted, "r2", PlanMode::Deploy).await;
+        fixture.lab.world().with(|world| world.guests.get_mut(&vmid).unwrap().node = "pve2".to_owned());
+        let moved = planned(&fixture, &desired, "r2", PlanMode::Deploy).await;
         assert!(
             moved.is_empty() && moved.notes.is_empty(),
             "{version}: {:?} {:?}",
@@ -246,42 +247,42 @@ async fn high_availability_is_planned_made_changed_and_left() {
 
         let stricter =
             highly_available("{state: started, max_restart: 3, on_nodes: {pve2: 1}, strict: true}");
-        let changed = deployed(&stage, &stricter, "r3").await;
+        let changed = deployed(&fixture, &stricter, "r3").await;
         assert_eq!(steps(&changed), ["web01/ha"], "{version}");
-        let (_, places) = rows(&stage, version).await;
+        let (_, places) = rows(&fixture, version).await;
         let word = if version.starts_with('8') { "restricted" } else { "strict" };
         assert_eq!((places.len(), places[0][word].as_u64()), (1, Some(1)), "{version}: {places:?}");
 
-        let stopped = deployed(&stage, &highly_available("{state: stopped}"), "r4").await;
+        let stopped = deployed(&fixture, &highly_available("{state: stopped}"), "r4").await;
         assert_eq!(steps(&stopped), ["web01/ha"], "{version}: HA stops it");
-        assert!(!stage.lab.world().with(|world| world.guests[&vmid].is_running()));
+        assert!(!fixture.lab.world().with(|world| world.guests[&vmid].is_running()));
 
-        let left = deployed(&stage, &highly_available("null"), "r5").await;
+        let left = deployed(&fixture, &highly_available("null"), "r5").await;
         assert_eq!(steps(&left)[0], "web01/ha", "{version}");
-        let (resources, places) = rows(&stage, version).await;
+        let (resources, places) = rows(&fixture, version).await;
         assert!(resources.is_empty() && places.is_empty(), "{version}: {resources:?} {places:?}");
 
-        deployed(&stage, &wanted, "r6").await;
-        let destroy = planned(&stage, &wanted, "r7", PlanMode::Destroy).await;
+        deployed(&fixture, &desired, "r6").await;
+        let destroy = planned(&fixture, &desired, "r7", PlanMode::Destroy).await;
         let order = steps(&destroy);
         assert_eq!(
             (order.first().map(String::as_str), order.last().map(String::as_str)),
             (Some("web01/ha"), Some("web01/delete"))
         );
-        let (report, _) = carried_out(&stage, destroy).await;
+        let (report, _) = carried_out(&fixture, destroy).await;
         assert_eq!(report.result, RunResult::Done, "{version}: {:#?}", report.failures().collect::<Vec<_>>());
-        let (resources, places) = rows(&stage, version).await;
-        assert!(resources.is_empty() && places.is_empty() && stage.guests().is_empty(), "{version}");
+        let (resources, places) = rows(&fixture, version).await;
+        assert!(resources.is_empty() && places.is_empty() && fixture.guests().is_empty(), "{version}");
     }
 }
 
 #[tokio::test(flavor = "multi_thread")]
 async fn a_rule_of_somebody_else_is_left_alone() {
     for version in VERSIONS {
-        let stage = Stage::of(cluster(version), "[]", Roads::Both).await;
-        deployed(&stage, &highly_available("started"), "r1").await;
+        let fixture = Fixture::of(cluster(version), "[]", Transports::Both).await;
+        deployed(&fixture, &highly_available("started"), "r1").await;
         // Somebody places the VM by a group or rule of his own.
-        stage.lab.world().with(|world| {
+        fixture.lab.world().with(|world| {
             let pairs = |pairs: &[(&str, &str)]| {
                 pairs.iter().map(|(key, value)| ((*key).to_owned(), (*value).to_owned())).collect()
             };
@@ -295,8 +296,8 @@ async fn a_rule_of_somebody_else_is_left_alone() {
                 world.sections.entry("ha/rules").or_default().insert("theirs".to_owned(), rule);
             }
         });
-        let theirs = |stage: &Stage| {
-            stage.lab.world().with(|world| {
+        let theirs = |fixture: &Fixture| {
+            fixture.lab.world().with(|world| {
                 let places = if version.starts_with('8') { "ha/groups" } else { "ha/rules" };
                 (
                     world.sections[places].clone(),
@@ -304,15 +305,15 @@ async fn a_rule_of_somebody_else_is_left_alone() {
                 )
             })
         };
-        let before = theirs(&stage);
-        let more = deployed(&stage, &highly_available("{state: started, max_restart: 4}"), "r2").await;
+        let before = theirs(&fixture);
+        let more = deployed(&fixture, &highly_available("{state: started, max_restart: 4}"), "r2").await;
         assert_eq!(steps(&more), ["web01/ha"], "{version}");
-        assert_eq!(theirs(&stage), before, "{version}");
+        assert_eq!(theirs(&fixture), before, "{version}");
         // The same nodes are no difference; on 9 others are refused at their line, for PVE takes one rule.
         let same = highly_available("{state: started, max_restart: 4, on_nodes: {pve1: 5}}");
-        assert!(planned(&stage, &same, "r3", PlanMode::Deploy).await.is_empty(), "{version}");
+        assert!(planned(&fixture, &same, "r3", PlanMode::Deploy).await.is_empty(), "{version}");
         let other = highly_available("{state: started, on_nodes: {pve2: 1}}");
-        let told = try_planned(&stage, &other, "r4", PlanMode::Deploy).await;
+        let told = try_planned(&fixture, &other, "r4", PlanMode::Deploy).await;
         match version.starts_with('8') {
             true => assert_eq!(steps(&told.unwrap()), ["web01/ha"]),
             false => {
@@ -335,8 +336,8 @@ async fn an_image_by_url_is_placed_once_where_it_is_needed_and_reused() {
         let more = "storages: {nfs: {type: nfs, content: [import, images], size: 1TiB, options: {server: 192.0.2.9, export: /srv}}}";
         let nfs = WorldSpec::from_yaml(more).unwrap().storages.remove("nfs").unwrap();
         world.storages.insert("nfs".to_owned(), nfs);
-        let stage = Stage::of(world, "[]", Roads::Both).await;
-        let sum = stage.on_node(&pve_ssh::command::files::checksum(256, IMAGE)).await;
+        let fixture = Fixture::of(world, "[]", Transports::Both).await;
+        let sum = fixture.on_node(&pve_ssh::command::files::checksum(256, IMAGE)).await;
         let checksum = format!("sha256:{}", sum.split(' ').next().unwrap());
         let of = |project: &str, first: u32, store: &str, checksum: &str| {
             let vm = |number: u32, node: &str| {
@@ -352,49 +353,52 @@ async fn an_image_by_url_is_placed_once_where_it_is_needed_and_reused() {
             ))
         };
         // On a storage of each node: once on each.
-        let local = deployed(&stage, &of("own", 201, "local", &checksum), "r1").await;
+        let local = deployed(&fixture, &of("own", 201, "local", &checksum), "r1").await;
         let placed = |plan: &Plan| steps(plan).iter().filter(|step| step.starts_with("-/place-")).count();
-        assert_eq!((placed(&local), stage.tasks("download")), (2, 2), "{version}: {:?}", steps(&local));
+        assert_eq!((placed(&local), fixture.tasks("download")), (2, 2), "{version}: {:?}", steps(&local));
         // On a shared storage: once.
-        let shared = deployed(&stage, &of("shared", 211, "nfs", &checksum), "r2").await;
-        assert_eq!((placed(&shared), stage.tasks("download")), (1, 3), "{version}: {:?}", steps(&shared));
+        let shared = deployed(&fixture, &of("shared", 211, "nfs", &checksum), "r2").await;
+        assert_eq!((placed(&shared), fixture.tasks("download")), (1, 3), "{version}: {:?}", steps(&shared));
         // What is there is looked at and used.
-        deployed(&stage, &of("third", 221, "nfs", &checksum), "r3").await;
-        assert_eq!(stage.tasks("download"), 3, "{version}");
+        deployed(&fixture, &of("third", 221, "nfs", &checksum), "r3").await;
+        assert_eq!(fixture.tasks("download"), 3, "{version}");
         // What is not what was meant is never used.
         let wrong = of("wrong", 231, "nfs", &format!("sha256:{}", "0".repeat(64)));
-        let plan = planned(&stage, &wrong, "r4", PlanMode::Deploy).await;
-        let (report, _) = carried_out(&stage, plan).await;
-        assert_eq!(report.result, RunResult::Undone, "{version}");
-        assert_eq!(stage.guests().len(), 9, "{version}");
-        let disk = stage.guests().remove(&Vmid::new(201).unwrap()).unwrap().remove("scsi0").unwrap();
+        let plan = planned(&fixture, &wrong, "r4", PlanMode::Deploy).await;
+        let (report, _) = carried_out(&fixture, plan).await;
+        assert_eq!(report.result, RunResult::RolledBack, "{version}");
+        assert_eq!(fixture.guests().len(), 9, "{version}");
+        let disk = fixture.guests().remove(&Vmid::new(201).unwrap()).unwrap().remove("scsi0").unwrap();
         assert!(disk.starts_with("ceph:") && disk.ends_with("size=1G"), "{version}: {disk}");
     }
 }
 
 #[tokio::test(flavor = "multi_thread")]
 async fn a_smaller_disk_than_the_image_is_refused_at_its_line() {
-    let stage = Stage::start().await;
+    let fixture = Fixture::start().await;
     let small = spec(
         "version: 1\nproject: web\nimages:\n  tiny: {path: /var/lib/vz/import/tiny.qcow2}\nvms:\n  web01: {vmid: 201, node: pve1, disks: {scsi0: {storage: local-lvm, image: tiny, size: 100MiB}}}\n",
     );
-    let told = try_planned(&stage, &small, "r1", PlanMode::Deploy).await.unwrap_err();
+    let told = try_planned(&fixture, &small, "r1", PlanMode::Deploy).await.unwrap_err();
     assert!(told.contains("160MiB") && told.contains("web.yaml:6:"), "{told}");
 }
 
 #[tokio::test(flavor = "multi_thread")]
 async fn a_vm_of_a_range_is_found_by_its_mark_and_never_made_twice() {
-    for (road, roads) in
-        [("hybrid", Roads::Both), ("auto", Roads::Both), ("api", Roads::Api), ("ssh", Roads::Ssh)]
-    {
-        let stage = Stage::of(quick_world(), "[]", roads).await;
+    for (transport, transports) in [
+        ("hybrid", Transports::Both),
+        ("auto", Transports::Both),
+        ("api", Transports::Api),
+        ("ssh", Transports::Ssh),
+    ] {
+        let fixture = Fixture::of(quick_world(), "[]", transports).await;
         // No plan here knows a lock file: each finds the VM by its mark, or draws a number.
         let deployment = spec(&format!(
-            "version: 1\nproject: web\nroad: {road}\nvms:\n  web01: {{vmid: {{range: [300, 310]}}, node: pve1, disks: {{scsi0: {{storage: local-lvm, size: 1GiB}}}}}}\n"
+            "version: 1\nproject: web\nroad: {transport}\nvms:\n  web01: {{vmid: {{range: [300, 310]}}, node: pve1, disks: {{scsi0: {{storage: local-lvm, size: 1GiB}}}}}}\n"
         ));
-        deployed(&stage, &deployment, "r1").await;
+        deployed(&fixture, &deployment, "r1").await;
         // A number before it in the range is free again, and still it is the same VM.
-        stage.lab.world().with(|world| {
+        fixture.lab.world().with(|world| {
             let mut guest = world.guests.remove(&Vmid::new(300).unwrap()).unwrap();
             let vmid = Vmid::new(305).unwrap();
             guest.vmid = vmid;
@@ -402,41 +406,43 @@ async fn a_vm_of_a_range_is_found_by_its_mark_and_never_made_twice() {
             *description = description.replace("vmid=300", "vmid=305");
             world.guests.insert(vmid, guest);
         });
-        let again = planned(&stage, &deployment, "r2", PlanMode::Deploy).await;
-        assert!(again.is_empty(), "{road}: {:#?}", again.changes);
-        assert_eq!(again.changes[0].guest.vmid.get(), 305, "{road}");
+        let again = planned(&fixture, &deployment, "r2", PlanMode::Deploy).await;
+        assert!(again.is_empty(), "{transport}: {:#?}", again.changes);
+        assert_eq!(again.changes[0].guest.vmid.get(), 305, "{transport}");
     }
 }
 
 #[tokio::test(flavor = "multi_thread")]
 async fn kept_disks_are_read_back_at_their_holder_when_their_vm_is_destroyed() {
     for version in VERSIONS {
-        for (road, roads) in [("hybrid", Roads::Both), ("api", Roads::Api), ("ssh", Roads::Ssh)] {
+        for (transport, transports) in
+            [("hybrid", Transports::Both), ("api", Transports::Api), ("ssh", Transports::Ssh)]
+        {
             let mut world = cluster(version);
             let more = "guests: {999: {config: {name: holder, memory: '16'}}}";
             world.guests = WorldSpec::from_yaml(more).unwrap().guests;
-            let stage = Stage::of(world, "[]", roads).await;
+            let fixture = Fixture::of(world, "[]", transports).await;
             let deployment = spec(&format!(
-                "version: 1\nproject: web\nroad: {road}\nvms:\n  db01:\n    vmid: 201\n    node: pve1\n    disks:\n      \
+                "version: 1\nproject: web\nroad: {transport}\nvms:\n  db01:\n    vmid: 201\n    node: pve1\n    disks:\n      \
                  scsi0: {{storage: local-lvm, size: 1GiB}}\n      \
                  scsi1: {{storage: local-lvm, size: 3GiB, keep: {{holder: 999}}}}\n      \
                  virtio0: {{storage: ceph, size: 5GiB, keep: {{holder: 999}}}}\n"
             ));
-            deployed(&stage, &deployment, "r1").await;
-            assert_eq!(stage.volumes(), 3);
-            let destroy = planned(&stage, &deployment, "r2", PlanMode::Destroy).await;
-            let (report, _) = carried_out(&stage, destroy).await;
+            deployed(&fixture, &deployment, "r1").await;
+            assert_eq!(fixture.volumes(), 3);
+            let destroy = planned(&fixture, &deployment, "r2", PlanMode::Destroy).await;
+            let (report, _) = carried_out(&fixture, destroy).await;
             assert_eq!(
                 report.result,
                 RunResult::Done,
-                "{road}: {:#?}",
+                "{transport}: {:#?}",
                 report.failures().collect::<Vec<_>>()
             );
-            let guests = stage.guests();
+            let guests = fixture.guests();
             assert_eq!(
                 guests.keys().map(|vmid| vmid.get()).collect::<Vec<_>>(),
                 [999],
-                "{road} on {version}"
+                "{transport} on {version}"
             );
             let held: Vec<&String> = guests
                 .values()
@@ -444,10 +450,10 @@ async fn kept_disks_are_read_back_at_their_holder_when_their_vm_is_destroyed() {
                 .filter(|(key, _)| key.starts_with("unused"))
                 .map(|(_, value)| value)
                 .collect();
-            assert_eq!(held.len(), 2, "{road} on {version}: {guests:#?}");
+            assert_eq!(held.len(), 2, "{transport} on {version}: {guests:#?}");
             assert!(held.iter().all(|volume| volume.contains("vm-999-disk-")), "{held:?}");
             // The volumes are there, with their sizes, and the one that was not kept is gone.
-            let mut sizes: Vec<u64> = stage.lab.world().with(|world| {
+            let mut sizes: Vec<u64> = fixture.lab.world().with(|world| {
                 world
                     .block_stores
                     .values()
@@ -456,7 +462,7 @@ async fn kept_disks_are_read_back_at_their_holder_when_their_vm_is_destroyed() {
                     .collect()
             });
             sizes.sort_unstable();
-            assert_eq!(sizes, [3, 5], "{road} on {version}");
+            assert_eq!(sizes, [3, 5], "{transport} on {version}");
         }
     }
 }

@@ -216,7 +216,7 @@ impl Compression {
     }
 }
 
-/// Which addresses are wanted.
+/// Which addresses are desired.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Serialize, Deserialize)]
 #[serde(rename_all = "snake_case")]
 pub enum IpFamily {
@@ -271,7 +271,7 @@ pub fn ha_place(project: &str, vmid: Vmid) -> String {
 /// How high availability shall treat a guest.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(deny_unknown_fields)]
-pub struct HaWish {
+pub struct DesiredHa {
     /// `started`, `stopped`, `disabled` or `ignored`.
     pub state: String,
     /// How often a start is tried again on its node.
@@ -421,8 +421,8 @@ pub enum Action {
     SetHa {
         /// The guest.
         guest: GuestRef,
-        /// What is wanted.
-        ha: Option<HaWish>,
+        /// What is desired.
+        ha: Option<DesiredHa>,
     },
     /// Puts the guest into a pool.
     SetPool {

@@ -1,4 +1,4 @@
-//! The plan: what will be done, in which order, by which road, and how it would be undone.
+//! The plan: what will be done, in which order, by which transport, and how it would be rolled back.
 //!
 //! A plan is data. It is printed before anything happens, it is all that `apply` needs, and it holds no secret:
 //! only [`SecretRef`]s, which are resolved when the step that needs one is dispatched.
@@ -7,10 +7,10 @@ mod action;
 mod step;
 
 pub use action::{
-    Action, Compression, Condition, ConfigPatch, DiskSource, GuestRef, HaWish, ImageOrigin, IpFamily,
+    Action, Compression, Condition, ConfigPatch, DesiredHa, DiskSource, GuestRef, ImageOrigin, IpFamily,
     PatchValue, Ref, SecretForm, SecretRef, Slot, Unpack, ha_place,
 };
-pub use step::{OnFailure, Road, RoadChoice, Step, StepId, Undo};
+pub use step::{OnFailure, Revert, Step, StepId, Transport, TransportChoice};
 
 use crate::observed::Observed;
 use pve_types::{Bytes, GuestName, NodeName, PveVersion, Vmid};
@@ -34,8 +34,8 @@ pub struct Plan {
     pub cluster: String,
     /// The version of PVE the plan was made for.
     pub pve_version: PveVersion,
-    /// What the spec or `--road` asked for.
-    pub road: RoadChoice,
+    /// What the spec or `--transport` asked for.
+    pub transport: TransportChoice,
     /// SHA-256 of the merged spec, in hexadecimal.
     pub spec_digest: String,
     /// SHA-256 of the parts of the observation that the plan rests on, in hexadecimal.
@@ -275,8 +275,8 @@ pub struct PlanContext<'a> {
     pub mode: PlanMode,
     /// The cluster whose VMs are planned, where the spec names several.
     pub cluster: Option<String>,
-    /// `--road`, which overrides the spec's.
-    pub road: Option<RoadChoice>,
+    /// `--transport`, which overrides the spec's.
+    pub transport: Option<TransportChoice>,
     /// The node to use where the spec names none (`PROXMOX_NODE`).
     pub default_node: Option<NodeName>,
     /// `--target`: the only VMs that are planned; empty for all.
@@ -293,7 +293,7 @@ pub struct PlanContext<'a> {
     pub local_files: BTreeMap<String, LocalFileFacts>,
     /// The images with `build:` that were built of another source, command or environment than the spec has now.
     pub outdated_builds: BTreeSet<String>,
-    /// Whether SSH to the nodes is configured; the `auto` road goes without it where it is not.
+    /// Whether SSH to the nodes is configured; the `auto` transport goes without it where it is not.
     pub ssh_available: bool,
 }
 
@@ -305,7 +305,7 @@ impl<'a> PlanContext<'a> {
             observed,
             mode: PlanMode::Deploy,
             cluster: None,
-            road: None,
+            transport: None,
             default_node: None,
             targets: BTreeSet::new(),
             prune: None,

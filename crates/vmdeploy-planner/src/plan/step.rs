@@ -1,4 +1,4 @@
-//! Steps, the order between them, and their undo.
+//! Steps, the order between them, and their revert.
 
 use super::Action;
 use pve_types::GuestName;
@@ -16,7 +16,7 @@ impl std::fmt::Display for StepId {
     }
 }
 
-/// One unit of work: the smallest thing that can fail, be resumed, and be undone alone.
+/// One unit of work: the smallest thing that can fail, be resumed, and be rolled back alone.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(deny_unknown_fields)]
 pub struct Step {
@@ -26,14 +26,14 @@ pub struct Step {
     pub vm: Option<GuestName>,
     /// What is done.
     pub action: Action,
-    /// By which road.
-    pub road: Road,
-    /// Why that road, as a fragment.
+    /// By which transport.
+    pub transport: Transport,
+    /// Why that transport, as a fragment.
     pub why: String,
     /// The steps that must have succeeded before.
     pub after: BTreeSet<StepId>,
-    /// What would be done to undo it.
-    pub undo: Undo,
+    /// What would be done to revert it.
+    pub revert: Revert,
     /// How long it may take, in seconds.
     pub deadline_s: u64,
     /// How long it will take by the measured costs of [`crate::timing`], in milliseconds.
@@ -44,16 +44,16 @@ pub struct Step {
 /// How a step reaches the cluster.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
 #[serde(rename_all = "snake_case")]
-pub enum Road {
+pub enum Transport {
     /// PVE's REST API over HTTPS.
     Api,
-    /// A command on the node, over SSH. On the `ssh` road an API call goes through `pvesh`, which is SSH too.
+    /// A command on the node, over SSH. On the `ssh` transport an API call goes through `pvesh`, which is SSH too.
     Ssh,
     /// Nothing is sent to the cluster: a connection to the guest itself, or work on this machine.
     Local,
 }
 
-impl std::fmt::Display for Road {
+impl std::fmt::Display for Transport {
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
         f.pad(match self {
             Self::Api => "API",
@@ -63,10 +63,10 @@ impl std::fmt::Display for Road {
     }
 }
 
-/// What the spec's `road:` or `--road` asks for.
+/// What the spec's `transport:` or `--transport` asks for.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default, Serialize, Deserialize, schemars::JsonSchema)]
 #[serde(rename_all = "snake_case")]
-pub enum RoadChoice {
+pub enum TransportChoice {
     /// Lifecycle by API; imports, disks and cloud-init by SSH.
     #[default]
     Hybrid,
@@ -78,19 +78,19 @@ pub enum RoadChoice {
     Ssh,
 }
 
-/// What undoing a step means. Decided when planning, and printed.
+/// What reverting a step means. Decided when planning, and printed.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(tag = "kind", rename_all = "snake_case")]
-pub enum Undo {
-    /// It left nothing, or the undo of an earlier step (the VM's removal) covers it.
+pub enum Revert {
+    /// It left nothing, or the revert of an earlier step (the VM's removal) covers it.
     Nothing,
     /// This is done; it means *ensure absent*, so that twice is safe.
     Run {
         /// The action.
         action: Box<Action>,
     },
-    /// It cannot be undone.
-    CannotUndo {
+    /// It cannot be rolled back.
+    CannotRevert {
         /// Why not, as a fragment.
         why: String,
     },
@@ -101,7 +101,7 @@ pub enum Undo {
 #[serde(rename_all = "snake_case")]
 pub enum OnFailure {
     /// What was made is taken away again; the default for creates.
-    Undo,
+    Rollback,
     /// What was done stays, and `resume` goes on from there; the default for updates.
     Keep,
 }

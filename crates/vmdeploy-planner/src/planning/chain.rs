@@ -1,7 +1,7 @@
 //! The steps of one VM, one after the other.
 
-use super::roads::RoadWithWhy;
-use crate::plan::{Action, GuestRef, Ref, Step, StepId, Undo};
+use super::transports::TransportWithWhy;
+use crate::plan::{Action, GuestRef, Ref, Revert, Step, StepId};
 use crate::timing;
 use pve_types::{Bytes, GuestName};
 use std::collections::BTreeSet;
@@ -17,26 +17,38 @@ pub(crate) struct Chain {
 pub(crate) struct Link {
     pub(crate) what: String,
     pub(crate) action: Action,
-    pub(crate) road: RoadWithWhy,
-    pub(crate) undo: Undo,
+    pub(crate) transport: TransportWithWhy,
+    pub(crate) revert: Revert,
     pub(crate) deadline_s: u64,
     /// How much is copied, for the estimate.
     pub(crate) copied: Bytes,
 }
 
 impl Link {
-    /// Returns a step that copies nothing and leaves nothing that an earlier undo does not cover.
-    pub(crate) fn new(what: impl Into<String>, action: Action, road: RoadWithWhy, deadline_s: u64) -> Self {
-        Self { what: what.into(), action, road, undo: Undo::Nothing, deadline_s, copied: Bytes::new(0) }
+    /// Returns a step that copies nothing and leaves nothing that an earlier revert does not cover.
+    pub(crate) fn new(
+        what: impl Into<String>,
+        action: Action,
+        transport: TransportWithWhy,
+        deadline_s: u64,
+    ) -> Self {
+        Self {
+            what: what.into(),
+            action,
+            transport,
+            revert: Revert::Nothing,
+            deadline_s,
+            copied: Bytes::new(0),
+        }
     }
-    /// Sets what undoes it.
-    pub(crate) fn undo(mut self, action: Action) -> Self {
-        self.undo = Undo::Run { action: Box::new(action) };
+    /// Sets what reverts it.
+    pub(crate) fn revert(mut self, action: Action) -> Self {
+        self.revert = Revert::Run { action: Box::new(action) };
         self
     }
-    /// Says why it cannot be undone.
-    pub(crate) fn cannot_undo(mut self, why: &str) -> Self {
-        self.undo = Undo::CannotUndo { why: why.to_owned() };
+    /// Says why it cannot be rolled back.
+    pub(crate) fn cannot_revert(mut self, why: &str) -> Self {
+        self.revert = Revert::CannotRevert { why: why.to_owned() };
         self
     }
     /// Says how much it copies.
@@ -47,16 +59,16 @@ impl Link {
     /// Returns the step, named for the VM, or shared (`-/what`).
     pub(crate) fn into_step(self, vm: Option<&GuestName>, after: BTreeSet<StepId>) -> Step {
         let id = vm.map_or_else(|| format!("-/{}", self.what), |vm| format!("{vm}/{}", self.what));
-        let (road, why) = self.road;
+        let (transport, why) = self.transport;
         Step {
             id: StepId(id),
             vm: vm.cloned(),
-            estimate_ms: timing::estimate_ms(&timing::MEASURED, &self.action, road, self.copied),
+            estimate_ms: timing::estimate_ms(&timing::MEASURED, &self.action, transport, self.copied),
             action: self.action,
-            road,
+            transport,
             why,
             after,
-            undo: self.undo,
+            revert: self.revert,
             deadline_s: self.deadline_s,
         }
     }
@@ -95,7 +107,7 @@ impl Chain {
     }
 }
 
-/// Returns the action that undoes making the guest.
+/// Returns the action that reverts making the guest.
 pub(crate) fn delete_guest(guest: &GuestRef) -> Action {
     Action::DeleteVm { guest: guest.clone(), stop: true }
 }

@@ -2,10 +2,10 @@
 
 use super::chain::{Link, delete_guest};
 use super::create::Making;
+use super::desired::{Base, desired};
 use super::disks::cd_file;
 use super::images;
-use super::scene::{Current, Findings, Resolved, Scene, reason};
-use super::wanted::{Base, wanted};
+use super::input::{Current, Findings, PlanInput, Resolved, reason};
 use crate::plan::{Action, GuestRef, PatchValue, Slot, Step, StepId};
 use crate::spec::{CloneFrom, CloneMode, CloneSource, Disk, DiskContent, Vm};
 use pve_config::{Drive, PropertyString, same_field};
@@ -27,15 +27,15 @@ pub(crate) struct Source {
 
 /// Finds the source of a clone; records what refuses it.
 pub(crate) fn source(
-    scene: &Scene<'_>,
+    input: &PlanInput<'_>,
     findings: &mut Findings,
     vm: &Vm,
     guest: &GuestRef,
     clone: &CloneFrom,
 ) -> Option<Source> {
     let found = match &clone.from.value {
-        CloneSource::Vm(name) => of_spec(scene, name),
-        CloneSource::Vmid(vmid) => of_cluster(scene, *vmid),
+        CloneSource::Vm(name) => of_spec(input, name),
+        CloneSource::Vmid(vmid) => of_cluster(input, *vmid),
     };
     let at = || (clone.from.span, vm.path("clone"));
     let Some(source) = found else {
@@ -45,43 +45,43 @@ pub(crate) fn source(
             }
             CloneSource::Vmid(vmid) => format!("there is no VM {vmid} to clone"),
         };
-        findings.refuse(scene.deployment, at(), message, "see the other faults, or correct `clone:`");
+        findings.refuse(input.deployment, at(), message, "see the other faults, or correct `clone:`");
         return None;
     };
-    if source.after.is_some() && is_left_out(scene, &source.guest) {
+    if source.after.is_some() && is_left_out(input, &source.guest) {
         let message =
             format!("`{}` is cloned from `{}`, which does not exist yet", vm.name.value, source.guest.name);
-        findings.refuse(scene.deployment, at(), message, format!("add `--target {}`", source.guest.name));
+        findings.refuse(input.deployment, at(), message, format!("add `--target {}`", source.guest.name));
         return None;
     }
-    if source.guest.node != guest.node && !on_shared_storage(scene, &source) {
+    if source.guest.node != guest.node && !on_shared_storage(input, &source) {
         let message = format!(
             "`{}` is on {} and has a disk on local storage, so that it cannot be cloned to {}",
             source.guest.name, source.guest.node, guest.node
         );
-        findings.refuse(scene.deployment, at(), message, format!("write `node: {}`", source.guest.node));
+        findings.refuse(input.deployment, at(), message, format!("write `node: {}`", source.guest.node));
         return None;
     }
     Some(source)
 }
 
-fn is_left_out(scene: &Scene<'_>, guest: &GuestRef) -> bool {
-    !scene.context.targets.is_empty() && !scene.context.targets.contains(&guest.name)
+fn is_left_out(input: &PlanInput<'_>, guest: &GuestRef) -> bool {
+    !input.context.targets.is_empty() && !input.context.targets.contains(&guest.name)
 }
 
-fn of_spec(scene: &Scene<'_>, name: &pve_types::GuestName) -> Option<Source> {
-    let resolved = scene.guests.get(name)?;
+fn of_spec(input: &PlanInput<'_>, name: &pve_types::GuestName) -> Option<Source> {
+    let resolved = input.guests.get(name)?;
     let guest = resolved.guest.clone();
     match &resolved.current {
         Some(current) => Some(Source {
             guest,
-            config: of_existing(scene, resolved, current).clone(),
+            config: of_existing(input, resolved, current).clone(),
             after: None,
             running: current.is_running(),
         }),
         None => {
             let last = if resolved.vm.template { "template" } else { "create" };
-            let config = inherited(predicted(scene, resolved.vm, &guest, DEPTH)?);
+            let config = inherited(predicted(input, resolved.vm, &guest, DEPTH)?);
             let after = Some(StepId(format!("{name}/{last}")));
             Some(Source { guest, config, after, running: false })
         }
@@ -91,15 +91,15 @@ fn of_spec(scene: &Scene<'_>, name: &pve_types::GuestName) -> Option<Source> {
 /// Returns what a clone of a guest that exists begins with: what the guest has when this plan is through with it, for the
 /// clone waits for that.
 fn of_existing<'s>(
-    scene: &Scene<'_>,
+    input: &PlanInput<'_>,
     source: &'s Resolved<'_>,
     current: &Current<'_>,
 ) -> &'s BTreeMap<String, String> {
     source.as_source.get_or_init(|| {
         let config = current.effective_config();
-        match is_left_out(scene, &source.guest) {
+        match is_left_out(input, &source.guest) {
             true => inherited(config),
-            false => inherited(laid_over(scene, source.vm, &source.guest, config, true)),
+            false => inherited(laid_over(input, source.vm, &source.guest, config, true)),
         }
     })
 }
@@ -120,8 +120,8 @@ pub(crate) fn follow_sources(steps: &mut BTreeMap<GuestName, Vec<Step>>) {
     }
 }
 
-fn of_cluster(scene: &Scene<'_>, vmid: pve_types::Vmid) -> Option<Source> {
-    let seen = scene.observed.guests.get(&vmid).filter(|seen| seen.kind == "qemu")?;
+fn of_cluster(input: &PlanInput<'_>, vmid: pve_types::Vmid) -> Option<Source> {
+    let seen = input.observed.guests.get(&vmid).filter(|seen| seen.kind == "qemu")?;
     let config = seen.config.as_ref().map(|config| config.values.clone()).unwrap_or_default();
     let name = seen.name.as_deref().and_then(|name| name.parse().ok());
     let guest = GuestRef {
@@ -149,26 +149,31 @@ fn inherited(mut config: BTreeMap<String, String>) -> BTreeMap<String, String> {
 }
 
 /// Returns the configuration that a VM of the spec will have, as far as it is known before it is made.
-fn predicted(scene: &Scene<'_>, vm: &Vm, guest: &GuestRef, depth: usize) -> Option<BTreeMap<String, String>> {
+fn predicted(
+    input: &PlanInput<'_>,
+    vm: &Vm,
+    guest: &GuestRef,
+    depth: usize,
+) -> Option<BTreeMap<String, String>> {
     let config = match &vm.clone {
         Some(clone) if depth > 0 => match &clone.from.value {
-            CloneSource::Vmid(vmid) => of_cluster(scene, *vmid)?.config,
+            CloneSource::Vmid(vmid) => of_cluster(input, *vmid)?.config,
             CloneSource::Vm(name) => {
-                let source = scene.guests.get(name)?;
+                let source = input.guests.get(name)?;
                 match &source.current {
-                    Some(current) => of_existing(scene, source, current).clone(),
-                    None => inherited(predicted(scene, source.vm, &source.guest, depth - 1)?),
+                    Some(current) => of_existing(input, source, current).clone(),
+                    None => inherited(predicted(input, source.vm, &source.guest, depth - 1)?),
                 }
             }
         },
         _ => BTreeMap::new(),
     };
-    Some(laid_over(scene, vm, guest, config, false))
+    Some(laid_over(input, vm, guest, config, false))
 }
 
 /// Returns the configuration with what the spec says of the VM laid over it.
 fn laid_over(
-    scene: &Scene<'_>,
+    input: &PlanInput<'_>,
     vm: &Vm,
     guest: &GuestRef,
     mut config: BTreeMap<String, String>,
@@ -176,16 +181,16 @@ fn laid_over(
 ) -> BTreeMap<String, String> {
     let mut ignored = Findings::default();
     let base = Base { values: &config.clone(), exists };
-    for change in wanted(scene, &mut ignored, vm, &guest.uuid, &guest.node, &base).changes {
+    for change in desired(input, &mut ignored, vm, &guest.uuid, &guest.node, &base).changes {
         match change.to {
             Some(PatchValue::Text(text)) => drop(config.insert(change.key, text)),
             Some(_) => drop(config.insert(change.key, "?".to_owned())),
             None => drop(config.remove(&change.key)),
         }
     }
-    for (slot, wish) in &vm.disks {
+    for (slot, desired) in &vm.disks {
         let slot = slot.to_string();
-        let Some(disk) = wish.set() else {
+        let Some(disk) = desired.set() else {
             config.remove(&slot);
             continue;
         };
@@ -198,14 +203,14 @@ fn laid_over(
         let file = cd_file(disk).unwrap_or_else(|| format!("{storage}:vm-{}-{slot}", guest.vmid));
         let media = cd_file(disk).map(|_| ("media", Some("cdrom".to_owned())));
         let image = match &disk.content {
-            DiskContent::Image(name) => scene.deployment.images.get(&name.value),
+            DiskContent::Image(name) => input.deployment.images.get(&name.value),
             _ => None,
         };
-        let of_image = || image.and_then(|image| images::virtual_size(scene, image, &guest.node));
+        let of_image = || image.and_then(|image| images::virtual_size(input, image, &guest.node));
         let size = disk.size.as_ref().map(|size| size.value).or_else(of_image);
         let size = size.map(|size| ("size", Some(size.to_pve_size())));
         let when_made = disk.options_when_made();
-        let options = when_made.iter().map(|(name, wish)| (name.as_str(), wish.value.clone()));
+        let options = when_made.iter().map(|(name, desired)| (name.as_str(), desired.value.clone()));
         let fields = [("file", Some(file))].into_iter().chain(media).chain(size).chain(options);
         let drive: PropertyString = fields.filter_map(|(name, value)| Some((name, value?))).collect();
         config.entry(slot.clone()).or_insert_with(|| drive.print(&slot));
@@ -217,13 +222,13 @@ fn laid_over(
 fn changed_drive(disk: &Disk, there: &str) -> String {
     let slot = disk.slot.to_string();
     let grown = Drive::parse(&slot, there).ok().and_then(|drive| drive.size()).zip(disk.size.as_ref());
-    let size = grown.map(|(there, wanted)| there.max(wanted.value).to_pve_size());
+    let size = grown.map(|(there, desired)| there.max(desired.value).to_pve_size());
     let size = size.map(|size| ("size", Some(size)));
     let file = cd_file(disk).map(|file| ("file", Some(file)));
-    let options = disk.options.iter().map(|(name, wish)| (name.as_str(), wish.value.clone()));
+    let options = disk.options.iter().map(|(name, desired)| (name.as_str(), desired.value.clone()));
     let fields: Vec<(&str, Option<String>)> = options.chain(size).chain(file).collect();
-    let wishes = fields.iter().map(|(name, value)| (*name, value.as_deref()));
-    pve_config::overlay(&slot, Some(there), wishes).unwrap_or_else(|_| there.to_owned())
+    let desired = fields.iter().map(|(name, value)| (*name, value.as_deref()));
+    pve_config::overlay(&slot, Some(there), desired).unwrap_or_else(|_| there.to_owned())
 }
 
 fn drives(config: &BTreeMap<String, String>) -> impl Iterator<Item = (&str, Drive)> {
@@ -234,10 +239,10 @@ fn drives(config: &BTreeMap<String, String>) -> impl Iterator<Item = (&str, Driv
     })
 }
 
-fn on_shared_storage(scene: &Scene<'_>, source: &Source) -> bool {
+fn on_shared_storage(input: &PlanInput<'_>, source: &Source) -> bool {
     drives(&source.config)
         .filter_map(|(_, drive)| drive.volume().cloned())
-        .all(|volume| scene.is_shared(&source.guest.node, volume.storage()))
+        .all(|volume| input.is_shared(&source.guest.node, volume.storage()))
 }
 
 /// Appends the clone step.
@@ -256,7 +261,7 @@ pub(crate) fn push_clone(
         copied = copied + size;
         let target = storage.clone().or_else(|| drive.volume().map(|volume| volume.storage().clone()));
         if let Some(target) =
-            target.filter(|target| making.scene.storage(&making.guest.node, target).is_some())
+            target.filter(|target| making.input.storage(&making.guest.node, target).is_some())
         {
             let probe = making.shared.needs_space(&making.guest.node, &target, size);
             making.chain.wait_for([probe]);
@@ -285,33 +290,34 @@ pub(crate) fn push_clone(
         description,
         pool,
     };
-    let road = making.scene.roads.api_first("one call clones, and carries the ownership marker along");
-    let link = Link::new("clone", action, road, 3_600).undo(delete_guest(making.guest));
+    let transport =
+        making.input.transports.api_first("one call clones, and carries the ownership marker along");
+    let link = Link::new("clone", action, transport, 3_600).revert(delete_guest(making.guest));
     making.chain.push(link.copies(copied));
 }
 
 /// Refuses what a clone cannot have otherwise than its source: what its slot holds, and where.
-pub(crate) fn check(scene: &Scene<'_>, findings: &mut Findings, vm: &Vm, disk: &Disk, text: &str) {
+pub(crate) fn check(input: &PlanInput<'_>, findings: &mut Findings, vm: &Vm, disk: &Disk, text: &str) {
     let slot = disk.slot.to_string();
     let Ok(drive) = Drive::parse(&slot, text) else { return };
     let wants_cd = cd_file(disk).is_some();
     if wants_cd != drive.is_cdrom() {
-        let (wanted, there) = if wants_cd { ("a CD drive", "a disk") } else { ("a disk", "a CD drive") };
-        let message = format!("`{slot}` shall be {wanted}, but the source's is {there}");
+        let (desired, there) = if wants_cd { ("a CD drive", "a disk") } else { ("a disk", "a CD drive") };
+        let message = format!("`{slot}` shall be {desired}, but the source's is {there}");
         let at = (disk.span, vm.path(&format!("disks.{slot}")));
-        findings.refuse(scene.deployment, at, message, "use another slot, or another source");
+        findings.refuse(input.deployment, at, message, "use another slot, or another source");
     }
     let Some(clone) = &vm.clone else { return };
     let to = clone.storage.as_ref().filter(|_| clone.mode == CloneMode::Full).map(|storage| &storage.value);
     let there = drive.volume().map(pve_types::VolumeId::storage).filter(|_| !drive.is_cdrom());
-    if let (Some(wanted), Some(there)) = (&disk.storage, to.or(there))
-        && wanted.value != *there
+    if let (Some(desired), Some(there)) = (&disk.storage, to.or(there))
+        && desired.value != *there
     {
-        let message = format!("`{slot}` shall be on {}, but the clone's is on {there}", wanted.value);
-        let at = (wanted.span, vm.path(&format!("disks.{slot}.storage")));
+        let message = format!("`{slot}` shall be on {}, but the clone's is on {there}", desired.value);
+        let at = (desired.span, vm.path(&format!("disks.{slot}.storage")));
         let hint =
-            format!("write `clone: {{mode: full, storage: {}}}`, or leave `storage` out", wanted.value);
-        findings.refuse(scene.deployment, at, message, hint);
+            format!("write `clone: {{mode: full, storage: {}}}`, or leave `storage` out", desired.value);
+        findings.refuse(input.deployment, at, message, hint);
     }
 }
 
@@ -319,20 +325,20 @@ pub(crate) fn check(scene: &Scene<'_>, findings: &mut Findings, vm: &Vm, disk: &
 pub(crate) fn options(disk: &Disk, text: &str) -> Option<PatchValue> {
     let slot = disk.slot.to_string();
     let there = PropertyString::parse(&slot, text).unwrap_or_default();
-    let differs = |name: &str, wish: Option<&str>| !same_field(&slot, name, there.get(name), wish);
-    let options = disk.options.iter().map(|(name, wish)| (name.as_str(), wish.value.clone()));
+    let differs = |name: &str, desired: Option<&str>| !same_field(&slot, name, there.get(name), desired);
+    let options = disk.options.iter().map(|(name, desired)| (name.as_str(), desired.value.clone()));
     let file = cd_file(disk).into_iter().flat_map(|file| [("file", Some(file)), ("size", None)]);
     let fields: BTreeMap<String, Option<String>> = options
         .chain(file)
-        .filter(|(name, wish)| differs(name, wish.as_deref()))
-        .map(|(name, wish)| (name.to_owned(), wish))
+        .filter(|(name, desired)| differs(name, desired.as_deref()))
+        .map(|(name, desired)| (name.to_owned(), desired))
         .collect();
     (!fields.is_empty()).then_some(PatchValue::Options { fields })
 }
 
 /// Plans the growth of a cloned disk, and refuses what a clone cannot change.
 pub(crate) fn grow(
-    scene: &Scene<'_>,
+    input: &PlanInput<'_>,
     findings: &mut Findings,
     vm: &Vm,
     disk: &Disk,
@@ -347,7 +353,7 @@ pub(crate) fn grow(
             let at = (size.span, vm.path(&format!("disks.{slot}.size")));
             let message =
                 format!("`{slot}` shall have {}, but the disk that is cloned has {there}", size.value);
-            findings.refuse(scene.deployment, at, message, format!("write `size: {there}` or more"));
+            findings.refuse(input.deployment, at, message, format!("write `size: {there}` or more"));
         }
         Some(there) if size.value == there => {}
         _ => growth.push((slot, size.value)),
@@ -355,7 +361,7 @@ pub(crate) fn grow(
 }
 
 /// Returns the names of the VMs of the spec that this one is cloned from, nearest first.
-pub(crate) fn ancestors<'v>(scene: &Scene<'v>, vm: &'v Vm) -> Vec<&'v pve_types::GuestName> {
+pub(crate) fn ancestors<'v>(input: &PlanInput<'v>, vm: &'v Vm) -> Vec<&'v pve_types::GuestName> {
     let mut names = Vec::new();
     let mut next = Some(vm);
     while let Some(CloneSource::Vm(name)) =
@@ -363,7 +369,7 @@ pub(crate) fn ancestors<'v>(scene: &Scene<'v>, vm: &'v Vm) -> Vec<&'v pve_types:
         && names.len() < DEPTH
     {
         names.push(name);
-        next = scene.guests.get(name).map(|resolved| resolved.vm);
+        next = input.guests.get(name).map(|resolved| resolved.vm);
     }
     names
 }

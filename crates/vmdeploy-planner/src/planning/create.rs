@@ -1,21 +1,21 @@
 //! Making a VM: created or cloned, configured, started, waited for.
 
 use super::chain::{Chain, Link, delete_guest};
+use super::desired::{Base, DesiredConfig, KeyChange, Part, Snippet, desired};
 use super::disks::{DiskPlanner, NewDisk, default_boot_order, push_new_growth};
 use super::images::{Shared, is_on_node};
+use super::input::{Findings, PlanInput, Resolved, reason};
 use super::mark;
-use super::roads::{RoadWithWhy, Shape};
-use super::scene::{Findings, Resolved, Scene, reason};
-use super::wanted::{Base, KeyChange, Part, Snippet, Wanted, wanted};
+use super::transports::{Shape, TransportWithWhy};
 use super::{cloning, ready};
-use crate::plan::{Action, ConfigPatch, GuestRef, PatchValue, Reason, Road, RoadChoice, Slot};
-use crate::spec::{DiskContent, PowerState, Vm, Wish};
+use crate::plan::{Action, ConfigPatch, GuestRef, PatchValue, Reason, Slot, Transport, TransportChoice};
+use crate::spec::{Desired, DiskContent, PowerState, Vm};
 use pve_types::Bytes;
 use std::collections::BTreeMap;
 
 /// What planning one VM works with.
 pub(crate) struct Making<'m, 'a> {
-    pub(crate) scene: &'m Scene<'a>,
+    pub(crate) input: &'m PlanInput<'a>,
     pub(crate) shared: &'m mut Shared,
     pub(crate) findings: &'m mut Findings,
     pub(crate) vm: &'m Vm,
@@ -33,21 +33,21 @@ struct Split {
     attach: ConfigPatch,
     /// The password, where it needs a call of its own.
     password: ConfigPatch,
-    /// `protection`, which would keep an undo from removing the VM.
+    /// `protection`, which would keep an revert from removing the VM.
     protect: ConfigPatch,
 }
 
 impl<'m, 'a> Making<'m, 'a> {
     /// Starts planning a VM that is to be made.
     pub(crate) fn new(
-        scene: &'m Scene<'a>,
+        input: &'m PlanInput<'a>,
         shared: &'m mut Shared,
         findings: &'m mut Findings,
         resolved: &'m Resolved<'a>,
     ) -> Self {
         let chain = Chain::new(&resolved.guest.name);
         let (vm, guest) = (resolved.vm, &resolved.guest);
-        Self { scene, shared, findings, vm, guest, chain, reasons: Vec::new() }
+        Self { input, shared, findings, vm, guest, chain, reasons: Vec::new() }
     }
 
     /// Plans everything from nothing to a running VM.
@@ -63,68 +63,68 @@ impl<'m, 'a> Making<'m, 'a> {
     fn make_new(&mut self) {
         let nothing = BTreeMap::new();
         let base = Base { values: &nothing, exists: false };
-        let Wanted { changes, snippets } =
-            wanted(self.scene, self.findings, self.vm, &self.guest.uuid, &self.guest.node, &base);
-        let shape = self.scene.roads.shape(self.needs_node(&changes, &snippets));
+        let DesiredConfig { changes, snippets } =
+            desired(self.input, self.findings, self.vm, &self.guest.uuid, &self.guest.node, &base);
+        let shape = self.input.transports.shape(self.needs_node(&changes, &snippets));
         self.refuse_root_only(&changes, shape);
         self.place_snippets(&snippets);
-        let create_road = match shape {
-            Shape::Classic => self.scene.roads.api_first("one call makes the VM and its ownership mark"),
-            Shape::Single(Road::Ssh) if self.scene.roads.choice == RoadChoice::Ssh => {
-                self.scene.roads.api_first("")
+        let create_transport = match shape {
+            Shape::Classic => self.input.transports.api_first("one call makes the VM and its ownership mark"),
+            Shape::Single(Transport::Ssh) if self.input.transports.choice == TransportChoice::Ssh => {
+                self.input.transports.api_first("")
             }
-            Shape::Single(Road::Ssh) => (
-                Road::Ssh,
+            Shape::Single(Transport::Ssh) => (
+                Transport::Ssh,
                 "one `qm create` imports the image from its path, which no token may name".to_owned(),
             ),
             Shape::Single(_) => {
-                self.scene.roads.api_first("one call makes the VM, imports its disks and marks it")
+                self.input.transports.api_first("one call makes the VM, imports its disks and marks it")
             }
         };
-        let mut split = self.split(changes, shape, create_road.0);
+        let mut split = self.split(changes, shape, create_transport.0);
         self.describe_mark(&mut split.base);
         // An import needs the VM to be there, and a single create needs the images: so the disks of the single shape
         // are planned before the create is pushed, those of the classic one after it.
         let mut growth = Vec::new();
         if shape == Shape::Classic {
-            self.push_create(std::mem::take(&mut split.base), create_road);
+            self.push_create(std::mem::take(&mut split.base), create_transport);
             self.add_disks(shape, &mut split.attach, &mut growth);
         } else {
             let attach = std::mem::take(&mut split.attach);
             split.base.set.extend(attach.set);
             self.add_disks(shape, &mut split.base, &mut growth);
-            self.push_create(std::mem::take(&mut split.base), create_road);
+            self.push_create(std::mem::take(&mut split.base), create_transport);
         }
         let boot = boot_after_cds(&mut split.attach);
         self.push_set(
             "attach",
             split.attach,
-            self.scene.roads.node_first(
+            self.input.transports.node_first(
                 "disks, cloud-init drive, boot order and addresses in one `qm set`",
                 "one call sets disks, cloud-init drive, boot order and addresses",
             ),
         );
-        self.push_set("boot", boot, self.scene.roads.api_first(BOOT_WHY));
-        push_new_growth(self.scene, &mut self.chain, self.guest, growth);
+        self.push_set("boot", boot, self.input.transports.api_first(BOOT_WHY));
+        push_new_growth(self.input, &mut self.chain, self.guest, growth);
         self.push_password(split.password);
         self.push_protection(split.protect);
     }
 
     fn make_by_clone(&mut self, clone: &crate::spec::CloneFrom) {
-        let Some(source) = cloning::source(self.scene, self.findings, self.vm, self.guest, clone) else {
+        let Some(source) = cloning::source(self.input, self.findings, self.vm, self.guest, clone) else {
             return;
         };
         let base = Base { values: &source.config, exists: false };
-        let Wanted { changes, snippets } =
-            wanted(self.scene, self.findings, self.vm, &self.guest.uuid, &self.guest.node, &base);
+        let DesiredConfig { changes, snippets } =
+            desired(self.input, self.findings, self.vm, &self.guest.uuid, &self.guest.node, &base);
         let needs_node = self.needs_node(&changes, &snippets);
-        let shape = self.scene.roads.shape(needs_node);
+        let shape = self.input.transports.shape(needs_node);
         self.refuse_root_only(&changes, shape);
         self.place_snippets(&snippets);
-        let marker = mark::wanted_marker(self.scene, self.vm, self.guest, None);
+        let marker = mark::wanted_marker(self.input, self.vm, self.guest, None);
         let description = mark::wanted_description(self.vm, &marker, "");
         cloning::push_clone(self, &source, clone, description);
-        let mut split = self.split(changes, shape, Road::Api);
+        let mut split = self.split(changes, shape, Transport::Api);
         let mut growth = Vec::new();
         self.change_cloned_disks(&source, shape, &mut split.attach, &mut growth);
         split.base.set.extend(std::mem::take(&mut split.password.set));
@@ -132,26 +132,26 @@ impl<'m, 'a> Making<'m, 'a> {
         self.push_set(
             "configure",
             plain,
-            self.scene.roads.api_first("writes the UUID right after the clone, before anything else"),
+            self.input.transports.api_first("writes the UUID right after the clone, before anything else"),
         );
         let boot = boot_after_cds(&mut split.attach);
         self.push_set(
             "attach",
             split.attach,
-            self.scene.roads.node_first(
+            self.input.transports.node_first(
                 "disks, cloud-init and boot order in one `qm set`",
                 "one call sets disks, cloud-init and boot order",
             ),
         );
-        self.push_set("boot", boot, self.scene.roads.api_first(BOOT_WHY));
-        push_new_growth(self.scene, &mut self.chain, self.guest, growth);
+        self.push_set("boot", boot, self.input.transports.api_first(BOOT_WHY));
+        push_new_growth(self.input, &mut self.chain, self.guest, growth);
         self.push_protection(split.protect);
     }
 
     /// Tells whether something needs a command on the node.
     fn needs_node(&self, changes: &[KeyChange], snippets: &[Snippet]) -> bool {
-        let images = self.vm.disks.values().filter_map(Wish::set).filter_map(|disk| match &disk.content {
-            DiskContent::Image(name) => self.scene.deployment.images.get(&name.value),
+        let images = self.vm.disks.values().filter_map(Desired::set).filter_map(|disk| match &disk.content {
+            DiskContent::Image(name) => self.input.deployment.images.get(&name.value),
             _ => None,
         });
         images.into_iter().any(is_on_node)
@@ -160,17 +160,17 @@ impl<'m, 'a> Making<'m, 'a> {
     }
 
     fn refuse_root_only(&mut self, changes: &[KeyChange], shape: Shape) {
-        if shape != Shape::Single(Road::Api) || self.scene.roads.api_may_set_root_only() {
+        if shape != Shape::Single(Transport::Api) || self.input.transports.api_may_set_root_only() {
             return;
         }
-        refuse_root_only(self.scene, self.findings, self.vm, changes);
+        refuse_root_only(self.input, self.findings, self.vm, changes);
     }
 
     fn place_snippets(&mut self, snippets: &[Snippet]) {
-        push_snippets(self.scene, &mut self.chain, self.guest, snippets);
+        push_snippets(self.input, &mut self.chain, self.guest, snippets);
     }
 
-    fn split(&mut self, changes: Vec<KeyChange>, shape: Shape, create_road: Road) -> Split {
+    fn split(&mut self, changes: Vec<KeyChange>, shape: Shape, create_transport: Transport) -> Split {
         let mut split = Split::default();
         for change in changes {
             // A new VM's name stands above its list already.
@@ -179,7 +179,7 @@ impl<'m, 'a> Making<'m, 'a> {
             }
             let classic = shape == Shape::Classic;
             let target = match change.part {
-                Part::Password if create_road == Road::Ssh => &mut split.password,
+                Part::Password if create_transport == Transport::Ssh => &mut split.password,
                 Part::Password => &mut split.base,
                 _ if change.key == "protection" => &mut split.protect,
                 Part::Plain => &mut split.base,
@@ -199,7 +199,7 @@ impl<'m, 'a> Making<'m, 'a> {
     }
 
     fn describe_mark(&mut self, patch: &mut ConfigPatch) {
-        let marker = mark::wanted_marker(self.scene, self.vm, self.guest, None);
+        let marker = mark::wanted_marker(self.input, self.vm, self.guest, None);
         let description = mark::wanted_description(self.vm, &marker, "");
         if let Some(text) = self.vm.description.set() {
             self.reasons.push(reason("description", None, Some(text.clone())));
@@ -207,7 +207,7 @@ impl<'m, 'a> Making<'m, 'a> {
         patch.set.insert("description".to_owned(), PatchValue::Text(description));
     }
 
-    fn push_create(&mut self, config: ConfigPatch, road: RoadWithWhy) {
+    fn push_create(&mut self, config: ConfigPatch, transport: TransportWithWhy) {
         let pool = self.vm.pool.set().cloned();
         if let Some(pool) = &pool {
             self.reasons.push(reason("pool", None, Some(pool.to_string())));
@@ -215,12 +215,12 @@ impl<'m, 'a> Making<'m, 'a> {
         let copies = config.set.values().any(|value| matches!(value, PatchValue::ImportFrom { .. }));
         let deadline = if copies { 3_600 } else { 120 };
         let action = Action::CreateVm { guest: self.guest.clone(), config, pool };
-        self.chain.push(Link::new("create", action, road, deadline).undo(delete_guest(self.guest)));
+        self.chain.push(Link::new("create", action, transport, deadline).revert(delete_guest(self.guest)));
     }
 
     fn add_disks(&mut self, shape: Shape, patch: &mut ConfigPatch, growth: &mut Vec<(Slot, Bytes)>) {
         let vm = self.vm;
-        for disk in vm.disks.values().filter_map(Wish::set) {
+        for disk in vm.disks.values().filter_map(Desired::set) {
             self.add_disk(shape, disk, patch, growth);
         }
     }
@@ -233,7 +233,7 @@ impl<'m, 'a> Making<'m, 'a> {
         growth: &mut Vec<(Slot, Bytes)>,
     ) {
         let mut planner = DiskPlanner {
-            scene: self.scene,
+            input: self.input,
             shared: self.shared,
             findings: self.findings,
             vm: self.vm,
@@ -258,77 +258,78 @@ impl<'m, 'a> Making<'m, 'a> {
         growth: &mut Vec<(Slot, Bytes)>,
     ) {
         let vm = self.vm;
-        for (slot, wish) in &vm.disks {
+        for (slot, desired) in &vm.disks {
             let name = slot.to_string();
             let there = source.config.get(&name);
-            match (wish, there) {
-                (Wish::Set(disk), None) => self.add_disk(shape, &disk.value, patch, growth),
-                (Wish::Set(disk), Some(text)) => {
-                    cloning::check(self.scene, self.findings, vm, &disk.value, text);
-                    cloning::grow(self.scene, self.findings, vm, &disk.value, text, growth);
+            match (desired, there) {
+                (Desired::Set(disk), None) => self.add_disk(shape, &disk.value, patch, growth),
+                (Desired::Set(disk), Some(text)) => {
+                    cloning::check(self.input, self.findings, vm, &disk.value, text);
+                    cloning::grow(self.input, self.findings, vm, &disk.value, text, growth);
                     if let Some(value) = cloning::options(&disk.value, text) {
                         patch.set.insert(name.clone(), value);
                     }
-                    let wanted = disk.value.size.as_ref().map(|size| size.value.to_string());
-                    let to = joined_reason(wanted, &super::disks::options_of(&disk.value));
+                    let desired = disk.value.size.as_ref().map(|size| size.value.to_string());
+                    let to = joined_reason(desired, &super::disks::options_of(&disk.value));
                     self.reasons.push(reason(format!("disks.{name}"), None, Some(to)));
                 }
-                (Wish::Remove(_), Some(text)) => {
+                (Desired::Remove(_), Some(text)) => {
                     patch.delete.insert(name.clone());
                     self.reasons.push(reason(format!("disks.{name}"), Some(text.clone()), None));
                 }
-                (Wish::Remove(_), None) | (Wish::Unmanaged, _) => {}
+                (Desired::Remove(_), None) | (Desired::Unmanaged, _) => {}
             }
         }
     }
 
     /// Pushes a configuration change, if there is one.
-    pub(crate) fn push_set(&mut self, what: &str, patch: ConfigPatch, road: RoadWithWhy) {
+    pub(crate) fn push_set(&mut self, what: &str, patch: ConfigPatch, transport: TransportWithWhy) {
         if patch.is_empty() {
             return;
         }
         let action = Action::SetConfig { guest: self.guest.clone(), patch, digest: None };
-        self.chain.push(Link::new(what, action, road, 300));
+        self.chain.push(Link::new(what, action, transport, 300));
     }
 
     fn push_password(&mut self, patch: ConfigPatch) {
         if patch.is_empty() {
             return;
         }
-        let road = match self.scene.roads.choice {
-            RoadChoice::Ssh => {
-                super::wanted_password_by_ssh(self.scene, self.findings, self.vm);
-                (Road::Ssh, "the `ssh` road has no API; the password goes as a hash".to_owned())
+        let transport = match self.input.transports.choice {
+            TransportChoice::Ssh => {
+                super::wanted_password_by_ssh(self.input, self.findings, self.vm);
+                (Transport::Ssh, "the `ssh` transport has no API; the password goes as a hash".to_owned())
             }
-            _ => (Road::Api, "a password never stands on a command line".to_owned()),
+            _ => (Transport::Api, "a password never stands on a command line".to_owned()),
         };
-        self.push_set("password", patch, road);
+        self.push_set("password", patch, transport);
     }
 
     fn push_protection(&mut self, patch: ConfigPatch) {
         if patch.is_empty() {
             return;
         }
-        let road = self.scene.roads.api_first("set last, so that an undo could still remove the VM");
+        let transport =
+            self.input.transports.api_first("set last, so that an revert could still remove the VM");
         let unprotect = ConfigPatch { delete: ["protection".to_owned()].into(), ..ConfigPatch::default() };
-        let undo = Action::SetConfig { guest: self.guest.clone(), patch: unprotect, digest: None };
+        let revert = Action::SetConfig { guest: self.guest.clone(), patch: unprotect, digest: None };
         let action = Action::SetConfig { guest: self.guest.clone(), patch, digest: None };
-        self.chain.push(Link::new("protect", action, road, 60).undo(undo));
+        self.chain.push(Link::new("protect", action, transport, 60).revert(revert));
     }
 
     /// Plans what follows when the configuration stands: template or HA, start, readiness.
     fn finish(&mut self) {
         if self.vm.template {
-            let road = self.scene.roads.api_first("one call makes its disks read-only");
+            let transport = self.input.transports.api_first("one call makes its disks read-only");
             let action = Action::ConvertToTemplate { guest: self.guest.clone() };
-            self.chain.push(Link::new("template", action, road, 600));
+            self.chain.push(Link::new("template", action, transport, 600));
             self.reasons.push(reason("template", None, Some("true".to_owned())));
             return;
         }
         let ha = self.vm.ha.set();
         if let Some(ha) = ha {
             super::availability::push_ha(
-                self.scene,
+                self.input,
                 &mut self.chain,
                 self.guest,
                 Some(super::availability::wish_of(ha)),
@@ -340,8 +341,8 @@ impl<'m, 'a> Making<'m, 'a> {
             Some(PowerState::Stopped | PowerState::Unmanaged) => false,
         };
         if starts {
-            ready::push_start(self.scene, &mut self.chain, self.guest, ha.is_some());
-            ready::push_conditions(self.scene, &mut self.chain, self.vm, self.guest, None);
+            ready::push_start(self.input, &mut self.chain, self.guest, ha.is_some());
+            ready::push_conditions(self.input, &mut self.chain, self.vm, self.guest, None);
         }
     }
 }
@@ -373,20 +374,31 @@ pub(crate) fn is_cd(value: &PatchValue) -> bool {
 }
 
 /// Refuses options that no token may set, at their lines.
-pub(crate) fn refuse_root_only(scene: &Scene<'_>, findings: &mut Findings, vm: &Vm, changes: &[KeyChange]) {
+pub(crate) fn refuse_root_only(
+    input: &PlanInput<'_>,
+    findings: &mut Findings,
+    vm: &Vm,
+    changes: &[KeyChange],
+) {
     for change in changes.iter().filter(|change| change.part == Part::RootOnly) {
         let path = change.reasons.first().map_or(change.key.as_str(), |reason| reason.path.as_str());
         let message =
             format!("the API lets only root@pam with a password set `{}`, never a token", change.key);
-        let hint = "use `road: hybrid`, or take it out";
-        findings.refuse(scene.deployment, (change.span, vm.path(path)), message, hint);
+        let hint = "use `transport: hybrid`, or take it out";
+        findings.refuse(input.deployment, (change.span, vm.path(path)), message, hint);
     }
 }
 
 /// Appends the steps that write cloud-init data to a storage.
-pub(crate) fn push_snippets(scene: &Scene<'_>, chain: &mut Chain, guest: &GuestRef, snippets: &[Snippet]) {
+pub(crate) fn push_snippets(
+    input: &PlanInput<'_>,
+    chain: &mut Chain,
+    guest: &GuestRef,
+    snippets: &[Snippet],
+) {
     for snippet in snippets {
-        let Some(road) = scene.roads.node_only("PVE has no call that uploads snippets: SFTP writes it")
+        let Some(transport) =
+            input.transports.node_only("PVE has no call that uploads snippets: SFTP writes it")
         else {
             continue;
         };
@@ -396,7 +408,7 @@ pub(crate) fn push_snippets(scene: &Scene<'_>, chain: &mut Chain, guest: &GuestR
             source: snippet.source.clone(),
             sha256: snippet.sha256.clone(),
         };
-        let link = Link::new(format!("snippet-{}", snippet.part), action, road, 120);
-        chain.push(link.cannot_undo("the file is small, and its name is that of its content"));
+        let link = Link::new(format!("snippet-{}", snippet.part), action, transport, 120);
+        chain.push(link.cannot_revert("the file is small, and its name is that of its content"));
     }
 }

@@ -2,16 +2,16 @@
 
 use super::chain::{Chain, Link, output_of};
 use super::images::{self, ReadyImage, Shared};
-use super::roads::Shape;
-use super::scene::{Findings, Scene, reason};
-use crate::plan::{Action, DiskSource, GuestRef, PatchValue, Reason, Road, Slot};
-use crate::spec::{Disk, DiskContent, EmptyDrive, FieldWishes, Vm};
+use super::input::{Findings, PlanInput, reason};
+use super::transports::Shape;
+use crate::plan::{Action, DiskSource, GuestRef, PatchValue, Reason, Slot, Transport};
+use crate::spec::{DesiredFields, Disk, DiskContent, EmptyDrive, Vm};
 use pve_config::{Bus, DeviceSlot};
 use pve_types::{Bytes, StorageId};
 
 /// What planning a disk works on.
 pub(crate) struct DiskPlanner<'p, 'a> {
-    pub(crate) scene: &'p Scene<'a>,
+    pub(crate) input: &'p PlanInput<'a>,
     pub(crate) shared: &'p mut Shared,
     pub(crate) findings: &'p mut Findings,
     pub(crate) vm: &'p Vm,
@@ -42,9 +42,9 @@ impl DiskPlanner<'_, '_> {
             DiskContent::Image(image) => {
                 let storage = self.storage(disk)?;
                 self.check_format(disk, &storage);
-                let image = self.scene.deployment.images.get(&image.value)?;
+                let image = self.input.deployment.images.get(&image.value)?;
                 let node = &self.guest.node;
-                let ready = images::ready(self.scene, self.shared, self.findings, image, node, self.shape)?;
+                let ready = images::ready(self.input, self.shared, self.findings, image, node, self.shape)?;
                 self.with_image(chain, disk, (&slot, &image.name), &ready, storage, &options)
             }
         }
@@ -56,7 +56,7 @@ impl DiskPlanner<'_, '_> {
         }
         let at = (disk.span, self.vm.path(&format!("disks.{}", disk.slot)));
         let message = format!("nothing says on which storage `{}` is made", disk.slot);
-        self.findings.refuse(self.scene.deployment, at, message, "write `storage:`");
+        self.findings.refuse(self.input.deployment, at, message, "write `storage:`");
         None
     }
 
@@ -64,7 +64,7 @@ impl DiskPlanner<'_, '_> {
     // PVE: pve-storage src/PVE/Storage/*Plugin.pm plugindata: block storages hold raw volumes only.
     fn check_format(&mut self, disk: &Disk, storage: &StorageId) {
         let Some(format) = &disk.format else { return };
-        let Some(seen) = self.scene.storage(&self.guest.node, storage) else { return };
+        let Some(seen) = self.input.storage(&self.guest.node, storage) else { return };
         let is_block =
             matches!(seen.kind.as_str(), "lvmthin" | "zfspool" | "zfs" | "rbd" | "iscsidirect" | "iscsi");
         let known: Vec<&str> = match (is_block, seen.formats.is_empty()) {
@@ -77,7 +77,7 @@ impl DiskPlanner<'_, '_> {
             let message =
                 format!("{storage} ({}) holds {}, not {}", seen.kind, known.join(", "), format.value);
             let hint = format!("write `format: {}`, or leave it out", known.first().unwrap_or(&"raw"));
-            self.findings.refuse(self.scene.deployment, at, message, hint);
+            self.findings.refuse(self.input.deployment, at, message, hint);
         }
     }
 
@@ -91,7 +91,7 @@ impl DiskPlanner<'_, '_> {
                 let Some(size) = &disk.size else {
                     let at = (disk.span, self.vm.path(&format!("disks.{}", disk.slot)));
                     let message = format!("`{}` has neither a size nor an image", disk.slot);
-                    self.findings.refuse(self.scene.deployment, at, message, "write `size: 20GiB`");
+                    self.findings.refuse(self.input.deployment, at, message, "write `size: 20GiB`");
                     return None;
                 };
                 (size.value, size.value.to_gib_decimal())
@@ -114,26 +114,26 @@ impl DiskPlanner<'_, '_> {
         storage: StorageId,
         options: &str,
     ) -> Option<NewDisk> {
-        let wanted = disk.size.as_ref().map(|size| size.value);
-        if let (Some(wanted), Some(inside)) = (wanted, ready.virtual_size)
-            && wanted < inside
+        let desired = disk.size.as_ref().map(|size| size.value);
+        if let (Some(desired), Some(inside)) = (desired, ready.virtual_size)
+            && desired < inside
         {
             let span = disk.size.as_ref().map_or(disk.span, |size| size.span);
             let at = (span, self.vm.path(&format!("disks.{slot}.size")));
             let message =
-                format!("`{slot}` shall have {wanted}, but the disk in image `{image}` has {inside}");
+                format!("`{slot}` shall have {desired}, but the disk in image `{image}` has {inside}");
             self.findings.refuse(
-                self.scene.deployment,
+                self.input.deployment,
                 at,
                 message,
                 format!("write `size: {inside}` or more"),
             );
             return None;
         }
-        let size = wanted.or(ready.virtual_size).unwrap_or(ready.copied);
+        let size = desired.or(ready.virtual_size).unwrap_or(ready.copied);
         chain.wait_for([self.shared.needs_space(&self.guest.node, &storage, size)]);
         chain.wait_for(ready.after.iter().cloned());
-        let grow_to = wanted.filter(|wanted| ready.virtual_size != Some(*wanted));
+        let grow_to = desired.filter(|desired| ready.virtual_size != Some(*desired));
         let format = disk.format.as_ref().map(|format| format.value.clone());
         let value = match self.shape {
             Shape::Single(_) => PatchValue::ImportFrom {
@@ -146,7 +146,7 @@ impl DiskPlanner<'_, '_> {
             },
             Shape::Classic => self.import(chain, slot, ready, &storage, format, options),
         };
-        let size = wanted.map(|size| format!("{size} ")).unwrap_or_default();
+        let size = desired.map(|size| format!("{size} ")).unwrap_or_default();
         let to = joined_words(&[&format!("{size}on {storage}"), &format!("image {image}"), options]);
         Some(NewDisk { value, grow_to, reason: reason(format!("disks.{slot}"), None, Some(to)) })
     }
@@ -172,7 +172,7 @@ impl DiskPlanner<'_, '_> {
             format,
             attach: false,
         };
-        let link = Link::new(format!("import-{slot}"), action, (Road::Ssh, why.to_owned()), 3_600);
+        let link = Link::new(format!("import-{slot}"), action, (Transport::Ssh, why.to_owned()), 3_600);
         let step = chain.push(link.copies(ready.copied));
         PatchValue::Drive { volume: output_of(&step), options: options.to_owned() }
     }
@@ -193,33 +193,39 @@ pub(crate) fn cd_file(disk: &Disk) -> Option<String> {
     }
 }
 
-/// Appends the steps that grow disks of a VM that is being made: its removal undoes them.
+/// Appends the steps that grow disks of a VM that is being made: its removal reverts them.
 pub(crate) fn push_new_growth(
-    scene: &Scene<'_>,
+    input: &PlanInput<'_>,
     chain: &mut Chain,
     guest: &GuestRef,
     growth: Vec<(Slot, Bytes)>,
 ) {
-    grow(scene, chain, guest, growth, true);
+    grow(input, chain, guest, growth, true);
 }
 
-/// Appends the steps that grow disks of a VM that exists: nothing undoes them.
+/// Appends the steps that grow disks of a VM that exists: nothing reverts them.
 pub(crate) fn push_growth(
-    scene: &Scene<'_>,
+    input: &PlanInput<'_>,
     chain: &mut Chain,
     guest: &GuestRef,
     growth: Vec<(Slot, Bytes)>,
 ) {
-    grow(scene, chain, guest, growth, false);
+    grow(input, chain, guest, growth, false);
 }
 
-fn grow(scene: &Scene<'_>, chain: &mut Chain, guest: &GuestRef, growth: Vec<(Slot, Bytes)>, is_new: bool) {
+fn grow(
+    input: &PlanInput<'_>,
+    chain: &mut Chain,
+    guest: &GuestRef,
+    growth: Vec<(Slot, Bytes)>,
+    is_new: bool,
+) {
     for (slot, size) in growth {
-        let road = scene.roads.api_first("one call grows the disk, at any time");
+        let transport = input.transports.api_first("one call grows the disk, at any time");
         let what = format!("resize-{slot}");
         let action = Action::ResizeDisk { guest: guest.clone(), slot, size };
-        let link = Link::new(what, action, road, 300);
-        chain.push(if is_new { link } else { link.cannot_undo("a disk cannot shrink") });
+        let link = Link::new(what, action, transport, 300);
+        chain.push(if is_new { link } else { link.cannot_revert("a disk cannot shrink") });
     }
 }
 
@@ -234,8 +240,9 @@ pub(crate) fn options_of(disk: &Disk) -> String {
     printed(&disk.options)
 }
 
-fn printed(options: &FieldWishes) -> String {
-    let set = options.iter().filter_map(|(name, wish)| Some(format!("{name}={}", wish.value.as_deref()?)));
+fn printed(options: &DesiredFields) -> String {
+    let set =
+        options.iter().filter_map(|(name, desired)| Some(format!("{name}={}", desired.value.as_deref()?)));
     set.collect::<Vec<_>>().join(",")
 }
 
@@ -257,14 +264,14 @@ fn joined_words(parts: &[&str]) -> String {
 
 /// Returns the boot order of a new VM whose spec says none.
 ///
-/// PVE would compute one from the disks that are there in the create call, and that differs from road to road.
+/// PVE would compute one from the disks that are there in the create call, and that differs from transport to transport.
 // PVE: qemu-server src/PVE/QemuServer.pm get_default_bootdevices: first disk, first CD, first NIC.
 pub(crate) fn default_boot_order(vm: &Vm, clone_boots: bool) -> Option<String> {
     if clone_boots {
         return None;
     }
     let drives = || vm.disks.iter().filter(|(slot, _)| slot.bus().is_drive());
-    let set = |slot: &DeviceSlot| vm.disks.get(slot).and_then(crate::spec::Wish::set);
+    let set = |slot: &DeviceSlot| vm.disks.get(slot).and_then(crate::spec::Desired::set);
     let with_image =
         drives().find(|(slot, _)| set(slot).is_some_and(|d| matches!(d.content, DiskContent::Image(_))));
     if let Some((slot, _)) = with_image {
@@ -276,7 +283,7 @@ pub(crate) fn default_boot_order(vm: &Vm, clone_boots: bool) -> Option<String> {
     let disk =
         drives().find(|(slot, _)| !is_cd(slot) && set(slot).is_some()).map(|(slot, _)| slot.to_string());
     let cd = drives().find(|(slot, _)| is_cd(slot)).map(|(slot, _)| slot.to_string());
-    let nic = vm.nics.iter().find(|(_, wish)| wish.set().is_some()).map(|(slot, _)| slot.to_string());
+    let nic = vm.nics.iter().find(|(_, desired)| desired.set().is_some()).map(|(slot, _)| slot.to_string());
     let order: Vec<String> = disk.into_iter().chain(cd).chain(nic).collect();
     (!order.is_empty()).then(|| format!("order={}", order.join(";")))
 }

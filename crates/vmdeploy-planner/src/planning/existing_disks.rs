@@ -1,13 +1,13 @@
 //! The disks of a guest that exists: added, detached, grown, moved, and changed in their options.
 
 use super::chain::Chain;
+use super::desired::is_ignored;
 use super::disks::{DiskPlanner, NewDisk, cd_file};
 use super::images::Shared;
-use super::roads::Shape;
-use super::scene::{Current, Findings, Scene, reason};
-use super::wanted::is_ignored;
-use crate::plan::{GuestRef, PatchValue, Reason, RoadChoice, Slot};
-use crate::spec::{Disk, DiskContent, FieldWishes, Vm, Wish};
+use super::input::{Current, Findings, PlanInput, reason};
+use super::transports::Shape;
+use crate::plan::{GuestRef, PatchValue, Reason, Slot, TransportChoice};
+use crate::spec::{Desired, DesiredFields, Disk, DiskContent, Vm};
 use pve_config::{Bus, Drive, PropertyString, overlay, same_config_value, same_field};
 use pve_types::{Bytes, StorageId};
 use std::collections::{BTreeMap, BTreeSet};
@@ -36,7 +36,7 @@ pub(crate) struct DiskChanges {
 
 /// Compares the disks with the spec; pushes the imports that new ones need.
 pub(crate) fn existing_disks(
-    scene: &Scene<'_>,
+    input: &PlanInput<'_>,
     shared: &mut Shared,
     findings: &mut Findings,
     vm: &Vm,
@@ -45,19 +45,19 @@ pub(crate) fn existing_disks(
     chain: &mut Chain,
 ) -> DiskChanges {
     let mut changes = DiskChanges::default();
-    let shape = match scene.roads.choice {
-        RoadChoice::Hybrid => Shape::Classic,
+    let shape = match input.transports.choice {
+        TransportChoice::Hybrid => Shape::Classic,
         // A disk added to a guest that exists is imported by the same call that attaches it.
-        _ => scene.roads.shape(false),
+        _ => input.transports.shape(false),
     };
-    for (slot, wish) in &vm.disks {
+    for (slot, desired) in &vm.disks {
         let name = slot.to_string();
         let there = current.effective(&name);
-        match (wish, there) {
-            (Wish::Unmanaged, _) | (Wish::Remove(_), None) => {}
-            (Wish::Remove(_), Some(text)) => detach(&mut changes, &name, text),
-            (Wish::Set(disk), None) => {
-                let mut planner = DiskPlanner { scene, shared, findings, vm, guest, shape };
+        match (desired, there) {
+            (Desired::Unmanaged, _) | (Desired::Remove(_), None) => {}
+            (Desired::Remove(_), Some(text)) => detach(&mut changes, &name, text),
+            (Desired::Set(disk), None) => {
+                let mut planner = DiskPlanner { input, shared, findings, vm, guest, shape };
                 let Some(NewDisk { value, grow_to, reason }) = planner.new_disk(chain, &disk.value) else {
                     continue;
                 };
@@ -66,9 +66,9 @@ pub(crate) fn existing_disks(
                 changes.new_slots.insert(name.clone());
                 changes.set.insert(name, value);
             }
-            (Wish::Set(disk), Some(text)) => {
+            (Desired::Set(disk), Some(text)) => {
                 let (disk, changes) = (&disk.value, &mut changes);
-                let mut comparing = Comparing { scene, shared, findings, vm, current, disk, changes };
+                let mut comparing = Comparing { input, shared, findings, vm, current, disk, changes };
                 comparing.compare(guest, &name, text, chain);
             }
         }
@@ -87,7 +87,7 @@ fn detach(changes: &mut DiskChanges, slot: &str, text: &str) {
 }
 
 struct Comparing<'c, 'a> {
-    scene: &'c Scene<'a>,
+    input: &'c PlanInput<'a>,
     shared: &'c mut Shared,
     findings: &'c mut Findings,
     vm: &'c Vm,
@@ -106,7 +106,7 @@ impl Comparing<'_, '_> {
     }
     fn refuse(&mut self, rest: &str, span: crate::spec::Span, message: String, hint: String) {
         let at = (span, self.vm.path(&self.path(rest)));
-        self.findings.refuse(self.scene.deployment, at, message, hint);
+        self.findings.refuse(self.input.deployment, at, message, hint);
     }
 
     fn compare(&mut self, guest: &GuestRef, slot: &str, text: &str, chain: &mut Chain) {
@@ -140,8 +140,8 @@ impl Comparing<'_, '_> {
         }
     }
 
-    fn occupied(&mut self, slot: &str, text: &str, wanted: &str) {
-        let message = format!("`{slot}` shall be {wanted}, but holds `{}`", text.escape_debug());
+    fn occupied(&mut self, slot: &str, text: &str, desired: &str) {
+        let message = format!("`{slot}` shall be {desired}, but holds `{}`", text.escape_debug());
         let hint = format!("detach it first: write `{slot}: null` and deploy, then write what it shall be");
         self.refuse("", self.disk.span, message, hint);
     }
@@ -167,79 +167,81 @@ impl Comparing<'_, '_> {
     }
 
     fn volume(&mut self, slot: &str, drive: &Drive) {
-        let DiskContent::Volume(wanted) = &self.disk.content else { return };
-        if drive.volume() != Some(&wanted.value) && !self.is_ignored("volume") {
-            let (span, wanted) = (wanted.span, wanted.value.clone());
+        let DiskContent::Volume(desired) = &self.disk.content else { return };
+        if drive.volume() != Some(&desired.value) && !self.is_ignored("volume") {
+            let (span, desired) = (desired.span, desired.value.clone());
             let there = drive.source.to_string();
-            let message = format!("`{slot}` shall be `{wanted}`, but holds `{}`", there.escape_debug());
+            let message = format!("`{slot}` shall be `{desired}`, but holds `{}`", there.escape_debug());
             let hint = format!("detach it first: write `{slot}: null` and deploy, then attach the other");
             self.refuse("volume", span, message, hint);
         }
     }
 
     fn options(&mut self, slot: &str, text: &str, file: Option<String>) {
-        let looked_at: FieldWishes = self
+        let looked_at: DesiredFields = self
             .disk
             .options
             .iter()
-            .filter(|(_, wish)| !is_ignored(self.vm, &wish.path))
-            .map(|(name, wish)| (name.clone(), wish.clone()))
+            .filter(|(_, desired)| !is_ignored(self.vm, &desired.path))
+            .map(|(name, desired)| (name.clone(), desired.clone()))
             .collect();
-        let wishes = looked_at.iter().map(|(name, wish)| (name.as_str(), wish.value.as_deref()));
-        let wishes = wishes.chain(file.as_deref().map(|file| ("file", Some(file))));
+        let desired = looked_at.iter().map(|(name, desired)| (name.as_str(), desired.value.as_deref()));
+        let desired = desired.chain(file.as_deref().map(|file| ("file", Some(file))));
         // An ISO image of another size is another image: the note of the old size must not go along.
         let of_old_file = file.as_ref().map(|_| ("size", None));
-        let Ok(to) = overlay(slot, Some(text), wishes.clone().chain(of_old_file)) else { return };
+        let Ok(to) = overlay(slot, Some(text), desired.clone().chain(of_old_file)) else { return };
         if same_config_value(slot, Some(text), Some(&to)) {
             return;
         }
         let old = PropertyString::parse(slot, text).unwrap_or_default();
-        for (name, wish) in wishes.filter(|(name, wish)| !same_field(slot, name, old.get(name), *wish)) {
-            let place = looked_at.get(name).map_or_else(|| self.path(name), |wish| wish.path.clone());
+        for (name, desired) in
+            desired.filter(|(name, desired)| !same_field(slot, name, old.get(name), *desired))
+        {
+            let place = looked_at.get(name).map_or_else(|| self.path(name), |desired| desired.path.clone());
             let from = old.get(name).map(str::to_owned);
-            self.changes.reasons.push(reason(place, from, wish.map(str::to_owned)));
+            self.changes.reasons.push(reason(place, from, desired.map(str::to_owned)));
         }
         self.changes.set.insert(slot.to_owned(), PatchValue::Text(to));
     }
 
     fn storage(&mut self, guest: &GuestRef, slot: &str, drive: &Drive, chain: &mut Chain) {
-        let (Some(wanted), Some(volume)) = (&self.disk.storage, drive.volume()) else { return };
-        if wanted.value == *volume.storage() || self.is_ignored("storage") {
+        let (Some(desired), Some(volume)) = (&self.disk.storage, drive.volume()) else { return };
+        if desired.value == *volume.storage() || self.is_ignored("storage") {
             return;
         }
         let mut why =
-            reason(self.path("storage"), Some(volume.storage().to_string()), Some(wanted.value.to_string()));
+            reason(self.path("storage"), Some(volume.storage().to_string()), Some(desired.value.to_string()));
         why.note = Some("moved; the old volume stays as `unusedN`".to_owned());
         self.changes.reasons.push(why);
         let size = self.disk.size.as_ref().map(|size| size.value).max(drive.size()).unwrap_or_default();
-        chain.wait_for([self.shared.needs_space(&guest.node, &wanted.value, size)]);
+        chain.wait_for([self.shared.needs_space(&guest.node, &desired.value, size)]);
         let format = self.disk.format.as_ref().map(|format| format.value.clone());
-        self.changes.moves.push((slot.to_owned(), wanted.value.clone(), format));
+        self.changes.moves.push((slot.to_owned(), desired.value.clone(), format));
     }
 
     fn size(&mut self, guest: &GuestRef, slot: &str, drive: &Drive, chain: &mut Chain) {
         let fixed = matches!(self.disk.slot.bus(), Bus::Efidisk | Bus::Tpmstate);
-        let (Some(wanted), Some(there)) = (&self.disk.size, drive.size()) else { return };
+        let (Some(desired), Some(there)) = (&self.disk.size, drive.size()) else { return };
         if fixed || self.is_ignored("size") {
             return;
         }
-        if there.get() >= wanted.value.get() + EXTENT {
-            let message = format!("`{slot}` has {there}, and a disk cannot shrink to {}", wanted.value);
+        if there.get() >= desired.value.get() + EXTENT {
+            let message = format!("`{slot}` has {there}, and a disk cannot shrink to {}", desired.value);
             let hint = format!(
                 "write `size: {there}`, or leave it alone with `lifecycle: {{ignore: [{}]}}`; a smaller disk is a new one",
                 self.path("size")
             );
-            return self.refuse("size", wanted.span, message, hint);
+            return self.refuse("size", desired.span, message, hint);
         }
-        if there < wanted.value {
-            let by = Bytes::new(wanted.value.get() - there.get());
+        if there < desired.value {
+            let by = Bytes::new(desired.value.get() - there.get());
             if let Some(volume) = drive.volume() {
                 chain.wait_for([self.shared.needs_space(&guest.node, volume.storage(), by)]);
             }
-            let mut why = reason(self.path("size"), Some(there.to_string()), Some(wanted.value.to_string()));
+            let mut why = reason(self.path("size"), Some(there.to_string()), Some(desired.value.to_string()));
             why.note = Some("the guest's own file system is grown by the guest".to_owned());
             self.changes.reasons.push(why);
-            self.changes.growth.push((slot.to_owned(), wanted.value));
+            self.changes.growth.push((slot.to_owned(), desired.value));
         }
     }
 }

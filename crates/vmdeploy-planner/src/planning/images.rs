@@ -1,11 +1,12 @@
 //! Where images come from, and what must be done before a disk can be made of one.
 
 use super::chain::Link;
-use super::roads::Shape;
-use super::scene::{Findings, Scene};
+use super::input::{Findings, PlanInput};
+use super::transports::Shape;
 use crate::digest;
 use crate::plan::{
-    Action, Compression, DiskSource, ImageOrigin, LocalFileFacts, Ref, Road, RoadChoice, Step, StepId, Unpack,
+    Action, Compression, DiskSource, ImageOrigin, LocalFileFacts, Ref, Step, StepId, Transport,
+    TransportChoice, Unpack,
 };
 use crate::spec::{Image, ImageSource, Span};
 use pve_types::{Bytes, NodeName, StorageId, VolumeId};
@@ -66,14 +67,14 @@ pub(crate) fn source_digest(image: &Image) -> String {
 
 /// Returns the digest of what a file on this machine holds now, where no checksum in the spec names it: a disk's mark
 /// carries it too, so that a file that was made anew is seen.
-pub(crate) fn content_digest(scene: &Scene<'_>, image: &Image) -> Option<String> {
+pub(crate) fn content_digest(input: &PlanInput<'_>, image: &Image) -> Option<String> {
     let path = match &image.source {
         ImageSource::File { path } => Some(path),
         ImageSource::Build(build) => build.file.as_ref(),
         ImageSource::Path { .. } | ImageSource::Volume { .. } | ImageSource::Url { .. } => None,
     };
     let path = path.filter(|_| image.checksum.is_none())?;
-    local_content(scene, &path.value).map(|(sha256, _)| digest::short(&sha256))
+    local_content(input, &path.value).map(|(sha256, _)| digest::short(&sha256))
 }
 
 /// Tells whether only a command on the node can read the image.
@@ -83,7 +84,7 @@ pub(crate) fn is_on_node(image: &Image) -> bool {
 
 /// Readies an image for a disk on `node`; records what refuses it.
 pub(crate) fn ready(
-    scene: &Scene<'_>,
+    input: &PlanInput<'_>,
     shared: &mut Shared,
     findings: &mut Findings,
     image: &Image,
@@ -92,42 +93,42 @@ pub(crate) fn ready(
 ) -> Option<ReadyImage> {
     match &image.source {
         ImageSource::Path { path } => {
-            on_node(scene, shared, findings, image, (node, &path.value, path.span), shape)
+            on_node(input, shared, findings, image, (node, &path.value, path.span), shape)
         }
-        ImageSource::Volume { volume } => in_pve(scene, findings, image, node, (&volume.value, volume.span)),
+        ImageSource::Volume { volume } => in_pve(input, findings, image, node, (&volume.value, volume.span)),
         ImageSource::Url { url } => {
             let origin = ImageOrigin::Url { url: url.value.clone() };
-            placed(scene, shared, findings, image, (node, origin, url.span), &url.value)
+            placed(input, shared, findings, image, (node, origin, url.span), &url.value)
         }
         ImageSource::File { path } => {
-            if local_content(scene, &path.value).is_none() {
+            if local_content(input, &path.value).is_none() {
                 let message = format!("the file `{}` was not read", path.value.escape_debug());
                 let hint = "it must be there, beside the spec";
-                findings.refuse(scene.deployment, (path.span, path_of(image)), message, hint);
+                findings.refuse(input.deployment, (path.span, path_of(image)), message, hint);
                 return None;
             }
-            let origin = local_origin(scene, image, &path.value);
-            placed(scene, shared, findings, image, (node, origin, path.span), &path.value)
+            let origin = local_origin(input, image, &path.value);
+            placed(input, shared, findings, image, (node, origin, path.span), &path.value)
         }
         ImageSource::Build(build) => {
-            let there = build.file.as_ref().filter(|file| local_content(scene, &file.value).is_some());
+            let there = build.file.as_ref().filter(|file| local_content(input, &file.value).is_some());
             let Some(file) = there else {
                 let message = format!("image `{}` is not built yet", image.name);
                 let hint = format!(
                     "`vmdeploy image build {}` makes it, in VM `{}`; to deploy that one first: `--target {}`",
                     image.name, build.vm.value, build.vm.value
                 );
-                findings.refuse(scene.deployment, (image.span, path_of(image)), message, hint);
+                findings.refuse(input.deployment, (image.span, path_of(image)), message, hint);
                 return None;
             };
-            let origin = local_origin(scene, image, &file.value);
-            placed(scene, shared, findings, image, (node, origin, file.span), &file.value)
+            let origin = local_origin(input, image, &file.value);
+            placed(input, shared, findings, image, (node, origin, file.span), &file.value)
         }
     }
 }
 
-fn local_origin(scene: &Scene<'_>, image: &Image, path: &str) -> ImageOrigin {
-    let compression = match scene.context.local_files.get(path) {
+fn local_origin(input: &PlanInput<'_>, image: &Image, path: &str) -> ImageOrigin {
+    let compression = match input.context.local_files.get(path) {
         Some(LocalFileFacts::Content { compression, .. }) => *compression,
         Some(LocalFileFacts::PublicKeys(_)) | None => None,
     };
@@ -145,11 +146,11 @@ fn said_size(image: &Image) -> Option<Bytes> {
 }
 
 /// Returns the size of the disk in an image, where it is known before the image is placed.
-pub(crate) fn virtual_size(scene: &Scene<'_>, image: &Image, node: &NodeName) -> Option<Bytes> {
+pub(crate) fn virtual_size(input: &PlanInput<'_>, image: &Image, node: &NodeName) -> Option<Bytes> {
     let (seen, is_disk) = match &image.source {
-        ImageSource::Path { path } => (scene.observed.image(node, &path.value), false),
+        ImageSource::Path { path } => (input.observed.image(node, &path.value), false),
         ImageSource::Volume { volume } => {
-            (scene.observed.image(node, volume.value.as_str()), volume.value.owner().is_some())
+            (input.observed.image(node, volume.value.as_str()), volume.value.owner().is_some())
         }
         ImageSource::File { .. } | ImageSource::Url { .. } | ImageSource::Build(_) => (None, false),
     };
@@ -159,32 +160,32 @@ pub(crate) fn virtual_size(scene: &Scene<'_>, image: &Image, node: &NodeName) ->
 }
 
 fn on_node(
-    scene: &Scene<'_>,
+    input: &PlanInput<'_>,
     shared: &mut Shared,
     findings: &mut Findings,
     image: &Image,
     (node, path, span): (&NodeName, &str, Span),
     shape: Shape,
 ) -> Option<ReadyImage> {
-    if shape == Shape::Single(Road::Api) && !scene.roads.is_root {
+    if shape == Shape::Single(Transport::Api) && !input.transports.is_root {
         let message = format!(
             "image `{}` is a file on the node, which the API lets only root@pam with a password name",
             image.name
         );
-        let hint = "use `road: hybrid`, or make it an import volume: `url:`, `file:` or `volume:`";
-        findings.refuse(scene.deployment, (span, path_of(image)), message, hint);
+        let hint = "use `transport: hybrid`, or make it an import volume: `url:`, `file:` or `volume:`";
+        findings.refuse(input.deployment, (span, path_of(image)), message, hint);
         return None;
     }
-    let seen = scene.observed.image(node, path);
+    let seen = input.observed.image(node, path);
     if seen.is_some_and(|seen| !seen.present) {
         let message = format!("image `{}` is not on {node}: no file `{path}`", image.name);
         let hint = format!("copy it there, e.g. `scp IMAGE root@{node}:{path}`, or name a `url:`");
-        findings.refuse(scene.deployment, (span, path_of(image)), message, hint);
+        findings.refuse(input.deployment, (span, path_of(image)), message, hint);
         return None;
     }
     let mut after = BTreeSet::new();
-    if let (Some(checksum), Some(road)) =
-        (&image.checksum, scene.roads.node_only("a checksum of a file on the node is computed there"))
+    if let (Some(checksum), Some(transport)) =
+        (&image.checksum, input.transports.node_only("a checksum of a file on the node is computed there"))
     {
         let action = Action::VerifyImage {
             image: image.name.clone(),
@@ -192,47 +193,47 @@ fn on_node(
             path: path.to_owned(),
             checksum: Some(checksum.value.clone()),
         };
-        let link = Link::new(format!("verify-{}-{node}", image.name), action, road, 1_800);
+        let link = Link::new(format!("verify-{}-{node}", image.name), action, transport, 1_800);
         after.insert(shared.add(link.into_step(None, BTreeSet::new())));
     }
-    let virtual_size = virtual_size(scene, image, node);
+    let virtual_size = virtual_size(input, image, node);
     let copied = seen.and_then(|seen| seen.size).or(virtual_size).unwrap_or_default();
     Some(ReadyImage { source: DiskSource::Path(path.to_owned()), after, virtual_size, copied })
 }
 
 fn in_pve(
-    scene: &Scene<'_>,
+    input: &PlanInput<'_>,
     findings: &mut Findings,
     image: &Image,
     node: &NodeName,
     (volume, span): (&VolumeId, Span),
 ) -> Option<ReadyImage> {
-    let seen = scene.observed.image(node, volume.as_str());
-    if scene.observed.has_volume(node, volume) == Some(false) {
+    let seen = input.observed.image(node, volume.as_str());
+    if input.observed.has_volume(node, volume) == Some(false) {
         let message = format!("image `{}` is not on {node}: no volume `{volume}`", image.name);
         let hint = format!("see `pvesm list {}` on {node}", volume.storage());
-        findings.refuse(scene.deployment, (span, path_of(image)), message, hint);
+        findings.refuse(input.deployment, (span, path_of(image)), message, hint);
         return None;
     }
-    let virtual_size = virtual_size(scene, image, node);
+    let virtual_size = virtual_size(input, image, node);
     let copied = seen.and_then(|seen| seen.size).or(virtual_size).unwrap_or_default();
     let source = DiskSource::Volume(Ref::Known(volume.clone()));
     Some(ReadyImage { source, after: BTreeSet::new(), virtual_size, copied })
 }
 
 fn placed(
-    scene: &Scene<'_>,
+    input: &PlanInput<'_>,
     shared: &mut Shared,
     findings: &mut Findings,
     image: &Image,
     (node, origin, span): (&NodeName, ImageOrigin, Span),
     location: &str,
 ) -> Option<ReadyImage> {
-    let (storage, content) = store_of(scene, findings, image, node, span)?;
-    let checksum = checksum_of(scene, image, &origin);
+    let (storage, content) = store_of(input, findings, image, node, span)?;
+    let checksum = checksum_of(input, image, &origin);
     let name = file_name(image, checksum.as_deref(), location, &content);
     let volume: VolumeId = format!("{storage}:{content}/{name}").parse().ok()?;
-    let place = if scene.is_shared(node, &storage) { storage.to_string() } else { format!("{node}") };
+    let place = if input.is_shared(node, &storage) { storage.to_string() } else { format!("{node}") };
     let why = match origin {
         ImageOrigin::Url { .. } => "PVE downloads it and checks the checksum",
         ImageOrigin::File { unpack: Some(_), .. } => {
@@ -241,7 +242,7 @@ fn placed(
         ImageOrigin::File { .. } => "an upload needs no shell on the node",
     };
     let local_size = match &origin {
-        ImageOrigin::File { path, .. } => local_content(scene, path).map(|(_, size)| size),
+        ImageOrigin::File { path, .. } => local_content(input, path).map(|(_, size)| size),
         ImageOrigin::Url { .. } => None,
     };
     let action = Action::PlaceImage {
@@ -251,16 +252,16 @@ fn placed(
         origin,
         checksum,
     };
-    let seen = scene.observed.image(node, volume.as_str()).filter(|seen| seen.present);
+    let seen = input.observed.image(node, volume.as_str()).filter(|seen| seen.present);
     let size = seen.and_then(|seen| seen.size).or(local_size).unwrap_or_default();
     let is_new =
         seen.is_none() && !shared.steps.contains_key(&StepId(format!("-/place-{}-{place}", image.name)));
     if let Some(size) = local_size.filter(|_| is_new) {
         shared.needs_space(node, &storage, size);
     }
-    let road = scene.roads.api_first(why);
-    let link = Link::new(format!("place-{}-{place}", image.name), action, road, 7_200)
-        .cannot_undo("a placed image is kept for the next VM")
+    let transport = input.transports.api_first(why);
+    let link = Link::new(format!("place-{}-{place}", image.name), action, transport, 7_200)
+        .cannot_revert("a placed image is kept for the next VM")
         .copies(size);
     let step = shared.add(link.into_step(None, BTreeSet::new()));
     let virtual_size = seen.and_then(|seen| seen.virtual_size).or(said_size(image));
@@ -274,7 +275,7 @@ fn placed(
 
 /// Returns where the image is placed: the storage and its content type.
 fn store_of(
-    scene: &Scene<'_>,
+    input: &PlanInput<'_>,
     findings: &mut Findings,
     image: &Image,
     node: &NodeName,
@@ -282,12 +283,13 @@ fn store_of(
 ) -> Option<(StorageId, String)> {
     // PVE: pve-storage 8.3.6 (PVE 8.4) takes qcow2, raw and vmdk as `import` content; before that a disk image can
     // only lie among the ISO images, from where a command on the node can import it.
-    let knows_import = scene.roads.version.at_least(8, 4);
+    let knows_import = input.transports.version.at_least(8, 4);
     if let Some(store) = &image.store {
         return Some((store.storage.value.clone(), store.content.clone()));
     }
-    let content = if knows_import || scene.roads.choice == RoadChoice::Api { "import" } else { "iso" };
-    if let Some(seen) = scene.storage_for(node, content) {
+    let content =
+        if knows_import || input.transports.choice == TransportChoice::Api { "import" } else { "iso" };
+    if let Some(seen) = input.storage_for(node, content) {
         return Some((seen.storage.clone(), content.to_owned()));
     }
     let message = format!(
@@ -296,24 +298,24 @@ fn store_of(
     );
     let hint =
         format!("`pvesm set STORAGE --content …,{content}` on the node, or write `store:` in the image");
-    findings.refuse(scene.deployment, (span, path_of(image)), message, hint);
+    findings.refuse(input.deployment, (span, path_of(image)), message, hint);
     None
 }
 
-fn checksum_of(scene: &Scene<'_>, image: &Image, origin: &ImageOrigin) -> Option<String> {
+fn checksum_of(input: &PlanInput<'_>, image: &Image, origin: &ImageOrigin) -> Option<String> {
     if let Some(checksum) = &image.checksum {
         return Some(checksum.value.clone());
     }
     match origin {
         ImageOrigin::File { path, .. } => {
-            local_content(scene, path).map(|(sha256, _)| format!("sha256:{sha256}"))
+            local_content(input, path).map(|(sha256, _)| format!("sha256:{sha256}"))
         }
         ImageOrigin::Url { .. } => None,
     }
 }
 
-fn local_content(scene: &Scene<'_>, path: &str) -> Option<(String, Bytes)> {
-    match scene.context.local_files.get(path)? {
+fn local_content(input: &PlanInput<'_>, path: &str) -> Option<(String, Bytes)> {
+    match input.context.local_files.get(path)? {
         LocalFileFacts::Content { sha256, size, .. } => Some((sha256.clone(), *size)),
         LocalFileFacts::PublicKeys(_) => None,
     }

@@ -1,7 +1,7 @@
 //! Resource mappings: which a spec names, what must be asked of them, and whether the cluster has them.
 
+use super::input::PlanInput;
 use super::preflight::{check, settings};
-use super::scene::Scene;
 use crate::observed::Rights;
 use crate::plan::{Check, CheckOutcome, Step, StepId};
 use crate::spec::{OptionValue, Vm};
@@ -29,7 +29,7 @@ pub(crate) fn mapping_of(key: &str, text: &str) -> Option<(MappingKind, String)>
 
 /// Returns the kinds of mappings that a VM's spec names.
 pub(crate) fn kinds_of(vm: &Vm) -> BTreeSet<MappingKind> {
-    let named = vm.options.iter().filter_map(|(key, wish)| match &wish.value {
+    let named = vm.options.iter().filter_map(|(key, desired)| match &desired.value {
         OptionValue::Remove => None,
         OptionValue::Whole(text) => Some(mapping_of(key, text)?.0),
         OptionValue::Fields(fields) => {
@@ -42,29 +42,29 @@ pub(crate) fn kinds_of(vm: &Vm) -> BTreeSet<MappingKind> {
 
 /// A guest whose mapping is not there, or has nothing of its node, does not start.
 // PVE: qemu-server src/PVE/QemuServer/PCI.pm, USB.pm and Virtiofs.pm: the mapping is looked up when the guest starts.
-pub(super) fn checks(scene: &Scene<'_>, steps: &[Step]) -> Vec<Check> {
-    let mut wanted: BTreeMap<(MappingKind, String, &NodeName), Vec<StepId>> = BTreeMap::new();
+pub(super) fn checks(input: &PlanInput<'_>, steps: &[Step]) -> Vec<Check> {
+    let mut desired: BTreeMap<(MappingKind, String, &NodeName), Vec<StepId>> = BTreeMap::new();
     for (step, node, key, text) in settings(steps) {
         if let Some((kind, name)) = mapping_of(key, text) {
-            wanted.entry((kind, name, node)).or_default().push(step.id.clone());
+            desired.entry((kind, name, node)).or_default().push(step.id.clone());
         }
     }
-    let judged = wanted.into_iter().map(|((kind, name, node), needed_by)| {
-        let (outcome, detail) = judge(scene, kind, &name, node);
+    let judged = desired.into_iter().map(|((kind, name, node), needed_by)| {
+        let (outcome, detail) = judge(input, kind, &name, node);
         check(format!("{} {} at {node}", called(kind), name.escape_debug()), needed_by, outcome, detail)
     });
     judged.collect()
 }
 
 fn judge(
-    scene: &Scene<'_>,
+    input: &PlanInput<'_>,
     kind: MappingKind,
     name: &str,
     node: &NodeName,
 ) -> (CheckOutcome, Option<String>) {
     const WHERE: &str = "at Datacenter, Resource Mappings in PVE's web interface";
     let what = called(kind);
-    let Some(known) = scene.observed.mappings.get(&kind) else {
+    let Some(known) = input.observed.mappings.get(&kind) else {
         return (CheckOutcome::Unknown, Some(format!("the cluster's {what}s could not be asked")));
     };
     match known.get(name) {
@@ -81,7 +81,7 @@ fn judge(
             );
             (CheckOutcome::Refused, Some(detail))
         }
-        None if is_hidden(scene, kind, name) => {
+        None if is_hidden(input, kind, name) => {
             let detail = "these credentials do not see it; with Mapping.Use on it they would".to_owned();
             (CheckOutcome::Unknown, Some(detail))
         }
@@ -104,10 +104,10 @@ fn called(kind: MappingKind) -> &'static str {
 
 /// Tells whether a mapping may be there that the credentials do not see.
 // PVE: pve-manager PVE/API2/Cluster/Mapping/PCI.pm index: those that one may use, look at or change.
-fn is_hidden(scene: &Scene<'_>, kind: MappingKind, name: &str) -> bool {
+fn is_hidden(input: &PlanInput<'_>, kind: MappingKind, name: &str) -> bool {
     let path = format!("/mapping/{kind}/{name}");
     let showing = [Privilege::MappingUse, Privilege::MappingAudit, Privilege::MappingModify];
     let hides =
         |rights: &Rights| !rights.is_root && !showing.iter().any(|privilege| rights.holds(*privilege, &path));
-    scene.observed.rights.as_ref().is_some_and(hides)
+    input.observed.rights.as_ref().is_some_and(hides)
 }

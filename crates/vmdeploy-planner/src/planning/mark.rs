@@ -1,11 +1,11 @@
 //! The mark in a guest's description: what it says, and what it shall say.
 
+use super::desired::{is_ignored, keys_digest};
 use super::images::{self, source_digest};
-use super::scene::{Current, Scene};
-use super::wanted::{is_ignored, keys_digest};
+use super::input::{Current, PlanInput};
 use crate::identity::{self, Marker};
 use crate::plan::{GuestRef, Slot};
-use crate::spec::{CloneFrom, CloneSource, Disk, DiskContent, Vm, Wish};
+use crate::spec::{CloneFrom, CloneSource, Desired, Disk, DiskContent, Vm};
 use pve_types::Vmid;
 use std::collections::BTreeMap;
 
@@ -18,21 +18,21 @@ const CLONE: &str = "clone";
 
 /// Returns the mark that the guest shall bear.
 pub(crate) fn wanted_marker(
-    scene: &Scene<'_>,
+    input: &PlanInput<'_>,
     vm: &Vm,
     guest: &GuestRef,
     current: Option<&Current<'_>>,
 ) -> Marker {
     let old = current.and_then(|current| current.marker.as_ref());
-    let derived = identity::guest_uuid(&scene.cluster, &scene.deployment.project, &vm.name);
+    let derived = identity::guest_uuid(&input.cluster, &input.deployment.project, &vm.name);
     Marker {
-        cluster: scene.cluster.clone(),
-        project: scene.deployment.project.value.clone(),
+        cluster: input.cluster.clone(),
+        project: input.deployment.project.value.clone(),
         name: vm.name.value.clone(),
         vmid: guest.vmid,
-        run: old.map_or_else(|| scene.context.run_id.clone(), |marker| marker.run.clone()),
+        run: old.map_or_else(|| input.context.run_id.clone(), |marker| marker.run.clone()),
         uuid: (guest.uuid != derived).then(|| guest.uuid.clone()),
-        sources: sources(scene, vm, current),
+        sources: sources(input, vm, current),
         keep: keep(vm, current),
     }
 }
@@ -40,35 +40,35 @@ pub(crate) fn wanted_marker(
 /// Returns the description that the guest shall have: people's text as the spec wants it, and the mark.
 pub(crate) fn wanted_description(vm: &Vm, marker: &Marker, current: &str) -> String {
     let text = match &vm.description {
-        Wish::Set(text) if current.is_empty() || !is_ignored(vm, "description") => text.value.as_str(),
-        Wish::Remove(_) => "",
-        Wish::Set(_) | Wish::Unmanaged => current,
+        Desired::Set(text) if current.is_empty() || !is_ignored(vm, "description") => text.value.as_str(),
+        Desired::Remove(_) => "",
+        Desired::Set(_) | Desired::Unmanaged => current,
     };
     identity::marked_description(text, marker)
 }
 
-fn sources(scene: &Scene<'_>, vm: &Vm, current: Option<&Current<'_>>) -> BTreeMap<Slot, String> {
+fn sources(input: &PlanInput<'_>, vm: &Vm, current: Option<&Current<'_>>) -> BTreeMap<Slot, String> {
     let old = current.and_then(|current| current.marker.as_ref()).map(|marker| marker.sources.clone());
     let mut sources = old.unwrap_or_default();
     let exists = |slot: &str| current.is_some_and(|current| current.effective(slot).is_some());
-    for (slot, wish) in &vm.disks {
+    for (slot, desired) in &vm.disks {
         let name = slot.to_string();
         let content = format!("{CONTENT}{name}");
         let mut set = |key: String, digest: Option<String>| match digest {
             Some(digest) => drop(sources.insert(key, digest)),
             None => drop(sources.remove(&key)),
         };
-        match wish {
-            Wish::Remove(_) => {
+        match desired {
+            Desired::Remove(_) => {
                 set(name, None);
                 set(content, None);
             }
             // A disk that is there keeps what its mark says: an image is copied once, when the disk is made.
-            Wish::Set(disk) if !exists(&name) => {
-                set(name, image_digest(scene, &disk.value));
-                set(content, content_digest(scene, &disk.value));
+            Desired::Set(disk) if !exists(&name) => {
+                set(name, image_digest(input, &disk.value));
+                set(content, content_digest(input, &disk.value));
             }
-            Wish::Set(_) | Wish::Unmanaged => {}
+            Desired::Set(_) | Desired::Unmanaged => {}
         }
     }
     if current.is_none()
@@ -84,15 +84,15 @@ fn sources(scene: &Scene<'_>, vm: &Vm, current: Option<&Current<'_>>) -> BTreeMa
 }
 
 /// Returns the digest of the image that the spec wants in the disk.
-pub(crate) fn image_digest(scene: &Scene<'_>, disk: &Disk) -> Option<String> {
+pub(crate) fn image_digest(input: &PlanInput<'_>, disk: &Disk) -> Option<String> {
     let DiskContent::Image(name) = &disk.content else { return None };
-    scene.deployment.images.get(&name.value).map(source_digest)
+    input.deployment.images.get(&name.value).map(source_digest)
 }
 
 /// Returns the digest of the file that the disk would be made from now.
-pub(crate) fn content_digest(scene: &Scene<'_>, disk: &Disk) -> Option<String> {
+pub(crate) fn content_digest(input: &PlanInput<'_>, disk: &Disk) -> Option<String> {
     let DiskContent::Image(name) = &disk.content else { return None };
-    scene.deployment.images.get(&name.value).and_then(|image| images::content_digest(scene, image))
+    input.deployment.images.get(&name.value).and_then(|image| images::content_digest(input, image))
 }
 
 /// Returns the digest that the mark remembers of the file that the slot's disk was made from.
@@ -110,9 +110,9 @@ pub(crate) fn clone_digest(clone: &CloneFrom) -> String {
 
 /// Tells whether the list of keys, accounts among them, is another one than the mark remembers.
 pub(crate) fn keys_changed(vm: &Vm, marker: Option<&Marker>) -> bool {
-    let wanted = vm.cloud_init.as_ref().and_then(keys_digest);
+    let desired = vm.cloud_init.as_ref().and_then(keys_digest);
     let remembered = marker.and_then(|marker| marker.sources.get(KEYS).cloned());
-    wanted.is_some() && wanted != remembered
+    desired.is_some() && desired != remembered
 }
 
 /// Returns the digest of the clone's source that the mark remembers.
@@ -123,14 +123,14 @@ pub(crate) fn remembered_clone(marker: &Marker) -> Option<&String> {
 fn keep(vm: &Vm, current: Option<&Current<'_>>) -> BTreeMap<Slot, Option<Vmid>> {
     let old = current.and_then(|current| current.marker.as_ref()).map(|marker| marker.keep.clone());
     let mut keep = old.unwrap_or_default();
-    for (slot, wish) in &vm.disks {
-        match wish {
-            Wish::Set(disk) => match kept(vm, &disk.value) {
+    for (slot, desired) in &vm.disks {
+        match desired {
+            Desired::Set(disk) => match kept(vm, &disk.value) {
                 Some(holder) => drop(keep.insert(slot.to_string(), holder)),
                 None => drop(keep.remove(&slot.to_string())),
             },
-            Wish::Remove(_) => drop(keep.remove(&slot.to_string())),
-            Wish::Unmanaged => {}
+            Desired::Remove(_) => drop(keep.remove(&slot.to_string())),
+            Desired::Unmanaged => {}
         }
     }
     keep

@@ -1,26 +1,26 @@
 //! From a deployment and an observation to a plan.
 //!
-//! The stages: find each VM's guest (`resolve`), compare (`wanted`, `existing_disks`, `mark`), write the steps (`create`,
+//! The stages: find each VM's guest (`resolve`), compare (`desired`, `existing_disks`, `mark`), write the steps (`create`,
 //! `update`, `removal`), look what they need (`preflight`).
 
 mod availability;
 mod chain;
 mod cloning;
 mod create;
+mod desired;
 mod disks;
 mod existing_disks;
 mod hotplug;
 mod images;
+mod input;
 mod mappings;
 mod mark;
 mod preflight;
 mod ready;
 mod removal;
 mod resolve;
-mod roads;
-mod scene;
+mod transports;
 mod update;
-mod wanted;
 
 use crate::identity::Marker;
 use crate::observed::ObservedGuest;
@@ -34,12 +34,12 @@ use crate::spec::{
 use chain::{Chain, Link};
 use create::Making;
 use images::Shared;
+use input::{Current, Findings, PlanInput, Resolved};
 use pve_types::{GuestName, NodeName};
 use removal::{Removal, losses, push_removal};
 use resolve::Marks;
-use roads::Shape;
-use scene::{Current, Findings, Resolved, Scene};
 use std::collections::{BTreeMap, BTreeSet};
+use transports::Shape;
 
 pub(crate) use images::store_queries;
 pub(crate) use mappings::{kinds_of, mapping_of};
@@ -52,9 +52,9 @@ pub(crate) use resolve::expected_uuid_of;
 /// # Errors
 /// Everything that the spec asks for and that cannot be done, all at once, each at its place with the way out.
 pub fn make_plan(deployment: &Deployment, context: &PlanContext<'_>) -> Result<Plan, Vec<Diagnostic>> {
-    let mut scene = scene_of(deployment, context).map_err(|refused| vec![refused])?;
-    let (marks, findings) = look_around(&mut scene);
-    planned(&scene, &marks, findings).finish()
+    let mut input = scene_of(deployment, context).map_err(|refused| vec![refused])?;
+    let (marks, findings) = resolve_all(&mut input);
+    planned(&input, &marks, findings).finish()
 }
 
 /// A plan that is maybe refused: to judge what it needs and how far VMs are from the spec, never to carry it out.
@@ -70,12 +70,12 @@ pub struct Draft {
 
 /// Drafts the plan as [`make_plan`] makes it, and stops at nothing.
 pub fn draft_plan(deployment: &Deployment, context: &PlanContext<'_>) -> Draft {
-    let mut scene = match scene_of(deployment, context) {
-        Ok(scene) => scene,
+    let mut input = match scene_of(deployment, context) {
+        Ok(input) => input,
         Err(refused) => return Draft { refused: vec![refused], ..Draft::default() },
     };
-    let (marks, findings) = look_around(&mut scene);
-    let mut planner = planned(&scene, &marks, findings);
+    let (marks, findings) = resolve_all(&mut input);
+    let mut planner = planned(&input, &marks, findings);
     let steps = planner.take_steps();
     let Findings { diagnostics, refused, .. } = planner.findings;
     planner.changes.retain(|change| !refused.contains(&change.vm));
@@ -95,13 +95,13 @@ pub fn plan_push(
     image: &Image,
     node: Option<&NodeName>,
 ) -> Result<Plan, Vec<Diagnostic>> {
-    let mut scene = scene_of(deployment, context).map_err(|refused| vec![refused])?;
-    let (marks, findings) = look_around(&mut scene);
+    let mut input = scene_of(deployment, context).map_err(|refused| vec![refused])?;
+    let (marks, findings) = resolve_all(&mut input);
     let places = |step: &Step| match &step.action {
         Action::PlaceImage { image: placed, node, .. } if *placed == image.name => Some(node.clone()),
         _ => None,
     };
-    let mut wholly = planned(&scene, &marks, findings);
+    let mut wholly = planned(&input, &marks, findings);
     let mut nodes: BTreeSet<NodeName> = wholly.take_steps().iter().filter_map(places).collect();
     if nodes.is_empty() {
         nodes.extend(node.cloned());
@@ -109,9 +109,9 @@ pub fn plan_push(
     let mut findings = wholly.findings;
     findings.diagnostics.retain(|fault| fault.path == images::path_of(image));
     findings.notes.clear();
-    let mut planner = Planner::new(&scene, findings);
+    let mut planner = Planner::new(&input, findings);
     for node in &nodes {
-        images::ready(&scene, &mut planner.shared, &mut planner.findings, image, node, Shape::Classic);
+        images::ready(&input, &mut planner.shared, &mut planner.findings, image, node, Shape::Classic);
     }
     if !planner.findings.diagnostics.is_empty() {
         return Err(planner.findings.diagnostics);
@@ -120,41 +120,44 @@ pub fn plan_push(
     Ok(planner.into_plan(steps))
 }
 
-fn scene_of<'a>(deployment: &'a Deployment, context: &'a PlanContext<'a>) -> Result<Scene<'a>, Diagnostic> {
+fn scene_of<'a>(
+    deployment: &'a Deployment,
+    context: &'a PlanContext<'a>,
+) -> Result<PlanInput<'a>, Diagnostic> {
     let cluster = cluster_of(deployment, context)?;
-    Ok(Scene::new(deployment, context, cluster))
+    Ok(PlanInput::new(deployment, context, cluster))
 }
 
 /// Finds each VM's guest, and what is refused before any step is written.
-fn look_around<'a>(scene: &mut Scene<'a>) -> (Marks<'a>, Findings) {
+fn resolve_all<'a>(input: &mut PlanInput<'a>) -> (Marks<'a>, Findings) {
     let mut findings = Findings::default();
-    let vms = vms_of(scene);
-    check_targets(scene, &vms, &mut findings);
-    if scene.context.mode == PlanMode::Deploy {
+    let vms = vms_of(input);
+    check_targets(input, &vms, &mut findings);
+    if input.context.mode == PlanMode::Deploy {
         for vm in &vms {
             let before = findings.refusals();
-            let faults = check_disk_version(scene.deployment, vm, scene.roads.version);
+            let faults = check_disk_version(input.deployment, vm, input.transports.version);
             faults.into_iter().for_each(|fault| findings.take(fault));
             findings.refused_since(before, &vm.name);
         }
     }
-    let marks = Marks::read(scene);
-    resolve::resolve(scene, &marks, &vms, &mut findings);
+    let marks = Marks::read(input);
+    resolve::resolve(input, &marks, &vms, &mut findings);
     (marks, findings)
 }
 
-fn planned<'p, 'a>(scene: &'p Scene<'a>, marks: &Marks<'a>, findings: Findings) -> Planner<'p, 'a> {
-    let mut planner = Planner::new(scene, findings);
-    let vms = vms_of(scene);
-    match scene.context.mode {
+fn planned<'p, 'a>(input: &'p PlanInput<'a>, marks: &Marks<'a>, findings: Findings) -> Planner<'p, 'a> {
+    let mut planner = Planner::new(input, findings);
+    let vms = vms_of(input);
+    match input.context.mode {
         PlanMode::Deploy => planner.deploy(&vms, marks),
         PlanMode::Destroy => planner.destroy(&vms),
     }
     planner
 }
 
-fn vms_of<'a>(scene: &Scene<'a>) -> Vec<&'a Vm> {
-    scene.deployment.vms.iter().filter(|vm| vm.cluster == scene.cluster).collect()
+fn vms_of<'a>(input: &PlanInput<'a>) -> Vec<&'a Vm> {
+    input.deployment.vms.iter().filter(|vm| vm.cluster == input.cluster).collect()
 }
 
 /// Returns the cluster that is planned: the one that was asked for, or the only one of the spec.
@@ -176,18 +179,18 @@ pub(crate) fn cluster_of(deployment: &Deployment, context: &PlanContext<'_>) -> 
     }
 }
 
-fn check_targets(scene: &Scene<'_>, vms: &[&Vm], findings: &mut Findings) {
-    let named = scene.context.targets.iter().map(|name| ("--target", name));
-    for (option, name) in named.chain(scene.context.replace.iter().map(|name| ("--replace", name))) {
+fn check_targets(input: &PlanInput<'_>, vms: &[&Vm], findings: &mut Findings) {
+    let named = input.context.targets.iter().map(|name| ("--target", name));
+    for (option, name) in named.chain(input.context.replace.iter().map(|name| ("--replace", name))) {
         if !vms.iter().any(|vm| vm.name.value == *name) {
             let at = (Span::default(), format!("vms.{name}"));
             let message = format!("`{option} {name}` names no VM of the spec");
-            findings.refuse(scene.deployment, at, message, "see the names under `vms:`");
+            findings.refuse(input.deployment, at, message, "see the names under `vms:`");
         }
     }
 }
 
-/// Under high availability its manager decides whether a guest runs: two wishes that differ would fight for ever.
+/// Under high availability its manager decides whether a guest runs: two desired that differ would fight for ever.
 fn check_power_wishes(deployment: &Deployment, vm: &Vm, findings: &mut Findings) {
     let (Some(ha), Some(state)) = (vm.ha.set(), &vm.lifecycle.state) else { return };
     let runs = ha.state == "started";
@@ -204,22 +207,22 @@ fn check_power_wishes(deployment: &Deployment, vm: &Vm, findings: &mut Findings)
 }
 
 /// Tells whether the spec or the command line lets the VM be destroyed and made anew.
-pub(crate) fn may_replace(scene: &Scene<'_>, vm: &Vm) -> bool {
-    vm.lifecycle.replace == Permission::IfNeeded || scene.context.replace.contains(&vm.name)
+pub(crate) fn may_replace(input: &PlanInput<'_>, vm: &Vm) -> bool {
+    vm.lifecycle.replace == Permission::IfNeeded || input.context.replace.contains(&vm.name)
 }
 
-/// Refuses a clear password on the `ssh` road, where it would stand on a command line.
-pub(crate) fn wanted_password_by_ssh(scene: &Scene<'_>, findings: &mut Findings, vm: &Vm) {
+/// Refuses a clear password on the `ssh` transport, where it would stand on a command line.
+pub(crate) fn wanted_password_by_ssh(input: &PlanInput<'_>, findings: &mut Findings, vm: &Vm) {
     let Some(password) = vm.cloud_init.as_ref().and_then(|cloud| cloud.password.as_ref()) else { return };
     if password.clear {
         let at = (password.source.span, vm.path("cloud_init.password"));
-        let message = "a password in clear goes by API only, and the `ssh` road has none";
-        findings.refuse(scene.deployment, at, message, "use `road: hybrid`, or leave out `clear: true`");
+        let message = "a password in clear goes by API only, and the `ssh` transport has none";
+        findings.refuse(input.deployment, at, message, "use `transport: hybrid`, or leave out `clear: true`");
     }
 }
 
 struct Planner<'p, 'a> {
-    scene: &'p Scene<'a>,
+    input: &'p PlanInput<'a>,
     shared: Shared,
     findings: Findings,
     changes: Vec<Change>,
@@ -228,22 +231,22 @@ struct Planner<'p, 'a> {
 }
 
 impl<'p, 'a> Planner<'p, 'a> {
-    fn new(scene: &'p Scene<'a>, findings: Findings) -> Self {
+    fn new(input: &'p PlanInput<'a>, findings: Findings) -> Self {
         let (changes, steps) = (Vec::new(), BTreeMap::new());
-        Self { scene, shared: Shared::default(), findings, changes, steps }
+        Self { input, shared: Shared::default(), findings, changes, steps }
     }
 
     /// Returns the VMs that `--target` leaves, with the guests that they are or will be.
     fn targets(&self, vms: &[&Vm]) -> Vec<&'p Resolved<'a>> {
-        let targets = &self.scene.context.targets;
-        let wanted = vms.iter().filter(|vm| targets.is_empty() || targets.contains(&vm.name));
-        wanted.filter_map(|vm| self.scene.guests.get(&vm.name.value)).collect()
+        let targets = &self.input.context.targets;
+        let desired = vms.iter().filter(|vm| targets.is_empty() || targets.contains(&vm.name));
+        desired.filter_map(|vm| self.input.guests.get(&vm.name.value)).collect()
     }
 
     fn deploy(&mut self, vms: &[&Vm], marks: &Marks<'a>) {
         for resolved in self.targets(vms) {
             let before = self.findings.refusals();
-            check_power_wishes(self.scene.deployment, resolved.vm, &mut self.findings);
+            check_power_wishes(self.input.deployment, resolved.vm, &mut self.findings);
             match &resolved.current {
                 None => self.create(resolved),
                 Some(current) => self.update(resolved, current),
@@ -254,15 +257,15 @@ impl<'p, 'a> Planner<'p, 'a> {
     }
 
     fn create(&mut self, resolved: &Resolved<'a>) {
-        let mut making = Making::new(self.scene, &mut self.shared, &mut self.findings, resolved);
+        let mut making = Making::new(self.input, &mut self.shared, &mut self.findings, resolved);
         making.make();
         let (steps, reasons) = (making.chain.steps, making.reasons);
-        let on_failure = resolved.vm.lifecycle.on_failure.unwrap_or(OnFailure::Undo);
+        let on_failure = resolved.vm.lifecycle.on_failure.unwrap_or(OnFailure::Rollback);
         self.add(resolved.guest.clone(), Verb::Create, reasons, on_failure, steps);
     }
 
     fn update(&mut self, resolved: &Resolved<'a>, current: &Current<'a>) {
-        let update = update::plan_update(self.scene, &mut self.shared, &mut self.findings, resolved, current);
+        let update = update::plan_update(self.input, &mut self.shared, &mut self.findings, resolved, current);
         if !update.replace.is_empty() {
             return self.replace(resolved, current, update.replace);
         }
@@ -272,12 +275,12 @@ impl<'p, 'a> Planner<'p, 'a> {
 
     fn replace(&mut self, resolved: &Resolved<'a>, current: &Current<'a>, why: Vec<crate::plan::Reason>) {
         let vm = resolved.vm;
-        if !may_replace(self.scene, vm) {
+        if !may_replace(self.input, vm) {
             self.refuse_replacement(vm, &why);
             return;
         }
         let kept =
-            vm.disks.values().filter_map(|wish| wish.set()).find(|disk| mark::kept(vm, disk).is_some());
+            vm.disks.values().filter_map(|desired| desired.set()).find(|disk| mark::kept(vm, disk).is_some());
         if let Some(disk) = kept {
             let at = (disk.span, vm.path(&format!("disks.{}", disk.slot)));
             let message = format!(
@@ -288,14 +291,14 @@ impl<'p, 'a> Planner<'p, 'a> {
                 "destroy it (`vmdeploy destroy --target {}`), deploy, and attach the kept volume by `volume:`",
                 vm.name.value
             );
-            self.findings.refuse(self.scene.deployment, at, message, hint);
+            self.findings.refuse(self.input.deployment, at, message, hint);
             return;
         }
         let guest = GuestRef { node: current.guest.node.clone(), ..resolved.guest.clone() };
         let fresh = Resolved::new(vm, guest.clone(), None);
-        let mut making = Making::new(self.scene, &mut self.shared, &mut self.findings, &fresh);
+        let mut making = Making::new(self.input, &mut self.shared, &mut self.findings, &fresh);
         let removal = Removal { guest: &guest, current, vm: Some(vm) };
-        push_removal(self.scene, making.findings, &mut making.chain, &removal);
+        push_removal(self.input, making.findings, &mut making.chain, &removal);
         making.make();
         let (steps, made) = (making.chain.steps, making.reasons);
         let reasons = why.into_iter().chain(losses(&removal)).chain(made).collect();
@@ -305,7 +308,7 @@ impl<'p, 'a> Planner<'p, 'a> {
     fn refuse_replacement(&mut self, vm: &Vm, why: &[crate::plan::Reason]) {
         for reason in why {
             let slot = reason.path.split('.').nth(1).and_then(|slot| slot.parse().ok());
-            let disk = slot.and_then(|slot| vm.disks.get(&slot)).and_then(|wish| wish.set());
+            let disk = slot.and_then(|slot| vm.disks.get(&slot)).and_then(|desired| desired.set());
             let span = disk.map(|disk| match &disk.content {
                 crate::spec::DiskContent::Image(image) => image.span,
                 _ => disk.span,
@@ -321,7 +324,7 @@ impl<'p, 'a> Planner<'p, 'a> {
                 "destroy and remake it with `--replace {name}` (its disks are lost), or leave it alone with `lifecycle: {{ignore: [{}]}}`",
                 reason.path
             );
-            self.findings.refuse(self.scene.deployment, (span, vm.path(&reason.path)), message, hint);
+            self.findings.refuse(self.input.deployment, (span, vm.path(&reason.path)), message, hint);
         }
     }
 
@@ -330,13 +333,13 @@ impl<'p, 'a> Planner<'p, 'a> {
         let mut gone: Vec<(&ObservedGuest, &Marker)> = marks
             .ours()
             .filter(|(_, marker)| {
-                marker.cluster == self.scene.cluster
-                    && marker.project == *self.scene.deployment.project
+                marker.cluster == self.input.cluster
+                    && marker.project == *self.input.deployment.project
                     && !names.contains(&marker.name)
             })
             .collect();
         gone.sort_by_key(|(guest, _)| guest.vmid);
-        let Some(allowed) = self.scene.context.prune else {
+        let Some(allowed) = self.input.context.prune else {
             for (guest, marker) in &gone {
                 let text = format!("VM {} is ours and no longer in the spec; it is left alone", guest.vmid);
                 let hint = format!(
@@ -348,7 +351,7 @@ impl<'p, 'a> Planner<'p, 'a> {
             }
             return;
         };
-        if !self.scene.context.targets.is_empty() {
+        if !self.input.context.targets.is_empty() {
             return self.refuse_prune(
                 "`--prune` looks at the whole project and does not go with `--target`",
                 "leave one of them out",
@@ -371,7 +374,7 @@ impl<'p, 'a> Planner<'p, 'a> {
 
     fn refuse_prune(&mut self, message: &str, hint: &str) {
         let at = (Span::default(), "--prune".to_owned());
-        self.findings.refuse(self.scene.deployment, at, message, hint);
+        self.findings.refuse(self.input.deployment, at, message, hint);
     }
 
     fn remove_pruned(&mut self, seen: &'a ObservedGuest, marker: &Marker) {
@@ -385,8 +388,8 @@ impl<'p, 'a> Planner<'p, 'a> {
         let current = Current { guest: seen, config, marker: Some(marker.clone()) };
         let mut chain = Chain::new(&guest.name);
         let removal = Removal { guest: &guest, current: &current, vm: None };
-        push_removal(self.scene, &mut self.findings, &mut chain, &removal);
-        let mut gone = scene::reason("(whole VM)", None, None);
+        push_removal(self.input, &mut self.findings, &mut chain, &removal);
+        let mut gone = input::reason("(whole VM)", None, None);
         gone.note = Some("the spec no longer has it, and `--prune` allows its deletion".to_owned());
         let reasons = std::iter::once(gone).chain(losses(&removal)).collect();
         self.add(guest.clone(), Verb::Delete, reasons, OnFailure::Keep, chain.steps);
@@ -401,7 +404,7 @@ impl<'p, 'a> Planner<'p, 'a> {
             let before = self.findings.refusals();
             let mut chain = Chain::new(&vm.name);
             let removal = Removal { guest: &resolved.guest, current, vm: Some(vm) };
-            push_removal(self.scene, &mut self.findings, &mut chain, &removal);
+            push_removal(self.input, &mut self.findings, &mut chain, &removal);
             self.findings.refused_since(before, &vm.name);
             let reasons = losses(&removal);
             self.add(resolved.guest.clone(), Verb::Delete, reasons, OnFailure::Keep, chain.steps);
@@ -416,7 +419,7 @@ impl<'p, 'a> Planner<'p, 'a> {
         };
         for vm in vms {
             let Some(clone_gone) = last(&self.steps, &vm.name) else { continue };
-            for ancestor in cloning::ancestors(self.scene, vm) {
+            for ancestor in cloning::ancestors(self.input, vm) {
                 if let Some(step) = self.steps.get_mut(ancestor).and_then(|steps| steps.last_mut()) {
                     step.after.insert(clone_gone.clone());
                 }
@@ -445,48 +448,49 @@ impl<'p, 'a> Planner<'p, 'a> {
     }
 
     fn into_plan(self, steps: Vec<Step>) -> Plan {
-        let scene = self.scene;
-        let checks = preflight::checks(scene, &self.shared.space, &self.changes, &steps);
+        let input = self.input;
+        let checks = preflight::checks(input, &self.shared.space, &self.changes, &steps);
         let mut notes = self.findings.notes;
-        notes.extend(general_notes(scene, &steps));
+        notes.extend(general_notes(input, &steps));
         let mut plan = Plan {
             format_version: PLAN_FORMAT_VERSION,
-            run_id: scene.context.run_id.clone(),
-            project: scene.deployment.project.value.clone(),
-            cluster: scene.cluster.clone(),
-            pve_version: scene.roads.version,
-            road: scene.roads.choice,
-            spec_digest: scene.deployment.digest.clone(),
+            run_id: input.context.run_id.clone(),
+            project: input.deployment.project.value.clone(),
+            cluster: input.cluster.clone(),
+            pve_version: input.transports.version,
+            transport: input.transports.choice,
+            spec_digest: input.deployment.digest.clone(),
             observed_digest: String::new(),
             changes: self.changes,
             steps,
             notes,
             checks,
-            limits: limits(scene),
+            limits: limits(input),
         };
-        plan.observed_digest = crate::verify::world_digest(&plan, scene.observed);
+        plan.observed_digest = crate::verify::world_digest(&plan, input.observed);
         plan
     }
 
-    /// Returns all steps in their order, each with the road that it takes.
+    /// Returns all steps in their order, each with the transport that it takes.
     fn take_steps(&mut self) -> Vec<Step> {
         self.add_probes();
         let (shared, mut by_vm) = (std::mem::take(&mut self.shared.steps), std::mem::take(&mut self.steps));
         cloning::follow_sources(&mut by_vm);
         let mut steps = ordered(shared, by_vm, &self.changes);
-        roads::take_allowed(self.scene, &mut steps);
+        transports::take_allowed(self.input, &mut steps);
         steps
     }
 
     /// Adds one look at the storages of each node that is written to.
     fn add_probes(&mut self) {
         for (node, needed) in &self.shared.space {
-            let road = self.scene.roads.node_first(
+            let transport = self.input.transports.node_first(
                 "one `pvesm status` answers for all storages of the node",
                 "one call answers for all storages of the node",
             );
             let action = Action::ProbeStorage { node: node.clone(), needed: needed.clone() };
-            let step = Link::new(images::probe_name(node), action, road, 60).into_step(None, BTreeSet::new());
+            let step =
+                Link::new(images::probe_name(node), action, transport, 60).into_step(None, BTreeSet::new());
             self.shared.steps.insert(step.id.clone(), step);
         }
     }
@@ -530,9 +534,9 @@ fn ordered(
     }
 }
 
-fn limits(scene: &Scene<'_>) -> Limits {
+fn limits(input: &PlanInput<'_>) -> Limits {
     let default = Limits::default();
-    let Some(cluster) = scene.deployment.clusters.get(&scene.cluster) else { return default };
+    let Some(cluster) = input.deployment.clusters.get(&input.cluster) else { return default };
     let said = &cluster.limits;
     Limits {
         per_node: said.per_node.unwrap_or(default.per_node),
@@ -541,22 +545,25 @@ fn limits(scene: &Scene<'_>) -> Limits {
     }
 }
 
-fn general_notes(scene: &Scene<'_>, steps: &[Step]) -> Vec<Note> {
+fn general_notes(input: &PlanInput<'_>, steps: &[Step]) -> Vec<Note> {
     let mut notes = Vec::new();
-    if scene.roads.choice == crate::plan::RoadChoice::Api && !steps.is_empty() {
+    if input.transports.choice == crate::plan::TransportChoice::Api && !steps.is_empty() {
         notes.push(Note {
             vm: None,
-            text: "the `api` road has no lock on the cluster: another `vmdeploy` at the same time is seen only by digests".to_owned(),
-            hint: Some("let one job at a time deploy, or use `road: hybrid`, which locks on the node".to_owned()),
+            text: "the `api` transport has no lock on the cluster: another `vmdeploy` at the same time is seen only by digests".to_owned(),
+            hint: Some("let one job at a time deploy, or use `transport: hybrid`, which locks on the node".to_owned()),
         });
     }
     let used = || {
-        scene.guests.values().flat_map(|resolved| resolved.vm.disks.values().filter_map(|wish| wish.set()))
+        input
+            .guests
+            .values()
+            .flat_map(|resolved| resolved.vm.disks.values().filter_map(|desired| desired.set()))
     };
-    for image in &scene.context.outdated_builds {
+    for image in &input.context.outdated_builds {
         let is_image =
             |disk: &Disk| matches!(&disk.content, DiskContent::Image(name) if name.value == *image);
-        if scene.context.mode == PlanMode::Deploy && used().any(is_image) {
+        if input.context.mode == PlanMode::Deploy && used().any(is_image) {
             notes.push(Note {
                 vm: None,
                 text: format!("image `{image}` was built of another source, command or environment than the spec has now"),
@@ -564,7 +571,7 @@ fn general_notes(scene: &Scene<'_>, steps: &[Step]) -> Vec<Note> {
             });
         }
     }
-    if scene.context.cluster.is_none() && scene.observed.quorate == Some(false) {
+    if input.context.cluster.is_none() && input.observed.quorate == Some(false) {
         notes.push(Note {
             vm: None,
             text: "the cluster has no quorum: it takes no change".to_owned(),

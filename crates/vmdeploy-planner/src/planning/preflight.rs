@@ -1,9 +1,9 @@
 //! What the steps need of the cluster, and whether it is there: said before anything is done.
 
+use super::input::PlanInput;
 use super::mappings;
-use super::scene::Scene;
 use crate::observed::{ObservedStorage, Rights};
-use crate::plan::{Action, Change, Check, CheckOutcome, PatchValue, Road, Step, StepId, Verb};
+use crate::plan::{Action, Change, Check, CheckOutcome, PatchValue, Step, StepId, Transport, Verb};
 use crate::render::rounded;
 use crate::rights::{Need, bridge_path, needs_of_steps};
 use pve_config::{Bus, DeviceSlot, Drive, DriveSource, PropertyString};
@@ -12,23 +12,23 @@ use std::collections::{BTreeMap, BTreeSet};
 
 /// Returns every check of the plan, those of places first.
 pub(crate) fn checks(
-    scene: &Scene<'_>,
+    input: &PlanInput<'_>,
     space: &BTreeMap<NodeName, BTreeMap<StorageId, Bytes>>,
     changes: &[Change],
     steps: &[Step],
 ) -> Vec<Check> {
-    let mut checks = nodes(scene, steps);
-    checks.extend(nodes_of_ha(scene, steps));
-    checks.extend(shells(scene, steps));
-    checks.extend(storages(scene, space, steps));
-    checks.extend(bridges(scene, steps));
-    checks.extend(mappings::checks(scene, steps));
-    checks.extend(pools(scene, steps));
-    checks.extend(iso_images(scene, steps));
-    checks.extend(processors(scene, steps));
-    checks.extend(locks(scene, changes, steps));
-    checks.extend(hidden_guests(scene, changes));
-    checks.extend(rights(scene, steps));
+    let mut checks = nodes(input, steps);
+    checks.extend(nodes_of_ha(input, steps));
+    checks.extend(shells(input, steps));
+    checks.extend(storages(input, space, steps));
+    checks.extend(bridges(input, steps));
+    checks.extend(mappings::checks(input, steps));
+    checks.extend(pools(input, steps));
+    checks.extend(iso_images(input, steps));
+    checks.extend(processors(input, steps));
+    checks.extend(locks(input, changes, steps));
+    checks.extend(hidden_guests(input, changes));
+    checks.extend(rights(input, steps));
     checks
 }
 
@@ -56,7 +56,7 @@ fn node_of(action: &Action) -> Option<&NodeName> {
     }
 }
 
-fn nodes(scene: &Scene<'_>, steps: &[Step]) -> Vec<Check> {
+fn nodes(input: &PlanInput<'_>, steps: &[Step]) -> Vec<Check> {
     let mut by_node: BTreeMap<&NodeName, Vec<StepId>> = BTreeMap::new();
     for step in steps {
         if let Some(node) = node_of(&step.action) {
@@ -65,7 +65,7 @@ fn nodes(scene: &Scene<'_>, steps: &[Step]) -> Vec<Check> {
     }
     let judged = by_node.into_iter().map(|(node, needed_by)| {
         let need = format!("node {node} online");
-        match scene.observed.nodes.get(node) {
+        match input.observed.nodes.get(node) {
             Some(seen) if seen.online => check(need, needed_by, CheckOutcome::Passed, None),
             Some(_) => {
                 let detail =
@@ -73,7 +73,7 @@ fn nodes(scene: &Scene<'_>, steps: &[Step]) -> Vec<Check> {
                 check(need, needed_by, CheckOutcome::Refused, Some(detail))
             }
             None => {
-                let known: Vec<&str> = scene.observed.nodes.keys().map(NodeName::as_str).collect();
+                let known: Vec<&str> = input.observed.nodes.keys().map(NodeName::as_str).collect();
                 let detail = format!("the cluster has no node {node}, it has {}", known.join(", "));
                 check(need, needed_by, CheckOutcome::Refused, Some(detail))
             }
@@ -84,15 +84,15 @@ fn nodes(scene: &Scene<'_>, steps: &[Step]) -> Vec<Check> {
 
 /// High availability takes nodes of the cluster only.
 // PVE: pve-ha-manager src/PVE/HA/Config.pm, src/PVE/HA/Rules/NodeAffinity.pm: each node is looked up in the cluster.
-fn nodes_of_ha(scene: &Scene<'_>, steps: &[Step]) -> Vec<Check> {
+fn nodes_of_ha(input: &PlanInput<'_>, steps: &[Step]) -> Vec<Check> {
     let mut missing: BTreeMap<&NodeName, Vec<StepId>> = BTreeMap::new();
     for step in steps {
-        let Action::SetHa { ha: Some(wish), .. } = &step.action else { continue };
-        for node in wish.on_nodes.keys().filter(|node| !scene.observed.nodes.contains_key(*node)) {
+        let Action::SetHa { ha: Some(desired), .. } = &step.action else { continue };
+        for node in desired.on_nodes.keys().filter(|node| !input.observed.nodes.contains_key(*node)) {
             missing.entry(node).or_default().push(step.id.clone());
         }
     }
-    let known: Vec<&str> = scene.observed.nodes.keys().map(NodeName::as_str).collect();
+    let known: Vec<&str> = input.observed.nodes.keys().map(NodeName::as_str).collect();
     let refused = missing.into_iter().map(|(node, needed_by)| {
         let detail =
             format!("the cluster has no node {node}, it has {}; correct `on_nodes`", known.join(", "));
@@ -102,13 +102,13 @@ fn nodes_of_ha(scene: &Scene<'_>, steps: &[Step]) -> Vec<Check> {
 }
 
 /// Steps by SSH need SSH to be set up.
-fn shells(scene: &Scene<'_>, steps: &[Step]) -> Option<Check> {
+fn shells(input: &PlanInput<'_>, steps: &[Step]) -> Option<Check> {
     let needed_by: Vec<StepId> =
-        steps.iter().filter(|step| step.road == Road::Ssh).map(|step| step.id.clone()).collect();
-    if needed_by.is_empty() || scene.roads.ssh_available {
+        steps.iter().filter(|step| step.transport == Transport::Ssh).map(|step| step.id.clone()).collect();
+    if needed_by.is_empty() || input.transports.ssh_available {
         return None;
     }
-    let detail = "no SSH is set up: set PROXMOX_SSH_KEY and PROXMOX_SSH_KNOWN_HOSTS, or use `road: api`";
+    let detail = "no SSH is set up: set PROXMOX_SSH_KEY and PROXMOX_SSH_KNOWN_HOSTS, or use `transport: api`";
     Some(check("SSH to the nodes".to_owned(), needed_by, CheckOutcome::Refused, Some(detail.to_owned())))
 }
 
@@ -158,31 +158,31 @@ fn new_volume(key: &str, text: &str) -> Option<StorageId> {
 }
 
 fn storages(
-    scene: &Scene<'_>,
+    input: &PlanInput<'_>,
     space: &BTreeMap<NodeName, BTreeMap<StorageId, Bytes>>,
     steps: &[Step],
 ) -> Vec<Check> {
     let mut checks = Vec::new();
     for ((node, storage), needed_by) in targets(steps) {
-        checks.push(takes(scene, &node, &storage, ("images", "disk images"), needed_by));
+        checks.push(takes(input, &node, &storage, ("images", "disk images"), needed_by));
     }
     for ((node, volume), needed_by) in placed(steps) {
         let content = volume.name().split('/').next().unwrap_or_default();
         let what = if content == "snippets" { "snippets" } else { "placed images" };
-        checks.push(takes(scene, node, volume.storage(), (content, what), needed_by));
+        checks.push(takes(input, node, volume.storage(), (content, what), needed_by));
     }
     // A shared storage has one free space, however many nodes write to it.
     let mut sums: BTreeMap<Place<'_>, (Bytes, Vec<&NodeName>)> = BTreeMap::new();
     for (node, needed) in space {
         for (storage, bytes) in needed {
-            let place = if scene.is_shared(node, storage) { None } else { Some(node) };
+            let place = if input.is_shared(node, storage) { None } else { Some(node) };
             let sum = sums.entry((place, storage)).or_default();
             sum.0 = sum.0 + *bytes;
             sum.1.push(node);
         }
     }
     for ((_, storage), (needed, nodes)) in sums {
-        checks.extend(has_room(scene, storage, needed, &nodes));
+        checks.extend(has_room(input, storage, needed, &nodes));
     }
     checks
 }
@@ -204,7 +204,7 @@ fn placed(steps: &[Step]) -> impl Iterator<Item = ((&NodeName, &VolumeId), Vec<S
 }
 
 fn takes(
-    scene: &Scene<'_>,
+    input: &PlanInput<'_>,
     node: &NodeName,
     storage: &StorageId,
     (content, what): (&str, &str),
@@ -212,10 +212,10 @@ fn takes(
 ) -> Check {
     let need = format!("storage {storage} at {node}, active, for {what}");
     let refused = |detail: String| (CheckOutcome::Refused, Some(detail));
-    let (outcome, detail) = match scene.storage(node, storage) {
-        None if scene.observed.storages.iter().any(|seen| seen.node == *node) => refused(format!(
+    let (outcome, detail) = match input.storage(node, storage) {
+        None if input.observed.storages.iter().any(|seen| seen.node == *node) => refused(format!(
             "{node} has no storage {storage} (or these credentials do not see it); it has {}",
-            names(scene, node)
+            names(input, node)
         )),
         None => (CheckOutcome::Unknown, Some(format!("the storages of {node} could not be asked"))),
         Some(seen) if !seen.enabled => {
@@ -236,15 +236,15 @@ fn takes(
     check(need, needed_by, outcome, detail)
 }
 
-fn names(scene: &Scene<'_>, node: &NodeName) -> String {
-    let of_node = scene.observed.storages.iter().filter(|seen| seen.node == *node);
+fn names(input: &PlanInput<'_>, node: &NodeName) -> String {
+    let of_node = input.observed.storages.iter().filter(|seen| seen.node == *node);
     let names: BTreeSet<&str> = of_node.map(|seen| seen.storage.as_str()).collect();
     names.into_iter().collect::<Vec<_>>().join(", ")
 }
 
-fn has_room(scene: &Scene<'_>, storage: &StorageId, needed: Bytes, nodes: &[&NodeName]) -> Option<Check> {
+fn has_room(input: &PlanInput<'_>, storage: &StorageId, needed: Bytes, nodes: &[&NodeName]) -> Option<Check> {
     let node = nodes.first()?;
-    let seen = scene.storage(node, storage)?;
+    let seen = input.storage(node, storage)?;
     let at = if seen.shared { String::new() } else { format!(" at {node}") };
     let need = format!("{} free on {storage}{at}", rounded(needed));
     let needed_by =
@@ -276,8 +276,8 @@ fn has_room(scene: &Scene<'_>, storage: &StorageId, needed: Bytes, nodes: &[&Nod
     Some(check(need, needed_by, outcome, Some(detail)))
 }
 
-fn bridges(scene: &Scene<'_>, steps: &[Step]) -> Vec<Check> {
-    let mut wanted: BTreeMap<(NodeName, BridgeName), Vec<StepId>> = BTreeMap::new();
+fn bridges(input: &PlanInput<'_>, steps: &[Step]) -> Vec<Check> {
+    let mut desired: BTreeMap<(NodeName, BridgeName), Vec<StepId>> = BTreeMap::new();
     for step in steps {
         let (Action::CreateVm { guest, config: patch, .. } | Action::SetConfig { guest, patch, .. }) =
             &step.action
@@ -292,12 +292,12 @@ fn bridges(scene: &Scene<'_>, steps: &[Step]) -> Vec<Check> {
             let bridge =
                 PropertyString::parse(key, text).ok().and_then(|nic| nic.get("bridge")?.parse().ok());
             let Some(bridge) = bridge else { continue };
-            wanted.entry((guest.node.clone(), bridge)).or_default().push(step.id.clone());
+            desired.entry((guest.node.clone(), bridge)).or_default().push(step.id.clone());
         }
     }
-    let judged = wanted.into_iter().map(|((node, bridge), needed_by)| {
+    let judged = desired.into_iter().map(|((node, bridge), needed_by)| {
         let need = format!("bridge {bridge} at {node}");
-        let known = scene.observed.nodes.get(&node).and_then(|seen| seen.bridges.as_ref());
+        let known = input.observed.nodes.get(&node).and_then(|seen| seen.bridges.as_ref());
         match known {
             None => check(
                 need,
@@ -306,7 +306,7 @@ fn bridges(scene: &Scene<'_>, steps: &[Step]) -> Vec<Check> {
                 Some("the node's bridges could not be asked".to_owned()),
             ),
             Some(known) if known.contains(&bridge) => check(need, needed_by, CheckOutcome::Passed, None),
-            Some(_) if is_hidden(scene, &bridge) => {
+            Some(_) if is_hidden(input, &bridge) => {
                 let detail = "these credentials do not see it; with SDN.Use on it they would".to_owned();
                 check(need, needed_by, CheckOutcome::Unknown, Some(detail))
             }
@@ -322,17 +322,17 @@ fn bridges(scene: &Scene<'_>, steps: &[Step]) -> Vec<Check> {
 
 /// Tells whether a bridge may be there that the credentials do not see.
 // PVE: pve-manager PVE/API2/Network.pm index: bridges that one may use or look at; enforced since 8.0.
-fn is_hidden(scene: &Scene<'_>, bridge: &BridgeName) -> bool {
-    let path = bridge_path(bridge.as_str(), scene.observed);
+fn is_hidden(input: &PlanInput<'_>, bridge: &BridgeName) -> bool {
+    let path = bridge_path(bridge.as_str(), input.observed);
     let hides = |rights: &Rights| {
         !rights.is_root
             && ![Privilege::SdnUse, Privilege::SdnAudit].iter().any(|right| rights.holds(*right, &path))
     };
-    scene.observed.version.at_least(8, 0) && scene.observed.rights.as_ref().is_some_and(hides)
+    input.observed.version.at_least(8, 0) && input.observed.rights.as_ref().is_some_and(hides)
 }
 
-fn pools(scene: &Scene<'_>, steps: &[Step]) -> Vec<Check> {
-    let mut wanted: BTreeMap<&PoolId, Vec<StepId>> = BTreeMap::new();
+fn pools(input: &PlanInput<'_>, steps: &[Step]) -> Vec<Check> {
+    let mut desired: BTreeMap<&PoolId, Vec<StepId>> = BTreeMap::new();
     for step in steps {
         let pool = match &step.action {
             Action::CreateVm { pool, .. } | Action::CloneVm { pool, .. } | Action::SetPool { pool, .. } => {
@@ -341,18 +341,18 @@ fn pools(scene: &Scene<'_>, steps: &[Step]) -> Vec<Check> {
             _ => continue,
         };
         if let Some(pool) = pool {
-            wanted.entry(pool).or_default().push(step.id.clone());
+            desired.entry(pool).or_default().push(step.id.clone());
         }
     }
-    let judged = wanted.into_iter().map(|(pool, needed_by)| {
+    let judged = desired.into_iter().map(|(pool, needed_by)| {
         let need = format!("pool {pool}");
         let path = format!("/pool/{pool}");
         let sees = |rights: &Rights| {
             rights.holds(Privilege::PoolAudit, &path) || rights.holds(Privilege::PoolAllocate, &path)
         };
-        if scene.observed.pools.contains(pool) {
+        if input.observed.pools.contains(pool) {
             check(need, needed_by, CheckOutcome::Passed, None)
-        } else if scene.observed.rights.as_ref().is_some_and(sees) {
+        } else if input.observed.rights.as_ref().is_some_and(sees) {
             let detail = format!("there is no such pool; `pvesh create /pools --poolid {pool}` makes it");
             check(need, needed_by, CheckOutcome::Refused, Some(detail))
         } else {
@@ -379,15 +379,15 @@ pub(super) fn settings(steps: &[Step]) -> impl Iterator<Item = (&Step, &NodeName
     })
 }
 
-fn iso_images(scene: &Scene<'_>, steps: &[Step]) -> Vec<Check> {
-    let mut wanted: BTreeMap<(&NodeName, VolumeId), Vec<StepId>> = BTreeMap::new();
+fn iso_images(input: &PlanInput<'_>, steps: &[Step]) -> Vec<Check> {
+    let mut desired: BTreeMap<(&NodeName, VolumeId), Vec<StepId>> = BTreeMap::new();
     for (step, node, key, text) in settings(steps).filter(|(_, _, _, text)| text.contains(":iso/")) {
         let volume = is_volume_slot(key).then(|| Drive::parse(key, text).ok()).flatten();
         let Some(volume) = volume.as_ref().and_then(Drive::volume) else { continue };
-        wanted.entry((node, volume.clone())).or_default().push(step.id.clone());
+        desired.entry((node, volume.clone())).or_default().push(step.id.clone());
     }
-    let judged = wanted.into_iter().filter_map(|((node, volume), needed_by)| {
-        let is_there = scene.observed.has_volume(node, &volume)?;
+    let judged = desired.into_iter().filter_map(|((node, volume), needed_by)| {
+        let is_there = input.observed.has_volume(node, &volume)?;
         let need = format!("ISO image {volume} at {node}");
         Some(if is_there {
             check(need, needed_by, CheckOutcome::Passed, None)
@@ -401,7 +401,7 @@ fn iso_images(scene: &Scene<'_>, steps: &[Step]) -> Vec<Check> {
 
 /// A guest with more processors than its node does not start.
 // PVE: qemu-server src/PVE/QemuServer.pm config_to_command: `MAX n vcpus allowed per VM on this node`.
-fn processors(scene: &Scene<'_>, steps: &[Step]) -> Vec<Check> {
+fn processors(input: &PlanInput<'_>, steps: &[Step]) -> Vec<Check> {
     let mut checks = Vec::new();
     for step in steps {
         let Action::CreateVm { guest, config, .. } = &step.action else { continue };
@@ -409,11 +409,11 @@ fn processors(scene: &Scene<'_>, steps: &[Step]) -> Vec<Check> {
             Some(PatchValue::Text(text)) => text.parse::<u32>().ok(),
             _ => None,
         };
-        let wanted = number("vcpus")
+        let desired = number("vcpus")
             .unwrap_or(number("cores").unwrap_or(1).saturating_mul(number("sockets").unwrap_or(1)));
-        let Some(there) = scene.observed.nodes.get(&guest.node).and_then(|seen| seen.cpus) else { continue };
-        if wanted > there {
-            let need = format!("{wanted} CPUs at {}", guest.node);
+        let Some(there) = input.observed.nodes.get(&guest.node).and_then(|seen| seen.cpus) else { continue };
+        if desired > there {
+            let need = format!("{desired} CPUs at {}", guest.node);
             let detail =
                 format!("the node has {there}, and a VM with more does not start; take fewer `cores`");
             checks.push(check(need, vec![step.id.clone()], CheckOutcome::Refused, Some(detail)));
@@ -423,8 +423,8 @@ fn processors(scene: &Scene<'_>, steps: &[Step]) -> Vec<Check> {
 }
 
 /// Without the right to see all guests a VMID that looks free may be taken.
-fn hidden_guests(scene: &Scene<'_>, changes: &[Change]) -> Option<Check> {
-    let rights = scene.observed.rights.as_ref()?;
+fn hidden_guests(input: &PlanInput<'_>, changes: &[Change]) -> Option<Check> {
+    let rights = input.observed.rights.as_ref()?;
     let creates = changes.iter().any(|change| change.verb == Verb::Create);
     let sees_all = rights.is_root
         || ["/vms", "/"].iter().any(|path| {
@@ -443,10 +443,10 @@ fn hidden_guests(scene: &Scene<'_>, changes: &[Change]) -> Option<Check> {
     Some(check(need, Vec::new(), CheckOutcome::Unknown, Some(detail)))
 }
 
-fn locks(scene: &Scene<'_>, changes: &[Change], steps: &[Step]) -> Vec<Check> {
+fn locks(input: &PlanInput<'_>, changes: &[Change], steps: &[Step]) -> Vec<Check> {
     let locked = changes.iter().filter(|change| change.verb != Verb::NoOp && change.verb != Verb::Create);
     let judged = locked.filter_map(|change| {
-        let config = scene.observed.guests.get(&change.guest.vmid)?.config.as_ref()?;
+        let config = input.observed.guests.get(&change.guest.vmid)?.config.as_ref()?;
         let lock = config.lock.as_ref()?;
         let needed_by = steps
             .iter()
@@ -464,10 +464,10 @@ fn locks(scene: &Scene<'_>, changes: &[Change], steps: &[Step]) -> Vec<Check> {
     judged.collect()
 }
 
-fn rights(scene: &Scene<'_>, steps: &[Step]) -> Vec<Check> {
-    let needs: BTreeMap<Need, Vec<StepId>> = needs_of_steps(steps, scene.observed);
+fn rights(input: &PlanInput<'_>, steps: &[Step]) -> Vec<Check> {
+    let needs: BTreeMap<Need, Vec<StepId>> = needs_of_steps(steps, input.observed);
     let judged = needs.into_iter().map(|(need, needed_by)| {
-        let (outcome, detail) = match &scene.observed.rights {
+        let (outcome, detail) = match &input.observed.rights {
             None => {
                 (CheckOutcome::Unknown, Some("what the credentials may do could not be asked".to_owned()))
             }

@@ -1,8 +1,8 @@
 //! Starting a VM and waiting until it is ready.
 
 use super::chain::{Chain, Link};
-use super::scene::{Current, Scene};
-use crate::plan::{Action, Condition, GuestRef, IpFamily, Road, RoadChoice, Undo};
+use super::input::{Current, PlanInput};
+use crate::plan::{Action, Condition, GuestRef, IpFamily, Revert, Transport, TransportChoice};
 use crate::spec::{ReadyIp, Vm};
 use pve_config::{DeviceSlot, PropertyString};
 use pve_types::MacAddr;
@@ -11,23 +11,23 @@ use pve_types::MacAddr;
 const ADDRESS_S: u64 = 300;
 
 /// Appends the step that starts the guest, or waits until high availability has started it.
-pub(crate) fn push_start(scene: &Scene<'_>, chain: &mut Chain, guest: &GuestRef, by_ha: bool) {
+pub(crate) fn push_start(input: &PlanInput<'_>, chain: &mut Chain, guest: &GuestRef, by_ha: bool) {
     let (what, action, why) = if by_ha {
         let action = Action::Await { guest: guest.clone(), condition: Condition::Running };
         ("running", action, "high availability starts it; its state is read by API")
     } else {
         ("start", Action::StartVm { guest: guest.clone() }, "one call, and the task tells when it runs")
     };
-    let mut link = Link::new(what, action, scene.roads.api_first(why), 300);
+    let mut link = Link::new(what, action, input.transports.api_first(why), 300);
     if by_ha {
-        link.undo = Undo::Nothing;
+        link.revert = Revert::Nothing;
     }
     chain.push(link);
 }
 
 /// Appends the waits that the spec's `ready:` asks for.
 pub(crate) fn push_conditions(
-    scene: &Scene<'_>,
+    input: &PlanInput<'_>,
     chain: &mut Chain,
     vm: &Vm,
     guest: &GuestRef,
@@ -35,27 +35,27 @@ pub(crate) fn push_conditions(
 ) {
     let ready = &vm.ready;
     if let Some(timeout) = ready.agent {
-        push(scene, chain, guest, "agent", Condition::Agent, timeout.as_secs());
+        push(input, chain, guest, "agent", Condition::Agent, timeout.as_secs());
     }
     let needs_address = !ready.tcp.is_empty() || ready.command.is_some();
     match &ready.ip {
-        Some(ip) => push(scene, chain, guest, "address", address(vm, ip, current), ip.timeout.as_secs()),
+        Some(ip) => push(input, chain, guest, "address", address(vm, ip, current), ip.timeout.as_secs()),
         None if needs_address => {
             let any = Condition::Address { nic: None, mac: None, family: IpFamily::Any, within: None };
-            push(scene, chain, guest, "address", any, ADDRESS_S);
+            push(input, chain, guest, "address", any, ADDRESS_S);
         }
         None => {}
     }
     if let Some(timeout) = ready.cloud_init {
-        push(scene, chain, guest, "cloud-init", Condition::CloudInit, timeout.as_secs());
+        push(input, chain, guest, "cloud-init", Condition::CloudInit, timeout.as_secs());
     }
     for tcp in &ready.tcp {
         let port = tcp.port.value;
-        push(scene, chain, guest, &format!("tcp-{port}"), Condition::Tcp { port }, tcp.timeout.as_secs());
+        push(input, chain, guest, &format!("tcp-{port}"), Condition::Tcp { port }, tcp.timeout.as_secs());
     }
     if let Some(command) = &ready.command {
         let condition = Condition::Command { argv: command.argv.value.clone() };
-        push(scene, chain, guest, "command", condition, command.timeout.as_secs());
+        push(input, chain, guest, "command", condition, command.timeout.as_secs());
     }
 }
 
@@ -70,7 +70,7 @@ fn address(vm: &Vm, ip: &ReadyIp, current: Option<&Current<'_>>) -> Condition {
 }
 
 fn mac_of(vm: &Vm, slot: DeviceSlot, current: Option<&Current<'_>>) -> Option<MacAddr> {
-    let said = vm.nics.get(&slot).and_then(|wish| wish.set()?.mac.as_ref()).map(|mac| mac.value);
+    let said = vm.nics.get(&slot).and_then(|desired| desired.set()?.mac.as_ref()).map(|mac| mac.value);
     said.or_else(|| {
         let key = slot.to_string();
         let net = PropertyString::parse(&key, current?.effective(&key)?).ok()?;
@@ -79,19 +79,19 @@ fn mac_of(vm: &Vm, slot: DeviceSlot, current: Option<&Current<'_>>) -> Option<Ma
 }
 
 fn push(
-    scene: &Scene<'_>,
+    input: &PlanInput<'_>,
     chain: &mut Chain,
     guest: &GuestRef,
     what: &str,
     condition: Condition,
     deadline_s: u64,
 ) {
-    let road = match condition {
-        Condition::Tcp { .. } => (Road::Local, "the port is tried from this machine".to_owned()),
-        Condition::Command { .. } => (Road::Local, "the command runs on this machine".to_owned()),
-        _ if scene.roads.choice == RoadChoice::Ssh => scene.roads.api_first(""),
-        _ => (Road::Api, "the agent is asked by API: 15 ms a question".to_owned()),
+    let transport = match condition {
+        Condition::Tcp { .. } => (Transport::Local, "the port is tried from this machine".to_owned()),
+        Condition::Command { .. } => (Transport::Local, "the command runs on this machine".to_owned()),
+        _ if input.transports.choice == TransportChoice::Ssh => input.transports.api_first(""),
+        _ => (Transport::Api, "the agent is asked by API: 15 ms a question".to_owned()),
     };
     let action = Action::Await { guest: guest.clone(), condition };
-    chain.push(Link::new(format!("await-{what}"), action, road, deadline_s));
+    chain.push(Link::new(format!("await-{what}"), action, transport, deadline_s));
 }

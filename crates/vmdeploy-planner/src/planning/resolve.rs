@@ -1,6 +1,6 @@
 //! Which guest each VM of the spec is: found by its mark first, and given a number only if there is none.
 
-use super::scene::{Current, Findings, Resolved, Scene};
+use super::input::{Current, Findings, PlanInput, Resolved};
 use crate::identity::{self, Marker, Ownership};
 use crate::observed::ObservedGuest;
 use crate::plan::{GuestRef, PlanMode};
@@ -19,9 +19,9 @@ pub(crate) struct Marks<'a> {
 
 impl<'a> Marks<'a> {
     /// Reads the marks of the project's guests.
-    pub(crate) fn read(scene: &Scene<'a>) -> Self {
+    pub(crate) fn read(input: &PlanInput<'a>) -> Self {
         let mut marks = Self { by_uuid: HashMap::new(), by_name: HashMap::new() };
-        for guest in scene.observed.guests.values() {
+        for guest in input.observed.guests.values() {
             let Some(config) = guest.config.as_ref().filter(|_| guest.kind == "qemu") else { continue };
             if let Some(uuid) = identity::config_uuid(config) {
                 marks.by_uuid.entry(uuid).or_default().push(guest);
@@ -32,7 +32,7 @@ impl<'a> Marks<'a> {
             else {
                 continue;
             };
-            if marker.cluster == scene.cluster && marker.project == *scene.deployment.project {
+            if marker.cluster == input.cluster && marker.project == *input.deployment.project {
                 marks.by_name.entry(marker.name.clone()).or_default().push((guest, ownership));
             }
         }
@@ -54,51 +54,56 @@ enum Found<'a> {
 }
 
 /// Finds or numbers the guest of each VM.
-pub(crate) fn resolve<'a>(scene: &mut Scene<'a>, marks: &Marks<'a>, vms: &[&'a Vm], findings: &mut Findings) {
-    let mut taken = claimed_vmids(scene, vms);
+pub(crate) fn resolve<'a>(
+    input: &mut PlanInput<'a>,
+    marks: &Marks<'a>,
+    vms: &[&'a Vm],
+    findings: &mut Findings,
+) {
+    let mut taken = claimed_vmids(input, vms);
     let mut missing = Vec::new();
     for vm in vms {
-        match find(scene, marks, vm, findings) {
+        match find(input, marks, vm, findings) {
             Found::Ours(current) => {
                 taken.insert(current.guest.vmid);
-                if scene.context.mode == PlanMode::Deploy {
+                if input.context.mode == PlanMode::Deploy {
                     let before = findings.refusals();
-                    check_vmid(scene, vm, current.guest.vmid, findings);
+                    check_vmid(input, vm, current.guest.vmid, findings);
                     findings.refused_since(before, &vm.name);
                 }
                 let guest = GuestRef {
                     name: vm.name.value.clone(),
                     vmid: current.guest.vmid,
                     node: current.guest.node.clone(),
-                    uuid: expected_uuid(scene, vm),
+                    uuid: expected_uuid(input, vm),
                 };
-                scene.guests.insert(vm.name.value.clone(), Resolved::new(vm, guest, Some(current)));
+                input.guests.insert(vm.name.value.clone(), Resolved::new(vm, guest, Some(current)));
             }
             Found::Nothing => missing.push(*vm),
             Found::Refused => {}
         }
     }
     // What is destroyed has its number already.
-    if scene.context.mode == PlanMode::Destroy {
+    if input.context.mode == PlanMode::Destroy {
         return;
     }
     for vm in missing {
         // Another VM that is not meant may be cloned by one that is; what is wrong with it is no matter otherwise.
-        let targets = &scene.context.targets;
+        let targets = &input.context.targets;
         let is_meant = targets.is_empty() || targets.contains(&vm.name.value);
         let mut aside = Findings::default();
         let findings = if is_meant { &mut *findings } else { &mut aside };
-        let vmid = draw(scene, vm, &mut taken, findings);
-        let node = node_of(scene, vm, findings);
+        let vmid = draw(input, vm, &mut taken, findings);
+        let node = node_of(input, vm, findings);
         let (Some(vmid), Some(node)) = (vmid, node) else { continue };
-        let guest = GuestRef { name: vm.name.value.clone(), vmid, node, uuid: expected_uuid(scene, vm) };
-        scene.guests.insert(vm.name.value.clone(), Resolved::new(vm, guest, None));
+        let guest = GuestRef { name: vm.name.value.clone(), vmid, node, uuid: expected_uuid(input, vm) };
+        input.guests.insert(vm.name.value.clone(), Resolved::new(vm, guest, None));
     }
 }
 
 /// Returns the UUID that the VM has or will have.
-pub(crate) fn expected_uuid(scene: &Scene<'_>, vm: &Vm) -> String {
-    expected_uuid_of(&scene.cluster, &scene.deployment.project, vm)
+pub(crate) fn expected_uuid(input: &PlanInput<'_>, vm: &Vm) -> String {
+    expected_uuid_of(&input.cluster, &input.deployment.project, vm)
 }
 
 /// Returns the UUID of a VM of this cluster and project: its own, or the derived one.
@@ -108,10 +113,10 @@ pub(crate) fn expected_uuid_of(cluster: &str, project: &str, vm: &Vm) -> String 
 }
 
 /// Returns the numbers that must not be drawn: fixed ones, pinned ones, and those of any guest.
-fn claimed_vmids(scene: &Scene<'_>, vms: &[&Vm]) -> BTreeSet<Vmid> {
-    let mut taken: BTreeSet<Vmid> = scene.observed.guests.keys().copied().collect();
-    taken.extend(scene.deployment.pins.values().map(|pin| pin.vmid));
-    taken.extend(scene.context.pins.values().copied());
+fn claimed_vmids(input: &PlanInput<'_>, vms: &[&Vm]) -> BTreeSet<Vmid> {
+    let mut taken: BTreeSet<Vmid> = input.observed.guests.keys().copied().collect();
+    taken.extend(input.deployment.pins.values().map(|pin| pin.vmid));
+    taken.extend(input.context.pins.values().copied());
     taken.extend(vms.iter().filter_map(|vm| match &vm.vmid {
         VmidWish::Fixed(vmid) => Some(vmid.value),
         VmidWish::Any | VmidWish::Range(_) => None,
@@ -119,31 +124,31 @@ fn claimed_vmids(scene: &Scene<'_>, vms: &[&Vm]) -> BTreeSet<Vmid> {
     taken
 }
 
-fn find<'a>(scene: &Scene<'a>, marks: &Marks<'a>, vm: &Vm, findings: &mut Findings) -> Found<'a> {
-    let same_uuid = marks.by_uuid.get(&expected_uuid(scene, vm)).map_or(&[][..], Vec::as_slice);
+fn find<'a>(input: &PlanInput<'a>, marks: &Marks<'a>, vm: &Vm, findings: &mut Findings) -> Found<'a> {
+    let same_uuid = marks.by_uuid.get(&expected_uuid(input, vm)).map_or(&[][..], Vec::as_slice);
     let at = || (vm.name.span, vm.path(""));
     match same_uuid {
-        [] => look_for_unfinished(scene, marks, vm, findings),
-        [guest] => judge(scene, guest, vm, findings),
+        [] => look_for_unfinished(input, marks, vm, findings),
+        [guest] => judge(input, guest, vm, findings),
         several => {
             let vmids: Vec<_> = several.iter().map(|guest| guest.vmid.to_string()).collect();
             let message =
                 format!("the UUID of `{}` is at VMIDs {} at once", vm.name.value, vmids.join(" and "));
             let hint =
                 "one of them is a copy; give the copy another UUID: `qm set VMID --smbios1 uuid=$(uuidgen)`";
-            findings.refuse(scene.deployment, at(), message, hint);
+            findings.refuse(input.deployment, at(), message, hint);
             Found::Refused
         }
     }
 }
 
-fn judge<'a>(scene: &Scene<'a>, guest: &'a ObservedGuest, vm: &Vm, findings: &mut Findings) -> Found<'a> {
+fn judge<'a>(input: &PlanInput<'a>, guest: &'a ObservedGuest, vm: &Vm, findings: &mut Findings) -> Found<'a> {
     let Some(config) = &guest.config else { return Found::Nothing };
     let vmid = guest.vmid;
     let at = (vm.name.span, vm.path(""));
     let (message, hint) = match identity::ownership(guest) {
         Ownership::Ours(marker)
-            if marker.name == vm.name.value && marker.project == *scene.deployment.project =>
+            if marker.name == vm.name.value && marker.project == *input.deployment.project =>
         {
             return Found::Ours(Current { guest, config, marker: Some(marker) });
         }
@@ -159,20 +164,20 @@ fn judge<'a>(scene: &Scene<'a>, guest: &'a ObservedGuest, vm: &Vm, findings: &mu
         ),
         Ownership::Copy(marker) => (
             format!("VMID {vmid} has this VM's UUID, but its mark is that of VMID {}", marker.vmid),
-            format!("it was restored or copied by hand; {} takes it over", adopting(scene, vmid)),
+            format!("it was restored or copied by hand; {} takes it over", adopting(input, vmid)),
         ),
         Ownership::Unfinished(_) | Ownership::Unmarked { .. } => (
             format!("VMID {vmid} has this VM's UUID, but its ownership mark is gone"),
-            format!("write `vmid: {vmid}` and `uuid: {}` to take it over again", expected_uuid(scene, vm)),
+            format!("write `vmid: {vmid}` and `uuid: {}` to take it over again", expected_uuid(input, vm)),
         ),
     };
-    findings.refuse(scene.deployment, at, message, hint);
+    findings.refuse(input.deployment, at, message, hint);
     Found::Refused
 }
 
 /// Names what takes a guest over, with the command to run.
-fn adopting(scene: &Scene<'_>, vmid: Vmid) -> String {
-    format!("the spec that `vmdeploy adopt {vmid} --project {}` prints", *scene.deployment.project)
+fn adopting(input: &PlanInput<'_>, vmid: Vmid) -> String {
+    format!("the spec that `vmdeploy adopt {vmid} --project {}` prints", *input.deployment.project)
 }
 
 /// Tells whether the spec says in words that this guest is to be adopted: by VMID and by UUID.
@@ -181,7 +186,7 @@ fn adopts(vm: &Vm, vmid: Vmid) -> bool {
 }
 
 fn look_for_unfinished<'a>(
-    scene: &Scene<'a>,
+    input: &PlanInput<'a>,
     marks: &Marks<'a>,
     vm: &Vm,
     findings: &mut Findings,
@@ -195,11 +200,11 @@ fn look_for_unfinished<'a>(
     let message =
         format!("run `{}` was interrupted while it cloned `{}` as VMID {vmid}", marker.run, vm.name.value);
     let hint = format!("`vmdeploy resume {}` finishes it", marker.run);
-    findings.refuse(scene.deployment, (vm.name.span, vm.path("")), message, hint);
+    findings.refuse(input.deployment, (vm.name.span, vm.path("")), message, hint);
     Found::Refused
 }
 
-fn check_vmid(scene: &Scene<'_>, vm: &Vm, actual: Vmid, findings: &mut Findings) {
+fn check_vmid(input: &PlanInput<'_>, vm: &Vm, actual: Vmid, findings: &mut Findings) {
     if let VmidWish::Fixed(fixed) = &vm.vmid
         && fixed.value != actual
     {
@@ -208,22 +213,22 @@ fn check_vmid(scene: &Scene<'_>, vm: &Vm, actual: Vmid, findings: &mut Findings)
             "write `vmid: {actual}`, or destroy the VM first: `vmdeploy destroy --target {}`",
             vm.name.value
         );
-        findings.refuse(scene.deployment, (fixed.span, vm.path("vmid")), message, hint);
+        findings.refuse(input.deployment, (fixed.span, vm.path("vmid")), message, hint);
     }
 }
 
-fn draw(scene: &Scene<'_>, vm: &Vm, taken: &mut BTreeSet<Vmid>, findings: &mut Findings) -> Option<Vmid> {
-    let pinned = scene.deployment.pin(vm).map(|pin| (pin.vmid, pin.span));
-    let pinned = pinned.or_else(|| scene.context.pins.get(&vm.name.value).map(|vmid| (*vmid, vm.name.span)));
+fn draw(input: &PlanInput<'_>, vm: &Vm, taken: &mut BTreeSet<Vmid>, findings: &mut Findings) -> Option<Vmid> {
+    let pinned = input.deployment.pin(vm).map(|pin| (pin.vmid, pin.span));
+    let pinned = pinned.or_else(|| input.context.pins.get(&vm.name.value).map(|vmid| (*vmid, vm.name.span)));
     if let VmidWish::Fixed(fixed) = &vm.vmid {
-        return free_of_foreigners(scene, vm, fixed.value, fixed.span, findings);
+        return free_of_foreigners(input, vm, fixed.value, fixed.span, findings);
     }
     let (first, last, span) = match &vm.vmid {
         VmidWish::Range(range) => (range.0.get(), range.1.get(), range.span),
         VmidWish::Any | VmidWish::Fixed(_) => (ANY.0, ANY.1, vm.name.span),
     };
     if let Some((vmid, span)) = pinned.filter(|(vmid, _)| (first..=last).contains(&vmid.get())) {
-        return free_of_foreigners(scene, vm, vmid, span, findings);
+        return free_of_foreigners(input, vm, vmid, span, findings);
     }
     let free = (first..=last).filter_map(|number| Vmid::new(number).ok()).find(|vmid| !taken.contains(vmid));
     match free {
@@ -233,45 +238,45 @@ fn draw(scene: &Scene<'_>, vm: &Vm, taken: &mut BTreeSet<Vmid>, findings: &mut F
         }
         None => {
             let message = format!("no VMID from {first} to {last} is free");
-            findings.refuse(scene.deployment, (span, vm.path("vmid")), message, "write a larger range");
+            findings.refuse(input.deployment, (span, vm.path("vmid")), message, "write a larger range");
             None
         }
     }
 }
 
 fn free_of_foreigners(
-    scene: &Scene<'_>,
+    input: &PlanInput<'_>,
     vm: &Vm,
     vmid: Vmid,
     span: Span,
     findings: &mut Findings,
 ) -> Option<Vmid> {
-    let Some(guest) = scene.observed.guests.get(&vmid) else { return Some(vmid) };
+    let Some(guest) = input.observed.guests.get(&vmid) else { return Some(vmid) };
     let name = guest.name.as_deref().unwrap_or("without a name").escape_debug().to_string();
     let (kind, hint) = if guest.kind == "qemu" {
-        ("VM", format!("{} takes it over; else write another VMID", adopting(scene, vmid)))
+        ("VM", format!("{} takes it over; else write another VMID", adopting(input, vmid)))
     } else {
         ("container", "write another VMID".to_owned())
     };
     let message = format!("VMID {vmid} is taken by a {kind} that is not ours: `{name}` on {}", guest.node);
-    findings.refuse(scene.deployment, (span, vm.path("vmid")), message, hint);
+    findings.refuse(input.deployment, (span, vm.path("vmid")), message, hint);
     None
 }
 
-fn node_of(scene: &Scene<'_>, vm: &Vm, findings: &mut Findings) -> Option<NodeName> {
-    let cluster = scene.deployment.clusters.get(&scene.cluster);
+fn node_of(input: &PlanInput<'_>, vm: &Vm, findings: &mut Findings) -> Option<NodeName> {
+    let cluster = input.deployment.clusters.get(&input.cluster);
     let of_cluster = cluster.and_then(|cluster| cluster.node.as_ref()).map(|node| node.value.clone());
     let said = vm.node.as_ref().map(|node| node.value.clone()).or(of_cluster);
-    let only_one = || match scene.observed.nodes.keys().collect::<Vec<_>>()[..] {
+    let only_one = || match input.observed.nodes.keys().collect::<Vec<_>>()[..] {
         [only] => Some(only.clone()),
         _ => None,
     };
-    let node = said.or_else(|| scene.context.default_node.clone()).or_else(only_one);
+    let node = said.or_else(|| input.context.default_node.clone()).or_else(only_one);
     if node.is_none() {
         let message = format!("nothing says on which node `{}` is made", vm.name.value);
-        let nodes: Vec<_> = scene.observed.nodes.keys().map(NodeName::as_str).collect();
+        let nodes: Vec<_> = input.observed.nodes.keys().map(NodeName::as_str).collect();
         let hint = format!("write `node:` (the cluster has {}), or set PROXMOX_NODE", nodes.join(", "));
-        findings.refuse(scene.deployment, (vm.name.span, vm.path("node")), message, hint);
+        findings.refuse(input.deployment, (vm.name.span, vm.path("node")), message, hint);
     }
     node
 }

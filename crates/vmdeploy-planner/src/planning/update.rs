@@ -3,19 +3,20 @@
 use super::availability::{foreign_place, merged_ha, own_ha, push_ha, same_ha, shown_ha};
 use super::chain::{Chain, Link};
 use super::create::{BOOT_WHY, is_cd, push_snippets, refuse_root_only};
+use super::desired::{Base, KeyChange, Part, desired, is_ignored};
 use super::disks::push_growth;
 use super::existing_disks::{DiskChanges, OptionFields, existing_disks};
 use super::hotplug;
 use super::images::Shared;
+use super::input::{Current, Findings, PlanInput, Resolved, reason};
 use super::mark;
 use super::ready;
-use super::scene::{Current, Findings, Resolved, Scene, reason};
-use super::wanted::{Base, KeyChange, Part, is_ignored, wanted};
 use crate::identity;
 use crate::plan::{
-    Action, ConfigPatch, GuestRef, HaWish, PatchValue, Reason, Road, RoadChoice, Slot, Step, Undo, Verb,
+    Action, ConfigPatch, DesiredHa, GuestRef, PatchValue, Reason, Revert, Slot, Step, Transport,
+    TransportChoice, Verb,
 };
-use crate::spec::{Ha, OptionValue, Permission, PowerState, Spanned, Vm, Wish};
+use crate::spec::{Desired, Ha, OptionValue, Permission, PowerState, Spanned, Vm};
 use pve_types::PoolId;
 use std::collections::BTreeMap;
 
@@ -30,14 +31,14 @@ pub(crate) struct Update {
 
 /// Plans the changes of one guest.
 pub(crate) fn plan_update(
-    scene: &Scene<'_>,
+    input: &PlanInput<'_>,
     shared: &mut Shared,
     findings: &mut Findings,
     resolved: &Resolved<'_>,
     current: &Current<'_>,
 ) -> Update {
     let mut updating = Updating {
-        scene,
+        input,
         shared,
         findings,
         vm: resolved.vm,
@@ -53,7 +54,7 @@ pub(crate) fn plan_update(
 }
 
 struct Updating<'u, 'a> {
-    scene: &'u Scene<'a>,
+    input: &'u PlanInput<'a>,
     shared: &'u mut Shared,
     findings: &'u mut Findings,
     vm: &'u Vm,
@@ -75,26 +76,28 @@ impl Updating<'_, '_> {
         let values = self.current.effective_config();
         let base = Base { values: &values, exists: true };
         let mut plain =
-            wanted(self.scene, self.findings, self.vm, &self.guest.uuid, &self.current.guest.node, &base);
+            desired(self.input, self.findings, self.vm, &self.guest.uuid, &self.current.guest.node, &base);
         // A list with accounts in it is compared by what the mark remembers of it.
         if !mark::keys_changed(self.vm, self.current.marker.as_ref()) {
             let cloud = self.vm.cloud_init.as_ref();
-            if cloud.and_then(super::wanted::keys_digest).is_some() {
+            if cloud.and_then(super::desired::keys_digest).is_some() {
                 plain.changes.retain(|change| change.key != "sshkeys");
             }
         } else if let Some(change) = self.forced_keys(&plain.changes) {
             plain.changes.push(change);
         }
-        if self.scene.roads.choice == RoadChoice::Api && !self.scene.roads.api_may_set_root_only() {
-            refuse_root_only(self.scene, self.findings, self.vm, &plain.changes);
+        if self.input.transports.choice == TransportChoice::Api
+            && !self.input.transports.api_may_set_root_only()
+        {
+            refuse_root_only(self.input, self.findings, self.vm, &plain.changes);
         }
-        if self.scene.roads.choice == RoadChoice::Ssh
+        if self.input.transports.choice == TransportChoice::Ssh
             && plain.changes.iter().any(|change| change.part == Part::Password)
         {
-            super::wanted_password_by_ssh(self.scene, self.findings, self.vm);
+            super::wanted_password_by_ssh(self.input, self.findings, self.vm);
         }
         let disks = existing_disks(
-            self.scene,
+            self.input,
             self.shared,
             self.findings,
             self.vm,
@@ -103,7 +106,7 @@ impl Updating<'_, '_> {
             &mut self.chain,
         );
         self.refuse_growth_that_waits(&disks);
-        push_snippets(self.scene, &mut self.chain, self.guest, &plain.snippets);
+        push_snippets(self.input, &mut self.chain, self.guest, &plain.snippets);
         let touches_cloud_init =
             plain.changes.iter().any(|change| matches!(change.part, Part::CloudInit | Part::Password));
         self.push_config(plain.changes, &disks);
@@ -118,16 +121,16 @@ impl Updating<'_, '_> {
 
     fn look_for_replacement(&mut self) {
         let remembered = self.current.marker.as_ref();
-        for (slot, wish) in &self.vm.disks {
-            let Some(disk) = wish.set() else { continue };
+        for (slot, desired) in &self.vm.disks {
+            let Some(disk) = desired.set() else { continue };
             let name = slot.to_string();
             let path = format!("disks.{name}.image");
             let before = remembered.and_then(|marker| marker.sources.get(&name));
-            let after = mark::image_digest(self.scene, disk);
+            let after = mark::image_digest(self.input, disk);
             if let (Some(before), Some(after)) = (before, after)
                 && *before != after
                 && self.current.effective(&name).is_some()
-                && !super::wanted::is_ignored(self.vm, &path)
+                && !super::desired::is_ignored(self.vm, &path)
             {
                 let mut why = reason(path, Some(format!("an image with digest {before}")), Some(after));
                 why.note = Some("a disk is made from its image once".to_owned());
@@ -138,7 +141,7 @@ impl Updating<'_, '_> {
         }
         if let (Some(clone), Some(before)) = (&self.vm.clone, remembered.and_then(mark::remembered_clone))
             && *before != mark::clone_digest(clone)
-            && !super::wanted::is_ignored(self.vm, "clone")
+            && !super::desired::is_ignored(self.vm, "clone")
         {
             let mut why = reason("clone", Some("another source".to_owned()), Some("this one".to_owned()));
             why.note = Some("a VM is cloned once".to_owned());
@@ -153,11 +156,11 @@ impl Updating<'_, '_> {
     /// may not be replaced, and is said.
     fn look_at_file(&mut self, disk: &crate::spec::Disk, slot: &str, path: String) {
         let before = self.current.marker.as_ref().and_then(|marker| mark::remembered_content(marker, slot));
-        let (Some(before), Some(after)) = (before, mark::content_digest(self.scene, disk)) else { return };
-        if *before == after || super::wanted::is_ignored(self.vm, &path) {
+        let (Some(before), Some(after)) = (before, mark::content_digest(self.input, disk)) else { return };
+        if *before == after || super::desired::is_ignored(self.vm, &path) {
             return;
         }
-        if super::may_replace(self.scene, self.vm) {
+        if super::may_replace(self.input, self.vm) {
             let mut why = reason(path, Some(format!("a file with digest {before}")), Some(after));
             why.note = Some("the image's file was made anew".to_owned());
             self.replace.push(why);
@@ -176,8 +179,8 @@ impl Updating<'_, '_> {
             if !self.current.is_running() || hotplug::is_hot(slot, None, Some("new:volume"), hotplug) {
                 continue;
             }
-            let wish = slot.parse().ok().and_then(|slot| self.vm.disks.get(&slot)).and_then(Wish::set);
-            let span = wish.map_or(self.vm.name.span, |disk| disk.span);
+            let desired = slot.parse().ok().and_then(|slot| self.vm.disks.get(&slot)).and_then(Desired::set);
+            let span = desired.map_or(self.vm.name.span, |disk| disk.span);
             let message =
                 format!("`{slot}` is plugged in at a restart, and can be grown to {size} only then");
             let hint = format!(
@@ -185,7 +188,7 @@ impl Updating<'_, '_> {
                 self.guest.name
             );
             let at = (span, self.vm.path(&format!("disks.{slot}.size")));
-            self.findings.refuse(self.scene.deployment, at, message, hint);
+            self.findings.refuse(self.input.deployment, at, message, hint);
         }
     }
 
@@ -196,7 +199,7 @@ impl Updating<'_, '_> {
         let nothing = std::collections::BTreeMap::new();
         let base = Base { values: &nothing, exists: false };
         let mut ignored = Findings::default();
-        let all = wanted(self.scene, &mut ignored, self.vm, &self.guest.uuid, &self.guest.node, &base);
+        let all = desired(self.input, &mut ignored, self.vm, &self.guest.uuid, &self.guest.node, &base);
         all.changes.into_iter().find(|change| change.key == "sshkeys")
     }
 
@@ -209,9 +212,9 @@ impl Updating<'_, '_> {
             self.reasons.extend(change.reasons.iter().cloned());
             let to = change.to.as_ref().and_then(text_of);
             self.note_restart(&change.key, to);
-            let target = match self.road_of(change.part, has_node_work) {
-                Road::Ssh => &mut on_node,
-                Road::Api | Road::Local => &mut by_api,
+            let target = match self.transport_of(change.part, has_node_work) {
+                Transport::Ssh => &mut on_node,
+                Transport::Api | Transport::Local => &mut by_api,
             };
             match change.to {
                 Some(value) => drop(target.set.insert(change.key, value)),
@@ -222,8 +225,11 @@ impl Updating<'_, '_> {
             let is_new = disks.new_slots.contains(slot);
             self.note_restart(slot, text_of(value));
             let part = if is_new { Part::CloudDrive } else { Part::Plain };
-            let target =
-                if self.road_of(part, has_node_work) == Road::Ssh { &mut on_node } else { &mut by_api };
+            let target = if self.transport_of(part, has_node_work) == Transport::Ssh {
+                &mut on_node
+            } else {
+                &mut by_api
+            };
             target.set.insert(slot.clone(), value.clone());
         }
         for slot in &disks.delete {
@@ -231,19 +237,19 @@ impl Updating<'_, '_> {
             by_api.delete.insert(slot.clone());
         }
         self.describe_mark(&mut by_api);
-        if self.scene.roads.choice == RoadChoice::Ssh {
+        if self.input.transports.choice == TransportChoice::Ssh {
             on_node.set.extend(std::mem::take(&mut by_api.set));
             on_node.delete.extend(std::mem::take(&mut by_api.delete));
         }
         let boot = self.boot_after_cds(disks, &mut by_api, &mut on_node);
         let mut digest = self.current.config.digest.clone();
-        let api_road =
-            self.scene.roads.api_first("a change by API takes 28 ms, `qm set` 800 ms of the node's CPU");
-        self.push_patch("configure", by_api, api_road, &mut digest);
+        let api_transport =
+            self.input.transports.api_first("a change by API takes 28 ms, `qm set` 800 ms of the node's CPU");
+        self.push_patch("configure", by_api, api_transport, &mut digest);
         let why = "new disks, cloud-init drive and root-only options in one `qm set`";
-        let node_road = self.scene.roads.node_only(why).unwrap_or((Road::Api, why.to_owned()));
-        self.push_patch("attach", on_node, node_road, &mut digest);
-        self.push_patch("boot", boot, self.scene.roads.api_first(BOOT_WHY), &mut digest);
+        let node_transport = self.input.transports.node_only(why).unwrap_or((Transport::Api, why.to_owned()));
+        self.push_patch("attach", on_node, node_transport, &mut digest);
+        self.push_patch("boot", boot, self.input.transports.api_first(BOOT_WHY), &mut digest);
     }
 
     /// Takes the boot order out of the changes where a CD drive is added, which PVE appends to it.
@@ -254,8 +260,8 @@ impl Updating<'_, '_> {
         on_node: &mut ConfigPatch,
     ) -> ConfigPatch {
         let mut boot = ConfigPatch::default();
-        let wish = self.vm.options.get("boot").filter(|wish| !is_ignored(self.vm, &wish.path));
-        if let Some(OptionValue::Whole(order)) = wish.map(|wish| &wish.value)
+        let desired = self.vm.options.get("boot").filter(|desired| !is_ignored(self.vm, &desired.path));
+        if let Some(OptionValue::Whole(order)) = desired.map(|desired| &desired.value)
             && disks.new_slots.iter().filter_map(|slot| disks.set.get(slot)).any(is_cd)
         {
             by_api.set.remove("boot");
@@ -265,17 +271,17 @@ impl Updating<'_, '_> {
         boot
     }
 
-    fn road_of(&self, part: Part, has_node_work: bool) -> Road {
-        let on_node = match (self.scene.roads.choice, part) {
-            (RoadChoice::Api, _) => false,
-            (RoadChoice::Ssh, _) => true,
+    fn transport_of(&self, part: Part, has_node_work: bool) -> Transport {
+        let on_node = match (self.input.transports.choice, part) {
+            (TransportChoice::Api, _) => false,
+            (TransportChoice::Ssh, _) => true,
             (_, Part::Password) => false,
-            (RoadChoice::Hybrid, Part::RootOnly | Part::CloudDrive) => true,
-            (RoadChoice::Hybrid, Part::Boot) => has_node_work,
-            (RoadChoice::Auto, Part::RootOnly) => !self.scene.roads.api_may_set_root_only(),
-            (RoadChoice::Hybrid | RoadChoice::Auto, _) => false,
+            (TransportChoice::Hybrid, Part::RootOnly | Part::CloudDrive) => true,
+            (TransportChoice::Hybrid, Part::Boot) => has_node_work,
+            (TransportChoice::Auto, Part::RootOnly) => !self.input.transports.api_may_set_root_only(),
+            (TransportChoice::Hybrid | TransportChoice::Auto, _) => false,
         };
-        if on_node { Road::Ssh } else { Road::Api }
+        if on_node { Transport::Ssh } else { Transport::Api }
     }
 
     fn note_restart(&mut self, key: &str, to: Option<&str>) {
@@ -289,12 +295,12 @@ impl Updating<'_, '_> {
 
     fn describe_mark(&mut self, patch: &mut ConfigPatch) {
         let description = identity::config_description(self.current.config);
-        let marker = mark::wanted_marker(self.scene, self.vm, self.guest, Some(self.current));
-        let wanted = mark::wanted_description(self.vm, &marker, description);
-        if wanted.trim_end() == description.trim_end() {
+        let marker = mark::wanted_marker(self.input, self.vm, self.guest, Some(self.current));
+        let desired = mark::wanted_description(self.vm, &marker, description);
+        if desired.trim_end() == description.trim_end() {
             return;
         }
-        let (from, to) = (identity::description_text(description), identity::description_text(&wanted));
+        let (from, to) = (identity::description_text(description), identity::description_text(&desired));
         if from != to {
             let shown = |text: String| (!text.is_empty()).then_some(text);
             self.reasons.push(reason("description", shown(from), shown(to)));
@@ -307,28 +313,28 @@ impl Updating<'_, '_> {
             });
             self.reasons.push(why);
         }
-        patch.set.insert("description".to_owned(), PatchValue::Text(wanted));
+        patch.set.insert("description".to_owned(), PatchValue::Text(desired));
     }
 
     fn push_patch(
         &mut self,
         what: &str,
         patch: ConfigPatch,
-        road: super::roads::RoadWithWhy,
+        transport: super::transports::TransportWithWhy,
         digest: &mut Option<String>,
     ) {
         if patch.is_empty() {
             return;
         }
-        let undo = self.reverse(&patch);
+        let revert = self.reverse(&patch);
         // Only the first change can name the digest that was observed: it changes the file itself.
         let action = Action::SetConfig { guest: self.guest.clone(), patch, digest: digest.take() };
-        let mut link = Link::new(what, action, road, 300);
-        link.undo = undo;
+        let mut link = Link::new(what, action, transport, 300);
+        link.revert = revert;
         self.chain.push(link);
     }
 
-    fn reverse(&self, patch: &ConfigPatch) -> Undo {
+    fn reverse(&self, patch: &ConfigPatch) -> Revert {
         let mut back = ConfigPatch::default();
         for key in patch.set.keys().chain(&patch.delete).filter(|key| *key != "cipassword") {
             match self.current.effective(key) {
@@ -337,23 +343,24 @@ impl Updating<'_, '_> {
             }
         }
         if back.is_empty() {
-            return Undo::CannotUndo { why: "the old password cannot be read".to_owned() };
+            return Revert::CannotRevert { why: "the old password cannot be read".to_owned() };
         }
         let action = Action::SetConfig { guest: self.guest.clone(), patch: back, digest: None };
-        Undo::Run { action: Box::new(action) }
+        Revert::Run { action: Box::new(action) }
     }
 
     fn push_disk_work(&mut self, disks: DiskChanges) {
         self.reasons.extend(disks.reasons);
         for (slot, storage, format) in disks.moves {
             let action = Action::MoveDisk { guest: self.guest.clone(), slot: slot.clone(), storage, format };
-            let road = self.scene.roads.api_first("one call moves the disk, also while the guest runs");
-            let link = Link::new(format!("move-{slot}"), action, road, 14_400);
+            let transport =
+                self.input.transports.api_first("one call moves the disk, also while the guest runs");
+            let link = Link::new(format!("move-{slot}"), action, transport, 14_400);
             self.chain.push(
-                link.cannot_undo("moving it back is a move of its own; the old volume stays as `unusedN`"),
+                link.cannot_revert("moving it back is a move of its own; the old volume stays as `unusedN`"),
             );
         }
-        push_growth(self.scene, &mut self.chain, self.guest, disks.growth);
+        push_growth(self.input, &mut self.chain, self.guest, disks.growth);
         self.push_late(disks.late);
     }
 
@@ -371,11 +378,13 @@ impl Updating<'_, '_> {
         if patch.is_empty() {
             return;
         }
-        let undo = Action::SetConfig { guest: self.guest.clone(), patch: back, digest: None };
+        let revert = Action::SetConfig { guest: self.guest.clone(), patch: back, digest: None };
         let action = Action::SetConfig { guest: self.guest.clone(), patch, digest: None };
-        let road =
-            self.scene.roads.api_first("said after the disk was moved or grown, over what is there then");
-        self.chain.push(Link::new("options", action, road, 300).undo(undo));
+        let transport = self
+            .input
+            .transports
+            .api_first("said after the disk was moved or grown, over what is there then");
+        self.chain.push(Link::new("options", action, transport, 300).revert(revert));
     }
 
     fn push_cloud_init(&mut self, touched: bool) {
@@ -395,8 +404,8 @@ impl Updating<'_, '_> {
             ));
         }
         let action = Action::RegenerateCloudInit { guest: self.guest.clone() };
-        let road = self.scene.roads.api_first("one call writes the drive anew");
-        self.chain.push(Link::new("cloud-init", action, road, 120));
+        let transport = self.input.transports.api_first("one call writes the drive anew");
+        self.chain.push(Link::new("cloud-init", action, transport, 120));
         self.findings.note(
             &self.guest.name,
             "the guest reads its new cloud-init data when it boots next",
@@ -406,44 +415,45 @@ impl Updating<'_, '_> {
 
     fn pool(&mut self) {
         let there = self.current.guest.pool.as_ref();
-        let wanted: Option<Option<&PoolId>> = match &self.vm.pool {
-            Wish::Unmanaged => None,
-            Wish::Remove(_) => Some(None),
-            Wish::Set(pool) => Some(Some(&pool.value)),
+        let desired: Option<Option<&PoolId>> = match &self.vm.pool {
+            Desired::Unmanaged => None,
+            Desired::Remove(_) => Some(None),
+            Desired::Set(pool) => Some(Some(&pool.value)),
         };
-        let Some(wanted) = wanted.filter(|wanted| *wanted != there) else { return };
+        let Some(desired) = desired.filter(|desired| *desired != there) else { return };
         let shown = |pool: Option<&PoolId>| pool.map(ToString::to_string);
-        self.reasons.push(reason("pool", shown(there), shown(wanted)));
+        self.reasons.push(reason("pool", shown(there), shown(desired)));
         let set = |pool: Option<&PoolId>| Action::SetPool { guest: self.guest.clone(), pool: pool.cloned() };
-        let road = self.scene.roads.api_first("one call changes the pool");
-        self.chain.push(Link::new("pool", set(wanted), road, 60).undo(set(there)));
+        let transport = self.input.transports.api_first("one call changes the pool");
+        self.chain.push(Link::new("pool", set(desired), transport, 60).revert(set(there)));
     }
 
     /// Refuses other nodes than those of somebody else's rule: a resource is placed by one rule.
     // PVE: pve-ha-manager src/PVE/HA/Rules/NodeAffinity.pm check_single_resource_reference.
-    fn refuse_second_rule(&mut self, there: Option<&HaWish>, ha: &Spanned<Ha>) -> bool {
-        let wanted = &ha.value;
+    fn refuse_second_rule(&mut self, there: Option<&DesiredHa>, ha: &Spanned<Ha>) -> bool {
+        let desired = &ha.value;
         let same =
-            there.is_some_and(|there| there.on_nodes == wanted.on_nodes && there.strict == wanted.strict);
-        let rule = foreign_place(self.scene, self.guest).filter(|_| self.scene.roads.version.at_least(9, 0));
-        let Some(rule) = rule.filter(|_| !wanted.on_nodes.is_empty() && !same) else { return false };
+            there.is_some_and(|there| there.on_nodes == desired.on_nodes && there.strict == desired.strict);
+        let rule =
+            foreign_place(self.input, self.guest).filter(|_| self.input.transports.version.at_least(9, 0));
+        let Some(rule) = rule.filter(|_| !desired.on_nodes.is_empty() && !same) else { return false };
         let rule = rule.escape_debug();
         let message = format!("the rule `{rule}` places VM {} already, and PVE takes one", self.guest.vmid);
         let hint = format!("take `vm:{}` out of `{rule}`, or leave `on_nodes` out", self.guest.vmid);
-        self.findings.refuse(self.scene.deployment, (ha.span, self.vm.path("ha.on_nodes")), message, hint);
+        self.findings.refuse(self.input.deployment, (ha.span, self.vm.path("ha.on_nodes")), message, hint);
         true
     }
 
     fn high_availability(&mut self) {
-        let Some(seen) = &self.scene.observed.ha else { return };
+        let Some(seen) = &self.input.observed.ha else { return };
         let there = seen.resources.get(&self.guest.vmid);
         match (&self.vm.ha, there) {
-            (Wish::Unmanaged, _) | (Wish::Remove(_), None) => {}
-            (Wish::Remove(_), Some(there)) => {
+            (Desired::Unmanaged, _) | (Desired::Remove(_), None) => {}
+            (Desired::Remove(_), Some(there)) => {
                 self.reasons.push(reason("ha", Some(there.state.clone()), None));
-                push_ha(self.scene, &mut self.chain, self.guest, None);
+                push_ha(self.input, &mut self.chain, self.guest, None);
             }
-            (Wish::Set(ha), there) => {
+            (Desired::Set(ha), there) => {
                 if there.is_some_and(|there| same_ha(there, &ha.value)) {
                     return;
                 }
@@ -451,10 +461,10 @@ impl Updating<'_, '_> {
                     return;
                 }
                 let from = there.map(shown_ha);
-                let there = own_ha(self.scene, self.guest);
-                let wish = merged_ha(there.as_ref(), &ha.value);
-                self.reasons.push(reason("ha", from, Some(shown_ha(&wish))));
-                push_ha(self.scene, &mut self.chain, self.guest, Some(wish));
+                let there = own_ha(self.input, self.guest);
+                let desired = merged_ha(there.as_ref(), &ha.value);
+                self.reasons.push(reason("ha", from, Some(shown_ha(&desired))));
+                push_ha(self.input, &mut self.chain, self.guest, Some(desired));
             }
         }
     }
@@ -467,29 +477,29 @@ impl Updating<'_, '_> {
             let at = (self.vm.name.span, self.vm.path("template"));
             let message = format!("`{}` runs, and a running VM cannot become a template", self.vm.name.value);
             let hint = format!("`vmdeploy shutdown {}` first", self.vm.name.value);
-            self.findings.refuse(self.scene.deployment, at, message, hint);
+            self.findings.refuse(self.input.deployment, at, message, hint);
             return;
         }
         self.reasons.push(reason("template", Some("false".to_owned()), Some("true".to_owned())));
         let action = Action::ConvertToTemplate { guest: self.guest.clone() };
-        let road = self.scene.roads.api_first("one call makes its disks read-only");
-        self.chain.push(Link::new("template", action, road, 600).cannot_undo("a template stays one"));
+        let transport = self.input.transports.api_first("one call makes its disks read-only");
+        self.chain.push(Link::new("template", action, transport, 600).cannot_revert("a template stays one"));
     }
 
     fn power(&mut self) {
-        let wish = self.vm.lifecycle.state.as_ref().map(|state| state.value);
+        let desired = self.vm.lifecycle.state.as_ref().map(|state| state.value);
         let running = self.current.is_running();
         if self.vm.template || self.current.guest.template {
             return;
         }
         let by_ha = self.vm.ha.set().is_some_and(|ha| ha.state != "ignored");
-        match wish {
+        match desired {
             _ if by_ha && !running => {}
             Some(PowerState::Running) if !running => {
                 let status = self.current.guest.status.clone();
                 self.reasons.push(reason("lifecycle.state", Some(status), Some("running".to_owned())));
-                ready::push_start(self.scene, &mut self.chain, self.guest, false);
-                ready::push_conditions(self.scene, &mut self.chain, self.vm, self.guest, Some(self.current));
+                ready::push_start(self.input, &mut self.chain, self.guest, false);
+                ready::push_conditions(self.input, &mut self.chain, self.vm, self.guest, Some(self.current));
             }
             Some(PowerState::Stopped) if running => {
                 self.reasons.push(reason(
@@ -513,9 +523,9 @@ impl Updating<'_, '_> {
         let lifecycle = &self.vm.lifecycle;
         let timeout_s = lifecycle.shutdown_timeout.as_secs();
         let action = Action::ShutdownVm { guest: self.guest.clone(), timeout_s, force: lifecycle.force_stop };
-        let road = self.scene.roads.api_first("one call, and the task tells when it is down");
-        let link = Link::new("shutdown", action, road, timeout_s + 60);
-        self.chain.push(link.undo(Action::StartVm { guest: self.guest.clone() }));
+        let transport = self.input.transports.api_first("one call, and the task tells when it is down");
+        let link = Link::new("shutdown", action, transport, timeout_s + 60);
+        self.chain.push(link.revert(Action::StartVm { guest: self.guest.clone() }));
     }
 
     /// Restarts the guest where changes wait for that and the spec allows it; else says what waits.
@@ -533,10 +543,12 @@ impl Updating<'_, '_> {
             self.reasons.push(why);
             let action = Action::RebootVm { guest: self.guest.clone() };
             let timeout_s = self.vm.lifecycle.shutdown_timeout.as_secs();
-            let road = self.scene.roads.api_first("one call shuts down, applies what is pending, and starts");
-            self.chain
-                .push(Link::new("reboot", action, road, timeout_s + 300).cannot_undo("it was restarted"));
-            ready::push_conditions(self.scene, &mut self.chain, self.vm, self.guest, Some(self.current));
+            let transport =
+                self.input.transports.api_first("one call shuts down, applies what is pending, and starts");
+            self.chain.push(
+                Link::new("reboot", action, transport, timeout_s + 300).cannot_revert("it was restarted"),
+            );
+            ready::push_conditions(self.input, &mut self.chain, self.vm, self.guest, Some(self.current));
             self.waits_for_restart.clear();
         } else {
             let text = format!("takes effect when the guest is restarted: {list}");
@@ -547,16 +559,17 @@ impl Updating<'_, '_> {
     }
 
     fn say_where_it_is(&mut self) {
-        let Some(wanted) = &self.vm.node else { return };
+        let Some(desired) = &self.vm.node else { return };
         let actual = &self.current.guest.node;
         let by_ha =
-            self.scene.observed.ha.as_ref().is_some_and(|ha| ha.resources.contains_key(&self.guest.vmid));
-        if wanted.value == *actual || by_ha {
+            self.input.observed.ha.as_ref().is_some_and(|ha| ha.resources.contains_key(&self.guest.vmid));
+        if desired.value == *actual || by_ha {
             return;
         }
         let text =
-            format!("it is on {actual}, the spec says {}; where a VM runs is no difference", wanted.value);
-        let hint = format!("`qm migrate {} {} --online` on {actual} moves it", self.guest.vmid, wanted.value);
+            format!("it is on {actual}, the spec says {}; where a VM runs is no difference", desired.value);
+        let hint =
+            format!("`qm migrate {} {} --online` on {actual} moves it", self.guest.vmid, desired.value);
         self.findings.note(&self.guest.name, text, Some(&hint));
     }
 

@@ -1,9 +1,9 @@
-//! What actions, undos and values are, in words.
+//! What actions, reverts and values are, in words.
 
 use super::{clean, count, rounded};
 use crate::plan::{
-    Action, Condition, ConfigPatch, DiskSource, ImageOrigin, IpFamily, PatchValue, Ref, SecretForm,
-    SecretRef, Step, Undo, Verb,
+    Action, Condition, ConfigPatch, DiskSource, ImageOrigin, IpFamily, PatchValue, Ref, Revert, SecretForm,
+    SecretRef, Step, Verb,
 };
 
 /// Returns what the action does, as a fragment that begins with a verb.
@@ -74,23 +74,23 @@ pub fn describe_action(action: &Action) -> String {
     }
 }
 
-/// Returns what undoing a step means.
-pub fn describe_undo(undo: &Undo) -> String {
-    match undo {
-        Undo::Nothing => "nothing".to_owned(),
-        Undo::Run { action } => describe_action(action),
-        Undo::CannotUndo { why } => format!("none: {}", clean(why, 100)),
+/// Returns what reverting a step means.
+pub fn describe_revert(revert: &Revert) -> String {
+    match revert {
+        Revert::Nothing => "nothing".to_owned(),
+        Revert::Run { action } => describe_action(action),
+        Revert::CannotRevert { why } => format!("none: {}", clean(why, 100)),
     }
 }
 
-/// Returns what undoing a step means within what happens to its VM (`None` for a step that several VMs share).
-pub(super) fn describe_undo_of(step: &Step, verb: Option<Verb>) -> String {
-    match &step.undo {
-        // What is done to a VM that is being made goes when that is undone.
-        Undo::Nothing if verb == Some(Verb::Create) && !step.action.only_reads() => {
+/// Returns what reverting a step means within what happens to its VM (`None` for a step that several VMs share).
+pub(super) fn describe_revert_of(step: &Step, verb: Option<Verb>) -> String {
+    match &step.revert {
+        // What is done to a VM that is being made goes when that is rolled back.
+        Revert::Nothing if verb == Some(Verb::Create) && !step.action.only_reads() => {
             "goes with the VM".to_owned()
         }
-        undo => describe_undo(undo),
+        revert => describe_revert(revert),
     }
 }
 

@@ -1,11 +1,11 @@
 //! A plan as a graph for Graphviz.
 
 use super::{clean, describe_action};
-use crate::plan::{Plan, Road, Step};
+use crate::plan::{Plan, Step, Transport};
 use std::collections::BTreeMap;
 use std::fmt::Write as _;
 
-/// Returns the steps and what waits for what, in the DOT language: one cluster per VM, one colour per road.
+/// Returns the steps and what waits for what, in the DOT language: one cluster per VM, one colour per transport.
 pub fn dot(plan: &Plan) -> String {
     let mut out = String::from(
         "digraph plan {\n  rankdir=LR;\n  node [shape=box, style=filled, fontname=\"sans-serif\"];\n",
@@ -33,12 +33,12 @@ pub fn dot(plan: &Plan) -> String {
 }
 
 fn node(out: &mut String, indent: &str, step: &Step) {
-    let colour = match step.road {
-        Road::Api => "#cfe8ff",
-        Road::Ssh => "#ffe2b8",
-        Road::Local => "#e6e6e6",
+    let colour = match step.transport {
+        Transport::Api => "#cfe8ff",
+        Transport::Ssh => "#ffe2b8",
+        Transport::Local => "#e6e6e6",
     };
-    let label = format!("{}\n{}: {}", step.id.0, step.road, describe_action(&step.action));
+    let label = format!("{}\n{}: {}", step.id.0, step.transport, describe_action(&step.action));
     let label: Vec<String> = label.lines().map(|line| clean(line, 60)).collect();
     let label = quoted(&label.join("\n")).replace('\n', "\\n");
     let _ = writeln!(out, "{indent}{} [label={label}, fillcolor=\"{colour}\"];", quoted(&step.id.0));

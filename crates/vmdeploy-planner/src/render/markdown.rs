@@ -1,6 +1,6 @@
 //! A plan as a merge request shows it.
 
-use super::describe::describe_undo_of;
+use super::describe::describe_revert_of;
 use super::text::summary;
 use super::{clean, describe_action};
 use crate::plan::{Change, CheckOutcome, Plan, Reason, Step, Verb};
@@ -79,15 +79,15 @@ fn details(change: &Change, own: &[&Step], out: &mut String) {
 }
 
 fn step_table(steps: &[&Step], verb: Option<Verb>, out: &mut String) {
-    out.push_str("| step | road | what | why | undo |\n|---|---|---|---|---|\n");
+    out.push_str("| step | transport | what | why | revert |\n|---|---|---|---|---|\n");
     for step in steps {
         let what = escaped(&describe_action(&step.action));
-        let undo = escaped(&describe_undo_of(step, verb));
+        let revert = escaped(&describe_revert_of(step, verb));
         let _ = writeln!(
             out,
-            "| {} | {} | {what} | {} | {undo} |",
+            "| {} | {} | {what} | {} | {revert} |",
             escaped(&step.id.0),
-            step.road,
+            step.transport,
             escaped(&step.why)
         );
     }

@@ -7,7 +7,7 @@ mod dot;
 mod markdown;
 mod text;
 
-pub use describe::{describe_action, describe_undo, describe_value};
+pub use describe::{describe_action, describe_revert, describe_value};
 pub use dot::dot;
 pub use markdown::markdown;
 pub use text::{text, timing_text};
@@ -17,7 +17,7 @@ pub use text::{text, timing_text};
 pub struct RenderOptions {
     /// Whether ANSI colours are used.
     pub colour: bool,
-    /// Whether the steps are listed, each with its road, the reason and what undo would do.
+    /// Whether the steps are listed, each with its transport, the reason and what revert would do.
     pub steps: bool,
     /// Whether VMs with nothing to do are listed one by one.
     pub unchanged: bool,

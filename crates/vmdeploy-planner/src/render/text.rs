@@ -1,8 +1,8 @@
 //! A plan as people read it on a terminal.
 
-use super::describe::describe_undo_of;
+use super::describe::describe_revert_of;
 use super::{RenderOptions, clean, count, describe_action, duration};
-use crate::plan::{Change, Check, CheckOutcome, Plan, Reason, Road, Step, Verb};
+use crate::plan::{Change, Check, CheckOutcome, Plan, Reason, Step, Transport, Verb};
 use crate::timing::timing;
 use std::fmt::Write as _;
 
@@ -49,9 +49,10 @@ impl Paint {
 pub fn text(plan: &Plan, options: RenderOptions) -> String {
     let paint = Paint { colour: options.colour, width: options.width.unwrap_or(usize::MAX) };
     let mut out = String::new();
-    let road = serde_json::to_value(plan.road).ok().and_then(|road| road.as_str().map(str::to_owned));
+    let transport =
+        serde_json::to_value(plan.transport).ok().and_then(|transport| transport.as_str().map(str::to_owned));
     let title = format!("Plan for project {} on cluster {}", plan.project, plan.cluster);
-    let rest = format!("  PVE {}, road {}", plan.pve_version, road.unwrap_or_default());
+    let rest = format!("  PVE {}, transport {}", plan.pve_version, transport.unwrap_or_default());
     line(&mut out, &format!("{}{}", paint.bold(&title), paint.dim(&rest)));
     let by_vm = plan.steps_by_vm();
     if let Some(shared) = by_vm.get(&None).filter(|_| options.steps) {
@@ -153,16 +154,16 @@ fn steps(out: &mut String, paint: &Paint, steps: &[&Step], verb: Option<Verb>) {
     };
     let width = steps.iter().map(|step| name(step).chars().count()).max().unwrap_or(0).min(28);
     for step in steps {
-        let road = match step.road {
-            Road::Api => paint.with("36", "API  "),
-            Road::Ssh => paint.with("34", "SSH  "),
-            Road::Local => "local".to_owned(),
+        let transport = match step.transport {
+            Transport::Api => paint.with("36", "API  "),
+            Transport::Ssh => paint.with("34", "SSH  "),
+            Transport::Local => "local".to_owned(),
         };
-        let (name, undo) = (name(step), describe_undo_of(step, verb));
+        let (name, revert) = (name(step), describe_revert_of(step, verb));
         let column = 15 + width.max(name.chars().count());
-        let head = format!("    > {name:<width$}  {road}  ");
+        let head = format!("    > {name:<width$}  {transport}  ");
         paint.hang(out, &head, column, &describe_action(&step.action), str::to_owned);
-        let why = format!("{}; undo: {undo}", clean(&step.why, 140));
+        let why = format!("{}; revert: {revert}", clean(&step.why, 140));
         paint.hang(out, &" ".repeat(15 + width), 15 + width, &why, |piece| paint.dim(piece));
     }
 }
@@ -234,15 +235,16 @@ pub(super) fn summary(plan: &Plan) -> String {
         .filter(|(number, _)| *number > 0)
         .map(|(number, what)| format!("{number} {what}"))
         .collect();
-    let by = |road| plan.steps.iter().filter(|step| step.road == road).count();
-    let roads = [(by(Road::Api), "API"), (by(Road::Ssh), "SSH"), (by(Road::Local), "local")];
-    let roads: Vec<String> = roads
+    let by = |transport| plan.steps.iter().filter(|step| step.transport == transport).count();
+    let transports =
+        [(by(Transport::Api), "API"), (by(Transport::Ssh), "SSH"), (by(Transport::Local), "local")];
+    let transports: Vec<String> = transports
         .iter()
         .filter(|(number, _)| *number > 0)
-        .map(|(number, road)| format!("{number} {road}"))
+        .map(|(number, transport)| format!("{number} {transport}"))
         .collect();
     let time = duration(timing(plan).least_ms());
-    let steps = format!("{} ({}), at least {time}.", count(plan.steps.len(), "step"), roads.join(", "));
+    let steps = format!("{} ({}), at least {time}.", count(plan.steps.len(), "step"), transports.join(", "));
     if parts.is_empty() { steps } else { format!("{}; {steps}", parts.join(", ")) }
 }
 

@@ -199,7 +199,7 @@ const SYNONYMS: &[((&str, &str), &str)] = &[
     (("cloud_init", "nameserver"), "write `dns: {servers: [10.0.0.1]}`"),
     (("cloud_init", "searchdomain"), "write `dns: {search: example.org}`"),
     (("cloud_init", "userdata"), "write `user_data`"),
-    (("ssh", "mode"), "the road says whether SSH is used: `road: api` uses none"),
+    (("ssh", "mode"), "the transport says whether SSH is used: `transport: api` uses none"),
     (("limits", "tasks"), "write `per_node`"),
     (("tls", "verify"), "certificates are always verified: write `fingerprint` or `ca_file`"),
     (("tls", "insecure"), "certificates are always verified: write `fingerprint` or `ca_file`"),

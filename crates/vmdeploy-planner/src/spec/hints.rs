@@ -36,8 +36,8 @@ const ELSEWHERE: &[(&str, &[&str])] = &[
     ("efi", &["ovmf"]),
     ("bios", &["seabios"]),
     ("legacy", &["seabios"]),
-    ("rollback", &["undo"]),
-    ("destroy", &["undo"]),
+    ("undo", &["rollback"]),
+    ("destroy", &["rollback"]),
 ];
 
 /// Returns which of our words was probably meant: the closest one, or the one for what others call by such a word.

@@ -3,14 +3,14 @@
 use super::check::{parse_bool, parse_duration};
 use super::diagnostic::Span;
 use super::faults::Path;
-use super::model::{FieldWish, FieldWishes, OptionValue, OptionWish};
+use super::model::{DesiredField, DesiredFields, DesiredOption, OptionValue};
 use super::schema::{Field, Kind, Lower, Object, Pve};
 use super::tree::{Node, Shape};
 use super::view::{View, plain_number, size};
 use std::collections::BTreeMap;
 
 /// Options by PVE's key.
-pub(crate) type Options = BTreeMap<String, OptionWish>;
+pub(crate) type Options = BTreeMap<String, DesiredOption>;
 
 /// Lowers all keys of an object that are options of PVE, or parts of one.
 pub(crate) fn lower_options(view: &View<'_>, object: &'static Object, path: Path<'_>, options: &mut Options) {
@@ -32,7 +32,7 @@ pub(crate) fn lower_device(
     view: &View<'_>,
     object: &'static Object,
     path: Path<'_>,
-    fields: &mut FieldWishes,
+    fields: &mut DesiredFields,
 ) {
     for (field, value) in view.present(object) {
         let path = path.key(field.key);
@@ -40,8 +40,8 @@ pub(crate) fn lower_device(
             (Pve::OfDevice(part), _) => {
                 let text = lower_value(value.top(), field);
                 if value.is_null() || text.is_some() {
-                    let wish = FieldWish { path: path.to_string(), span: value.span(), value: text };
-                    fields.insert(part.to_owned(), wish);
+                    let desired = DesiredField { path: path.to_string(), span: value.span(), value: text };
+                    fields.insert(part.to_owned(), desired);
                 }
             }
             (Pve::None, Kind::Object(inner)) if !value.is_null() => lower_device(&value, inner, path, fields),
@@ -51,12 +51,13 @@ pub(crate) fn lower_device(
 }
 
 fn set_option(options: &mut Options, key: &str, value: &View<'_>, field: &Field, path: Path<'_>) {
-    let wish = match lower_value(value.top(), field) {
+    let desired = match lower_value(value.top(), field) {
         _ if value.is_null() => OptionValue::Remove,
         Some(text) => OptionValue::Whole(text),
         None => return,
     };
-    options.insert(key.to_owned(), OptionWish { path: path.to_string(), span: value.span(), value: wish });
+    options
+        .insert(key.to_owned(), DesiredOption { path: path.to_string(), span: value.span(), value: desired });
 }
 
 fn set_part(options: &mut Options, key: &str, part: &str, value: &View<'_>, field: &Field, path: Path<'_>) {
@@ -66,17 +67,17 @@ fn set_part(options: &mut Options, key: &str, part: &str, value: &View<'_>, fiel
     }
     let (path, span) = (path.to_string(), value.span());
     let whole_path = path.rsplit_once('.').map_or(path.as_str(), |(outer, _)| outer).to_owned();
-    let option = options.entry(key.to_owned()).or_insert_with(|| OptionWish {
+    let option = options.entry(key.to_owned()).or_insert_with(|| DesiredOption {
         path: whole_path,
         span,
         value: OptionValue::Fields(BTreeMap::new()),
     });
     if let OptionValue::Fields(fields) = &mut option.value {
         if field.lower == Lower::Base64 && text.is_some() {
-            let flag = FieldWish { path: path.clone(), span, value: Some("1".to_owned()) };
+            let flag = DesiredField { path: path.clone(), span, value: Some("1".to_owned()) };
             fields.insert("base64".to_owned(), flag);
         }
-        fields.insert(part.to_owned(), FieldWish { path, span, value: text });
+        fields.insert(part.to_owned(), DesiredField { path, span, value: text });
     }
 }
 
@@ -88,10 +89,10 @@ fn lower_devices(view: &View<'_>, kind: &'static Kind, path: Path<'_>, options: 
             continue;
         }
         let path = path.key(slot);
-        let wish = match kind {
+        let desired = match kind {
             _ if value.is_null() => OptionValue::Remove,
             Kind::Object(object) => {
-                let mut fields = FieldWishes::new();
+                let mut fields = DesiredFields::new();
                 lower_device(&value, object, path, &mut fields);
                 OptionValue::Fields(fields)
             }
@@ -100,7 +101,7 @@ fn lower_devices(view: &View<'_>, kind: &'static Kind, path: Path<'_>, options: 
                 None => continue,
             },
         };
-        options.insert(slot.to_owned(), OptionWish { path: path.to_string(), span, value: wish });
+        options.insert(slot.to_owned(), DesiredOption { path: path.to_string(), span, value: desired });
     }
 }
 
@@ -109,9 +110,9 @@ fn remove_all(view: &View<'_>, object: &'static Object, path: Path<'_>, options:
     for field in object.fields {
         match (field.pve, &field.kind) {
             (Pve::Option(key) | Pve::Part(key, _), _) => {
-                let wish =
-                    OptionWish { path: path.to_string(), span: view.span(), value: OptionValue::Remove };
-                options.insert(key.to_owned(), wish);
+                let desired =
+                    DesiredOption { path: path.to_string(), span: view.span(), value: OptionValue::Remove };
+                options.insert(key.to_owned(), desired);
             }
             (Pve::None, Kind::Object(inner)) => remove_all(view, inner, path, options),
             _ => {}
@@ -180,9 +181,9 @@ fn base64(bytes: &[u8]) -> String {
     text
 }
 
-/// Returns a wish for a field that the spec does not say itself, at the place of what implies it.
-pub(crate) fn implied(path: Path<'_>, span: Span, value: &str) -> FieldWish {
-    FieldWish { path: path.to_string(), span, value: Some(value.to_owned()) }
+/// Returns a desired for a field that the spec does not say itself, at the place of what implies it.
+pub(crate) fn implied(path: Path<'_>, span: Span, value: &str) -> DesiredField {
+    DesiredField { path: path.to_string(), span, value: Some(value.to_owned()) }
 }
 
 #[cfg(test)]

@@ -4,7 +4,7 @@
 //! is lowered here already: [`Vm::options`] is keyed by PVE's own key and says which fields of it are wished for.
 
 use super::diagnostic::{Diagnostic, Severity, SourceFile, Span};
-use crate::plan::{RoadChoice, SecretRef};
+use crate::plan::{SecretRef, TransportChoice};
 use ipnet::IpNet;
 use pve_config::DeviceSlot;
 use pve_types::{BridgeName, Bytes, GuestName, MacAddr, NodeName, PoolId, StorageId, Vmid, VolumeId};
@@ -41,18 +41,18 @@ impl<T> Spanned<T> {
 
 /// What the spec wants of something that PVE has or has not: an absent key is not managed, `null` removes.
 #[derive(Debug, Clone, PartialEq, Eq, Default)]
-pub enum Wish<T> {
+pub enum Desired<T> {
     /// The spec says nothing; whatever is there stays.
     #[default]
     Unmanaged,
     /// The spec says `null`: it shall not be there.
     Remove(Span),
-    /// It shall be this. Boxed, so that maps of wishes stay small: five thousand VMs have many.
+    /// It shall be this. Boxed, so that maps of desired stay small: five thousand VMs have many.
     Set(Box<Spanned<T>>),
 }
 
-impl<T> Wish<T> {
-    /// Returns the wish for this value.
+impl<T> Desired<T> {
+    /// Returns the desired for this value.
     pub fn of(value: Spanned<T>) -> Self {
         Self::Set(Box::new(value))
     }
@@ -84,8 +84,8 @@ pub struct Deployment {
     pub files: Vec<SourceFile>,
     /// The project, `[a-z0-9-]{1,32}`; part of every VM's ownership mark.
     pub project: Spanned<String>,
-    /// `road:`; `None` where the spec does not say (then hybrid).
-    pub road: Option<Spanned<RoadChoice>>,
+    /// `transport:`; `None` where the spec does not say (then hybrid).
+    pub transport: Option<Spanned<TransportChoice>>,
     /// The clusters by name; empty when the environment alone says where to go (cluster `default`).
     pub clusters: BTreeMap<String, Cluster>,
     /// The images by name.
@@ -359,24 +359,24 @@ pub struct Vm {
     /// The node it is made on.
     pub node: Option<Spanned<NodeName>>,
     /// The pool it is in.
-    pub pool: Wish<PoolId>,
+    pub pool: Desired<PoolId>,
     /// High availability.
-    pub ha: Wish<Ha>,
+    pub ha: Desired<Ha>,
     /// The description, without the ownership marker.
-    pub description: Wish<String>,
+    pub description: Desired<String>,
     /// The tags: lower-case, sorted, unique.
-    pub tags: Wish<BTreeSet<String>>,
+    pub tags: Desired<BTreeSet<String>>,
     /// Whether it is made a template.
     pub template: bool,
     /// The VM or template that it is cloned from.
     pub clone: Option<CloneFrom>,
     /// Every plain option by PVE's key (`cores`, `cpu`, `memory`, `agent`, `boot`, `hostpci0` …), `raw:` included;
     /// without disks, NICs, cloud-init, description, tags and the `uuid` of `smbios1`.
-    pub options: BTreeMap<String, OptionWish>,
+    pub options: BTreeMap<String, DesiredOption>,
     /// The disks and CD drives, EFI and TPM disk included; without the cloud-init drive.
-    pub disks: BTreeMap<DeviceSlot, Wish<Disk>>,
+    pub disks: BTreeMap<DeviceSlot, Desired<Disk>>,
     /// The NICs by index.
-    pub nics: BTreeMap<DeviceSlot, Wish<Nic>>,
+    pub nics: BTreeMap<DeviceSlot, Desired<Nic>>,
     /// Cloud-init.
     pub cloud_init: Option<CloudInit>,
     /// What may be done to it, and what it shall be doing.
@@ -412,7 +412,7 @@ pub enum VmidWish {
 
 /// One plain option.
 #[derive(Debug, Clone, PartialEq, Eq)]
-pub struct OptionWish {
+pub struct DesiredOption {
     /// Where in the VM's spec it stands, e.g. `cpu` or `raw.args`.
     pub path: String,
     /// Where the spec says it.
@@ -429,15 +429,15 @@ pub enum OptionValue {
     /// It shall mean this (compare with [`pve_config::same_value`]).
     Whole(String),
     /// These fields of its property string shall be so; others stay (see [`pve_config::overlay`]).
-    Fields(FieldWishes),
+    Fields(DesiredFields),
 }
 
 /// Fields of a property string by PVE's name (`file`, `discard`, `cputype` …), the default key by its name too.
-pub type FieldWishes = BTreeMap<String, FieldWish>;
+pub type DesiredFields = BTreeMap<String, DesiredField>;
 
 /// One field of a property string.
 #[derive(Debug, Clone, PartialEq, Eq)]
-pub struct FieldWish {
+pub struct DesiredField {
     /// Where in the VM's spec it stands, e.g. `disks.scsi0.discard`.
     pub path: String,
     /// Where the spec says it.
@@ -466,21 +466,21 @@ pub struct Disk {
     /// `os`, `data` or another word that `lifecycle.keep_disks` can name.
     pub role: Option<Spanned<String>>,
     /// The drive's options by PVE's name (`cache`, `discard`, `efitype` …), without `file`, `size` and `format`.
-    pub options: FieldWishes,
+    pub options: DesiredFields,
     /// Options that a new disk gets where `options` does not say them; never compared with one that exists.
     pub made_with: MadeWith,
 }
 
 impl Disk {
     /// Returns the options of a new disk: those that are wished for, and those that a new one gets beside.
-    pub fn options_when_made(&self) -> FieldWishes {
+    pub fn options_when_made(&self) -> DesiredFields {
         under(&self.options, self.made_with, self.span)
     }
 }
 
 impl Nic {
     /// Returns the fields of a new NIC: those that are wished for, and those that a new one gets beside.
-    pub fn options_when_made(&self) -> FieldWishes {
+    pub fn options_when_made(&self) -> DesiredFields {
         under(&self.options, self.made_with, self.span)
     }
 }
@@ -488,13 +488,13 @@ impl Nic {
 /// Fields with their values.
 pub type MadeWith = &'static [(&'static str, &'static str)];
 
-fn under(said: &FieldWishes, beside: MadeWith, span: Span) -> FieldWishes {
+fn under(said: &DesiredFields, beside: MadeWith, span: Span) -> DesiredFields {
     let implied = |(name, value): &(&str, &str)| {
-        let wish = FieldWish { path: String::new(), span, value: Some((*value).to_owned()) };
-        ((*name).to_owned(), wish)
+        let desired = DesiredField { path: String::new(), span, value: Some((*value).to_owned()) };
+        ((*name).to_owned(), desired)
     };
-    let mut all: FieldWishes = beside.iter().map(implied).collect();
-    all.extend(said.iter().map(|(name, wish)| (name.clone(), wish.clone())));
+    let mut all: DesiredFields = beside.iter().map(implied).collect();
+    all.extend(said.iter().map(|(name, desired)| (name.clone(), desired.clone())));
     all
 }
 
@@ -545,11 +545,11 @@ pub struct Nic {
     /// Its VLAN.
     pub vlan: Option<Spanned<u16>>,
     /// The fields of `netN` by PVE's name: `model`, `macaddr`, `bridge`, `tag`, `firewall` …
-    pub options: FieldWishes,
+    pub options: DesiredFields,
     /// Fields that a new NIC gets where `options` does not say them (`model`); never compared with one that exists.
     pub made_with: MadeWith,
     /// The fields of `ipconfigN`: `ip`, `gw`, `ip6`, `gw6`; empty when the spec says no address.
-    pub ipconfig: FieldWishes,
+    pub ipconfig: DesiredFields,
     /// The static addresses among them, with their prefix.
     pub addresses: Vec<Spanned<IpNet>>,
     /// Whether inventories take this NIC's address.
@@ -568,13 +568,13 @@ pub struct CloudInit {
     /// The drive's format; the storage's default where it is not said.
     pub format: Option<Spanned<String>>,
     /// The plain options by PVE's key: `ciuser`, `citype`, `ciupgrade`, `nameserver`, `searchdomain`.
-    pub options: BTreeMap<String, OptionWish>,
+    pub options: BTreeMap<String, DesiredOption>,
     /// The password; set on create and with `--set-passwords`, never compared.
     pub password: Option<Password>,
     /// The public keys; `Remove` removes them.
-    pub ssh_keys: Wish<Vec<Spanned<SshKey>>>,
+    pub ssh_keys: Desired<Vec<Spanned<SshKey>>>,
     /// Data of one's own by part: `user`, `network`, `vendor`, `meta`.
-    pub custom: BTreeMap<String, Wish<SnippetSource>>,
+    pub custom: BTreeMap<String, Desired<SnippetSource>>,
     /// How such data gets to the node.
     pub delivery: Delivery,
     /// Where snippets are written: a storage with content `snippets`.
@@ -589,14 +589,14 @@ impl CloudInit {
             }
             SshKey::Literal(_) | SshKey::Account(_) => None,
         });
-        let custom = self.custom.values().filter_map(|wish| match wish {
-            Wish::Set(source) => match &source.value {
+        let custom = self.custom.values().filter_map(|desired| match desired {
+            Desired::Set(source) => match &source.value {
                 SnippetSource::File(path) => {
                     Some(LocalFile::new(&Spanned::new(path.clone(), source.span), LocalFileUse::Snippet))
                 }
                 SnippetSource::Volume(_) => None,
             },
-            Wish::Unmanaged | Wish::Remove(_) => None,
+            Desired::Unmanaged | Desired::Remove(_) => None,
         });
         keys.chain(custom).collect()
     }
@@ -709,7 +709,7 @@ pub struct Lifecycle {
     pub shutdown_timeout: Duration,
     /// Whether a guest that does not react to a shutdown is stopped.
     pub force_stop: bool,
-    /// What follows a failure; by default undo for a create, keep for an update.
+    /// What follows a failure; by default revert for a create, keep for an update.
     pub on_failure: Option<crate::plan::OnFailure>,
 }
 

@@ -18,7 +18,7 @@ use super::schema::{TOP, VM};
 use super::tree::{MAX_NODES, Node, Shape, Tree};
 use super::validate;
 use super::view::View;
-use crate::plan::RoadChoice;
+use crate::plan::TransportChoice;
 use std::collections::BTreeMap;
 
 /// How a spec is read.
@@ -82,7 +82,7 @@ fn parse_all(files: &[SourceFile], faults: &mut Faults) -> Option<Vec<Tree>> {
 #[derive(Default)]
 struct Top<'a> {
     project: Option<Spanned<String>>,
-    road: Option<Spanned<RoadChoice>>,
+    transport: Option<Spanned<TransportChoice>>,
     defaults: Option<Node<'a>>,
     clusters: Named<'a>,
     images: Named<'a>,
@@ -181,7 +181,7 @@ fn read_all(
     let mut deployment = Deployment {
         files: files.to_vec(),
         project: project.unwrap_or_else(|| Spanned::new("unnamed".to_owned(), Span::default())),
-        road: top.road,
+        transport: top.transport,
         clusters,
         images,
         vms,
@@ -218,19 +218,19 @@ impl<'a> Top<'a> {
                 _ => self.project = Some(Spanned::new(name.to_owned(), node.span())),
             }
         }
-        if let Some(node) = get("road")
-            && let Some(road) = node.text().and_then(parse_road)
+        if let Some(node) = get("transport")
+            && let Some(transport) = node.text().and_then(parse_transport)
         {
-            match self.road {
-                Some(first) if first.value != road => {
+            match self.transport {
+                Some(first) if first.value != transport => {
                     faults.error_hint(
                         node.span(),
-                        path.key("road"),
-                        "another file says another road: a spec has one",
+                        path.key("transport"),
+                        "another file says another transport: a spec has one",
                         "say it in one file only",
                     );
                 }
-                _ => self.road = Some(Spanned::new(road, node.span())),
+                _ => self.transport = Some(Spanned::new(transport, node.span())),
             }
         }
         if let Some(node) = get("defaults") {
@@ -314,12 +314,12 @@ impl<'a> Top<'a> {
         let vms = Path::TOP.key("vms");
         let path = vms.key(name);
         let mut layers = vec![own];
-        for wanted in self.profile_names(own).iter().rev() {
-            let Some(profile) = wanted.text() else { continue };
+        for desired in self.profile_names(own).iter().rev() {
+            let Some(profile) = desired.text() else { continue };
             match self.profiles.get(profile) {
                 Some(node) => layers.push(node),
                 None => unknown_name(
-                    *wanted,
+                    *desired,
                     profile,
                     "profile",
                     self.profiles.names(),
@@ -374,12 +374,12 @@ pub(crate) fn name_hint(name: &str, what: &str, known: &[&str]) -> String {
     }
 }
 
-fn parse_road(text: &str) -> Option<RoadChoice> {
+fn parse_transport(text: &str) -> Option<TransportChoice> {
     match text {
-        "hybrid" => Some(RoadChoice::Hybrid),
-        "auto" => Some(RoadChoice::Auto),
-        "api" => Some(RoadChoice::Api),
-        "ssh" => Some(RoadChoice::Ssh),
+        "hybrid" => Some(TransportChoice::Hybrid),
+        "auto" => Some(TransportChoice::Auto),
+        "api" => Some(TransportChoice::Api),
+        "ssh" => Some(TransportChoice::Ssh),
         _ => None,
     }
 }

@@ -97,7 +97,7 @@ impl Tree {
                 hint: Some("split it into several files of one folder".into()),
             });
         }
-        let count = |wanted: u8| text.bytes().filter(|byte| *byte == wanted).count();
+        let count = |desired: u8| text.bytes().filter(|byte| *byte == desired).count();
         let (lines, marks) = (count(b'\n'), count(b'!'));
         if lines > MAX_LINES || marks > MAX_MARKS {
             let (most, what) = if lines > MAX_LINES { (MAX_LINES, "lines") } else { (MAX_MARKS, "`!`") };

@@ -12,13 +12,13 @@ pub fn check_disk_version(deployment: &Deployment, vm: &Vm, version: PveVersion)
     let mut refusals = Vec::new();
     for (slot, disk) in vm.disks.iter().filter_map(|(slot, disk)| Some((slot, disk.set()?))) {
         let Some(key) = find_key(&slot.to_string()) else { continue };
-        for (name, wish) in disk.options.iter().filter(|(_, wish)| wish.value.is_some()) {
+        for (name, desired) in disk.options.iter().filter(|(_, desired)| desired.value.is_some()) {
             let Some((major, minor)) = key.field(name).map(|field| field.since.max(key.since)) else {
                 continue;
             };
             if !version.at_least(major, minor) {
                 let message = format!("PVE {version} does not know this; {major}.{minor} does");
-                let refusal = deployment.refusal(wish.span, vm.path(&wish.path), message);
+                let refusal = deployment.refusal(desired.span, vm.path(&desired.path), message);
                 refusals.push(refusal.with_hint("take it out, or deploy to a newer PVE"));
             }
         }

@@ -7,7 +7,7 @@
 use super::check::{parse_bool, parse_duration, parse_number};
 use super::diagnostic::Span;
 use super::faults::{Faults, Path};
-use super::model::{Spanned, Wish};
+use super::model::{Desired, Spanned};
 use super::schema::{Field, Kind, Object};
 use super::tree::{Node, Shape};
 use pve_types::Bytes;
@@ -143,12 +143,12 @@ impl<'a> View<'a> {
     pub(crate) fn duration(&self) -> Option<Duration> {
         self.top().text().and_then(parse_duration)
     }
-    /// Returns the wish for a value of `T`, `null` for its removal.
-    pub(crate) fn wish<T: std::str::FromStr>(view: Option<&Self>) -> Wish<T> {
+    /// Returns the desired for a value of `T`, `null` for its removal.
+    pub(crate) fn desired<T: std::str::FromStr>(view: Option<&Self>) -> Desired<T> {
         match view {
-            None => Wish::Unmanaged,
-            Some(view) if view.is_null() => Wish::Remove(view.span()),
-            Some(view) => view.parse().map_or(Wish::Unmanaged, Wish::of),
+            None => Desired::Unmanaged,
+            Some(view) if view.is_null() => Desired::Remove(view.span()),
+            Some(view) => view.parse().map_or(Desired::Unmanaged, Desired::of),
         }
     }
 }

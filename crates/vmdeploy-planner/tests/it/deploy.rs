@@ -5,7 +5,7 @@ use crate::specs::{deploy, destroy, plan, plan_with, refused, steps};
 use pve_types::Vmid;
 use std::collections::BTreeSet;
 use vmdeploy_planner::observed::ObservedGuest;
-use vmdeploy_planner::plan::{CheckOutcome, RoadChoice, Verb};
+use vmdeploy_planner::plan::{CheckOutcome, TransportChoice, Verb};
 
 const HEAD: &str = "version: 1\nproject: web\n";
 
@@ -38,7 +38,7 @@ fn verb(plan: &vmdeploy_planner::plan::Plan) -> Verb {
 }
 
 #[test]
-fn the_hybrid_road_creates_by_api_and_attaches_by_one_qm_set() {
+fn the_hybrid_transport_creates_by_api_and_attaches_by_one_qm_set() {
     let mut pve = Pve::new();
     let spec = one_vm(PLAIN);
     let plan = deploy(&mut pve, &spec);
@@ -68,45 +68,47 @@ fn the_hybrid_road_creates_by_api_and_attaches_by_one_qm_set() {
 }
 
 #[test]
-fn a_second_deploy_has_nothing_to_do_on_any_road() {
-    for road in ["hybrid", "auto", "ssh"] {
+fn a_second_deploy_has_nothing_to_do_on_any_transport() {
+    for transport in ["hybrid", "auto", "ssh"] {
         let mut pve = Pve::new();
-        let spec = format!("road: {road}\n{}", one_vm(PLAIN));
+        let spec = format!("transport: {transport}\n{}", one_vm(PLAIN));
         deploy(&mut pve, &spec);
         let again = plan(&pve, &spec);
-        assert_eq!(steps(&again), Vec::<String>::new(), "{road}");
+        assert_eq!(steps(&again), Vec::<String>::new(), "{transport}");
         assert_eq!(verb(&again), Verb::NoOp);
     }
 }
 
 #[test]
-fn all_roads_end_with_the_same_configuration() {
-    let configuration = |road: &str| {
+fn all_transports_end_with_the_same_configuration() {
+    let configuration = |transport: &str| {
         let mut pve = Pve::new();
         let spec = one_vm(&PLAIN.replace("image: debian-13", "image: placed"))
             .replace("images:\n", "images:\n  placed: {volume: 'local:import/debian-13.qcow2'}\n");
-        deploy(&mut pve, &format!("road: {road}\n{spec}"));
+        deploy(&mut pve, &format!("transport: {transport}\n{spec}"));
         pve.guests.remove(&web01()).unwrap().values
     };
     let hybrid = configuration("hybrid");
-    for road in ["auto", "api", "ssh"] {
-        assert_eq!(configuration(road), hybrid, "{road}");
+    for transport in ["auto", "api", "ssh"] {
+        assert_eq!(configuration(transport), hybrid, "{transport}");
     }
 }
 
 #[test]
-fn what_a_road_cannot_do_is_refused_at_its_line() {
-    let spec = format!("road: api\n{}", one_vm(PLAIN));
+fn what_a_transport_cannot_do_is_refused_at_its_line() {
+    let spec = format!("transport: api\n{}", one_vm(PLAIN));
     let mut pve = Pve::new();
     pve.rights = None;
     let told = refused(&pve, &spec);
     assert!(told.contains("5:21: images.debian-13: image `debian-13` is a file on the node"), "{told}");
-    let spec =
-        format!("road: api\n{}", one_vm("args: -no-reboot\ndisks: {scsi0: {storage: fast, size: 1GiB}}"));
+    let spec = format!(
+        "transport: api\n{}",
+        one_vm("args: -no-reboot\ndisks: {scsi0: {storage: fast, size: 1GiB}}")
+    );
     let told = refused(&pve, &spec);
     assert!(told.contains("vms.web01.args: the API lets only root@pam with a password set `args`"), "{told}");
-    // On the hybrid road the same option goes by `qm set`.
-    let plan = plan(&pve, &spec.replace("road: api", "road: hybrid"));
+    // On the hybrid transport the same option goes by `qm set`.
+    let plan = plan(&pve, &spec.replace("transport: api", "transport: hybrid"));
     assert!(steps(&plan).contains(&"web01/attach SSH".to_owned()), "{:?}", steps(&plan));
 }
 
@@ -479,20 +481,20 @@ fn a_written_plan_is_refused_when_the_world_has_changed() {
 }
 
 #[test]
-fn the_command_lines_road_overrides_the_specs() {
+fn the_command_lines_transport_overrides_the_specs() {
     let mut pve = Pve::new();
     pve.rights = None;
-    let plan = plan_with(&pve, &one_vm(PLAIN), |context| context.road = Some(RoadChoice::Ssh));
+    let plan = plan_with(&pve, &one_vm(PLAIN), |context| context.transport = Some(TransportChoice::Ssh));
     assert!(
-        plan.steps.iter().all(|step| step.road == vmdeploy_planner::plan::Road::Ssh),
+        plan.steps.iter().all(|step| step.transport == vmdeploy_planner::plan::Transport::Ssh),
         "{:?}",
         steps(&plan)
     );
-    assert_eq!(plan.road, RoadChoice::Ssh);
+    assert_eq!(plan.transport, TransportChoice::Ssh);
 }
 
 #[test]
-fn the_auto_road_takes_the_cheapest_way_that_rights_and_spec_allow() {
+fn the_auto_transport_takes_the_cheapest_way_that_rights_and_spec_allow() {
     let token = |paths: &[(&str, &[&str])]| {
         let held = |names: &[&str]| names.iter().map(|name| (name.parse().unwrap(), true)).collect();
         let paths = paths.iter().map(|(path, names)| ((*path).to_owned(), held(names))).collect();
@@ -500,7 +502,7 @@ fn the_auto_road_takes_the_cheapest_way_that_rights_and_spec_allow() {
     };
     let all = pve_types::Privilege::all().map(pve_types::Privilege::as_str).collect::<Vec<_>>();
     let mut pve = Pve::new();
-    let by_path = format!("road: auto\n{}", one_vm(PLAIN));
+    let by_path = format!("transport: auto\n{}", one_vm(PLAIN));
     let by_volume =
         by_path.replace("path: /var/lib/vz/import/debian-13.qcow2", "volume: 'local:import/debian-13.qcow2'");
     // A token that may do everything, and an image that it may name: one call by API.
@@ -514,10 +516,13 @@ fn the_auto_road_takes_the_cheapest_way_that_rights_and_spec_allow() {
     let plan = plan(&pve, &by_volume);
     let start = plan.steps.iter().find(|step| step.id.0 == "web01/start").unwrap();
     assert_eq!(
-        (start.road, start.why.as_str()),
-        (vmdeploy_planner::plan::Road::Ssh, "`ci@pve!t` may not do it by API")
+        (start.transport, start.why.as_str()),
+        (vmdeploy_planner::plan::Transport::Ssh, "`ci@pve!t` may not do it by API")
     );
-    assert_eq!(plan.steps.iter().filter(|step| step.road == vmdeploy_planner::plan::Road::Ssh).count(), 1);
+    assert_eq!(
+        plan.steps.iter().filter(|step| step.transport == vmdeploy_planner::plan::Transport::Ssh).count(),
+        1
+    );
 }
 
 #[test]
@@ -574,10 +579,10 @@ fn an_interrupted_clone_is_finished_by_resume_and_nothing_else() {
 }
 
 #[test]
-fn images_of_this_machine_and_by_url_are_placed_once_and_used_by_every_road() {
-    let spec = |road: &str| {
+fn images_of_this_machine_and_by_url_are_placed_once_and_used_by_every_transport() {
+    let spec = |transport: &str| {
         format!(
-            "road: {road}\n{HEAD}images:
+            "transport: {transport}\n{HEAD}images:
   here: {{file: images/golden.qcow2}}
   there: {{url: 'https://images.example.org/debian.qcow2', checksum: 'sha256:{}', size: 3GiB}}
 vms:
@@ -587,18 +592,18 @@ vms:
             "ab".repeat(32)
         )
     };
-    for road in ["hybrid", "auto", "api", "ssh"] {
+    for transport in ["hybrid", "auto", "api", "ssh"] {
         let mut pve = Pve::new();
-        let plan = deploy(&mut pve, &spec(road));
+        let plan = deploy(&mut pve, &spec(transport));
         let shared: Vec<String> =
             steps(&plan).into_iter().filter(|step| step.starts_with("-/place")).collect();
-        assert_eq!(shared.len(), 2, "{road}: {shared:?}");
+        assert_eq!(shared.len(), 2, "{transport}: {shared:?}");
         assert!(
             pve.images.iter().any(|image| image == "local:import/there-abababababab.qcow2"),
             "{:?}",
             pve.images
         );
-        assert!(crate::specs::plan(&pve, &spec(road)).is_empty(), "{road}");
+        assert!(crate::specs::plan(&pve, &spec(transport)).is_empty(), "{transport}");
     }
 }
 

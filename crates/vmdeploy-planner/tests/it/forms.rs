@@ -4,7 +4,7 @@ use crate::pve::Pve;
 use crate::specs::{load, plan};
 use std::collections::BTreeSet;
 use vmdeploy_planner::observed::{Observed, Query};
-use vmdeploy_planner::plan::{CheckOutcome, PLAN_FORMAT_VERSION, Plan, Road};
+use vmdeploy_planner::plan::{CheckOutcome, PLAN_FORMAT_VERSION, Plan, Transport};
 use vmdeploy_planner::render::{RenderOptions, dot, markdown, text, timing_text};
 use vmdeploy_planner::timing::timing;
 use vmdeploy_planner::{AskContext, ask};
@@ -78,7 +78,7 @@ fn many_vms_take_what_their_node_needs_for_all_of_them() {
     let timing = timing(&plan);
     let busiest = timing.busiest.as_ref().expect("20 VMs have more to do than one");
     assert_eq!(busiest.what, "the processors of pve1, with 40 commands of PVE");
-    let by_ssh = plan.steps.iter().filter(|step| step.road == Road::Ssh && step.vm.is_some());
+    let by_ssh = plan.steps.iter().filter(|step| step.transport == Transport::Ssh && step.vm.is_some());
     assert_eq!(busiest.work_ms, by_ssh.map(|step| step.estimate_ms).sum::<u64>() / 2);
     assert!(timing.least_ms() > timing.critical_ms && timing.least_ms() < timing.total_ms);
     let said = timing_text(&plan);

@@ -11,7 +11,7 @@ use std::sync::LazyLock;
 pub const PER_VM: usize = 72;
 /// The most VMs of a spec.
 pub const VMS: usize = 4;
-/// How many numbers a spec takes: the first one says how many VMs, the second the road.
+/// How many numbers a spec takes: the first one says how many VMs, the second the transport.
 pub const NUMBERS: usize = 2 + PER_VM * VMS;
 
 static SCHEMA: LazyLock<Value> = LazyLock::new(vmdeploy_planner::spec::json_schema);
@@ -165,7 +165,7 @@ struct Vm<'g> {
     number: usize,
     numbers: &'g [u16],
     at: usize,
-    road: &'static str,
+    transport: &'static str,
 }
 
 impl Vm<'_> {
@@ -259,7 +259,7 @@ impl Vm<'_> {
 
     fn disks(&mut self, vm: &mut Map<String, Value>, clone: Option<&str>) {
         let mut disks = Map::new();
-        let images: &[&str] = match self.road {
+        let images: &[&str] = match self.transport {
             "api" => &["volume", "url", "file"],
             _ => &["path", "volume", "url", "file"],
         };
@@ -367,7 +367,7 @@ impl Vm<'_> {
                 let file = json!(format!("cloud/{part}.yaml"));
                 cloud[part] = match dice.roll(3) {
                     0 => json!(null),
-                    1 if self.road != "api" => file,
+                    1 if self.transport != "api" => file,
                     _ => volume,
                 };
             }
@@ -460,10 +460,10 @@ fn disk_options(disk: &mut Value, bus: &str, dice: &mut Dice) {
 pub fn spec(numbers: &[u16]) -> String {
     let at = |index: usize| numbers.get(index).copied().unwrap_or(0);
     let mut dice = Dice::new(at(1), 0);
-    let road = dice.pick(&["hybrid", "auto", "api", "ssh"]);
+    let transport = dice.pick(&["hybrid", "auto", "api", "ssh"]);
     let count = 1 + usize::from(at(0)) % VMS;
     let mut text = format!(
-        "version: 1\nproject: any\nroad: {road}\nimages:\n  path: {{path: /var/lib/vz/import/debian-13.qcow2}}\n  volume: {{volume: 'local:import/debian-13.qcow2'}}\n  url: {{url: 'https://images.example.org/d.qcow2', checksum: 'sha256:{}', size: 3GiB}}\n  file: {{file: golden.qcow2, size: 3GiB}}\nvms:\n",
+        "version: 1\nproject: any\nroad: {transport}\nimages:\n  path: {{path: /var/lib/vz/import/debian-13.qcow2}}\n  volume: {{volume: 'local:import/debian-13.qcow2'}}\n  url: {{url: 'https://images.example.org/d.qcow2', checksum: 'sha256:{}', size: 3GiB}}\n  file: {{file: golden.qcow2, size: 3GiB}}\nvms:\n",
         "ab".repeat(32)
     );
     for number in 0..count {
@@ -473,7 +473,7 @@ pub fn spec(numbers: &[u16]) -> String {
         // The first may be a template, which others are clones of.
         let is_template = number == 0 && count > 1 && at(0) >= 1 << 15;
         let is_clone = number > 0 && at(0) >= 1 << 15 && dice.one_in(2);
-        let mut vm = Vm { number, numbers: own, at: 0, road };
+        let mut vm = Vm { number, numbers: own, at: 0, transport };
         let mut vm = vm.vm(is_template, is_clone.then_some("vm0"));
         vm["node"] = json!("pve1");
         let _ = writeln!(text, "  vm{number}:");

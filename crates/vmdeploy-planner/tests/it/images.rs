@@ -161,15 +161,15 @@ vms:
 
 #[test]
 fn a_clone_has_the_options_media_and_addresses_that_the_spec_says() {
-    for road in ["hybrid", "auto", "api", "ssh"] {
+    for transport in ["hybrid", "auto", "api", "ssh"] {
         let mut pve = Pve::new();
-        let spec = format!("road: {road}\n{CLONES}");
+        let spec = format!("transport: {transport}\n{CLONES}");
         deploy(&mut pve, &spec);
         let values = &pve.guests[&guest(201)].values;
-        assert_eq!(values["scsi0"], "fast:vm-201-disk-0,discard=ignore,size=20G,ssd=1", "{road}");
+        assert_eq!(values["scsi0"], "fast:vm-201-disk-0,discard=ignore,size=20G,ssd=1", "{transport}");
         assert!(values["ide0"].starts_with("local:iso/tools.iso,media=cdrom"), "{}", values["ide0"]);
-        assert_eq!(values["net0"], "virtio=BC:24:11:00:00:02,bridge=vmbr0", "{road}");
-        assert!(plan(&pve, &spec).is_empty(), "{road}");
+        assert_eq!(values["net0"], "virtio=BC:24:11:00:00:02,bridge=vmbr0", "{transport}");
+        assert!(plan(&pve, &spec).is_empty(), "{transport}");
     }
 }
 
@@ -182,16 +182,16 @@ fn a_clone_of_a_template_that_is_changed_by_the_same_plan_begins_with_what_it_is
             "    clone: {from: tmpl, mode: full}",
             "    clone: {from: tmpl, mode: full}\n    protection: null\n    cpu: {type: null}",
         );
-    for road in ["hybrid", "auto", "api", "ssh"] {
+    for transport in ["hybrid", "auto", "api", "ssh"] {
         let mut pve = Pve::new();
-        deploy(&mut pve, &format!("road: {road}\n{only_the_template}"));
-        let spec = format!("road: {road}\n{changed}");
+        deploy(&mut pve, &format!("transport: {transport}\n{only_the_template}"));
+        let spec = format!("transport: {transport}\n{changed}");
         let both = deploy(&mut pve, &spec);
         let clone = both.steps.iter().find(|step| step.id.0 == "web01/clone").unwrap();
-        assert!(clone.after.iter().any(|id| id.0.starts_with("tmpl/")), "{road}: {:?}", clone.after);
+        assert!(clone.after.iter().any(|id| id.0.starts_with("tmpl/")), "{transport}: {:?}", clone.after);
         let values = &pve.guests[&guest(201)].values;
-        assert!(!values.contains_key("protection") && !values.contains_key("cpu"), "{road}: {values:?}");
-        assert!(plan(&pve, &spec).is_empty(), "{road}");
+        assert!(!values.contains_key("protection") && !values.contains_key("cpu"), "{transport}: {values:?}");
+        assert!(plan(&pve, &spec).is_empty(), "{transport}");
     }
 }
 
@@ -273,15 +273,15 @@ fn a_cd_drive_that_is_added_does_not_get_into_the_boot_order() {
             "version: 1\nproject: web\nvms:\n  web01: {{vmid: 201, node: pve1, boot: [scsi0], disks: {{scsi0: {{storage: fast, size: 8GiB}}{more}}}}}\n"
         )
     };
-    for road in ["hybrid", "auto", "api", "ssh"] {
-        let with = |more: &str| format!("road: {road}\n{}", spec(more));
+    for transport in ["hybrid", "auto", "api", "ssh"] {
+        let with = |more: &str| format!("transport: {transport}\n{}", spec(more));
         let mut pve = Pve::new();
         deploy(&mut pve, &with(", ide0: {iso: none}"));
-        assert_eq!(pve.guests[&guest(201)].values["boot"], "order=scsi0", "{road}");
-        assert!(plan(&pve, &with(", ide0: {iso: none}")).is_empty(), "{road}");
+        assert_eq!(pve.guests[&guest(201)].values["boot"], "order=scsi0", "{transport}");
+        assert!(plan(&pve, &with(", ide0: {iso: none}")).is_empty(), "{transport}");
         let more = with(", ide0: {iso: none}, scsi1: {iso: 'local:iso/tools.iso'}");
         let added = deploy(&mut pve, &more);
         assert!(steps(&added).iter().any(|step| step.starts_with("web01/boot")), "{:?}", steps(&added));
-        assert!(plan(&pve, &more).is_empty(), "{road}");
+        assert!(plan(&pve, &more).is_empty(), "{transport}");
     }
 }

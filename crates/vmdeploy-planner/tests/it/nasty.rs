@@ -247,7 +247,7 @@ fn more_specs() -> Vec<(&'static str, String)> {
                 "clusters: {east: {endpoints: 'https://e:8006', auth: {token_id: 'a@pve!b', secret: hunter2}}}",
             ),
         ),
-        ("a road that is not there", top("road: shh")),
+        ("a transport that is not there", top("transport: shh")),
         ("a key of a later version", top("modules: {a: b}")),
         (
             "one VMID twice",
@@ -265,7 +265,7 @@ fn more_specs() -> Vec<(&'static str, String)> {
             "names that differ in case",
             format!("version: 1\nproject: p\nvms:\n  Web: {{node: n, {DISK}}}\n  web: {{node: n, {DISK}}}\n"),
         ),
-        ("HA and a wish against it", with("ha: {state: runing}")),
+        ("HA and a desired against it", with("ha: {state: runing}")),
         ("HA on no nodes", with("ha: {state: started, on_nodes: {}}")),
         ("HA on a list of nodes", with("ha: {state: started, on_nodes: [pve1, pve2]}")),
         ("a mapping with a comma", with("pci: {hostpci0: {mapping: 'gpu,pcie=1'}}")),

@@ -82,10 +82,10 @@ impl Pve {
             pve.nodes.extend(vm.node.as_ref().map(|node| node.value.to_string()));
             pve.nodes
                 .extend(vm.ha.set().into_iter().flat_map(|ha| ha.on_nodes.keys()).map(ToString::to_string));
-            for disk in vm.disks.values().filter_map(|wish| wish.set()) {
+            for disk in vm.disks.values().filter_map(|desired| desired.set()) {
                 pve.storages.extend(disk.storage.as_ref().map(|storage| storage.value.to_string()));
             }
-            for nic in vm.nics.values().filter_map(|wish| wish.set()) {
+            for nic in vm.nics.values().filter_map(|desired| desired.set()) {
                 pve.bridges.extend(nic.bridge.as_ref().map(|bridge| bridge.value.to_string()));
             }
             let cloud = vm.cloud_init.as_ref();
@@ -100,8 +100,8 @@ impl Pve {
             );
         }
         for vm in &deployment.vms {
-            for (key, wish) in &vm.options {
-                let OptionValue::Fields(fields) = &wish.value else { continue };
+            for (key, desired) in &vm.options {
+                let OptionValue::Fields(fields) = &desired.value else { continue };
                 let (kind, field) = match key.trim_end_matches(|c: char| c.is_ascii_digit()) {
                     "hostpci" => (MappingKind::Pci, "mapping"),
                     "usb" => (MappingKind::Usb, "mapping"),
@@ -202,9 +202,9 @@ impl Pve {
                 made.values.insert("template".to_owned(), "1".to_owned());
             }
             Action::RegenerateCloudInit { guest } => self.guests.get_mut(&guest.vmid).unwrap().stale.clear(),
-            Action::SetHa { guest, ha: Some(wish) } => {
-                self.ha.resources.insert(guest.vmid, wish.clone());
-                match wish.state.as_str() {
+            Action::SetHa { guest, ha: Some(desired) } => {
+                self.ha.resources.insert(guest.vmid, desired.clone());
+                match desired.state.as_str() {
                     "started" => self.start(guest.vmid),
                     "stopped" | "disabled" => self.stop(guest.vmid),
                     _ => {}
@@ -279,8 +279,8 @@ impl Pve {
                 }
                 PatchValue::Options { fields } => {
                     let now = self.guests[&vmid].values.get(key).expect("the drive is there");
-                    let wishes = fields.iter().map(|(name, value)| (name.as_str(), value.as_deref()));
-                    pve_config::overlay(key, Some(now), wishes).unwrap()
+                    let desired = fields.iter().map(|(name, value)| (name.as_str(), value.as_deref()));
+                    pve_config::overlay(key, Some(now), desired).unwrap()
                 }
                 PatchValue::Secret { .. } => "**********".to_owned(),
                 PatchValue::PublicKeys { keys, fetch } => {

@@ -1,7 +1,7 @@
 //! Files of `deployments/` and what becomes of them.
 
 use std::path::{Path, PathBuf};
-use vmdeploy_planner::spec::{self, Deployment, LoadOptions, OptionValue, SourceFile, Wish};
+use vmdeploy_planner::spec::{self, Deployment, Desired, LoadOptions, OptionValue, SourceFile};
 
 pub fn root() -> PathBuf {
     Path::new(env!("CARGO_MANIFEST_DIR")).join("../..")
@@ -72,6 +72,6 @@ fn the_demo_is_lowered_to_options_of_pve() {
     assert_eq!(net0.options_when_made()["model"].value.as_deref(), Some("virtio"));
     let cloud = db.cloud_init.as_ref().unwrap();
     assert_eq!(cloud.options["ciuser"].value, OptionValue::Whole("admin".into()));
-    assert!(matches!(&cloud.ssh_keys, Wish::Set(keys) if keys.value.len() == 1));
+    assert!(matches!(&cloud.ssh_keys, Desired::Set(keys) if keys.value.len() == 1));
     assert!(!db.options.contains_key("ciuser"));
 }

@@ -42,12 +42,13 @@ fn deployment(env: &str, kind: StorageKind) -> Deployment {
 /// Returns the VM's configuration as `qm` was told it by the playbook: keys and values, sorted.
 fn told(deployment: &Deployment, name: &str) -> Vec<String> {
     let vm = deployment.vm(&name.parse().unwrap()).unwrap();
-    let fields = |fields: &spec::FieldWishes| {
-        let one =
-            |(name, wish): (&String, &spec::FieldWish)| format!("{name}={}", wish.value.as_deref().unwrap());
+    let fields = |fields: &spec::DesiredFields| {
+        let one = |(name, desired): (&String, &spec::DesiredField)| {
+            format!("{name}={}", desired.value.as_deref().unwrap())
+        };
         fields.iter().map(one).collect::<Vec<_>>().join(",")
     };
-    let option = |(key, wish): (&String, &spec::OptionWish)| match &wish.value {
+    let option = |(key, desired): (&String, &spec::DesiredOption)| match &desired.value {
         OptionValue::Whole(text) => format!("{key}: {text}"),
         OptionValue::Fields(inner) => format!("{key}: {}", fields(inner)),
         OptionValue::Remove => format!("{key}: -"),

@@ -180,7 +180,7 @@ fn the_schema_refuses_what_the_program_refuses() {
         "vms: {a: {nics: {net0: {ip: 10.0.0.5}}}}",
         "images: {a: {path: /x, file: y}}",
         "project: Web",
-        "road: sea",
+        "transport: sea",
     ] {
         assert_ne!(faults_of(&format!("version: 1\n{body}\n")), Vec::<String>::new(), "{body}");
     }

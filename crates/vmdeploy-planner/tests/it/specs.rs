@@ -103,7 +103,7 @@ pub fn destroy(pve: &mut Pve, yaml: &str) -> Plan {
     plan
 }
 
-/// Returns the steps as `VM/what ROAD`.
+/// Returns the steps as `VM/what TRANSPORT`.
 pub fn steps(plan: &Plan) -> Vec<String> {
-    plan.steps.iter().map(|step| format!("{} {}", step.id, step.road)).collect()
+    plan.steps.iter().map(|step| format!("{} {}", step.id, step.transport)).collect()
 }

@@ -1,10 +1,10 @@
 //! Part 1: deploying 20 VMs on a node that takes its time.
 
+use crate::baselines;
 use crate::document::Table;
 use crate::floor::least;
 use crate::ground::{Ground, image_for, spec, world};
 use crate::measure::seconds;
-use crate::rivals;
 use pve_lab::{Counts, Delays};
 use std::time::Duration;
 
@@ -15,32 +15,32 @@ struct Done {
     way: String,
     took: Duration,
     counts: Counts,
-    /// The road whose least time it is held against.
-    road: Option<&'static str>,
+    /// The transport whose least time it is held against.
+    transport: Option<&'static str>,
 }
 
 /// Measures all ways.
 pub fn tables() -> Vec<Table> {
     let delays = Delays::real();
-    let (playbook, counts) = rivals::playbook(VMS);
+    let (playbook, counts) = baselines::playbook(VMS);
     let mut all = Vec::new();
     let mut estimates = Vec::new();
-    for road in ["hybrid", "auto", "api", "ssh"] {
+    for transport in ["hybrid", "auto", "api", "ssh"] {
         let ground = Ground::new(world(Delays::real()));
-        ground.write("spec.yaml", &spec(VMS, 1, road, &image_for(road)));
+        ground.write("spec.yaml", &spec(VMS, 1, transport, &image_for(transport)));
         let timing = ground.run(&["plan", "spec.yaml", "--timing"]);
         let (usage, counts) = ground.counted(&["deploy", "spec.yaml", "--yes"]);
-        estimates.push((road, timing.stdout, usage.wall));
-        let way = format!("vmdeploy, `road: {road}`");
-        all.push(Done { way, took: usage.wall, counts, road: Some(road) });
+        estimates.push((transport, timing.stdout, usage.wall));
+        let way = format!("vmdeploy, `transport: {transport}`");
+        all.push(Done { way, took: usage.wall, counts, transport: Some(transport) });
     }
     let way = "vm-deploy's playbook: one `qm` per setting, one VM after the other".to_owned();
-    all.push(Done { way, took: playbook, counts, road: None });
+    all.push(Done { way, took: playbook, counts, transport: None });
     let mut missing = None;
-    match rivals::ansible(VMS) {
+    match baselines::ansible(VMS) {
         Ok((took, counts)) => {
             let way = "Ansible, community.proxmox with `import-from`".to_owned();
-            all.push(Done { way, took, counts, road: None });
+            all.push(Done { way, took, counts, transport: None });
         }
         Err(reason) => missing = Some(reason),
     }
@@ -58,7 +58,7 @@ pub fn tables() -> Vec<Table> {
         ],
     );
     for done in &all {
-        let floor = done.road.map(|road| least(&delays, road, u64::from(VMS)));
+        let floor = done.transport.map(|transport| least(&delays, transport, u64::from(VMS)));
         let ratio = |ms: u64| done.took.as_secs_f64() * 1000.0 / ms as f64;
         table.row([
             done.way.clone(),
@@ -72,10 +72,10 @@ pub fn tables() -> Vec<Table> {
         ]);
     }
     table.note("Each VM has a disk made of an image, a data disk, a cloud-init drive, and is waited for until its agent tells an address, 12 s after its start");
-    for (road, name) in [("hybrid", "`hybrid`"), ("auto", "`auto` and `api`"), ("ssh", "`ssh`")] {
+    for (transport, name) in [("hybrid", "`hybrid`"), ("auto", "`auto` and `api`"), ("ssh", "`ssh`")] {
         table.note(format!(
             "The critical path of {name} is set by {}",
-            least(&delays, road, u64::from(VMS)).by
+            least(&delays, transport, u64::from(VMS)).by
         ));
     }
     table.note("`hybrid` and `ssh` are given the image as a file of the node, `auto` and `api` as a volume");
@@ -90,12 +90,12 @@ pub fn tables() -> Vec<Table> {
 fn timing_table(estimates: &[(&str, String, Duration)]) -> Table {
     let mut table = Table::new(
         "What `plan --timing` says of these plans",
-        &["road", "estimate", "measured", "estimate ÷ measured"],
+        &["transport", "estimate", "measured", "estimate ÷ measured"],
     );
-    for (road, text, took) in estimates {
+    for (transport, text, took) in estimates {
         let estimate = estimate_s(text);
         table.row([
-            format!("`{road}`"),
+            format!("`{transport}`"),
             estimate.map_or_else(|| "?".to_owned(), |s| format!("{s:.0} s")),
             seconds(*took),
             estimate.map_or_else(|| "?".to_owned(), |s| format!("{:.2}", s / took.as_secs_f64())),

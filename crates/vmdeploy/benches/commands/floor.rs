@@ -1,7 +1,7 @@
 //! The least time that a deployment can take: computed from the lab's delays and from what its node can do at once, not
 //! from the program's own estimates.
 //!
-//! Each road has its steps (docs/plan.md). A chain of them takes the sum of its delays. What a place does for all VMs
+//! Each transport has its steps (docs/plan.md). A chain of them takes the sum of its delays. What a place does for all VMs
 //! takes at least the sum of its work over what it does at once; before its first work comes the shortest head, after
 //! its last the shortest tail. The largest of these times is a lower bound, whatever the order.
 
@@ -30,22 +30,22 @@ pub struct Least {
 }
 
 /// Returns the least time for so many VMs (image, data disk, cloud-init drive, start, address) on one node.
-pub fn least(d: &Delays, road: &str, vms: u64) -> Least {
+pub fn least(d: &Delays, transport: &str, vms: u64) -> Least {
     let copy = IMAGE_BYTES * d.copy_ms_per_100_mib / (100 << 20);
     let login = d.ssh_connect_ms + d.ssh_exec_ms;
     // Nothing can be planned before the node's storages are known.
-    let (look, write) = match road {
+    let (look, write) = match transport {
         "ssh" => (login + d.pvesh_ms, 0),
         _ => (d.api_storage_ms, d.api_write_ms),
     };
-    let (start, grow, question) = match road {
+    let (start, grow, question) = match transport {
         "ssh" => (d.qm_ms + d.start_ms, d.qm_ms, d.qm_ms),
         _ => (write + d.start_ms, write, d.api_read_ms),
     };
     let ready = d.agent_ms + question;
     let tail = grow + start + ready;
     let three = 3 * d.allocate_ms;
-    let (chain, places) = match road {
+    let (chain, places) = match transport {
         "hybrid" => {
             let create = write + d.create_ms;
             let import = d.qm_ms + d.allocate_ms + copy;

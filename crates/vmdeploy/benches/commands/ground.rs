@@ -44,9 +44,9 @@ files:
 }
 
 /// A spec of `vms` VMs, spread over `nodes` nodes: an image, a data disk, cloud-init, an address.
-pub fn spec(vms: u32, nodes: u32, road: &str, image: &str) -> String {
+pub fn spec(vms: u32, nodes: u32, transport: &str, image: &str) -> String {
     let mut text = format!(
-        "version: 1\nproject: bench\nroad: {road}\ndefaults: {{agent: true, onboot: true}}\nimages:\n  tiny: {{{image}}}\nvms:\n"
+        "version: 1\nproject: bench\nroad: {transport}\ndefaults: {{agent: true, onboot: true}}\nimages:\n  tiny: {{{image}}}\nvms:\n"
     );
     for number in 0..vms {
         let (vmid, third, fourth) = (1000 + number, number / 250, number % 250 + 2);
@@ -72,9 +72,9 @@ pub fn spec(vms: u32, nodes: u32, road: &str, image: &str) -> String {
     text
 }
 
-/// The image as a road can take it: by its volume through the API, by its path on the node.
-pub fn image_for(road: &str) -> String {
-    match road {
+/// The image as a transport can take it: by its volume through the API, by its path on the node.
+pub fn image_for(transport: &str) -> String {
+    match transport {
         "api" | "auto" => format!("volume: \"{IMAGE_VOLUME}\""),
         _ => format!("path: {IMAGE_PATH}"),
     }

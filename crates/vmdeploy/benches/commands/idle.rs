@@ -5,12 +5,12 @@ use crate::ground::{Ground, image_for, spec, world};
 use crate::measure::costs;
 use pve_lab::Delays;
 
-/// Measures it for 10, 100 and 1,000 VMs by each road.
+/// Measures it for 10, 100 and 1,000 VMs by each transport.
 pub fn tables() -> Vec<Table> {
     let mut table = Table::new(
         "A deploy with nothing to do",
         &[
-            "road",
+            "transport",
             "VMs",
             "time",
             "CPU",
@@ -22,13 +22,13 @@ pub fn tables() -> Vec<Table> {
         ],
     );
     let grounds: Vec<(u32, Ground)> = [10, 100, 1_000].map(|vms| (vms, deployed(vms))).into();
-    for road in ["hybrid", "auto", "ssh", "api"] {
+    for transport in ["hybrid", "auto", "ssh", "api"] {
         for (vms, ground) in &grounds {
             let tasks = || ground.world().with(|world| world.tasks.newest_first().count());
             let before = tasks();
-            let (usage, counts) = ground.counted(&["deploy", "spec.yaml", "--yes", "--road", road]);
+            let (usage, counts) = ground.counted(&["deploy", "spec.yaml", "--yes", "--transport", transport]);
             assert_eq!(tasks(), before, "something was done: {}{}", usage.stdout, usage.stderr);
-            let head = [format!("`{road}`"), vms.to_string()];
+            let head = [format!("`{transport}`"), vms.to_string()];
             let programs = [counts.programs.values().sum::<u64>().to_string()];
             table.row(head.into_iter().chain(costs(&usage, &counts)).chain(programs));
         }

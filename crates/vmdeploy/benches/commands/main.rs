@@ -5,6 +5,7 @@
 //! of one run. What this machine lacks is said and left out.
 
 mod addresses;
+mod baselines;
 mod deploy;
 mod document;
 mod floor;
@@ -12,7 +13,6 @@ mod ground;
 mod idle;
 mod measure;
 mod planning;
-mod rivals;
 mod scale;
 mod start_up;
 mod uploads;

@@ -11,7 +11,7 @@ const CLUSTERS: [(u32, u32); 4] = [(1, 20), (10, 20), (100, 20), (100, 100)];
 /// Plans, deploys and does nothing on larger and larger clusters.
 pub fn tables() -> Vec<Table> {
     let mut table = Table::new(
-        "Larger clusters, `road: auto`, a lab without delays",
+        "Larger clusters, `transport: auto`, a lab without delays",
         &[
             "nodes",
             "VMs",

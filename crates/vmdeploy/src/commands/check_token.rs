@@ -12,7 +12,10 @@ use crate::reach::{self, executor_failure};
 use crate::reach_cluster::config_for;
 use crate::spec_files::{LoadedSpec, OptionalSpecArgs, load_whole_if_named};
 use crate::table::Table;
-use crate::token::{Duty, Identity, Judged, Refusal, general_duties, look_up, spec_duties, why_refused};
+use crate::token::{
+    Identity, Judged, Refusal, RequiredPrivilege, general_required_privileges, look_up,
+    spec_required_privileges, why_refused,
+};
 use serde::Serialize;
 use std::collections::{BTreeMap, BTreeSet};
 use std::time::{SystemTime, UNIX_EPOCH};
@@ -48,7 +51,7 @@ pub(super) struct Verdict {
     /// PVE's version.
     pub version: String,
     /// What must be allowed, and whether it is.
-    pub duties: Vec<Duty>,
+    pub required_privileges: Vec<RequiredPrivilege>,
     /// What is wrong with the account.
     troubles: Vec<String>,
     /// What stands in a deployment's way, and is no matter of rights.
@@ -68,8 +71,9 @@ pub async fn run(args: &Args, context: &Context) -> CommandResult {
     let cluster = args.cluster.as_deref();
     let config = config(&context.environment, spec.as_ref(), cluster)?;
     let Some(user) = config.api.as_ref().map(|api| api.user.clone()) else {
-        return Err(Failure::usage("no API user is set, so there is no token to check")
-            .hint("set PROXMOX_API_USER and PROXMOX_API_PASSWORD; on the `ssh` road nothing is needed"));
+        return Err(Failure::usage("no API user is set, so there is no token to check").hint(
+            "set PROXMOX_API_USER and PROXMOX_API_PASSWORD; on the `ssh` transport nothing is needed",
+        ));
     };
     let verdict = verdict(&user, &config, (spec.as_ref(), cluster), context).await?;
     if args.json {
@@ -100,8 +104,8 @@ pub(super) async fn verdict(
 ) -> Result<Verdict, Failure> {
     let mut identity = Identity::parse(user).map_err(|error| Failure::of(Exit::USAGE, error))?;
     let connections = reach::open(config.clone()).await?;
-    let asked = duties(&connections, spec, cluster, context).await;
-    let Asked { duties, rights, version, notes, unjudged } = match asked {
+    let asked = required_privileges(&connections, spec, cluster, context).await;
+    let Asked { required_privileges, rights, version, notes, unjudged } = match asked {
         Ok(asked) => asked,
         Err(failure) => return Err(explained(failure, &identity, config).await),
     };
@@ -116,13 +120,13 @@ pub(super) async fn verdict(
     }
     connections.close().await;
     let troubles = identity.troubles(now());
-    let enough = troubles.is_empty() && duties.iter().all(|duty| duty.held);
+    let enough = troubles.is_empty() && required_privileges.iter().all(|required| required.held);
     Ok(Verdict {
         format_version: 1,
         identity,
         is_root: rights.is_root,
         version,
-        duties,
+        required_privileges,
         troubles,
         notes,
         unjudged,
@@ -162,14 +166,14 @@ pub(super) async fn by_ssh(config: &ConnectionsConfig) -> Option<Connections> {
 
 /// What the cluster said.
 struct Asked {
-    duties: Vec<Duty>,
+    required_privileges: Vec<RequiredPrivilege>,
     rights: Rights,
     version: String,
     notes: Vec<String>,
     unjudged: Vec<String>,
 }
 
-async fn duties(
+async fn required_privileges(
     connections: &Connections,
     spec: Option<&LoadedSpec>,
     cluster: Option<&str>,
@@ -197,13 +201,14 @@ async fn duties(
         pins: planning::pins(deployment, cluster),
         ..PlanContext::new("check-token", &observed)
     };
-    let Judged { duties, refused, unjudged } = spec_duties(deployment, &observed, &plan_context, &rights);
+    let Judged { required_privileges, refused, unjudged } =
+        spec_required_privileges(deployment, &observed, &plan_context, &rights);
     let missing = local_files::missing(deployment, &spec.folder, context).into_iter().map(|file| {
         format!("`{}`, which the spec names, is no file here", escape::one_line(&file.path.value))
     });
     let notes = refused.iter().map(in_words).chain(missing).collect();
     let unjudged = unjudged.iter().map(in_words).collect();
-    Ok(Asked { duties, rights, version: observed.version.to_string(), notes, unjudged })
+    Ok(Asked { required_privileges, rights, version: observed.version.to_string(), notes, unjudged })
 }
 
 /// What is needed as a rule, where no spec is named.
@@ -211,9 +216,9 @@ async fn general(connections: &Connections) -> Result<Asked, Failure> {
     let queries = [Query::Version, Query::Resources, Query::Rights];
     let observed = observe(connections, &queries).await.map_err(|failure| executor_failure(&failure))?;
     let rights = observed.rights.clone().unwrap_or_default();
-    let duties = general_duties(observed.version, &rights);
+    let required_privileges = general_required_privileges(observed.version, &rights);
     let version = observed.version.to_string();
-    Ok(Asked { duties, rights, version, notes: Vec::new(), unjudged: Vec::new() })
+    Ok(Asked { required_privileges, rights, version, notes: Vec::new(), unjudged: Vec::new() })
 }
 
 fn in_words(fault: &Diagnostic) -> String {
@@ -241,7 +246,8 @@ fn show(verdict: &Verdict, all: bool) {
     if verdict.is_root {
         output::print_line("  it is root@pam: nothing is refused to it");
     }
-    let shown: Vec<&Duty> = verdict.duties.iter().filter(|duty| all || !duty.held).collect();
+    let shown: Vec<&RequiredPrivilege> =
+        verdict.required_privileges.iter().filter(|required| all || !required.held).collect();
     if !shown.is_empty() {
         output::print_line("");
         output::write_stdout(&table(&shown, identity).render());
@@ -253,11 +259,11 @@ fn show(verdict: &Verdict, all: bool) {
         output::say("hint: that is no matter of rights; `vmdeploy plan` shows the way out");
     }
     output::print_line("");
-    let held = verdict.duties.iter().filter(|duty| duty.held).count();
-    let count = format!("{held} of {} rights are held", verdict.duties.len());
+    let held = verdict.required_privileges.iter().filter(|required| required.held).count();
+    let count = format!("{held} of {} rights are held", verdict.required_privileges.len());
     let count = match verdict.unjudged.len() {
         0 => count,
-        more => format!("{count}; {} could not be judged", vmdeploy_planner::render::count(more, "wish")),
+        more => format!("{count}; {} could not be judged", vmdeploy_planner::render::count(more, "desired")),
     };
     if verdict.enough {
         output::print_line(&format!("ENOUGH: {count}"));
@@ -268,41 +274,47 @@ fn show(verdict: &Verdict, all: bool) {
 }
 
 /// Returns one row per privilege, verdict and kind of path: thousands of VMs make no thousands of rows.
-fn table(duties: &[&Duty], identity: &Identity) -> Table {
-    let mut rows: BTreeMap<(String, bool, &str), Vec<&Duty>> = BTreeMap::new();
-    for duty in duties {
-        let kind = duty.path.rsplit_once('/').map_or("", |(above, _)| above);
-        rows.entry((kind.to_owned(), duty.held, duty.privilege.as_str())).or_default().push(duty);
+fn table(required_privileges: &[&RequiredPrivilege], identity: &Identity) -> Table {
+    let mut rows: BTreeMap<(String, bool, &str), Vec<&RequiredPrivilege>> = BTreeMap::new();
+    for required in required_privileges {
+        let kind = required.path.rsplit_once('/').map_or("", |(above, _)| above);
+        rows.entry((kind.to_owned(), required.held, required.privilege.as_str())).or_default().push(required);
     }
     let mut table = Table::new(&["right", "path", "verdict", "needed by"]);
-    for ((_, held, privilege), duties) in rows {
-        let steps: BTreeSet<&String> = duties.iter().flat_map(|duty| &duty.needed_by).collect();
+    for ((_, held, privilege), required_privileges) in rows {
+        let steps: BTreeSet<&String> =
+            required_privileges.iter().flat_map(|required| &required.needed_by).collect();
         table.row([
             privilege.to_owned(),
-            shortened(duties.iter().map(|duty| duty.path.as_str())),
-            verdict_word(held, &duties, identity).to_owned(),
+            shortened(required_privileges.iter().map(|required| required.path.as_str())),
+            verdict_word(held, &required_privileges, identity).to_owned(),
             shortened(steps.into_iter().map(String::as_str)),
         ]);
     }
     table
 }
 
-fn verdict_word(held: bool, duties: &[&Duty], identity: &Identity) -> &'static str {
+fn verdict_word(held: bool, required_privileges: &[&RequiredPrivilege], identity: &Identity) -> &'static str {
     if held {
         return "held";
     }
-    let user_has = |duty: &&Duty| identity.user_may.as_ref().is_some_and(|may| user_holds(may, duty));
-    if identity.token.is_some() && identity.separated == Some(true) && duties.iter().all(user_has) {
+    let user_has = |required: &&RequiredPrivilege| {
+        identity.user_may.as_ref().is_some_and(|may| user_holds(may, required))
+    };
+    if identity.token.is_some()
+        && identity.separated == Some(true)
+        && required_privileges.iter().all(user_has)
+    {
         "MISSING (the user has it, the token has not)"
     } else {
         "MISSING"
     }
 }
 
-/// Tells whether the permissions, as PVE lists them by path, hold on the duty's path.
-pub(super) fn user_holds(may: &pve_api::access::Permissions, duty: &Duty) -> bool {
+/// Tells whether the permissions, as PVE lists them by path, hold on the required's path.
+pub(super) fn user_holds(may: &pve_api::access::Permissions, required: &RequiredPrivilege) -> bool {
     let rights = Rights { paths: crate::token::identity::typed(may), ..Rights::default() };
-    rights.holds(duty.privilege, &duty.path)
+    rights.holds(required.privilege, &required.path)
 }
 
 fn shortened<'a>(items: impl Iterator<Item = &'a str>) -> String {

@@ -28,24 +28,27 @@ const SPEC_PATH: &str = "deployments/demo.yaml";
 const PUBLIC_KEY: &str = include_str!("../../../../deployments/demo.pub");
 
 /// One command of the demo, and what the reader learns from it.
-struct Scene {
+struct PlanInput {
     about: &'static str,
     arguments: &'static [&'static str],
 }
 
-const SCENES: &[Scene] = &[
-    Scene {
+const SCENES: &[PlanInput] = &[
+    PlanInput {
         about: "What would happen? `plan` looks at the cluster and changes nothing.",
         arguments: &["plan"],
     },
-    Scene {
+    PlanInput {
         about: "Do it: API and SSH steps, the VMs side by side.",
         arguments: &["deploy", "--yes", "--brief"],
     },
-    Scene { about: "What is there now, as the cluster and the guests' agents say.", arguments: &["status"] },
-    Scene { about: "The same for Ansible.", arguments: &["inventory"] },
-    Scene { about: "Deploy again: the cluster is as the spec says.", arguments: &["deploy", "--yes"] },
-    Scene { about: "And away with it.", arguments: &["destroy", "--yes"] },
+    PlanInput {
+        about: "What is there now, as the cluster and the guests' agents say.",
+        arguments: &["status"],
+    },
+    PlanInput { about: "The same for Ansible.", arguments: &["inventory"] },
+    PlanInput { about: "Deploy again: the cluster is as the spec says.", arguments: &["deploy", "--yes"] },
+    PlanInput { about: "And away with it.", arguments: &["destroy", "--yes"] },
 ];
 
 /// Runs the demo.
@@ -91,13 +94,13 @@ async fn show_all(
     work: &Path,
     signals: &mut Signals,
 ) -> Result<Exit, Failure> {
-    for (index, scene) in SCENES.iter().enumerate() {
-        announce(index + 1, scene, specs);
-        let status = show(session, scene, specs, work, signals).await?;
+    for (index, input) in SCENES.iter().enumerate() {
+        announce(index + 1, input, specs);
+        let status = show(session, input, specs, work, signals).await?;
         match status {
             None => return Ok(Exit::INTERRUPTED),
             Some(status) if !status.success() => {
-                let message = format!("`vmdeploy {}` ended with {status}", scene.arguments.join(" "));
+                let message = format!("`vmdeploy {}` ended with {status}", input.arguments.join(" "));
                 return Err(Failure::new(Exit::INTERNAL, message)
                     .hint("this is a fault of vmdeploy; run it again with `make demo VERBOSE=2`, and report what it prints"));
             }
@@ -110,12 +113,12 @@ async fn show_all(
 /// Runs one command to its end; `None` when the user interrupted it.
 async fn show(
     session: &LabSession,
-    scene: &Scene,
+    input: &PlanInput,
     specs: &[PathBuf],
     work: &Path,
     signals: &mut Signals,
 ) -> Result<Option<ExitStatus>, Failure> {
-    let mut child = spawn(session, scene, specs, work)?;
+    let mut child = spawn(session, input, specs, work)?;
     let mut interrupted = false;
     loop {
         tokio::select! {
@@ -129,10 +132,10 @@ async fn show(
     }
 }
 
-fn spawn(session: &LabSession, scene: &Scene, specs: &[PathBuf], work: &Path) -> Result<Child, Failure> {
+fn spawn(session: &LabSession, input: &PlanInput, specs: &[PathBuf], work: &Path) -> Result<Child, Failure> {
     let context = |error: std::io::Error| Failure::of(Exit::INTERNAL, error).context("cannot run vmdeploy");
     let mut command = Command::new(std::env::current_exe().map_err(context)?);
-    command.args(scene.arguments).args(specs);
+    command.args(input.arguments).args(specs);
     for variable in environment::ALL.iter().filter(|variable| variable.in_dotenv) {
         command.env(variable.name, "");
     }
@@ -151,12 +154,12 @@ fn heading(session: &LabSession) {
     ));
 }
 
-fn announce(number: usize, scene: &Scene, specs: &[PathBuf]) {
+fn announce(number: usize, input: &PlanInput, specs: &[PathBuf]) {
     let specs: Vec<String> = specs.iter().map(|path| path.display().to_string()).collect();
-    let command = format!("$ vmdeploy {} {}", scene.arguments.join(" "), specs.join(" "));
+    let command = format!("$ vmdeploy {} {}", input.arguments.join(" "), specs.join(" "));
     output::write_stderr(&format!(
         "\n{}\n{}\n\n",
-        format!("{number}. {}", scene.about).cyan(),
+        format!("{number}. {}", input.about).cyan(),
         command.bold(),
     ));
 }

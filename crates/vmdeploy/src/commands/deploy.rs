@@ -19,7 +19,7 @@ pub struct Args {
     #[command(flatten)]
     plan: PlanArgs,
     /// Carry out this plan, which `plan --out` wrote, instead of making one
-    #[arg(long = "plan", value_name = "FILE", conflicts_with_all = ["specs", "target", "prune", "replace", "road"])]
+    #[arg(long = "plan", value_name = "FILE", conflicts_with_all = ["specs", "target", "prune", "replace", "transport"])]
     plan_file: Option<PathBuf>,
     /// The folder that relative paths in a plan file start from
     #[arg(long, value_name = "FOLDER", requires = "plan_file", default_value = ".")]
@@ -124,7 +124,7 @@ fn read_plan(path: &Path) -> Result<Plan, Failure> {
     })
 }
 
-/// Opens what the environment names; the plan's steps say which road they take.
+/// Opens what the environment names; the plan's steps say which transport they take.
 async fn open_for_plan(context: &Context) -> Result<Connections, Failure> {
     reach::open(reach::connections_config(&context.environment)?).await
 }

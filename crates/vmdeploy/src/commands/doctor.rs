@@ -8,8 +8,8 @@ use crate::environment::Environment;
 use crate::exit::Exit;
 use crate::failure::CommandResult;
 use crate::output;
-use crate::reach::{self, Roads};
-use crate::reach_cluster::roads_for;
+use crate::reach::{self, Transports};
+use crate::reach_cluster::transports_for;
 use crate::spec_files::{OptionalSpecArgs, load_whole_if_named};
 use crate::{escape, redact};
 use owo_colors::OwoColorize as _;
@@ -90,10 +90,10 @@ pub async fn run(args: &Args, context: &Context) -> CommandResult {
     let spec = load_whole_if_named(&args.spec, context)?;
     let environment = &context.environment;
     let read = |environment: &Environment| match &spec {
-        Some(spec) => roads_for(environment, &spec.deployment, None, false, &spec.folder),
-        None => Roads::of(environment),
+        Some(spec) => transports_for(environment, &spec.deployment, None, false, &spec.folder),
+        None => Transports::of(environment),
     };
-    let mut roads = read(environment);
+    let mut transports = read(environment);
     let mut checks = Vec::new();
     let mut tell = |check: Check| {
         if !args.json {
@@ -101,8 +101,8 @@ pub async fn run(args: &Args, context: &Context) -> CommandResult {
         }
         checks.push(check);
     };
-    let api = settings::api(&mut roads).await;
-    let ssh = settings::ssh(&mut roads, environment, read).await;
+    let api = settings::api(&mut transports).await;
+    let ssh = settings::ssh(&mut transports, environment, read).await;
     if !api.is_set && !ssh.is_set {
         return Err(reach::nowhere(environment));
     }

@@ -10,7 +10,7 @@ use crate::output;
 use crate::reach;
 use crate::spec_files::{LoadedSpec, OptionalSpecArgs, load_whole_if_named};
 use crate::token::grants::{AccessFacts, Operation, operations};
-use crate::token::{Duty, Identity};
+use crate::token::{Identity, RequiredPrivilege};
 use pve_api::access::{Grant, Subject, TokenSettings, UserSettings};
 use pve_api::{ApiError, Client, TokenId};
 use pve_types::{Secret, TokenName, UserId};
@@ -62,7 +62,8 @@ pub async fn run(args: &Args, context: &Context) -> CommandResult {
     let spec = (spec.as_ref(), args.cluster.as_deref());
     let config = config(environment, spec.0, spec.1)?;
     let before = verdict(user, &config, spec, context).await?;
-    let missing: Vec<Duty> = before.duties.iter().filter(|duty| !duty.held).cloned().collect();
+    let missing: Vec<RequiredPrivilege> =
+        before.required_privileges.iter().filter(|required| !required.held).cloned().collect();
     if missing.is_empty() {
         output::say("nothing is missing; nothing was changed");
         return Ok(Exit::DONE);
@@ -89,13 +90,16 @@ async fn verify(
 ) -> CommandResult {
     let after = verdict(user, config, spec, context).await?;
     let still: Vec<String> = after
-        .duties
+        .required_privileges
         .iter()
-        .filter(|duty| !duty.held)
-        .map(|duty| format!("{} on {}", duty.privilege, duty.path))
+        .filter(|required| !required.held)
+        .map(|required| format!("{} on {}", required.privilege, required.path))
         .collect();
     if still.is_empty() {
-        output::say(&format!("done; {user} was asked, and now holds all {} rights", after.duties.len()));
+        output::say(&format!(
+            "done; {user} was asked, and now holds all {} rights",
+            after.required_privileges.len()
+        ));
         return Ok(Exit::DONE);
     }
     let still: Vec<&str> = still.iter().map(String::as_str).collect();
@@ -129,7 +133,7 @@ impl Admin {
 
     async fn operations(
         &self,
-        missing: &[Duty],
+        missing: &[RequiredPrivilege],
         identity: &Identity,
         token: &TokenName,
         pool: Option<&str>,
@@ -138,8 +142,8 @@ impl Admin {
         let mut identity = identity.clone();
         crate::token::look_up(&mut identity, self.client()).await;
         let id = TokenId { user: identity.user.clone(), name: token.clone() };
-        let user_lacks: Vec<Duty> =
-            missing.iter().filter(|duty| !user_has(&identity, duty)).cloned().collect();
+        let user_lacks: Vec<RequiredPrivilege> =
+            missing.iter().filter(|required| !user_has(&identity, required)).cloned().collect();
         let of_user = operations(&user_lacks, &Subject::User(identity.user.clone()), pool, &facts);
         let of_token = match identity.separated {
             Some(false) => Vec::new(),
@@ -208,9 +212,9 @@ impl Admin {
     }
 }
 
-fn user_has(identity: &Identity, duty: &Duty) -> bool {
+fn user_has(identity: &Identity, required: &RequiredPrivilege) -> bool {
     identity.user.as_str() == "root@pam"
-        || identity.user_may.as_ref().is_some_and(|may| user_holds(may, duty))
+        || identity.user_may.as_ref().is_some_and(|may| user_holds(may, required))
 }
 
 /// Makes user and token where they are missing; returns the secret of a token that was made.

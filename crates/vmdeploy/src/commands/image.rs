@@ -14,7 +14,7 @@ use crate::planning::{self, PlanArgs};
 use crate::reach;
 use crate::running::{RunArgs, carry_out, exit_of};
 use crate::spec_files::{LoadedSpec, SpecArgs, load};
-use crate::token::duties::as_if_new;
+use crate::token::required_privileges::as_if_new;
 use pve_types::{NodeName, VolumeId};
 use std::path::PathBuf;
 use vmdeploy_executor::{Connections, observe, only_node};

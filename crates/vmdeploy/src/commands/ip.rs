@@ -6,7 +6,7 @@ use crate::exit::Exit;
 use crate::failure::{CommandResult, Failure};
 use crate::{output, reach};
 use pve_api::{
-    AddressWish, AgentTrouble, Client, FoundAddress, IpFamily, Qemu, QemuConfig, ResourceKind,
+    AddressFilter, AgentTrouble, Client, FoundAddress, IpFamily, Qemu, QemuConfig, ResourceKind,
     choose_address, choose_neighbour,
 };
 use pve_types::{NodeName, Vmid};
@@ -59,8 +59,8 @@ pub async fn run(args: &Args, context: &Context) -> CommandResult {
         (_, true) => Some(IpFamily::V6),
         _ => None,
     };
-    let wish = AddressWish { macs: macs(&config, args)?, family, cidr };
-    let no_address = match ask_agent(&vm, &config, &wish, Duration::from_secs(args.wait), &guest).await {
+    let desired = AddressFilter { macs: macs(&config, args)?, family, cidr };
+    let no_address = match ask_agent(&vm, &config, &desired, Duration::from_secs(args.wait), &guest).await {
         Ok(found) => return print(&found, args.json),
         Err(failure) => failure,
     };
@@ -69,7 +69,7 @@ pub async fn run(args: &Args, context: &Context) -> CommandResult {
     if no_address.exit() == Exit::RIGHTS || args.no_neighbours || is_off || !connections.has_ssh() {
         return Err(no_address);
     }
-    match ask_neighbours(&connections, &guest.node, &wish).await {
+    match ask_neighbours(&connections, &guest.node, &desired).await {
         Ok(Some(found)) => {
             output::say(&format!(
                 "no address from the guest agent; this one is from the neighbour table of `{}`",
@@ -154,7 +154,7 @@ fn macs(config: &QemuConfig, args: &Args) -> Result<Vec<pve_types::MacAddr>, Fai
 async fn ask_agent(
     vm: &Qemu,
     config: &QemuConfig,
-    wish: &AddressWish,
+    desired: &AddressFilter,
     patience: Duration,
     guest: &Guest,
 ) -> Result<FoundAddress, Failure> {
@@ -165,7 +165,7 @@ async fn ask_agent(
     let deadline = tokio::time::Instant::now() + patience;
     loop {
         let failure = match vm.agent().network_interfaces().await {
-            Ok(interfaces) => match choose_address(&interfaces, wish) {
+            Ok(interfaces) => match choose_address(&interfaces, desired) {
                 Some(found) => return Ok(found),
                 None => Failure::new(Exit::NO_ADDRESS, format!("{} has no such address yet", guest.label))
                     .hint("wait for it with `--wait 60`, or widen what you ask for"),
@@ -200,13 +200,13 @@ fn trouble(exit: Exit, error: pve_api::ApiError, guest: &Guest) -> Failure {
 async fn ask_neighbours(
     connections: &Connections,
     node: &NodeName,
-    wish: &AddressWish,
+    desired: &AddressFilter,
 ) -> Result<Option<FoundAddress>, String> {
     let host = connections.host(node).await.map_err(|failure| failure.to_string())?;
     let command = pve_ssh::command::files::neighbours();
     let output = host.run_to_success(&command, Duration::from_secs(20)).await;
     let output = output.map_err(|error| error.to_string())?;
-    Ok(choose_neighbour(&pve_ssh::parse::neighbours(&output.stdout), wish))
+    Ok(choose_neighbour(&pve_ssh::parse::neighbours(&output.stdout), desired))
 }
 
 fn print(found: &FoundAddress, json: bool) -> CommandResult {

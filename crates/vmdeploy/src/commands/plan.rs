@@ -47,7 +47,7 @@ pub struct Args {
     detailed_exitcode: bool,
     /// Count no missing right against the plan: for credentials that may only look, as a nightly job has
     #[arg(long, conflicts_with = "out")]
-    look_only: bool,
+    read_only: bool,
     /// Plan the destruction of the spec's VMs
     #[arg(long)]
     destroy: bool,
@@ -83,7 +83,7 @@ fn shown(args: &Args, plan: Plan) -> CommandResult {
         write_plan(&plan, path)?;
     }
     let is_empty = plan.is_empty();
-    if args.look_only {
+    if args.read_only {
         planning::check_but_rights(plan)?;
     } else {
         planning::check(plan)?;

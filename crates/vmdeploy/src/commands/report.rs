@@ -45,12 +45,12 @@ pub fn run(args: &Args, context: &Context) -> CommandResult {
 }
 
 fn steps(report: &RunReport) -> Table {
-    let mut table = Table::new(&["step", "what", "road", "took", "state"]);
+    let mut table = Table::new(&["step", "what", "transport", "took", "state"]);
     for step in &report.steps {
         table.row([
             step.step.to_string(),
             step.title.clone(),
-            step.road.to_string(),
+            step.transport.to_string(),
             took(step),
             state(&step.state),
         ]);
@@ -74,7 +74,7 @@ fn state(state: &StepState) -> String {
         StepState::Started => "begun, end unknown".to_owned(),
         StepState::Succeeded => "done".to_owned(),
         StepState::Failed => "failed".to_owned(),
-        StepState::Undone => "undone".to_owned(),
-        StepState::UndoFailed => "undo failed".to_owned(),
+        StepState::RolledBack => "rolled back".to_owned(),
+        StepState::RevertFailed => "revert failed".to_owned(),
     }
 }

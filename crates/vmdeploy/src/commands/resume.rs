@@ -15,7 +15,7 @@ pub struct Args {
     run: Option<String>,
     /// Take away what the run made, instead of finishing it
     #[arg(long)]
-    undo: bool,
+    rollback: bool,
     #[command(flatten)]
     how: RunArgs,
 }
@@ -35,7 +35,7 @@ pub async fn run(args: &Args, context: &Context) -> CommandResult {
     }
     let config = reach::connections_config(&context.environment)?;
     let connections = reach::open(config).await?;
-    let mode = if args.undo { ResumeMode::Undo } else { ResumeMode::Finish };
+    let mode = if args.rollback { ResumeMode::Rollback } else { ResumeMode::Finish };
     let report = go_on(stored, mode, &connections, &args.how, context).await?;
     Ok(exit_of(&report))
 }

@@ -49,7 +49,7 @@ fn table(runs: &[RunSummary]) -> Table {
 fn result(result: RunResult) -> &'static str {
     match result {
         RunResult::Done => "done",
-        RunResult::Undone => "failed, undone",
+        RunResult::RolledBack => "failed, rolled back",
         RunResult::Left => "failed, something is left",
         RunResult::Credentials => "refused: credentials",
         RunResult::Refused => "refused by the cluster",

@@ -1,6 +1,6 @@
 //! Where a guest is reached, and how that is known.
 
-use pve_api::{AddressWish, GuestInterface, choose_address};
+use pve_api::{AddressFilter, GuestInterface, choose_address};
 use pve_types::MacAddr;
 use std::net::IpAddr;
 use vmdeploy_planner::observed::ObservedConfig;
@@ -45,7 +45,7 @@ pub struct Found {
 ///
 /// First that of the NIC that the spec calls primary, or else of the one that it waits for; then those of the others by
 /// their number.
-pub fn wish(vm: &Vm, config: Option<&ObservedConfig>) -> AddressWish {
+pub fn desired(vm: &Vm, config: Option<&ObservedConfig>) -> AddressFilter {
     let primary = vm.nics.iter().find(|(_, nic)| nic.set().is_some_and(|nic| nic.primary));
     let awaited = vm.ready.ip.as_ref().and_then(|ip| ip.nic.as_ref()).map(|slot| slot.value.to_string());
     let first = primary.map(|(slot, _)| slot.to_string()).or(awaited);
@@ -57,7 +57,7 @@ pub fn wish(vm: &Vm, config: Option<&ObservedConfig>) -> AddressWish {
         IpFamily::Any => None,
     });
     let cidr = vm.ready.ip.as_ref().and_then(|ip| ip.within.as_ref()).map(|within| within.value);
-    AddressWish { macs: nics.into_iter().map(|(_, mac)| mac).collect(), family, cidr }
+    AddressFilter { macs: nics.into_iter().map(|(_, mac)| mac).collect(), family, cidr }
 }
 
 fn nics_of(config: Option<&ObservedConfig>) -> Vec<(String, MacAddr)> {
@@ -76,8 +76,8 @@ fn mac_in(value: &str) -> Option<MacAddr> {
 }
 
 /// Returns the address that is meant, as the agent tells it.
-pub fn choose(interfaces: &[GuestInterface], wish: &AddressWish) -> Found {
-    match choose_address(interfaces, wish) {
+pub fn choose(interfaces: &[GuestInterface], desired: &AddressFilter) -> Found {
+    match choose_address(interfaces, desired) {
         Some(found) => Found { addresses: vec![found.address], ..Found::default() },
         None => Found {
             trouble: Some("the guest agent knows no fitting address yet".to_owned()),
@@ -114,7 +114,7 @@ mod tests {
 
     #[test]
     fn an_agent_without_a_fitting_address_is_no_failure_of_the_agent() {
-        assert!(choose(&[], &AddressWish::default()).trouble.unwrap().contains("no fitting address yet"));
+        assert!(choose(&[], &AddressFilter::default()).trouble.unwrap().contains("no fitting address yet"));
     }
 
     #[test]

@@ -2,7 +2,7 @@
 
 mod addresses;
 
-pub use addresses::{Found, Source, choose, configured_address, wish};
+pub use addresses::{Found, Source, choose, configured_address, desired};
 
 use crate::escape;
 use crate::exit::Exit;
@@ -166,7 +166,7 @@ async fn live(member: &Member<'_>, uptimes: &BTreeMap<Vmid, u64>, connections: &
     let interfaces = connections.api().node(node).qemu(vmid).agent().network_interfaces().await;
     let config = member.guest.as_ref().and_then(|guest| guest.config.as_ref());
     let found = match interfaces {
-        Ok(interfaces) => choose(&interfaces, &wish(member.vm, config)),
+        Ok(interfaces) => choose(&interfaces, &desired(member.vm, config)),
         Err(error) => Found { trouble: Some(agent_trouble(&error)), ..configured_address(config) },
     };
     Live { uptime_s: uptimes.get(&vmid).copied(), found }

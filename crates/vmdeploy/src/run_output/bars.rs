@@ -61,10 +61,10 @@ impl Bars {
                 self.ended(step, false);
             }
             EventKind::StepSkipped { step, .. } => self.ended(step, false),
-            EventKind::UndoStarted { step } => self.message(step, "undoing"),
-            EventKind::UndoFailed { step, failure } => {
+            EventKind::RevertStarted { step } => self.message(step, "reverting"),
+            EventKind::RevertFailed { step, failure } => {
                 let message = escape::one_line(&failure.message);
-                self.line(&format!("{} undo of {step}: {message}", "error:".red().bold()));
+                self.line(&format!("{} revert of {step}: {message}", "error:".red().bold()));
             }
             EventKind::Cancelling { now } => self.line(cancelling(*now)),
             EventKind::Note { vm, text } => {
@@ -96,7 +96,7 @@ impl Bars {
 
     fn working(&mut self, step: &StepId, note: &str) {
         let Some(head) = self.heads.get(step) else { return };
-        let (name, text) = (vm_of(head).to_owned(), format!("{} ({}){note}", head.title, head.road));
+        let (name, text) = (vm_of(head).to_owned(), format!("{} ({}){note}", head.title, head.transport));
         let shown = self.vms.values().filter(|vm| vm.bar.is_some()).count();
         let Some(vm) = self.vms.get_mut(&name) else { return };
         if !vm.running.contains(step) {
@@ -120,7 +120,7 @@ impl Bars {
 
     fn progress(&mut self, step: &StepId, percent: Option<f64>, text: &str) {
         let Some(head) = self.heads.get(step) else { return };
-        let title = format!("{} ({})", head.title, head.road);
+        let title = format!("{} ({})", head.title, head.transport);
         let Some(vm) = self.vms.get(vm_of(head)) else { return };
         let Some(bar) = &vm.bar else { return };
         match percent {

@@ -4,7 +4,7 @@ use super::duration;
 use crate::escape;
 use jiff::Timestamp;
 use std::collections::BTreeMap;
-use vmdeploy_executor::{Event, EventKind, Failure, Outcome, StepHead, UndoNote};
+use vmdeploy_executor::{Event, EventKind, Failure, Outcome, RevertNote, StepHead};
 use vmdeploy_planner::plan::StepId;
 use vmdeploy_planner::render::count;
 
@@ -30,7 +30,7 @@ impl Lines {
                 let verb = if *resumed { "goes on" } else { "begins" };
                 Some(format!("run {} {verb}: {}", event.run, count(steps.len(), "step")))
             }
-            EventKind::StepStarted { step, .. } | EventKind::UndoStarted { step } => {
+            EventKind::StepStarted { step, .. } | EventKind::RevertStarted { step } => {
                 self.last_word.insert(step.clone(), event.at);
                 None
             }
@@ -41,17 +41,17 @@ impl Lines {
             EventKind::StepSucceeded { step, outcome, warnings, took_ms } => {
                 Some(self.succeeded(step, outcome, warnings, *took_ms))
             }
-            EventKind::StepFailed { step, failure, undo, .. } => {
+            EventKind::StepFailed { step, failure, revert, .. } => {
                 self.ended += 1;
-                Some(self.step_line(step, &failed(failure, *undo)))
+                Some(self.step_line(step, &failed(failure, *revert)))
             }
             // The failed step has a line; those that waited for it would only repeat it.
             EventKind::StepSkipped { .. } => {
                 self.ended += 1;
                 None
             }
-            EventKind::UndoFinished { step, note } => Some(self.step_line(step, &undone(note))),
-            EventKind::UndoFailed { step, failure } => {
+            EventKind::RevertFinished { step, note } => Some(self.step_line(step, &rolled_back(note))),
+            EventKind::RevertFailed { step, failure } => {
                 Some(self.step_line(step, &format!("UNDO FAILED: {}", failure.message)))
             }
             EventKind::Cancelling { now } => Some(cancelling(*now).to_owned()),
@@ -91,11 +91,12 @@ impl Lines {
     fn step_line(&self, step: &StepId, what: &str) -> String {
         let total = self.heads.len();
         let width = total.to_string().len();
-        let (vm, title, road) = self.heads.get(step).map_or(("-", step.0.as_str(), String::new()), |head| {
-            (vm_of(head), head.title.as_str(), head.road.to_string())
-        });
+        let (vm, title, transport) =
+            self.heads.get(step).map_or(("-", step.0.as_str(), String::new()), |head| {
+                (vm_of(head), head.title.as_str(), head.transport.to_string())
+            });
         format!(
-            "[{:>width$}/{total}] {vm:<vm_width$}  {title:<title_width$}  {road:<5}  {what}",
+            "[{:>width$}/{total}] {vm:<vm_width$}  {title:<title_width$}  {transport:<5}  {what}",
             self.ended,
             vm_width = self.vm_width,
             title_width = self.title_width,
@@ -124,15 +125,15 @@ pub(super) fn gave(outcome: &Outcome) -> String {
     }
 }
 
-fn failed(failure: &Failure, undo: bool) -> String {
-    let then = if undo { "; what was made is undone now" } else { "" };
+fn failed(failure: &Failure, revert: bool) -> String {
+    let then = if revert { "; what was made is rolled back now" } else { "" };
     format!("FAILED: {}; {}{then}", failure.message, failure.took_effect)
 }
 
-fn undone(note: &UndoNote) -> String {
+fn rolled_back(note: &RevertNote) -> String {
     match note {
-        UndoNote::Removed { what } => format!("undone: {what}"),
-        UndoNote::NothingThere => "undone: there was nothing to take away".to_owned(),
+        RevertNote::Removed { what } => format!("rolled back: {what}"),
+        RevertNote::NothingThere => "rolled back: there was nothing to take away".to_owned(),
     }
 }
 

@@ -44,7 +44,7 @@ pub fn summary(report: &RunReport) -> String {
     let run = &report.run;
     let hints = match report.result {
         RunResult::Unfinished => {
-            vec![format!("`vmdeploy resume {run}` goes on, and with `--undo` takes back what was done")]
+            vec![format!("`vmdeploy resume {run}` goes on, and with `--rollback` takes back what was done")]
         }
         RunResult::Left => displaced_hint(report).into_iter().chain(left_hint(report)).collect(),
         _ => Vec::new(),
@@ -61,7 +61,7 @@ fn failures(report: &RunReport) -> String {
     let mut order = Vec::new();
     for (step, failure) in report.failed_steps() {
         let what = step.step.0.rsplit('/').next().unwrap_or_default();
-        let key = (what, step.state == StepState::UndoFailed, failure.kind, &failure.hint);
+        let key = (what, step.state == StepState::RevertFailed, failure.kind, &failure.hint);
         let group = alike.entry(key).or_default();
         if group.is_empty() {
             order.push(key);
@@ -128,7 +128,7 @@ fn left_hint(report: &RunReport) -> Option<String> {
         Resuming::Nothing => return None,
         Resuming::Finish => {
             format!(
-                "`vmdeploy resume {run}` tries again what is missing, and with `--undo` takes back what is left"
+                "`vmdeploy resume {run}` tries again what is missing, and with `--rollback` takes back what is left"
             )
         }
         Resuming::TakeBack => {
@@ -137,8 +137,8 @@ fn left_hint(report: &RunReport) -> Option<String> {
             )
         }
         Resuming::Both => format!(
-            "remove the cause, then `vmdeploy resume {run}` takes back what could not be undone and finishes the rest; \
-             with `--undo` it takes back all"
+            "remove the cause, then `vmdeploy resume {run}` takes back what could not be rolled back and finishes the rest; \
+             with `--rollback` it takes back all"
         ),
     })
 }
@@ -152,7 +152,7 @@ fn last_line(report: &RunReport) -> String {
     let took = duration(u64::try_from(took).unwrap_or(0));
     let how = match report.result {
         RunResult::Done => format!("done in {took}"),
-        RunResult::Undone => format!("failed after {took}; {}", what_became(&report.steps)),
+        RunResult::RolledBack => format!("failed after {took}; {}", what_became(&report.steps)),
         RunResult::Left if report.left.is_empty() && !report.displaced().is_empty() => {
             format!("failed after {took}; somebody has to look, see above")
         }
@@ -176,7 +176,9 @@ fn what_became(steps: &[StepReport]) -> &'static str {
             && step.outcome.as_ref().is_some_and(|it| *it != Outcome::AlreadyDone)
     };
     match () {
-        () if steps.iter().any(|step| step.state == StepState::Undone) => "what had been made is gone again",
+        () if steps.iter().any(|step| step.state == StepState::RolledBack) => {
+            "what had been made is gone again"
+        }
         () if steps.iter().any(is_change) => "nothing is left of what failed",
         () => "nothing was changed",
     }
@@ -193,7 +195,7 @@ fn counts(vms: &[VmReport]) -> Option<String> {
         (done(&[Verb::Replace]), "replaced"),
         (done(&[Verb::Delete]), "destroyed"),
         (count(&|vm| vm.verb == Verb::NoOp), "as they were"),
-        (count(&|vm| vm.state == VmState::Undone), "undone"),
+        (count(&|vm| vm.state == VmState::RolledBack), "rolled back"),
         (count(&|vm| vm.state == VmState::Failed), "failed"),
         (count(&|vm| vm.state == VmState::Unfinished), "unfinished"),
         (count(&|vm| vm.state == VmState::Untouched && vm.verb != Verb::NoOp), "not begun"),

@@ -1,10 +1,10 @@
-//! From missing duties to the operations that make them up: pure.
+//! From missing required_privileges to the operations that make them up: pure.
 //!
 //! PVE takes the nearest path at which a user or token has an entry, and forgets what it would have inherited from
 //! above. So what is inherited at a path is granted there again beside the new role; nobody loses anything.
 // PVE: pve-access-control src/PVE/AccessControl.pm, sub roles.
 
-use super::Duty;
+use super::RequiredPrivilege;
 use pve_api::access::{AclEntry, Role, Subject};
 use pve_types::{Privilege, RoleId, TokenName, UserId};
 use std::collections::{BTreeMap, BTreeSet};
@@ -70,17 +70,17 @@ pub struct AccessFacts {
     pub groups: Vec<String>,
 }
 
-/// Returns the operations that give the subject these duties.
+/// Returns the operations that give the subject these required_privileges.
 pub fn operations(
-    missing: &[Duty],
+    missing: &[RequiredPrivilege],
     subject: &Subject,
     pool: Option<&str>,
     facts: &AccessFacts,
 ) -> Vec<Operation> {
     let mut wanted: BTreeMap<(String, &'static str), BTreeSet<Privilege>> = BTreeMap::new();
-    for duty in missing {
-        let path = granted_path(&duty.path, pool);
-        wanted.entry((path, role_name(&duty.path))).or_default().insert(duty.privilege);
+    for required in missing {
+        let path = granted_path(&required.path, pool);
+        wanted.entry((path, role_name(&required.path))).or_default().insert(required.privilege);
     }
     let mut roles: BTreeMap<&'static str, BTreeSet<Privilege>> = BTreeMap::new();
     for ((_, role), privileges) in &wanted {
@@ -206,11 +206,17 @@ mod tests {
         }
     }
 
-    fn duty(privilege: Privilege, path: &str) -> Duty {
-        Duty { privilege, path: path.to_owned(), needed_by: BTreeSet::new(), held: false, or: None }
+    fn required(privilege: Privilege, path: &str) -> RequiredPrivilege {
+        RequiredPrivilege {
+            privilege,
+            path: path.to_owned(),
+            needed_by: BTreeSet::new(),
+            held: false,
+            or: None,
+        }
     }
 
-    fn check(subject: &Subject, missing: &[Duty], pool: Option<&str>, expect: &[&str]) {
+    fn check(subject: &Subject, missing: &[RequiredPrivilege], pool: Option<&str>, expect: &[&str]) {
         let got: Vec<String> =
             operations(missing, subject, pool, &facts()).iter().map(ToString::to_string).collect();
         assert_eq!(got, expect);
@@ -222,7 +228,8 @@ mod tests {
 
     #[test]
     fn exactly_what_is_missing_is_granted_and_what_was_inherited_is_kept() {
-        let missing = [duty(Privilege::VmAllocate, "/vms/201"), duty(Privilege::VmConfigCpu, "/vms/202")];
+        let missing =
+            [required(Privilege::VmAllocate, "/vms/201"), required(Privilege::VmConfigCpu, "/vms/202")];
         let role = "pveum role add VMDeployVM --privs VM.Allocate,VM.Config.CPU";
         let grant = "pveum acl modify /vms --roles VMDeployVM,PVEAuditor --tokens ci@pve!deploy";
         check(&token(), &missing, None, &[role, grant]);
@@ -235,7 +242,7 @@ mod tests {
         let user = Subject::User("ci@pve".parse().unwrap());
         let role = "pveum role modify VMDeployStorage --append 1 --privs Datastore.AllocateSpace";
         let grant = "pveum acl modify /storage/local --roles VMDeployStorage,PVEDatastoreUser --users ci@pve";
-        check(&user, &[duty(Privilege::DatastoreAllocateSpace, "/storage/local")], None, &[role, grant]);
+        check(&user, &[required(Privilege::DatastoreAllocateSpace, "/storage/local")], None, &[role, grant]);
     }
 
     #[test]

@@ -1,8 +1,10 @@
 //! What credentials must be allowed, what they are allowed, and how the difference is made up.
 
-pub mod duties;
 pub mod grants;
 pub mod identity;
+pub mod required_privileges;
 
-pub use duties::{Duty, Judged, general_duties, spec_duties};
 pub use identity::{Identity, Refusal, look_up, why_refused};
+pub use required_privileges::{
+    Judged, RequiredPrivilege, general_required_privileges, spec_required_privileges,
+};

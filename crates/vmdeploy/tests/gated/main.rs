@@ -2,8 +2,8 @@
 
 mod build;
 mod lab_session;
-mod strangers;
 mod terminal;
+mod third_party;
 
 #[expect(dead_code, reason = "the other test program uses more of it")]
 #[path = "../it/transcript.rs"]
@@ -37,20 +37,20 @@ fn main() {
         gated(
             "curl_reads_the_lab_with_the_written_variables",
             works("curl", &["--version"]),
-            strangers::curl,
+            third_party::curl,
         ),
         gated(
             "ssh_runs_commands_in_the_lab_with_the_written_variables",
             works("ssh", &["-V"]),
-            strangers::ssh,
+            third_party::ssh,
         ),
-        gated("a_shell_reads_the_written_variables", works("sh", &["-c", "true"]), strangers::shell),
+        gated("a_shell_reads_the_written_variables", works("sh", &["-c", "true"]), third_party::shell),
         gated("a_wrong_passphrase_is_asked_for_again_unseen", with_a_terminal(), terminal::retry),
         gated("ctrl_c_at_the_passphrase_leaves_the_terminal_sane", with_a_terminal(), terminal::interrupt),
         gated(
             "ansible_reads_every_inventory",
-            strangers::ansible_inventory().map(|_| ()),
-            strangers::ansible,
+            third_party::ansible_inventory().map(|_| ()),
+            third_party::ansible,
         ),
     ];
     libtest_mimic::run(&Arguments::from_args(), trials).exit();

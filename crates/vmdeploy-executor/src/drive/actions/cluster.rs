@@ -4,11 +4,15 @@ use crate::Failure;
 use crate::drive::job::{Done, Job};
 use pve_api::{HaResourceSettings, Params, PoolMembers};
 use pve_types::PoolId;
-use vmdeploy_planner::plan::{GuestRef, HaWish, ha_place};
+use vmdeploy_planner::plan::{DesiredHa, GuestRef, ha_place};
 
 impl Job {
-    /// Makes high availability treat the guest as wanted. Each call makes sure of its part, so that twice is safe.
-    pub(super) async fn set_ha(&self, guest: &GuestRef, wish: Option<&HaWish>) -> Result<Done, Failure> {
+    /// Makes high availability treat the guest as desired. Each call makes sure of its part, so that twice is safe.
+    pub(super) async fn set_ha(
+        &self,
+        guest: &GuestRef,
+        desired: Option<&DesiredHa>,
+    ) -> Result<Done, Failure> {
         if self.probe {
             self.let_pass().await?;
         }
@@ -17,25 +21,25 @@ impl Job {
         let name = ha_place(&self.shared.plan.project, guest.vmid);
         // PVE: pve-ha-manager: groups up to version 8, rules from 9 on.
         let has_rules = self.shared.plan.pve_version.major >= 9;
-        let Some(wish) = wish else {
+        let Some(desired) = desired else {
             return self.leave_ha(&sid, &name, has_rules).await;
         };
         let nodes: Vec<String> =
-            wish.on_nodes.iter().map(|(node, priority)| format!("{node}:{priority}")).collect();
+            desired.on_nodes.iter().map(|(node, priority)| format!("{node}:{priority}")).collect();
         let nodes: Vec<&str> = nodes.iter().map(String::as_str).collect();
         let group = (!has_rules && !nodes.is_empty()).then(|| name.clone());
         if let Some(group) = &group {
-            let params = Params::new().with("restricted", wish.strict);
+            let params = Params::new().with("restricted", desired.strict);
             match ha.group(group).await {
                 Ok(_) => ha.update_group(group, params.with_list("nodes", nodes.iter().copied())).await?,
                 Err(_) => ha.create_group(group, &nodes, params).await?,
             }
         }
         let settings = HaResourceSettings {
-            state: Some(wish.state.clone()),
+            state: Some(desired.state.clone()),
             group,
-            max_restart: wish.max_restart.map(u64::from),
-            max_relocate: wish.max_relocate.map(u64::from),
+            max_restart: desired.max_restart.map(u64::from),
+            max_relocate: desired.max_relocate.map(u64::from),
             ..HaResourceSettings::default()
         };
         if ha.resources().await?.iter().any(|resource| resource.sid == sid) {
@@ -44,7 +48,7 @@ impl Job {
             ha.create_resource(&sid, &settings).await?;
         }
         if has_rules {
-            self.set_rule(&name, &sid, &nodes, wish.strict).await?;
+            self.set_rule(&name, &sid, &nodes, desired.strict).await?;
         }
         Ok(Done::plain())
     }

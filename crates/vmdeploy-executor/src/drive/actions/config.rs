@@ -9,15 +9,15 @@ use pve_api::QemuConfig;
 use pve_ssh::command::{Command, files, qm};
 use pve_types::{NodeName, Vmid};
 use std::time::Duration;
-use vmdeploy_planner::plan::{ConfigPatch, GuestRef, Road, SecretForm, Verb};
+use vmdeploy_planner::plan::{ConfigPatch, GuestRef, SecretForm, Transport, Verb};
 
-/// How often an earlier attempt may come through while what it left undone is being sent.
+/// How often an earlier attempt may come through while what it left rolled back is being sent.
 const LATE_CHANGES: usize = 2;
 
 impl Job {
     /// Sets and removes options in one call.
     ///
-    /// Neither road is a transaction. When it had begun before, what it allocated is found by reading, and only the
+    /// Neither transport is a transaction. When it had begun before, what it allocated is found by reading, and only the
     /// rest is sent again; setting a value twice changes nothing.
     pub(super) async fn set_config(
         &self,
@@ -98,12 +98,12 @@ impl Job {
         ready: Ready,
         digest: Option<&str>,
     ) -> Result<Done, Failure> {
-        let done = match self.step.road {
-            Road::Ssh => {
+        let done = match self.step.transport {
+            Transport::Ssh => {
                 self.qm_set(&self.node_of(guest), guest.vmid, &ready, digest).await?;
                 Done::plain()
             }
-            Road::Api | Road::Local => self.put_config(guest, patch, ready, digest).await?,
+            Transport::Api | Transport::Local => self.put_config(guest, patch, ready, digest).await?,
         };
         self.with_pending(guest, patch, done).await
     }
@@ -222,9 +222,9 @@ impl Job {
     }
 
     pub(super) async fn regenerate_cloud_init(&self, guest: &GuestRef) -> Result<Done, Failure> {
-        match self.step.road {
-            Road::Ssh => drop(self.run(&self.node_of(guest), &qm::cloudinit_update(guest.vmid)).await?),
-            Road::Api | Road::Local => self.qemu(guest).cloud_init_regenerate().await?,
+        match self.step.transport {
+            Transport::Ssh => drop(self.run(&self.node_of(guest), &qm::cloudinit_update(guest.vmid)).await?),
+            Transport::Api | Transport::Local => self.qemu(guest).cloud_init_regenerate().await?,
         }
         Ok(Done::plain())
     }
@@ -258,8 +258,9 @@ pub(super) fn missing(patch: &ConfigPatch, config: &QemuConfig) -> ConfigPatch {
 
 fn clear_on_a_command_line(key: &str) -> Failure {
     let text =
-        format!("`{key}` is wanted in clear, and a command line on the node can be read by everybody there");
-    Failure::new(FailureKind::Secret, text).hint("this VM needs an API road: `road: hybrid`, `auto` or `api`")
+        format!("`{key}` is desired in clear, and a command line on the node can be read by everybody there");
+    Failure::new(FailureKind::Secret, text)
+        .hint("this VM needs an API transport: `transport: hybrid`, `auto` or `api`")
 }
 
 #[cfg(test)]

@@ -9,7 +9,7 @@ use pve_types::{Bytes, NodeName, StorageId, Vmid, VolumeId};
 use std::collections::BTreeSet;
 use std::sync::Arc;
 use std::time::Duration;
-use vmdeploy_planner::plan::{Action, DiskSource, GuestRef, Ref, Road};
+use vmdeploy_planner::plan::{Action, DiskSource, GuestRef, Ref, Transport};
 
 /// How long a list of a storage's volumes is shared between guests that are made.
 const SHARED_FOR: Duration = Duration::from_secs(30);
@@ -33,7 +33,7 @@ impl Job {
             self.free_half_imported(guest, &seen, storage).await?;
         }
         let in_slot = volumes_of(&seen.config).remove(slot);
-        if let (true, Some(volume)) = (*attach || self.step.road != Road::Ssh, in_slot) {
+        if let (true, Some(volume)) = (*attach || self.step.transport != Transport::Ssh, in_slot) {
             let text = format!("`{slot}` of VM {} holds {volume} already", guest.vmid);
             return Err(Failure::new(FailureKind::SlotOccupied, text));
         }
@@ -42,13 +42,13 @@ impl Job {
         let source = match source {
             DiskSource::Path(path) => path.clone(),
             // `qm importdisk` takes a path and nothing else.
-            DiskSource::Volume(volume) if self.step.road == Road::Ssh => {
+            DiskSource::Volume(volume) if self.step.transport == Transport::Ssh => {
                 let found = self.run(&seen.node, &pvesm::path(&self.resolve(volume)?)).await?;
                 found.stdout.trim().to_owned()
             }
             DiskSource::Volume(volume) => self.resolve(volume)?.to_string(),
         };
-        if self.step.road == Road::Ssh {
+        if self.step.transport == Transport::Ssh {
             let command =
                 import_command(guest.vmid, &source, storage, format.as_deref(), attach.then_some(slot));
             let output = self.run(&seen.node, &command).await?;
@@ -147,7 +147,7 @@ impl Job {
         seen: &Seen,
         storage: &StorageId,
     ) -> Result<(), Failure> {
-        let Some(before) = self.sight.volumes.clone() else { return Ok(()) };
+        let Some(before) = self.history.volumes.clone() else { return Ok(()) };
         let named: BTreeSet<VolumeId> = volumes_of(&seen.config).into_values().collect();
         for volume in self.volumes_on(&seen.node, storage, guest.vmid).await? {
             if before.contains(&volume) || named.contains(&volume) || self.shared.is_of_this_run(&volume) {
@@ -174,7 +174,7 @@ impl Job {
         attach: bool,
     ) -> Result<Option<VolumeId>, Failure> {
         let seen = self.look(guest).await?.ok_or_else(|| gone(guest))?;
-        let before = self.sight.volumes.clone().unwrap_or_default();
+        let before = self.history.volumes.clone().unwrap_or_default();
         let is_new = |volume: &VolumeId| !before.contains(volume) && !self.shared.is_of_this_run(volume);
         let mut new = volumes_of(&seen.config)
             .into_iter()
@@ -200,10 +200,10 @@ impl Job {
         if size_of(&seen.config, slot).is_some_and(|now| now >= size) {
             return Ok(if self.probe { self.found_done(Done::plain()) } else { Done::already() });
         }
-        let wanted = size.to_pve_size();
-        let finished = match self.step.road {
-            Road::Ssh => {
-                let command = qm::disk_resize(guest.vmid, slot, &wanted);
+        let desired = size.to_pve_size();
+        let finished = match self.step.transport {
+            Transport::Ssh => {
+                let command = qm::disk_resize(guest.vmid, slot, &desired);
                 let output = self.run(&seen.node, &command).await?;
                 if let kind @ (FailureKind::ConfigLock | FailureKind::GuestLocked) =
                     crate::kind_of(&output.stderr)
@@ -212,8 +212,8 @@ impl Job {
                 }
                 None
             }
-            Road::Api | Road::Local => {
-                match self.qemu_at(&seen.node, guest.vmid).resize(slot, &wanted).await? {
+            Transport::Api | Transport::Local => {
+                match self.qemu_at(&seen.node, guest.vmid).resize(slot, &desired).await? {
                     Some(task) => Some(self.follow(task).await?),
                     None => None,
                 }
@@ -224,7 +224,7 @@ impl Job {
             return Ok(Done::plain().with(finished));
         }
         let now = now.map_or_else(|| "unknown".to_owned(), |now| now.to_pve_size());
-        let text = format!("`{slot}` of VM {} was to grow to {wanted}, and its size is {now}", guest.vmid);
+        let text = format!("`{slot}` of VM {} was to grow to {desired}, and its size is {now}", guest.vmid);
         Err(Failure::new(FailureKind::Resize, text).effect(TookEffect::Maybe))
     }
 
@@ -280,7 +280,7 @@ impl Job {
         let there = self.holder(guest, holder).await?;
         let seen = self.config(guest).await?;
         let given = volumes_of(&seen.config).remove(slot);
-        let before: BTreeSet<VolumeId> = match (&self.sight.volumes, self.probe) {
+        let before: BTreeSet<VolumeId> = match (&self.history.volumes, self.probe) {
             (Some(volumes), true) => volumes.clone(),
             _ => volumes_of(&there.config).into_values().collect(),
         };
@@ -317,9 +317,9 @@ impl Job {
         if !self.is_there(node, &volume).await? {
             return Ok(Done::already());
         }
-        match self.step.road {
-            Road::Ssh => drop(self.run(node, &pvesm::free(&volume)).await?),
-            Road::Api | Road::Local => {
+        match self.step.transport {
+            Transport::Ssh => drop(self.run(node, &pvesm::free(&volume)).await?),
+            Transport::Api | Transport::Local => {
                 let storage = self.shared.connections.api().node(node).storage(volume.storage());
                 if let Some(task) = storage.free(&volume).await? {
                     self.follow(task).await?;

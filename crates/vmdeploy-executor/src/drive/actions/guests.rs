@@ -7,7 +7,7 @@ use crate::{Failure, FailureKind};
 use pve_api::{CloneVm, DeleteVm, Finished, Params};
 use pve_ssh::command::Command;
 use pve_types::PoolId;
-use vmdeploy_planner::plan::{Action, ConfigPatch, GuestRef, Road};
+use vmdeploy_planner::plan::{Action, ConfigPatch, GuestRef, Transport};
 
 /// How often a guest that keeps being started is stopped before it is deleted.
 const STOPS: usize = 2;
@@ -25,7 +25,7 @@ impl Job {
             return Ok(done);
         }
         let mut ready = self.ready(config).await?;
-        if self.step.road == Road::Ssh && !self.shared.connections.is_pvesh() {
+        if self.step.transport == Transport::Ssh && !self.shared.connections.is_pvesh() {
             self.saw_volumes_before(guest).await?;
             return self.qm_create(guest, &ready, pool).await;
         }

@@ -8,7 +8,7 @@ use pve_ssh::parse::{self, StorageState};
 use pve_types::{Bytes, NodeName, StorageId, VolumeId};
 use std::collections::BTreeMap;
 use std::path::{Path, PathBuf};
-use vmdeploy_planner::plan::{ImageOrigin, Road, Unpack};
+use vmdeploy_planner::plan::{ImageOrigin, Transport, Unpack};
 
 impl Job {
     /// Makes sure that the node's storages are active and have room for what will be written.
@@ -17,13 +17,13 @@ impl Job {
         node: &NodeName,
         needed: &BTreeMap<StorageId, Bytes>,
     ) -> Result<Done, Failure> {
-        let states = match self.step.road {
-            Road::Ssh => {
+        let states = match self.step.transport {
+            Transport::Ssh => {
                 // What is asked before guests are made is asked beside it.
                 let (states, ()) = tokio::join!(self.storages_by_ssh(node), self.list_ahead(node));
                 states?
             }
-            Road::Api | Road::Local => self.storages_by_api(node, needed).await?,
+            Transport::Api | Transport::Local => self.storages_by_api(node, needed).await?,
         };
         for (storage, bytes) in needed {
             let unfit = |text: String| Failure::new(FailureKind::StorageUnfit, text).at(node);

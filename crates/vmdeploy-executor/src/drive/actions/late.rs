@@ -3,7 +3,7 @@
 //! A process that is killed may have a request on its way: in the network, or in the queue of a daemon. Most do no harm
 //! when they come after all: PVE makes a number once, a change that makes a volume carries the digest of what was seen,
 //! and a size or a value that is set twice is the same. A late `shutdown`, `reboot` or `delete` is another matter: it
-//! would undo what the resumed run did since. So before such a step is sent again, and before any step is undone, the
+//! would revert what the resumed run did since. So before such a step is sent again, and before any step is rolled back, the
 //! earlier request is looked for until it is seen, or can be on its way no more.
 
 use super::config::missing;
@@ -62,7 +62,7 @@ impl Job {
     /// Waits until no request of an earlier attempt of this step can be on its way any more, and what one of them began
     /// is at its end.
     pub(super) async fn let_pass(&self) -> Result<(), Failure> {
-        if !self.sight.unsure {
+        if !self.history.unsure {
             return Ok(());
         }
         let until = self.may_come_until();
@@ -112,7 +112,7 @@ impl Job {
     }
 
     fn may_come_until(&self) -> Instant {
-        Instant::now() + self.sight.settles_in(self.shared.options.0.settle)
+        Instant::now() + self.history.settles_in(self.shared.options.0.settle)
     }
 
     fn say_that_it_waits(&self, said: &mut bool, until: Instant) {

@@ -60,7 +60,7 @@ impl Job {
     /// With `patient`, absence counts only when no request of an earlier attempt can be on its way any more.
     pub(super) async fn settled(&self, guest: &GuestRef, patient: bool) -> Result<Option<Seen>, Failure> {
         let settle = self.shared.options.0.settle;
-        let patience = if patient { self.sight.settles_in(settle) } else { Duration::ZERO };
+        let patience = if patient { self.history.settles_in(settle) } else { Duration::ZERO };
         let may_come_until = (Instant::now() + patience).min(self.until);
         let mut stale_at = None;
         let mut said = false;
@@ -160,7 +160,7 @@ fn taken_by(guest: &GuestRef, whose: &Whose) -> Failure {
             let text =
                 format!("VMID {vmid} is taken by this very VM; run `{run}` made it since the plan was made");
             failure(text).hint(format!(
-                "`vmdeploy resume {run}` finishes it, with `--undo` it takes it away; or deploy again: the new plan \
+                "`vmdeploy resume {run}` finishes it, with `--rollback` it takes it away; or deploy again: the new plan \
                  goes on from what is there"
             ))
         }

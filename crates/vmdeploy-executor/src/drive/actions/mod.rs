@@ -10,7 +10,7 @@ mod making;
 mod pace;
 mod patch;
 mod power;
-mod undo;
+mod revert;
 mod wait;
 
 pub(super) use pace::Pace;

@@ -1,4 +1,4 @@
-//! A configuration change as the roads carry it: parameters of the API, or options of `qm`.
+//! A configuration change as the transports carry it: parameters of the API, or options of `qm`.
 
 use crate::drive::job::Job;
 use crate::secrets::in_form;
@@ -47,11 +47,11 @@ impl Job {
         let there = self.config(guest).await?.config;
         for (key, value) in &mut patch.set {
             let PatchValue::Options { fields } = value else { continue };
-            let wishes = fields.iter().map(|(name, value)| (name.as_str(), value.as_deref()));
+            let desired = fields.iter().map(|(name, value)| (name.as_str(), value.as_deref()));
             let now = there.get(key).ok_or_else(|| {
                 Failure::new(FailureKind::DigestChanged, format!("VM {} has no `{key}` any more", guest.vmid))
             })?;
-            let text = pve_config::overlay(key, Some(now), wishes).map_err(|error| {
+            let text = pve_config::overlay(key, Some(now), desired).map_err(|error| {
                 Failure::new(FailureKind::DigestChanged, format!("`{key}` of VM {}: {error}", guest.vmid))
             })?;
             *value = PatchValue::Text(text);

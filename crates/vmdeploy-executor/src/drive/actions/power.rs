@@ -81,7 +81,7 @@ impl Job {
     /// Tells whether the guest runs, and came up after this step was first begun.
     pub(super) async fn came_up_since(&self, guest: &GuestRef) -> Result<bool, Failure> {
         let status = self.qemu(guest).status().await?;
-        let since = self.sight.begun.map(|begun| jiff::Timestamp::now().duration_since(begun).as_secs());
+        let since = self.history.begun.map(|begun| jiff::Timestamp::now().duration_since(begun).as_secs());
         let up = status.uptime.and_then(|uptime| i64::try_from(uptime).ok());
         let is_later = matches!((since, up), (Some(since), Some(up)) if up < since);
         Ok(status.is_running() && is_later)

@@ -30,8 +30,8 @@ struct Memory {
     macs: Option<Vec<MacAddr>>,
 }
 
-/// What addresses are wanted.
-struct Wanted<'a> {
+/// What addresses are desired.
+struct Desired<'a> {
     /// MACs of the NICs that count; empty when any does.
     macs: Vec<MacAddr>,
     family: IpFamily,
@@ -111,8 +111,8 @@ impl Job {
                     Some(macs) => macs.clone(),
                     None => memory.macs.insert(self.wanted_macs(guest, nic.as_deref(), *mac).await?).clone(),
                 };
-                let wanted = Wanted { macs, family: *family, within: within.as_deref() };
-                self.look_for_address(guest, &wanted).await
+                let desired = Desired { macs, family: *family, within: within.as_deref() };
+                self.look_for_address(guest, &desired).await
             }
             Condition::CloudInit => self.look_at_cloud_init(guest, &mut memory.process).await,
             Condition::Tcp { port } => self.look_at_port(guest, *port).await,
@@ -175,12 +175,12 @@ impl Job {
             .collect())
     }
 
-    async fn look_for_address(&self, guest: &GuestRef, wanted: &Wanted<'_>) -> Result<Look, Failure> {
+    async fn look_for_address(&self, guest: &GuestRef, desired: &Desired<'_>) -> Result<Look, Failure> {
         let interfaces = match self.qemu(guest).agent().network_interfaces().await {
             Ok(interfaces) => interfaces,
             Err(error) => return self.agent_trouble(guest, error).await,
         };
-        let addresses = fitting(&interfaces, wanted);
+        let addresses = fitting(&interfaces, desired);
         if addresses.is_empty() {
             return Ok(Look::NotYet("no fitting address yet".to_owned()));
         }
@@ -234,8 +234,8 @@ impl Job {
             return Ok(known);
         }
         let macs = self.wanted_macs(guest, None, None).await?;
-        let wanted = Wanted { macs, family: IpFamily::Any, within: None };
-        match self.look_for_address(guest, &wanted).await? {
+        let desired = Desired { macs, family: IpFamily::Any, within: None };
+        match self.look_for_address(guest, &desired).await? {
             Look::There(Outcome::Addresses { addresses, .. }) => Ok(addresses),
             _ => Ok(Vec::new()),
         }
@@ -309,10 +309,10 @@ fn cloud_init_state(text: &str) -> Option<&str> {
     text.lines().find_map(|line| line.trim().strip_prefix("status:")).map(str::trim)
 }
 
-/// Returns the addresses that fit: of the wanted NICs, never loopback or link-local, IPv4 first.
-fn fitting(interfaces: &[GuestInterface], wanted: &Wanted<'_>) -> Vec<IpAddr> {
+/// Returns the addresses that fit: of the desired NICs, never loopback or link-local, IPv4 first.
+fn fitting(interfaces: &[GuestInterface], desired: &Desired<'_>) -> Vec<IpAddr> {
     let is_wanted = |interface: &&GuestInterface| match interface.mac {
-        Some(mac) => wanted.macs.is_empty() || wanted.macs.contains(&mac),
+        Some(mac) => desired.macs.is_empty() || desired.macs.contains(&mac),
         None => false,
     };
     let mut addresses: Vec<IpAddr> = interfaces
@@ -320,8 +320,8 @@ fn fitting(interfaces: &[GuestInterface], wanted: &Wanted<'_>) -> Vec<IpAddr> {
         .filter(is_wanted)
         .flat_map(|interface| &interface.addresses)
         .map(|address| address.address)
-        .filter(|address| is_reachable(address) && is_of(address, wanted.family))
-        .filter(|address| wanted.within.is_none_or(|network| is_within(*address, network)))
+        .filter(|address| is_reachable(address) && is_of(address, desired.family))
+        .filter(|address| desired.within.is_none_or(|network| is_within(*address, network)))
         .collect();
     addresses.sort_by_key(IpAddr::is_ipv6);
     addresses
@@ -408,12 +408,12 @@ mod tests {
                 [address("fe80::1"), address("fd00::7"), address("10.0.0.7")],
             ),
         ];
-        let wanted = |family| Wanted { macs: vec![mac], family, within: None };
+        let desired = |family| Desired { macs: vec![mac], family, within: None };
         let texts =
-            |family| fitting(&interfaces, &wanted(family)).iter().map(IpAddr::to_string).collect::<Vec<_>>();
+            |family| fitting(&interfaces, &desired(family)).iter().map(IpAddr::to_string).collect::<Vec<_>>();
         assert_eq!(texts(IpFamily::Any), ["10.0.0.7", "fd00::7"]);
         assert_eq!(texts(IpFamily::V6), ["fd00::7"]);
-        let elsewhere = Wanted { within: Some("192.168.0.0/16"), ..wanted(IpFamily::Any) };
+        let elsewhere = Desired { within: Some("192.168.0.0/16"), ..desired(IpFamily::Any) };
         assert!(fitting(&interfaces, &elsewhere).is_empty());
     }
 }

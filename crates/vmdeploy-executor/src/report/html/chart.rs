@@ -1,10 +1,10 @@
-//! The Gantt chart: one row for each step, by VM, coloured by road.
+//! The Gantt chart: one row for each step, by VM, coloured by transport.
 
 use super::escape::Escaped;
 use super::{duration, state_words};
 use crate::report::{RunReport, Span, SpanKind, StepReport, StepState};
 use std::fmt::Write as _;
-use vmdeploy_planner::plan::Road;
+use vmdeploy_planner::plan::Transport;
 
 /// Up to this many VMs the chart is unfolded.
 const UNFOLDED: usize = 40;
@@ -54,7 +54,7 @@ pub(super) fn chart(report: &RunReport) -> String {
 
 const LEGEND: &str = "<p class=\"legend\"><span class=\"key api\"></span>API <span class=\"key ssh\"></span>SSH \
 <span class=\"key local\"></span>local <span class=\"key wait\"></span>wait (paler) <span class=\"key retried\"></span>tried again \
-<span class=\"key undo\"></span>undo <span class=\"key failed\"></span>failed</p>\n";
+<span class=\"key revert\"></span>revert <span class=\"key failed\"></span>failed</p>\n";
 
 /// The times above the rows.
 fn ruler(axis: &Axis) -> String {
@@ -81,13 +81,13 @@ fn row(axis: &Axis, report: &RunReport, step: &StepReport) -> String {
     text + "</span></div>\n"
 }
 
-/// Tells whether the step came to grief in that span: its undo, or the last attempt of a step that is not done.
+/// Tells whether the step came to grief in that span: its revert, or the last attempt of a step that is not done.
 fn has_failed(step: &StepReport, place: usize) -> bool {
-    let is_undo = |span: &Span| span.kind == SpanKind::Undo;
+    let is_revert = |span: &Span| span.kind == SpanKind::Revert;
     match step.state {
-        StepState::UndoFailed => place + 1 == step.spans.len(),
-        StepState::Failed | StepState::Undone => {
-            step.failure.is_some() && step.spans.iter().rposition(|span| !is_undo(span)) == Some(place)
+        StepState::RevertFailed => place + 1 == step.spans.len(),
+        StepState::Failed | StepState::RolledBack => {
+            step.failure.is_some() && step.spans.iter().rposition(|span| !is_revert(span)) == Some(place)
         }
         _ => false,
     }
@@ -99,12 +99,12 @@ fn bar(axis: &Axis, report: &RunReport, step: &StepReport, place: usize) -> Stri
     let left = axis.place(span.start.as_millisecond());
     let width = (axis.place(end) - left).max(0.25);
     let took = duration(end - span.start.as_millisecond());
-    let mut class = road_class(step.road).to_owned();
+    let mut class = transport_class(step.transport).to_owned();
     match span.kind {
         SpanKind::Work => {}
         SpanKind::Retried => class.push_str(" retried"),
         SpanKind::Wait => class.push_str(" wait"),
-        SpanKind::Undo => class.push_str(" undo"),
+        SpanKind::Revert => class.push_str(" revert"),
     }
     if has_failed(step, place) {
         class.push_str(" failed");
@@ -121,10 +121,10 @@ fn bar(axis: &Axis, report: &RunReport, step: &StepReport, place: usize) -> Stri
     text
 }
 
-fn road_class(road: Road) -> &'static str {
-    match road {
-        Road::Api => "api",
-        Road::Ssh => "ssh",
-        Road::Local => "local",
+fn transport_class(transport: Transport) -> &'static str {
+    match transport {
+        Transport::Api => "api",
+        Transport::Ssh => "ssh",
+        Transport::Local => "local",
     }
 }

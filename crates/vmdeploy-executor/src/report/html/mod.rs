@@ -56,7 +56,7 @@ fn head(report: &RunReport) -> String {
 fn verdict(result: RunResult) -> (&'static str, &'static str) {
     match result {
         RunResult::Done => ("good", "done"),
-        RunResult::Undone => ("warn", "failed, and undone"),
+        RunResult::RolledBack => ("warn", "failed, and rolled back"),
         RunResult::Left => ("bad", "failed, and something is left"),
         RunResult::Credentials => ("bad", "credentials or permissions"),
         RunResult::Refused => ("bad", "refused by the cluster"),
@@ -161,7 +161,7 @@ fn machine_state(vm: &VmReport) -> (&'static str, &'static str) {
     match vm.state {
         VmState::Done => ("good", "done"),
         VmState::Untouched => ("quiet", "untouched"),
-        VmState::Undone => ("warn", "undone"),
+        VmState::RolledBack => ("warn", "rolled back"),
         VmState::Failed => ("bad", "failed"),
         VmState::Unfinished => ("warn", "unfinished"),
     }
@@ -196,7 +196,7 @@ fn waits(report: &RunReport) -> String {
 fn steps(report: &RunReport) -> String {
     let mut text =
         "<section id=\"steps\">\n<details>\n<summary><h2>Every step</h2></summary>\n<table>\n<thead><tr>\
-                    <th>Step</th><th>What</th><th>Road</th><th>Why that road</th><th>Took</th><th>State</th>\
+                    <th>Step</th><th>What</th><th>Transport</th><th>Why that transport</th><th>Took</th><th>State</th>\
                     <th>Outcome</th></tr></thead>\n<tbody>\n"
             .to_owned();
     for step in &report.steps {
@@ -206,7 +206,7 @@ fn steps(report: &RunReport) -> String {
              <td>{}</td></tr>",
             Escaped(&step.step.0),
             Escaped(&step.title),
-            step.road,
+            step.transport,
             Escaped(&step.why),
             duration(spent(step)),
             state_words(&step.state),
@@ -250,8 +250,8 @@ fn state_words(state: &StepState) -> String {
         StepState::Started => "begun".to_owned(),
         StepState::Succeeded => "done".to_owned(),
         StepState::Failed => "<span class=\"bad\">failed</span>".to_owned(),
-        StepState::Undone => "undone".to_owned(),
-        StepState::UndoFailed => "<span class=\"bad\">undo failed</span>".to_owned(),
+        StepState::RolledBack => "rolled back".to_owned(),
+        StepState::RevertFailed => "<span class=\"bad\">revert failed</span>".to_owned(),
     }
 }
 

@@ -79,18 +79,18 @@ fn what_became_of_a_failed_step_is_said_as_things_stand_now() {
     assert!(page.contains("it may have taken effect"));
     assert!(page.contains(" · 1 VM · 1 of "), "{page}");
 
-    let mut undone = records();
-    let last = undone.pop().unwrap();
+    let mut rolled_back = records();
+    let last = rolled_back.pop().unwrap();
     for entry in [
-        Entry::UndoStarted { step: step.clone() },
-        Entry::UndoFinished { step, note: crate::UndoNote::Removed { what: "it".to_owned() } },
-        Entry::Finished { result: RunResult::Undone },
+        Entry::RevertStarted { step: step.clone() },
+        Entry::RevertFinished { step, note: crate::RevertNote::Removed { what: "it".to_owned() } },
+        Entry::Finished { result: RunResult::RolledBack },
     ] {
-        undone.push(Record { at: last.at, entry });
+        rolled_back.push(Record { at: last.at, entry });
     }
-    let page = html_page(&plan, &report_of(&plan, &undone));
-    assert!(page.contains("whatever it did is undone"));
-    assert_eq!(page.matches("class=\"bar api failed\"").count(), 1, "the step failed, its undo did not");
+    let page = html_page(&plan, &report_of(&plan, &rolled_back));
+    assert!(page.contains("whatever it did is rolled back"));
+    assert_eq!(page.matches("class=\"bar api failed\"").count(), 1, "the step failed, its revert did not");
     assert!(!page.contains("may have taken effect"));
 }
 

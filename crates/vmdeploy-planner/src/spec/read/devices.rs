@@ -5,8 +5,8 @@ use super::vm::IN_VM;
 use crate::spec::faults::{Faults, Path};
 use crate::spec::lower::{Options, implied, lower_device, lower_options};
 use crate::spec::model::{
-    CloudInit, Delivery, Disk, DiskContent, EmptyDrive, FieldWish, FieldWishes, Keep, MadeWith, Nic,
-    Password, SnippetSource, Spanned, SshKey, Wish,
+    CloudInit, Delivery, Desired, DesiredField, DesiredFields, Disk, DiskContent, EmptyDrive, Keep, MadeWith,
+    Nic, Password, SnippetSource, Spanned, SshKey,
 };
 use crate::spec::schema::{CLOUD_INIT, DISK, EFI, NIC, Object, TPM, VM};
 use crate::spec::tree::Node;
@@ -20,7 +20,7 @@ pub(super) fn read_disks(
     view: &View<'_>,
     path: Path<'_>,
     faults: &mut Faults,
-) -> BTreeMap<DeviceSlot, Wish<Disk>> {
+) -> BTreeMap<DeviceSlot, Desired<Disk>> {
     let mut disks = BTreeMap::new();
     let (disks_path, inner) = (path.key("disks"), IN_VM.key("disks"));
     for (key, span, value) in view.some(&VM, "disks").map_or_else(Vec::new, |disks| disks.entries()) {
@@ -28,17 +28,17 @@ pub(super) fn read_disks(
         if !slot.bus().is_drive() {
             continue;
         }
-        let wish = if value.is_null() {
-            Wish::Remove(span)
+        let desired = if value.is_null() {
+            Desired::Remove(span)
         } else if value.is_map() {
-            Wish::of(Spanned::new(
+            Desired::of(Spanned::new(
                 read_disk(slot, &value, span, (disks_path.key(key), inner.key(key)), faults),
                 span,
             ))
         } else {
             continue;
         };
-        disks.insert(slot, wish);
+        disks.insert(slot, desired);
     }
     let bios = view.some(&VM, "bios");
     let efi = bios.and_then(|bios| bios.get(values_of(&VM, "bios"), "efi"));
@@ -58,7 +58,7 @@ fn read_disk(
     faults: &mut Faults,
 ) -> Disk {
     let get = |key| view.some(&DISK, key);
-    let mut options = FieldWishes::new();
+    let mut options = DesiredFields::new();
     lower_device(view, &DISK, path, &mut options);
     let content = read_content(view, whole_path, faults);
     if matches!(content, DiskContent::Iso(_) | DiskContent::EmptyDrive(_)) {
@@ -114,13 +114,13 @@ fn read_firmware(
     object: &'static Object,
     path: Path<'_>,
     made_with: MadeWith,
-) -> Option<(DeviceSlot, Wish<Disk>)> {
+) -> Option<(DeviceSlot, Desired<Disk>)> {
     let view = view?;
     let slot = DeviceSlot::new(bus, 0).ok()?;
     if view.is_null() {
-        return Some((slot, Wish::Remove(view.span())));
+        return Some((slot, Desired::Remove(view.span())));
     }
-    let mut options = FieldWishes::new();
+    let mut options = DesiredFields::new();
     lower_device(view, object, path, &mut options);
     let span = view.span();
     let disk = Disk {
@@ -135,42 +135,42 @@ fn read_firmware(
         options,
         made_with,
     };
-    Some((slot, Wish::of(Spanned::new(disk, span))))
+    Some((slot, Desired::of(Spanned::new(disk, span))))
 }
 
 /// Reads the NICs.
-pub(super) fn read_nics(view: &View<'_>) -> BTreeMap<DeviceSlot, Wish<Nic>> {
+pub(super) fn read_nics(view: &View<'_>) -> BTreeMap<DeviceSlot, Desired<Nic>> {
     let mut nics = BTreeMap::new();
     let path = IN_VM.key("nics");
     for (key, span, value) in view.some(&VM, "nics").map_or_else(Vec::new, |nics| nics.entries()) {
         let Some(slot) = key.parse::<DeviceSlot>().ok().filter(|slot| slot.bus() == Bus::Net) else {
             continue;
         };
-        let wish = if value.is_null() {
-            Wish::Remove(span)
+        let desired = if value.is_null() {
+            Desired::Remove(span)
         } else if value.is_map() {
-            Wish::of(Spanned::new(read_nic(slot, &value, span, path.key(key)), span))
+            Desired::of(Spanned::new(read_nic(slot, &value, span, path.key(key)), span))
         } else {
             continue;
         };
-        nics.insert(slot, wish);
+        nics.insert(slot, desired);
     }
     nics
 }
 
 fn read_nic(slot: DeviceSlot, view: &View<'_>, span: crate::spec::Span, path: Path<'_>) -> Nic {
     let get = |key| view.some(&NIC, key);
-    let mut options = FieldWishes::new();
+    let mut options = DesiredFields::new();
     lower_device(view, &NIC, path, &mut options);
-    if let Some(FieldWish { value: Some(mac), .. }) = options.get_mut("macaddr") {
+    if let Some(DesiredField { value: Some(mac), .. }) = options.get_mut("macaddr") {
         mac.make_ascii_uppercase();
     }
-    let mut ipconfig = FieldWishes::new();
+    let mut ipconfig = DesiredFields::new();
     for (key, part) in [("ip", "ip"), ("gateway", "gw"), ("ip6", "ip6"), ("gateway6", "gw6")] {
         if let Some(value) = view.get(&NIC, key) {
             let text = value.text().map(|text| text.value.to_owned());
-            let wish = FieldWish { path: path.key(key).to_string(), span: value.span(), value: text };
-            ipconfig.insert(part.to_owned(), wish);
+            let desired = DesiredField { path: path.key(key).to_string(), span: value.span(), value: text };
+            ipconfig.insert(part.to_owned(), desired);
         }
     }
     let address = |key| get(key).and_then(|view| view.parse::<IpNet>());
@@ -207,7 +207,7 @@ pub(super) fn read_cloud_init(view: &View<'_>) -> CloudInit {
             .map(|part| {
                 (part.to_owned(), read_snippet(view.get(&CLOUD_INIT, &format!("{part}_data")).as_ref()))
             })
-            .filter(|(_, wish)| !wish.is_unmanaged())
+            .filter(|(_, desired)| !desired.is_unmanaged())
             .collect(),
         delivery: match get("delivery").and_then(|view| view.top().text()) {
             Some("snippet") => Delivery::Snippet,
@@ -227,13 +227,13 @@ fn read_password(view: &View<'_>) -> Option<Password> {
     Some(Password { source: read_secret(view, object)?, clear })
 }
 
-fn read_keys(view: Option<&View<'_>>) -> Wish<Vec<Spanned<SshKey>>> {
-    let Some(view) = view else { return Wish::Unmanaged };
+fn read_keys(view: Option<&View<'_>>) -> Desired<Vec<Spanned<SshKey>>> {
+    let Some(view) = view else { return Desired::Unmanaged };
     if view.is_null() {
-        return Wish::Remove(view.span());
+        return Desired::Remove(view.span());
     }
     let keys = view.items().into_iter().filter_map(read_key).collect();
-    Wish::of(Spanned::new(keys, view.span()))
+    Desired::of(Spanned::new(keys, view.span()))
 }
 
 fn read_key(node: Node<'_>) -> Option<Spanned<SshKey>> {
@@ -247,10 +247,10 @@ fn read_key(node: Node<'_>) -> Option<Spanned<SshKey>> {
     Some(Spanned::new(key, node.span()))
 }
 
-fn read_snippet(view: Option<&View<'_>>) -> Wish<SnippetSource> {
-    let Some(view) = view else { return Wish::Unmanaged };
+fn read_snippet(view: Option<&View<'_>>) -> Desired<SnippetSource> {
+    let Some(view) = view else { return Desired::Unmanaged };
     if view.is_null() {
-        return Wish::Remove(view.span());
+        return Desired::Remove(view.span());
     }
     let node = view.top();
     let file = node
@@ -258,5 +258,5 @@ fn read_snippet(view: Option<&View<'_>>) -> Wish<SnippetSource> {
         .or_else(|| node.get("file").and_then(Node::text))
         .map(|path| SnippetSource::File(path.to_owned()));
     let volume = || Some(SnippetSource::Volume(node.get("volume")?.text()?.parse().ok()?));
-    file.or_else(volume).map_or(Wish::Unmanaged, |source| Wish::of(Spanned::new(source, view.span())))
+    file.or_else(volume).map_or(Desired::Unmanaged, |source| Desired::of(Spanned::new(source, view.span())))
 }

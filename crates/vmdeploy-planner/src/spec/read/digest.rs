@@ -15,7 +15,7 @@ pub(super) fn of(
 ) -> String {
     let mut hash = Sha256::new();
     text(&mut hash, b'p', project.map_or("", |project| &project.value));
-    text(&mut hash, b'r', &format!("{:?}", top.road.map(|road| road.value)));
+    text(&mut hash, b'r', &format!("{:?}", top.transport.map(|transport| transport.value)));
     if let Some(defaults) = top.defaults {
         value(&mut hash, defaults);
     }

@@ -3,7 +3,7 @@
 use crate::spec::faults::{Faults, Path};
 use crate::spec::hints::closest;
 use crate::spec::lower::Options;
-use crate::spec::model::{OptionValue, OptionWish};
+use crate::spec::model::{DesiredOption, OptionValue};
 use crate::spec::view::View;
 use pve_config::{DeviceSlot, check_value, find_key};
 
@@ -44,8 +44,8 @@ pub(super) fn read_raw(view: &View<'_>, path: Path<'_>, options: &mut Options, f
         }
         let Some(text) = raw_text(&value) else {
             if value.is_null() && find_key(key).is_some() {
-                let wish = OptionWish { path: format!("raw.{key}"), span, value: OptionValue::Remove };
-                options.insert(key.to_owned(), wish);
+                let desired = DesiredOption { path: format!("raw.{key}"), span, value: OptionValue::Remove };
+                options.insert(key.to_owned(), desired);
             }
             continue;
         };
@@ -58,8 +58,8 @@ pub(super) fn read_raw(view: &View<'_>, path: Path<'_>, options: &mut Options, f
             let message = format!("`{}` says it already", other.path);
             faults.error_hint(span, path, message, "say it in one place only");
         } else {
-            let wish = OptionWish { path: format!("raw.{key}"), span, value: OptionValue::Whole(text) };
-            options.insert(key.to_owned(), wish);
+            let desired = DesiredOption { path: format!("raw.{key}"), span, value: OptionValue::Whole(text) };
+            options.insert(key.to_owned(), desired);
         }
     }
 }

@@ -8,8 +8,8 @@ use crate::spec::diagnostic::Span;
 use crate::spec::faults::{Faults, Path};
 use crate::spec::lower::{Options, lower_options};
 use crate::spec::model::{
-    CloneFrom, CloneMode, CloneSource, Ha, Inventory, Lifecycle, OptionValue, OptionWish, Permission,
-    PowerState, Ready, ReadyCommand, ReadyIp, ReadyTcp, Spanned, Vm, VmidWish, Wish,
+    CloneFrom, CloneMode, CloneSource, Desired, DesiredOption, Ha, Inventory, Lifecycle, OptionValue,
+    Permission, PowerState, Ready, ReadyCommand, ReadyIp, ReadyTcp, Spanned, Vm, VmidWish,
 };
 use crate::spec::schema::{Object, VM};
 use crate::spec::tree::{Node, Shape};
@@ -37,7 +37,7 @@ pub(super) fn read_vm(
     let mut options = Options::new();
     lower_options(view, &VM, IN_VM, &mut options);
     // The cloud-init keys are lowered with cloud-init.
-    options.retain(|_, wish| wish.path != "cloud_init" && !wish.path.starts_with("cloud_init."));
+    options.retain(|_, desired| desired.path != "cloud_init" && !desired.path.starts_with("cloud_init."));
     read_boot(view, &mut options);
     if let Some(raw) = get("raw") {
         read_raw(&raw, path.key("raw"), &mut options, faults);
@@ -48,7 +48,7 @@ pub(super) fn read_vm(
         vmid: read_vmid(get("vmid").as_ref(), path, faults),
         uuid: get("uuid").and_then(|uuid| uuid.text()).map(|uuid| uuid.map(str::to_ascii_lowercase)),
         node: placed(view, "node", path, faults).and_then(|node| node.parse::<NodeName>()),
-        pool: View::wish(placed(view, "pool", path, faults).as_ref()),
+        pool: View::desired(placed(view, "pool", path, faults).as_ref()),
         ha: read_ha(view.get(&VM, "ha").as_ref()),
         description: read_text(view.get(&VM, "description").as_ref()),
         tags: read_tags(view.get(&VM, "tags").as_ref()),
@@ -132,21 +132,21 @@ fn read_vmid(view: Option<&View<'_>>, path: Path<'_>, faults: &mut Faults) -> Vm
     }
 }
 
-fn read_text(view: Option<&View<'_>>) -> Wish<String> {
+fn read_text(view: Option<&View<'_>>) -> Desired<String> {
     match view {
         Some(view) if !view.is_null() => match view.text() {
-            Some(text) => Wish::of(text.map(|text| text.trim_end().to_owned())),
-            None => Wish::Unmanaged,
+            Some(text) => Desired::of(text.map(|text| text.trim_end().to_owned())),
+            None => Desired::Unmanaged,
         },
-        other => View::wish(other),
+        other => View::desired(other),
     }
 }
 
-fn read_tags(view: Option<&View<'_>>) -> Wish<BTreeSet<String>> {
+fn read_tags(view: Option<&View<'_>>) -> Desired<BTreeSet<String>> {
     match view {
-        None => Wish::Unmanaged,
-        Some(view) if view.is_null() => Wish::Remove(view.span()),
-        Some(view) => Wish::of(Spanned::new(texts(view).map(str::to_lowercase).collect(), view.span())),
+        None => Desired::Unmanaged,
+        Some(view) if view.is_null() => Desired::Remove(view.span()),
+        Some(view) => Desired::of(Spanned::new(texts(view).map(str::to_lowercase).collect(), view.span())),
     }
 }
 
@@ -162,14 +162,14 @@ fn read_boot(view: &View<'_>, options: &mut Options) {
     } else {
         OptionValue::Whole(format!("order={}", texts(&boot).collect::<Vec<_>>().join(";")))
     };
-    options.insert("boot".to_owned(), OptionWish { path: "boot".to_owned(), span: boot.span(), value });
+    options.insert("boot".to_owned(), DesiredOption { path: "boot".to_owned(), span: boot.span(), value });
 }
 
-fn read_ha(view: Option<&View<'_>>) -> Wish<Ha> {
+fn read_ha(view: Option<&View<'_>>) -> Desired<Ha> {
     let object = values_of(&VM, "ha");
-    let Some(view) = view else { return Wish::Unmanaged };
+    let Some(view) = view else { return Desired::Unmanaged };
     if view.is_null() {
-        return Wish::Remove(view.span());
+        return Desired::Remove(view.span());
     }
     let get = |key| view.some(object, key);
     let number = |key| get(key).and_then(|view| view.parse::<u32>()).map(|number| number.value);
@@ -184,7 +184,7 @@ fn read_ha(view: Option<&View<'_>>) -> Wish<Ha> {
         on_nodes: nodes.into_iter().filter_map(node).collect(),
         strict: get("strict").and_then(|view| view.bool()).is_some_and(|strict| strict.value),
     };
-    Wish::of(Spanned::new(ha, view.span()))
+    Desired::of(Spanned::new(ha, view.span()))
 }
 
 fn read_clone(view: &View<'_>) -> Option<CloneFrom> {
@@ -244,7 +244,7 @@ fn read_lifecycle(view: &View<'_>) -> Lifecycle {
             .unwrap_or(default.shutdown_timeout),
         force_stop: get("force_stop").and_then(|view| view.bool()).is_some_and(|force| force.value),
         on_failure: word("on_failure").and_then(|word| match word.value {
-            "undo" => Some(OnFailure::Undo),
+            "rollback" => Some(OnFailure::Rollback),
             "keep" => Some(OnFailure::Keep),
             _ => None,
         }),

@@ -16,9 +16,9 @@ pub(crate) const TOP: Object = Object::new(
             "what the VMs belong to; part of every VM's ownership mark; said once",
         ),
         field(
-            "road",
+            "transport",
             Choice(&["hybrid", "auto", "api", "ssh"]),
-            "how steps reach the cluster; `--road` overrides it",
+            "how steps reach the cluster; `--transport` overrides it",
         )
         .default("hybrid"),
         field(
@@ -141,7 +141,7 @@ const LIMITS: Object = Object::new(
     "limits",
     "How much is done at once.",
     &[
-        field("per_node", Int(1, 64), "steps at once on one node, by each road").default("4"),
+        field("per_node", Int(1, 64), "steps at once on one node, by each transport").default("4"),
         field("per_storage", Int(1, 64), "copies at once to one storage").default("2"),
         field("per_source", Int(1, 64), "clones at once of one source").default("1"),
     ],

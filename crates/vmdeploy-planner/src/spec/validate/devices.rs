@@ -1,7 +1,7 @@
 //! Disks, cloud-init, boot order.
 
 use crate::spec::faults::Faults;
-use crate::spec::model::{CloneSource, Deployment, Disk, DiskContent, ImageSource, OptionValue, Vm, Wish};
+use crate::spec::model::{CloneSource, Deployment, Desired, Disk, DiskContent, ImageSource, OptionValue, Vm};
 use crate::spec::read::name_hint;
 use pve_config::{Boot, Bus, DeviceSlot, find_key};
 
@@ -52,7 +52,7 @@ fn has_device(vm: &Vm, slot: DeviceSlot) -> bool {
     vm.disks.get(&slot).is_some_and(|disk| disk.set().is_some())
         || vm.nics.get(&slot).is_some_and(|nic| nic.set().is_some())
         || vm.cloud_init.as_ref().is_some_and(|cloud| cloud.slot == slot)
-        || vm.options.get(&slot.to_string()).is_some_and(|wish| wish.value != OptionValue::Remove)
+        || vm.options.get(&slot.to_string()).is_some_and(|desired| desired.value != OptionValue::Remove)
 }
 
 fn check_disk(vm: &Vm, disk: &Disk, source: &Source<'_>, deployment: &Deployment, faults: &mut Faults) {
@@ -153,20 +153,21 @@ fn needs(vm: &Vm, disk: &Disk, source: &Source<'_>, size: NeedSize, faults: &mut
 fn check_drive_options(vm: &Vm, disk: &Disk, faults: &mut Faults) {
     let slot = disk.slot.to_string();
     let Some(key) = find_key(&slot) else { return };
-    for (part, wish) in &disk.options {
+    for (part, desired) in &disk.options {
         if key.field(part).is_none() {
-            let written = wish.path.rsplit('.').next().unwrap_or(part);
+            let written = desired.path.rsplit('.').next().unwrap_or(part);
             let message = format!("a disk on `{}` has no `{written}`", disk.slot.bus().name());
             faults.error_hint(
-                wish.span,
-                vm.path(&wish.path),
+                desired.span,
+                vm.path(&desired.path),
                 message,
                 "use a `scsi` slot, which has all disk options",
             );
         }
     }
-    let has_thread = disk.options.get("iothread").is_some_and(|wish| wish.value.as_deref() == Some("1"));
-    let controller = vm.options.get("scsihw").map(|wish| &wish.value);
+    let has_thread =
+        disk.options.get("iothread").is_some_and(|desired| desired.value.as_deref() == Some("1"));
+    let controller = vm.options.get("scsihw").map(|desired| &desired.value);
     let is_single = controller == Some(&OptionValue::Whole("virtio-scsi-single".to_owned()));
     if has_thread
         && disk.slot.bus() == Bus::Scsi
@@ -203,7 +204,7 @@ fn check_roles(vm: &Vm, faults: &mut Faults) {
 
 fn check_cloud_init(vm: &Vm, faults: &mut Faults) {
     let Some(cloud) = &vm.cloud_init else { return };
-    if let Some(disk) = vm.disks.get(&cloud.slot).and_then(Wish::set) {
+    if let Some(disk) = vm.disks.get(&cloud.slot).and_then(Desired::set) {
         let message = format!("`{}` is the slot of the cloud-init drive", cloud.slot);
         let path = vm.path(&format!("disks.{}", cloud.slot));
         faults.error_hint(disk.span, path, message, "use another slot, or write `cloud_init: {slot: …}`");
@@ -229,7 +230,7 @@ fn check_cloud_init(vm: &Vm, faults: &mut Faults) {
         let windows = vm
             .options
             .get("ostype")
-            .is_some_and(|wish| matches!(&wish.value, OptionValue::Whole(os) if os.starts_with('w')));
+            .is_some_and(|desired| matches!(&desired.value, OptionValue::Whole(os) if os.starts_with('w')));
         if !windows {
             let message = "a password in clear is for Windows guests; others take its hash";
             faults.warn(
@@ -251,7 +252,7 @@ pub fn cloud_init_storage(vm: &Vm) -> Option<&pve_types::StorageId> {
 
 /// Returns the devices that the spec says the VM boots from.
 pub fn boot_order(vm: &Vm) -> Vec<DeviceSlot> {
-    let boot = vm.options.get("boot").and_then(|wish| match &wish.value {
+    let boot = vm.options.get("boot").and_then(|desired| match &desired.value {
         OptionValue::Whole(text) => Boot::parse(text).ok(),
         _ => None,
     });
@@ -259,11 +260,16 @@ pub fn boot_order(vm: &Vm) -> Vec<DeviceSlot> {
 }
 
 fn check_boot(vm: &Vm, source: &Source<'_>, faults: &mut Faults) {
-    let Some(wish) = vm.options.get("boot") else { return };
+    let Some(desired) = vm.options.get("boot") else { return };
     let mut seen = Vec::new();
     for slot in boot_order(vm) {
         if seen.contains(&slot) {
-            faults.error_hint(wish.span, vm.path("boot"), format!("`{slot}` stands twice"), "name it once");
+            faults.error_hint(
+                desired.span,
+                vm.path("boot"),
+                format!("`{slot}` stands twice"),
+                "name it once",
+            );
         }
         seen.push(slot);
         if !has_device(vm, slot) && !source.may_have(slot) {
@@ -271,7 +277,7 @@ fn check_boot(vm: &Vm, source: &Source<'_>, faults: &mut Faults) {
             let known: Vec<&str> = slots.iter().map(String::as_str).collect();
             let message = format!("the VM has no device `{slot}` to boot from");
             faults.error_hint(
-                wish.span,
+                desired.span,
                 vm.path("boot"),
                 message,
                 name_hint(&slot.to_string(), "disk or NIC", &known),

@@ -1,7 +1,7 @@
 //! Addresses of all kinds.
 
 use crate::spec::faults::Faults;
-use crate::spec::model::{Deployment, FieldWish, Nic, Vm};
+use crate::spec::model::{Deployment, DesiredField, Nic, Vm};
 use ipnet::IpNet;
 use std::collections::HashMap;
 use std::net::IpAddr;
@@ -67,7 +67,7 @@ fn check_nic(vm: &Vm, nic: &Nic, faults: &mut Faults) {
     for (ip_key, gateway_key, ip_part, gateway_part) in
         [("ip", "gateway", "ip", "gw"), ("ip6", "gateway6", "ip6", "gw6")]
     {
-        let value = |part| nic.ipconfig.get(part).filter(|wish: &&FieldWish| wish.value.is_some());
+        let value = |part| nic.ipconfig.get(part).filter(|desired: &&DesiredField| desired.value.is_some());
         let Some(gateway) = value(gateway_part) else { continue };
         let path = vm.path(&format!("nics.{}.{gateway_key}", nic.slot));
         let Some(ip) = value(ip_part) else {
@@ -119,13 +119,15 @@ fn check_nic(vm: &Vm, nic: &Nic, faults: &mut Faults) {
 }
 
 fn check_nic_options(vm: &Vm, nic: &Nic, faults: &mut Faults) {
-    let text = |part: &str| nic.options.get(part).and_then(|wish| wish.value.as_deref());
+    let text = |part: &str| nic.options.get(part).and_then(|desired| desired.value.as_deref());
     let model = text("model").unwrap_or("virtio");
     for (part, key) in [("mtu", "mtu"), ("queues", "queues")] {
-        if let Some(wish) = nic.options.get(part).filter(|wish| wish.value.is_some() && model != "virtio") {
+        if let Some(desired) =
+            nic.options.get(part).filter(|desired| desired.value.is_some() && model != "virtio")
+        {
             let path = vm.path(&format!("nics.{}.{key}", nic.slot));
             let message = format!("only a virtio NIC has `{key}`, and this is `{model}`");
-            faults.error_hint(wish.span, path, message, "write `model: virtio`, or take the key out");
+            faults.error_hint(desired.span, path, message, "write `model: virtio`, or take the key out");
         }
     }
     // A clone has its source's bridge, an adopted guest its own.
@@ -153,15 +155,15 @@ fn check_has_cloud_init(vm: &Vm, faults: &mut Faults) {
     if vm.cloud_init.is_some() || vm.clone.is_some() {
         return;
     }
-    let Some(wish) =
+    let Some(desired) =
         vm.nics.values().filter_map(|nic| nic.set()).flat_map(|nic| nic.ipconfig.values()).next()
     else {
         return;
     };
     let hint = "add `cloud_init: {user: NAME, ssh_keys: [...]}`, or remove the address";
     faults.error_hint(
-        wish.span,
-        vm.path(&wish.path),
+        desired.span,
+        vm.path(&desired.path),
         "the address never reaches the guest: the VM has no cloud-init",
         hint,
     );
@@ -170,7 +172,7 @@ fn check_has_cloud_init(vm: &Vm, faults: &mut Faults) {
 /// A guest with static addresses only and no gateway reaches nothing beyond its networks.
 fn check_has_gateway(vm: &Vm, faults: &mut Faults) {
     let nics = || vm.nics.values().filter_map(|nic| nic.set());
-    let text = |nic: &Nic, part: &str| nic.ipconfig.get(part).and_then(|wish| wish.value.clone());
+    let text = |nic: &Nic, part: &str| nic.ipconfig.get(part).and_then(|desired| desired.value.clone());
     let static_ip = nics().flat_map(|nic| &nic.addresses).find(|address| address.value.addr().is_ipv4());
     let reaches_out =
         nics().any(|nic| text(nic, "gw").is_some() || text(nic, "ip").as_deref() == Some("dhcp"));

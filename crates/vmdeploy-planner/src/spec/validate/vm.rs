@@ -59,12 +59,12 @@ fn check_processors(vm: &Vm, faults: &mut Faults) {
         faults.error_hint(vm.options["vcpus"].span, vm.path("cpu.vcpus"), message, hint);
     }
     let has_nodes = vm.options.iter().find(|(key, _)| key.starts_with("numa") && key.as_str() != "numa");
-    if let Some((key, wish)) = has_nodes
+    if let Some((key, desired)) = has_nodes
         && whole(vm, "numa") != Some("1")
         && vm.clone.is_none()
     {
         let message = format!("`{key}` means nothing without NUMA");
-        faults.error_hint(wish.span, vm.path(&wish.path), message, "add `cpu: {numa: true}`");
+        faults.error_hint(desired.span, vm.path(&desired.path), message, "add `cpu: {numa: true}`");
     }
 }
 
@@ -85,24 +85,24 @@ fn check_firmware(vm: &Vm, faults: &mut Faults) {
 fn check_passthrough(vm: &Vm, faults: &mut Faults) {
     let machine = part(vm, "machine", "type").and_then(|kind| Machine::parse(kind).ok());
     let is_q35 = machine.as_ref().is_some_and(Machine::is_q35);
-    for (key, wish) in vm.options.iter().filter(|(key, _)| key.starts_with("hostpci")) {
+    for (key, desired) in vm.options.iter().filter(|(key, _)| key.starts_with("hostpci")) {
         // PVE: qemu-server src/PVE/QemuServer/PCI.pm: "q35 machine model is not enabled".
         if part(vm, key, "pcie") == Some("1") && !is_q35 && (machine.is_some() || vm.clone.is_none()) {
             let message = "PCI express needs a q35 machine";
             faults.error_hint(
-                wish.span,
-                vm.path(&wish.path),
+                desired.span,
+                vm.path(&desired.path),
                 message,
                 "add `machine: q35`, or remove `pcie`",
             );
         }
     }
-    for (key, wish) in vm.options.iter().filter(|(key, _)| key.starts_with("vga")) {
+    for (key, desired) in vm.options.iter().filter(|(key, _)| key.starts_with("vga")) {
         let Some(port) = part(vm, key, "type").filter(|kind| kind.starts_with("serial")) else { continue };
         if !vm.options.contains_key(port) && vm.clone.is_none() {
             let message = format!("the display is `{port}`, which the VM has not");
             faults.error_hint(
-                wish.span,
+                desired.span,
                 vm.path("vga"),
                 message,
                 format!("add `serial: {{{port}: socket}}`"),
@@ -118,9 +118,9 @@ fn check_ready(vm: &Vm, faults: &mut Faults) {
         (ready.ip.is_some(), "ready.ip"),
         (ready.cloud_init.is_some(), "ready.cloud_init"),
     ];
-    let has_agent = match vm.options.get("agent").map(|wish| &wish.value) {
+    let has_agent = match vm.options.get("agent").map(|desired| &desired.value) {
         Some(OptionValue::Fields(fields)) => {
-            fields.get("enabled").and_then(|wish| wish.value.as_deref()) == Some("1")
+            fields.get("enabled").and_then(|desired| desired.value.as_deref()) == Some("1")
         }
         Some(OptionValue::Whole(text)) => pve_config::Agent::parse(text).is_ok_and(|agent| agent.enabled),
         Some(OptionValue::Remove) => false,

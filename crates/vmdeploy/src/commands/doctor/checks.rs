@@ -1,7 +1,7 @@
 //! The checks, from the outside in. One that needs another that failed is skipped.
 
 use super::Check;
-use super::settings::Road;
+use super::settings::Transport;
 use crate::commands::check_token::{by_ssh, now};
 use crate::token::{Identity, Refusal, why_refused};
 use pve_api::{ApiError, Client, InterfaceKind};
@@ -25,9 +25,9 @@ const MOST_SKEW_S: i64 = 300;
 /// What is checked.
 pub(super) struct Asked<'a> {
     /// How the API is asked.
-    pub api: Road<ApiAccess>,
+    pub api: Transport<ApiAccess>,
     /// How nodes are reached.
-    pub ssh: Road<SshAccess>,
+    pub ssh: Transport<SshAccess>,
     /// Where the API is, should its settings be of no use.
     pub api_places: Vec<(String, u16)>,
     /// The node for VMs that name none.
@@ -42,7 +42,7 @@ impl Asked<'_> {
         std::mem::take(&mut self.api.faults).into_iter().for_each(&mut *tell);
         let ssh_faults = std::mem::take(&mut self.ssh.faults);
         let config = ConnectionsConfig { api: self.api.access.clone(), ssh: self.ssh.access.clone() };
-        // Each road was opened alone before; together they fail only where there is none.
+        // Each transport was opened alone before; together they fail only where there is none.
         let Ok(connections) = Connections::open(config).await else {
             self.skip_api(tell).await;
             ssh_faults.into_iter().for_each(&mut *tell);
@@ -328,7 +328,7 @@ async fn check_ssh(connections: &Connections, tell: &mut impl FnMut(Check)) -> b
         }
     };
     let mut config = host.config().clone();
-    config.timeouts.greeting = GREETING_PATIENCE;
+    config.timeouts.banner = GREETING_PATIENCE;
     let host = Host::new(config);
     // `~/.ssh/config` may say another name, another port, and a host between.
     let way = host.config();

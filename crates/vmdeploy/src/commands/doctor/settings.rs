@@ -4,11 +4,11 @@ use super::Check;
 use crate::environment::{Environment, names};
 use crate::exit::Exit;
 use crate::failure::Failure;
-use crate::reach::Roads;
+use crate::reach::Transports;
 use vmdeploy_executor::{ApiAccess, Connections, ConnectionsConfig, SshAccess};
 
-/// A road: what is wrong with its settings, and how it is taken all the same.
-pub(super) struct Road<A> {
+/// A transport: what is wrong with its settings, and how it is taken all the same.
+pub(super) struct Transport<A> {
     /// Whether anything is set for it.
     pub is_set: bool,
     /// What is wrong.
@@ -17,7 +17,7 @@ pub(super) struct Road<A> {
     pub access: Option<A>,
 }
 
-impl<A> Road<A> {
+impl<A> Transport<A> {
     fn unset() -> Self {
         Self { is_set: false, faults: Vec::new(), access: None }
     }
@@ -30,44 +30,46 @@ impl<A> Road<A> {
 }
 
 /// Returns how the API is asked. Where a certificate or fingerprint cannot be used nothing is sent there at all.
-pub(super) async fn api(roads: &mut Roads) -> Road<ApiAccess> {
-    let access = match std::mem::replace(&mut roads.api, Ok(None)) {
-        Ok(None) => return Road::unset(),
+pub(super) async fn api(transports: &mut Transports) -> Transport<ApiAccess> {
+    let access = match std::mem::replace(&mut transports.api, Ok(None)) {
+        Ok(None) => return Transport::unset(),
         Ok(Some(access)) => access,
-        Err(failure) => return Road::faulty("API settings", &failure),
+        Err(failure) => return Transport::faulty("API settings", &failure),
     };
     let alone = ConnectionsConfig { api: Some(access.clone()), ssh: None };
     match Connections::open(alone).await {
-        Ok(_) => Road::ready(access),
-        Err(failure) => Road { is_set: true, faults: vec![refused("API settings", failure)], access: None },
+        Ok(_) => Transport::ready(access),
+        Err(failure) => {
+            Transport { is_set: true, faults: vec![refused("API settings", failure)], access: None }
+        }
     }
 }
 
 /// Returns how nodes are reached. A key that is not there is no reason not to go and look: other keys may do.
 pub(super) async fn ssh(
-    roads: &mut Roads,
+    transports: &mut Transports,
     environment: &Environment,
-    read: impl Fn(&Environment) -> Roads,
-) -> Road<SshAccess> {
+    read: impl Fn(&Environment) -> Transports,
+) -> Transport<SshAccess> {
     let mut faults = Vec::new();
-    let access = match std::mem::replace(&mut roads.ssh, Ok(None)) {
-        Ok(None) => return Road::unset(),
+    let access = match std::mem::replace(&mut transports.ssh, Ok(None)) {
+        Ok(None) => return Transport::unset(),
         Ok(Some(access)) => access,
         Err(failure) => match read(&environment.with(names::SSH_KEY, "")).ssh {
             Ok(Some(access)) => {
                 faults.push(fault("SSH key", &failure));
                 access
             }
-            _ => return Road::faulty("SSH settings", &failure),
+            _ => return Transport::faulty("SSH settings", &failure),
         },
     };
     faults.extend(missing_known_hosts(&access));
     let alone = ConnectionsConfig { api: None, ssh: Some(access.clone()) };
     match Connections::open(alone).await {
-        Ok(_) => Road { faults, ..Road::ready(access) },
+        Ok(_) => Transport { faults, ..Transport::ready(access) },
         Err(failure) => {
             faults.push(refused("SSH settings", failure));
-            Road { is_set: true, faults, access: None }
+            Transport { is_set: true, faults, access: None }
         }
     }
 }
@@ -92,7 +94,7 @@ pub(super) fn api_places(environment: &Environment) -> Vec<(String, u16)> {
     hosts.filter(is_host).map(|host| (host.to_owned(), port.unwrap_or(8006))).collect()
 }
 
-/// Turns what is wrong with a road as a whole into a line.
+/// Turns what is wrong with a transport as a whole into a line.
 fn refused(name: &str, failure: vmdeploy_executor::Failure) -> Check {
     let hint = failure.hint.unwrap_or_else(|| "correct it in .env".to_owned());
     let text = failure.causes.iter().fold(failure.message, |text, cause| format!("{text}: {cause}"));

@@ -93,13 +93,13 @@ pub(super) async fn check(args: &CheckArgs, context: &Context) -> CommandResult 
     let Draft { steps, refused, .. } = draft_of_new_vms(&looked, context)?;
     let unused = unused::look(&looked, context).await?;
     let deployment = &looked.spec.deployment;
-    let used = Sight { queries: &looked.queries, observed: &looked.observed, steps: &steps };
+    let used = StepHistory { queries: &looked.queries, observed: &looked.observed, steps: &steps };
     let is_used = |name: &str| !unused.names.contains(name);
     let around = Around { deployment, folder: &looked.spec.folder, context };
     let mut rows = used.rows(is_used, &looked.connections, &around).await?;
     if let Some(observed) = &unused.observed {
-        let sight = Sight { queries: &unused.queries, observed, steps: &unused.steps };
-        rows.extend(sight.rows(|name| unused.names.contains(name), &looked.connections, &around).await?);
+        let history = StepHistory { queries: &unused.queries, observed, steps: &unused.steps };
+        rows.extend(history.rows(|name| unused.names.contains(name), &looked.connections, &around).await?);
     }
     let listed: BTreeSet<String> = rows.iter().map(|row| row.image.clone()).collect();
     let others = deployment.images.values().filter(|image| unused.names.contains(&image.name));
@@ -134,7 +134,7 @@ pub(super) async fn check(args: &CheckArgs, context: &Context) -> CommandResult 
 }
 
 /// What is known of some images of a spec.
-struct Sight<'a> {
+struct StepHistory<'a> {
     /// What was asked of those that are named where they lie,
     queries: &'a [Query],
     /// what was answered,
@@ -150,7 +150,7 @@ struct Around<'a> {
     context: &'a Context,
 }
 
-impl Sight<'_> {
+impl StepHistory<'_> {
     /// Returns the images that are named where they lie, then those that the plan places.
     async fn rows(
         &self,

@@ -5,7 +5,7 @@ use crate::context::Context;
 use crate::failure::Failure;
 use crate::local_files;
 use crate::planning;
-use crate::token::duties::as_if_new;
+use crate::token::required_privileges::as_if_new;
 use pve_types::NodeName;
 use std::collections::BTreeSet;
 use vmdeploy_executor::observe;

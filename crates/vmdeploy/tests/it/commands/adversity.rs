@@ -96,7 +96,7 @@ fn a_token_that_is_revoked_leaves_what_the_next_resume_takes_back() {
     let (code, text) = said(&lab, &["resume", &run]);
     assert_eq!(code, Some(5), "{text}");
     assert!(text.contains("what had been made is gone again"), "{text}");
-    assert!(!text.contains("its undo failed"), "that is over: {text}");
+    assert!(!text.contains("its revert failed"), "that is over: {text}");
     assert_eq!(there(&lab), (Vec::new(), 0));
     is_deployed_by_the_same_command(&lab);
 }
@@ -121,7 +121,7 @@ fn a_storage_that_fills_up_is_left_as_it_was_found() {
     });
     assert_eq!(code, Some(5), "{text}");
     assert!(text.contains("free space in thin pool pve/data reached threshold"), "{text}");
-    assert!(text.contains("effect: whatever it did is undone"), "{text}");
+    assert!(text.contains("effect: whatever it did is rolled back"), "{text}");
     assert!(text.contains("hint: free or add space, then the same command again"), "{text}");
     assert!(text.contains("what had been made is gone again"), "{text}");
     assert_eq!(there(&lab), (Vec::new(), 0));
@@ -197,7 +197,7 @@ fn of_many_that_fail_alike_some_are_shown_and_the_others_named() {
     assert_eq!(code, Some(5), "{text}");
     let (_, summary) = text.split_once("\nerror: ").unwrap();
     assert_eq!(
-        summary.matches("failed: no luck\n  effect: whatever it did is undone").count(),
+        summary.matches("failed: no luck\n  effect: whatever it did is rolled back").count(),
         3,
         "{summary}"
     );
@@ -291,7 +291,7 @@ fn a_vm_that_somebody_removes_in_the_midst_is_said_to_be_gone_and_made_anew() {
     });
     assert_eq!(code, Some(5), "{text}");
     assert!(text.contains("error: db01/"), "{text}");
-    assert!(text.contains("2 created, 1 undone"), "{text}");
+    assert!(text.contains("2 created, 1 rolled back"), "{text}");
     assert_eq!(there(&lab).0, [201, 202]);
     is_deployed_by_the_same_command(&lab);
 }
@@ -340,7 +340,7 @@ fn a_command_that_runs_on_after_the_kill_is_waited_for_and_not_given_again() {
 fn a_program_that_is_killed_anywhere_is_taken_back_by_one_command() {
     for records in TAKEN_BACK {
         let lab = killed_after(records);
-        let (code, text) = said(&lab, &["resume", "--undo"]);
+        let (code, text) = said(&lab, &["resume", "--rollback"]);
         assert_eq!(code, Some(5), "killed after {records}: {text}");
         assert!(text.contains("what had been made is gone again"), "killed after {records}: {text}");
         assert_eq!(there(&lab), (Vec::new(), 0), "killed after {records}: {text}");

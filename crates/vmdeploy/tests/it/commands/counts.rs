@@ -5,7 +5,7 @@ use insta::assert_snapshot;
 use pve_lab::{Counts, WorldSpec};
 use std::fmt::Write as _;
 
-const ROADS: [&str; 4] = ["hybrid", "auto", "ssh", "api"];
+const TRANSPORTS: [&str; 4] = ["hybrid", "auto", "ssh", "api"];
 
 /// A device or folder of the node by each kind of mapping.
 const MAPPED: &str = ", pci: {hostpci0: {mapping: gpu}}, usb: {usb0: {mapping: stick}}, virtiofs: {virtiofs0: {mapping: share}}";
@@ -24,7 +24,7 @@ fn spec(vms: u32, more: &str) -> String {
     text
 }
 
-/// Deploys so many VMs; returns what each road then asks to find that nothing is to do.
+/// Deploys so many VMs; returns what each transport then asks to find that nothing is to do.
 fn asked(vms: u32, more: &str) -> Vec<Counts> {
     let mut world = WorldSpec::demo();
     let mappings = "{pci: {gpu: {map: ['node=pve1,id=10de:2204,path=0000:01:00.0']}}, \
@@ -32,8 +32,8 @@ fn asked(vms: u32, more: &str) -> Vec<Counts> {
     world.mappings = WorldSpec::from_yaml(&format!("mappings: {mappings}")).unwrap().mappings;
     let lab = LabRun::start(world, Vec::new());
     lab.user.write("spec.yaml", &spec(vms, more));
-    let deploy = |road: &str| {
-        let output = lab.user.output(&["deploy", "spec.yaml", "--yes", "--road", road]);
+    let deploy = |transport: &str| {
+        let output = lab.user.output(&["deploy", "spec.yaml", "--yes", "--transport", transport]);
         let said =
             format!("{}{}", String::from_utf8_lossy(&output.stdout), String::from_utf8_lossy(&output.stderr));
         assert_eq!(output.status.code(), Some(0), "{said}");
@@ -42,9 +42,9 @@ fn asked(vms: u32, more: &str) -> Vec<Counts> {
     assert_eq!(lab.world().with(|world| world.guests.len()), vms as usize);
     let starts = || lab.world().with(|world| world.tasks.newest_first().count());
     let tasks = starts();
-    let one = |road: &&str| {
+    let one = |transport: &&str| {
         let before = lab.world().counts();
-        deploy(road);
+        deploy(transport);
         let after = lab.world().counts();
         let programs = after.programs.values().sum::<u64>() - before.programs.values().sum::<u64>();
         Counts {
@@ -54,7 +54,7 @@ fn asked(vms: u32, more: &str) -> Vec<Counts> {
             ..Counts::default()
         }
     };
-    let counts = ROADS.iter().map(one).collect();
+    let counts = TRANSPORTS.iter().map(one).collect();
     assert_eq!(starts(), tasks, "something was done");
     counts
 }
@@ -74,20 +74,20 @@ fn mappings_cost_one_question_a_kind_however_many_vms_use_them() {
 /// Says what few VMs cost, once it is certain that many cost the same.
 fn told(few: &[Counts], many: &[Counts]) -> String {
     let mut text = String::new();
-    for (number, road) in ROADS.iter().enumerate() {
+    for (number, transport) in TRANSPORTS.iter().enumerate() {
         let (few, many) = (&few[number], &many[number]);
-        if *road == "api" {
+        if *transport == "api" {
             assert_eq!(
                 many.api_requests - few.api_requests,
                 35,
                 "one request for each VM more: {few:?} {many:?}"
             );
         } else {
-            assert_eq!(few, many, "{road}");
+            assert_eq!(few, many, "{transport}");
         }
         let _ = writeln!(
             text,
-            "{road}: {} API requests, {} SSH commands, {} of them PVE's programs",
+            "{transport}: {} API requests, {} SSH commands, {} of them PVE's programs",
             few.api_requests, few.ssh_commands, few.programs["all"]
         );
     }

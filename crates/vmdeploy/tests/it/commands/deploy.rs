@@ -223,19 +223,19 @@ fn events_are_one_json_object_a_line() {
 }
 
 #[test]
-fn a_node_that_lets_nobody_in_is_told_alike_by_every_road_that_uses_ssh() {
+fn a_node_that_lets_nobody_in_is_told_alike_by_every_transport_that_uses_ssh() {
     let lab = LabRun::demo();
     for (name, value, code, told) in [
         ("PROXMOX_SSH_KNOWN_HOSTS", "/dev/null", 7, "is not known: ssh-"),
         ("PROXMOX_SSH_USER", "nobody", 7, "hint: check PROXMOX_SSH_USER and PROXMOX_SSH_KEY"),
         ("PROXMOX_SSH_PORT", "1", 4, "error: cannot connect to `127.0.0.1:1`"),
     ] {
-        for road in ["hybrid", "auto", "ssh"] {
-            let mut run = lab.user.command(&["deploy", "demo.yaml", "--yes", "--road", road]);
+        for transport in ["hybrid", "auto", "ssh"] {
+            let mut run = lab.user.command(&["deploy", "demo.yaml", "--yes", "--transport", transport]);
             let output = run.env(name, value).output().unwrap();
             let said = String::from_utf8_lossy(&output.stderr);
-            assert_eq!(output.status.code(), Some(code), "{road}, {name}={value}: {said}");
-            assert!(said.contains(told), "{road}, {name}={value}: {said}");
+            assert_eq!(output.status.code(), Some(code), "{transport}, {name}={value}: {said}");
+            assert!(said.contains(told), "{transport}, {name}={value}: {said}");
         }
     }
     assert!(lab.world().with(|world| world.guests.is_empty()));

@@ -71,7 +71,7 @@ fn a_setting_that_is_wrong_leaves_the_other_checks() {
     let lab = LabRun::demo();
     let folder = lab.user.path("").display().to_string();
     let nowhere = lab.user.path("nowhere").display().to_string();
-    // What the other road, and what is left of this one, still tells.
+    // What the other transport, and what is left of this one, still tells.
     let (api, ssh) =
         (&["ok     credentials", "ok     node pve1"][..], &["ok     SSH login", "ok     qm"][..]);
     let port = &["ok     API port", "-      API "][..];

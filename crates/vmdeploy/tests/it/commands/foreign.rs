@@ -68,29 +68,29 @@ fn what_a_foreign_guest_holds_is_in_nothing_that_we_say_or_write() {
         everything.push_str(&String::from_utf8_lossy(&output.stdout));
         everything.push_str(&said);
     };
-    for road in ["hybrid", "auto", "api", "ssh"] {
+    for transport in ["hybrid", "auto", "api", "ssh"] {
         let forms = ["", "--json", "--markdown", "--dot", "--timing"];
-        for form in &forms[..if road == "hybrid" { 5 } else { 1 }] {
-            run(&format!("plan own.yaml --road {road} {form}"), 0);
+        for form in &forms[..if transport == "hybrid" { 5 } else { 1 }] {
+            run(&format!("plan own.yaml --transport {transport} {form}"), 0);
         }
         run(
             &format!(
-                "plan own.yaml --road {road} --write-observed observed-{road}.json --out plan-{road}.json"
+                "plan own.yaml --transport {transport} --write-observed observed-{transport}.json --out plan-{transport}.json"
             ),
             0,
         );
-        run(&format!("plan own.yaml --road {road} --observed observed-{road}.json --json"), 0);
-        run(&format!("plan in-the-way.yaml --road {road}"), 4);
-        run(&format!("deploy in-the-way.yaml --yes --road {road}"), 4);
-        run(&format!("deploy own.yaml --yes --json --log-format json --road {road}"), 0);
-        run(&format!("deploy gone.yaml --yes --target other --road {road}"), 0);
+        run(&format!("plan own.yaml --transport {transport} --observed observed-{transport}.json --json"), 0);
+        run(&format!("plan in-the-way.yaml --transport {transport}"), 4);
+        run(&format!("deploy in-the-way.yaml --yes --transport {transport}"), 4);
+        run(&format!("deploy own.yaml --yes --json --log-format json --transport {transport}"), 0);
+        run(&format!("deploy gone.yaml --yes --target other --transport {transport}"), 0);
         for command in
             ["status", "inventory --format yaml", "inventory --format prometheus", "doctor", "check-token"]
         {
             run(&format!("{command} own.yaml"), 0);
         }
-        run(&format!("destroy own.yaml --yes --road {road}"), 0);
-        run(&format!("destroy gone.yaml --yes --road {road}"), 0);
+        run(&format!("destroy own.yaml --yes --transport {transport}"), 0);
+        run(&format!("destroy gone.yaml --yes --transport {transport}"), 0);
     }
     run("runs --json", 0);
     let runs = std::fs::read_dir(lab.user.path(".vmdeploy/runs")).unwrap();

@@ -27,9 +27,9 @@ fn documented() -> BTreeSet<String> {
 }
 
 const VALIDATE: &str = "validate vms/";
-const PLAN: &str = "plan vms/ --look-only --markdown";
+const PLAN: &str = "plan vms/ --read-only --markdown";
 const DEPLOY: &str = "deploy vms/ --yes --json";
-const DRIFT: &str = "plan vms/ --look-only --detailed-exitcode";
+const DRIFT: &str = "plan vms/ --read-only --detailed-exitcode";
 
 fn code(session: &Session, command: &str) -> (Option<i32>, String) {
     let output = session.output(&command.split(' ').collect::<Vec<_>>());
@@ -85,7 +85,7 @@ fn a_token_that_may_only_look_is_enough_to_plan_and_not_to_deploy() {
     let secret = std::fs::read_to_string(lab.user.path("secret")).unwrap();
     lab.user.add_variable("PROXMOX_API_USER", "look@pve!ci");
     lab.user.add_variable("PROXMOX_API_PASSWORD", secret.trim());
-    let (exit, said) = code(&lab.user, "plan demo.yaml --look-only --detailed-exitcode");
+    let (exit, said) = code(&lab.user, "plan demo.yaml --read-only --detailed-exitcode");
     assert_eq!(exit, Some(3), "{said}");
     assert_eq!(code(&lab.user, "plan demo.yaml").0, Some(7), "without the word a missing right is told");
     let (exit, said) = code(&lab.user, "deploy demo.yaml --yes");

@@ -36,19 +36,19 @@ fn lab_with_odd_image() -> LabRun {
 
 #[test]
 fn hostile_text_arrives_literally_through_both_doors() {
-    for road in ["hybrid", "ssh"] {
+    for transport in ["hybrid", "ssh"] {
         let lab = lab_with_odd_image();
         lab.user.write("h.yaml", &spec(HOSTILE, "o'brien"));
-        let output = lab.user.output(&["deploy", "h.yaml", "--yes", "--road", road]);
-        assert_eq!(output.status.code(), Some(0), "{road}: {}", String::from_utf8_lossy(&output.stderr));
+        let output = lab.user.output(&["deploy", "h.yaml", "--yes", "--transport", transport]);
+        assert_eq!(output.status.code(), Some(0), "{transport}: {}", String::from_utf8_lossy(&output.stderr));
         lab.world().with(|world| {
             let guest = world.guests.values().next().expect("the VM is there");
             let value = |key: &str| guest.config.get(key).cloned().unwrap_or_default();
-            assert!(value("description").starts_with(HOSTILE), "{road}: {}", value("description"));
-            assert_eq!(value("ciuser"), "o'brien", "{road}");
-            assert!(value("cipassword").starts_with("$6$"), "{road}: the password is hashed");
+            assert!(value("description").starts_with(HOSTILE), "{transport}: {}", value("description"));
+            assert_eq!(value("ciuser"), "o'brien", "{transport}");
+            assert!(value("cipassword").starts_with("$6$"), "{transport}: the password is hashed");
             let files = pve_lab::vfs::NodeFiles::new(world, "pve1");
-            assert!(!files.exists("/tmp/was-here") && files.exists("/etc"), "{road}: nothing was run");
+            assert!(!files.exists("/tmp/was-here") && files.exists("/etc"), "{transport}: nothing was run");
         });
     }
 }

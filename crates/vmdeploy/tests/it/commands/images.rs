@@ -190,13 +190,13 @@ fn a_compressed_image_is_unpacked_on_its_way_and_what_came_out_is_verified() {
 }
 
 #[test]
-fn the_ssh_road_unpacks_too() {
+fn the_ssh_transport_unpacks_too() {
     let lab = LabRun::demo();
     let (packed, plain) = gzipped();
     std::fs::write(lab.user.path("disk.raw.gz"), &packed).unwrap();
     with_image(&lab, "debian-13: {file: disk.raw.gz, format: raw, size: 1GiB}");
     let spec = std::fs::read_to_string(lab.user.path("demo.yaml")).unwrap();
-    lab.user.write("demo.yaml", &spec.replace("road: hybrid", "road: ssh"));
+    lab.user.write("demo.yaml", &spec.replace("transport: hybrid", "transport: ssh"));
     let pushed = lab.user.output(&["image", "push", "debian-13", "--spec", "demo.yaml", "--yes"]);
     assert_eq!(pushed.status.code(), Some(0), "{}", String::from_utf8_lossy(&pushed.stderr));
     let (code, rows) = checked(&lab);

@@ -108,9 +108,9 @@ fn text(bytes: &[u8]) -> String {
 #[test]
 fn a_kill_while_a_vm_is_being_created_is_taken_back_and_deployed_again() {
     let lab = killed_while_creating();
-    let undone = lab.user.output(&["resume", "--undo"]);
-    let said = text(&undone.stderr);
-    assert_eq!(undone.status.code(), Some(5), "{said}");
+    let rolled_back = lab.user.output(&["resume", "--rollback"]);
+    let said = text(&rolled_back.stderr);
+    assert_eq!(rolled_back.status.code(), Some(5), "{said}");
     assert!(
         said.contains("is seen yet; a request that nobody got an answer to may still be on its way"),
         "{said}"

@@ -22,7 +22,7 @@ fn every_document_begins_with_its_version() {
         ("image check demo.yaml --json", "images"),
         ("ip web01 --json", "found"),
         ("validate demo.yaml --json", "validation"),
-        ("check-token demo.yaml --json", "duties"),
+        ("check-token demo.yaml --json", "required_privileges"),
         ("plan demo.yaml --json", "changes"),
         ("inventory demo.yaml --format json", "hosts"),
     ] {

@@ -103,7 +103,7 @@ fn what_is_imported_makes_what_the_playbook_made_key_by_key() {
 }
 
 #[test]
-fn an_odd_guest_is_adopted_by_every_road_without_another_change() {
+fn an_odd_guest_is_adopted_by_every_transport_without_another_change() {
     let odd = "
 guests:
   250:
@@ -144,7 +144,7 @@ guests:
       vmgenid: 00000000-0000-4000-8000-000000000000
 ";
     let world = pve_lab::WorldSpec::from_yaml(odd).unwrap();
-    for road in ["hybrid", "auto", "api", "ssh"] {
+    for transport in ["hybrid", "auto", "api", "ssh"] {
         let lab = LabRun::start(
             pve_lab::WorldSpec { guests: world.guests.clone(), ..pve_lab::WorldSpec::demo() },
             Vec::new(),
@@ -161,14 +161,20 @@ guests:
                 "{said}: {adopted}"
             );
         }
-        done(&lab, &format!("deploy odd.yaml --yes --road {road}"));
+        done(&lab, &format!("deploy odd.yaml --yes --transport {transport}"));
         let after = config();
         let changed: Vec<&String> =
             after.keys().chain(before.keys()).filter(|key| before.get(*key) != after.get(*key)).collect();
-        assert!(changed.iter().all(|key| *key == "description" || *key == "digest"), "{road}: {changed:?}");
-        assert!(lab.world().with(|world| world.guests.values().next().unwrap().pending.is_empty()), "{road}");
-        let again = lab.user.output(&["plan", "odd.yaml", "--detailed-exitcode", "--road", road]);
-        assert_eq!(again.status.code(), Some(0), "{road}: {}", String::from_utf8_lossy(&again.stdout));
+        assert!(
+            changed.iter().all(|key| *key == "description" || *key == "digest"),
+            "{transport}: {changed:?}"
+        );
+        assert!(
+            lab.world().with(|world| world.guests.values().next().unwrap().pending.is_empty()),
+            "{transport}"
+        );
+        let again = lab.user.output(&["plan", "odd.yaml", "--detailed-exitcode", "--transport", transport]);
+        assert_eq!(again.status.code(), Some(0), "{transport}: {}", String::from_utf8_lossy(&again.stdout));
     }
 }
 

@@ -64,17 +64,17 @@ fn the_verdict_is_about_rights_where_deploy_is_refused_for_something_else() {
         (output.status.code(), verdict)
     };
     let (_, whole) = verdict(&lab);
-    let rights = whole["duties"].as_array().unwrap().len();
+    let rights = whole["required_privileges"].as_array().unwrap().len();
     // An image that is nowhere: on the node, here, and not built yet. The same rights are judged.
     with_image(&lab, "{path: /var/lib/vz/import/none.qcow2}");
     assert_snapshot!("image_is_missing", lab.run(&["check-token", "demo.yaml"]));
     assert_eq!(lab.user.output(&["plan", "demo.yaml"]).status.code(), Some(4), "the plan is refused for it");
-    assert_eq!(verdict(&lab).1["duties"].as_array().unwrap().len(), rights);
+    assert_eq!(verdict(&lab).1["required_privileges"].as_array().unwrap().len(), rights);
     with_image(&lab, "{file: none.qcow2, size: 1GiB}");
     let (code, here) = verdict(&lab);
     assert_eq!((code, here["enough"].as_bool()), (Some(0), Some(true)), "{here}");
     assert!(here["notes"][0].as_str().unwrap().contains("`none.qcow2`"), "{here}");
-    assert!(here["duties"].to_string().contains("Datastore.AllocateTemplate"), "{here}");
+    assert!(here["required_privileges"].to_string().contains("Datastore.AllocateTemplate"), "{here}");
     with_image(
         &lab,
         "{format: qcow2, build: {vm: maker, command: make, output: disk.qcow2, file: disk.qcow2}}",
@@ -90,7 +90,7 @@ fn the_verdict_is_about_rights_where_deploy_is_refused_for_something_else() {
     lab.user.write("demo.yaml", &spec.replacen("storage: local-lvm", "storage: nowhere", 1));
     let (code, wrong) = verdict(&lab);
     assert_eq!(code, Some(0), "{wrong}");
-    assert!(wrong["duties"].to_string().contains("VM.Allocate"), "{wrong}");
+    assert!(wrong["required_privileges"].to_string().contains("VM.Allocate"), "{wrong}");
     // And a token without rights is not enough, whatever else is wrong.
     with_image(&lab, "{path: /var/lib/vz/import/none.qcow2}");
     let made = lab.user.output(&["access", "users", "add", "ci@pve", "--yes"]);

@@ -2,13 +2,13 @@
 //!
 //! Disks are not here: they need volumes. The mark and the description are in `mark`.
 
-use super::scene::{Findings, Scene, reason};
+use super::input::{Findings, PlanInput, reason};
 use crate::digest;
 use crate::plan::{LocalFileFacts, PatchValue, Reason, SecretForm, Slot};
 use crate::rights;
 use crate::spec::{
-    CloudInit, Delivery, FieldWish, FieldWishes, Nic, OptionValue, OptionWish, SnippetSource, Span, SshKey,
-    Vm, Wish,
+    CloudInit, Delivery, Desired, DesiredField, DesiredFields, DesiredOption, Nic, OptionValue,
+    SnippetSource, Span, SshKey, Vm,
 };
 use pve_config::{Drive, PropertyString, overlay, same_config_value, same_field};
 use pve_types::{Bytes, NodeName, StorageId, VolumeId};
@@ -52,7 +52,7 @@ pub(crate) struct Snippet {
 }
 
 /// The plain keys of one VM.
-pub(crate) struct Wanted {
+pub(crate) struct DesiredConfig {
     pub(crate) changes: Vec<KeyChange>,
     pub(crate) snippets: Vec<Snippet>,
 }
@@ -72,15 +72,15 @@ impl Base<'_> {
 }
 
 /// Returns the plain keys in which the spec and the base differ.
-pub(crate) fn wanted(
-    scene: &Scene<'_>,
+pub(crate) fn desired(
+    input: &PlanInput<'_>,
     findings: &mut Findings,
     vm: &Vm,
     uuid: &str,
     node: &NodeName,
     base: &Base<'_>,
-) -> Wanted {
-    let mut collector = Collector { scene, findings, vm, base, changes: Vec::new(), snippets: Vec::new() };
+) -> DesiredConfig {
+    let mut collector = Collector { input, findings, vm, base, changes: Vec::new(), snippets: Vec::new() };
     collector.name_and_tags();
     collector.options(uuid);
     collector.nics();
@@ -91,7 +91,7 @@ pub(crate) fn wanted(
     // A snippet that the guest names already was written when that was set: its name is that of its content.
     let named = base.get("cicustom").unwrap_or("");
     snippets.retain(|snippet| !named.split([',', '=']).any(|part| part == snippet.volume.as_str()));
-    Wanted { changes, snippets }
+    DesiredConfig { changes, snippets }
 }
 
 /// Tells whether `lifecycle.ignore` names the path or something above it.
@@ -102,7 +102,7 @@ pub(crate) fn is_ignored(vm: &Vm, path: &str) -> bool {
 }
 
 struct Collector<'c, 'a> {
-    scene: &'c Scene<'a>,
+    input: &'c PlanInput<'a>,
     findings: &'c mut Findings,
     vm: &'c Vm,
     base: &'c Base<'c>,
@@ -123,9 +123,9 @@ impl Collector<'_, '_> {
             self.whole(("name", "name"), self.vm.name.span, &name, Part::Plain);
         }
         match &self.vm.tags {
-            Wish::Unmanaged => {}
-            Wish::Remove(span) => self.remove(("tags", "tags"), *span, Part::Plain),
-            Wish::Set(tags) => {
+            Desired::Unmanaged => {}
+            Desired::Remove(span) => self.remove(("tags", "tags"), *span, Part::Plain),
+            Desired::Set(tags) => {
                 let joined = tags.value.iter().map(String::as_str).collect::<Vec<_>>().join(";");
                 if joined.is_empty() {
                     self.remove(("tags", "tags"), tags.span, Part::Plain);
@@ -137,9 +137,9 @@ impl Collector<'_, '_> {
     }
 
     fn options(&mut self, uuid: &str) {
-        for (key, wish) in &self.vm.options {
+        for (key, desired) in &self.vm.options {
             if key != "smbios1" {
-                self.option(key, wish);
+                self.option(key, desired);
             }
         }
         self.smbios(uuid);
@@ -147,17 +147,17 @@ impl Collector<'_, '_> {
 
     /// The UUID stands in one property string with whatever the spec says of the machine's maker.
     fn smbios(&mut self, uuid: &str) {
-        let wish = self.vm.options.get("smbios1");
-        let span = wish.map_or(self.vm.name.span, |wish| wish.span);
+        let desired = self.vm.options.get("smbios1");
+        let span = desired.map_or(self.vm.name.span, |desired| desired.span);
         let base = self.base.get("smbios1");
         let mut value = base.and_then(|text| PropertyString::parse("smbios1", text).ok()).unwrap_or_default();
-        match wish.map(|wish| &wish.value) {
+        match desired.map(|desired| &desired.value) {
             Some(OptionValue::Whole(text)) => {
                 value = PropertyString::parse("smbios1", text).unwrap_or_default();
             }
             Some(OptionValue::Fields(fields)) => {
-                for (name, wish) in fields {
-                    match &wish.value {
+                for (name, desired) in fields {
+                    match &desired.value {
                         Some(text) => value.set(name.clone(), text.clone()),
                         None => drop(value.remove(name)),
                     }
@@ -172,46 +172,46 @@ impl Collector<'_, '_> {
 
     /// Refuses what this version of PVE does not know, at its line.
     fn check_version(&mut self, key: &str, path: &str, span: Span, text: &str) {
-        let version = self.scene.roads.version;
+        let version = self.input.transports.version;
         if let Err(error) = pve_config::check_value(key, text, Some(version)) {
             let at = (span, self.vm.path(path));
             let hint =
                 format!("the cluster has PVE {version}: take it out, or write what that version knows");
-            self.findings.refuse(self.scene.deployment, at, error.to_string(), hint);
+            self.findings.refuse(self.input.deployment, at, error.to_string(), hint);
         }
     }
 
-    fn option(&mut self, key: &str, wish: &OptionWish) {
-        match &wish.value {
+    fn option(&mut self, key: &str, desired: &DesiredOption) {
+        match &desired.value {
             OptionValue::Remove => {}
-            OptionValue::Whole(text) => self.check_version(key, &wish.path, wish.span, text),
+            OptionValue::Whole(text) => self.check_version(key, &desired.path, desired.span, text),
             OptionValue::Fields(fields) => {
-                self.check_version(key, &wish.path, wish.span, &printed(key, fields))
+                self.check_version(key, &desired.path, desired.span, &printed(key, fields))
             }
         }
         let part = match key {
             "boot" => Part::Boot,
-            _ if needs_root(self.scene, key, wish) => Part::RootOnly,
+            _ if needs_root(self.input, key, desired) => Part::RootOnly,
             _ => Part::Plain,
         };
-        match &wish.value {
-            OptionValue::Remove => self.remove((key, &wish.path), wish.span, part),
-            OptionValue::Whole(text) => self.whole((key, &wish.path), wish.span, text, part),
-            OptionValue::Fields(fields) => self.fields((key, &wish.path), wish.span, fields, part),
+        match &desired.value {
+            OptionValue::Remove => self.remove((key, &desired.path), desired.span, part),
+            OptionValue::Whole(text) => self.whole((key, &desired.path), desired.span, text, part),
+            OptionValue::Fields(fields) => self.fields((key, &desired.path), desired.span, fields, part),
         }
     }
 
     fn nics(&mut self) {
-        for (slot, wish) in &self.vm.nics {
+        for (slot, desired) in &self.vm.nics {
             let (net, ipconfig) = (slot.to_string(), format!("ipconfig{}", slot.index()));
             let path = format!("nics.{net}");
-            match wish {
-                Wish::Unmanaged => {}
-                Wish::Remove(span) => {
+            match desired {
+                Desired::Unmanaged => {}
+                Desired::Remove(span) => {
                     self.remove((&net, &path), *span, Part::Plain);
                     self.remove((&ipconfig, &path), *span, Part::CloudInit);
                 }
-                Wish::Set(nic) => self.nic((&net, &ipconfig, &path), &nic.value),
+                Desired::Set(nic) => self.nic((&net, &ipconfig, &path), &nic.value),
             }
         }
     }
@@ -220,40 +220,42 @@ impl Collector<'_, '_> {
         let mut options = nic.options.clone();
         if self.base.get(net).is_none() {
             let path = format!("{path}.model");
-            let virtio = FieldWish { path, span: nic.span, value: Some("virtio".to_owned()) };
+            let virtio = DesiredField { path, span: nic.span, value: Some("virtio".to_owned()) };
             options.entry("model".to_owned()).or_insert(virtio);
         }
         self.check_version(net, path, nic.span, &printed(net, &options));
         self.fields((net, path), nic.span, &options, Part::Plain);
         let mut addresses: BTreeMap<&str, Option<&str>> =
-            nic.ipconfig.iter().map(|(name, wish)| (name.as_str(), wish.value.as_deref())).collect();
-        // An address and its gateway are one wish: a gateway of the old network would not fit the new address.
+            nic.ipconfig.iter().map(|(name, desired)| (name.as_str(), desired.value.as_deref())).collect();
+        // An address and its gateway are one desired: a gateway of the old network would not fit the new address.
         for (address, gateway) in [("ip", "gw"), ("ip6", "gw6")] {
             if addresses.contains_key(address) {
                 addresses.entry(gateway).or_insert(None);
             }
         }
         if !addresses.is_empty() && !self.skips(&format!("{path}.ip")) {
-            let wishes = addresses.into_iter().collect();
+            let desired = addresses.into_iter().collect();
             let path = format!("{path}.ip");
-            self.set_fields((ipconfig, &path), nic.span, wishes, Part::CloudInit, Some(&nic.ipconfig));
+            self.set_fields((ipconfig, &path), nic.span, desired, Part::CloudInit, Some(&nic.ipconfig));
         }
     }
 
     fn cloud_init(&mut self, cloud: &CloudInit, node: &NodeName) {
         self.cloud_drive(cloud);
-        for (key, wish) in &cloud.options {
-            let path = format!("cloud_init.{}", wish.path.trim_start_matches("cloud_init."));
-            match &wish.value {
-                OptionValue::Remove => self.remove((key, &path), wish.span, Part::CloudInit),
-                OptionValue::Whole(text) => self.whole((key, &path), wish.span, text, Part::CloudInit),
-                OptionValue::Fields(fields) => self.fields((key, &path), wish.span, fields, Part::CloudInit),
+        for (key, desired) in &cloud.options {
+            let path = format!("cloud_init.{}", desired.path.trim_start_matches("cloud_init."));
+            match &desired.value {
+                OptionValue::Remove => self.remove((key, &path), desired.span, Part::CloudInit),
+                OptionValue::Whole(text) => self.whole((key, &path), desired.span, text, Part::CloudInit),
+                OptionValue::Fields(fields) => {
+                    self.fields((key, &path), desired.span, fields, Part::CloudInit)
+                }
             }
         }
         self.public_keys(cloud);
         self.custom(cloud, node);
         if let Some(password) = &cloud.password
-            && (!self.base.exists || self.scene.context.set_passwords)
+            && (!self.base.exists || self.input.context.set_passwords)
         {
             let form = if password.clear { SecretForm::Clear } else { SecretForm::Sha512Crypt };
             let mut why = reason("cloud_init.password", None, Some("<secret>".to_owned()));
@@ -286,7 +288,7 @@ impl Collector<'_, '_> {
         let Some(storage) = storage else {
             let at = (cloud.span, self.vm.path("cloud_init"));
             let message = "nothing says on which storage the cloud-init drive is made";
-            self.findings.refuse(self.scene.deployment, at, message, "write `cloud_init: {storage: …}`");
+            self.findings.refuse(self.input.deployment, at, message, "write `cloud_init: {storage: …}`");
             return;
         };
         if let Some(old) = &there {
@@ -306,23 +308,23 @@ impl Collector<'_, '_> {
 
     fn public_keys(&mut self, cloud: &CloudInit) {
         let path = "cloud_init.ssh_keys";
-        let (wish, span) = match &cloud.ssh_keys {
-            Wish::Unmanaged => return,
-            Wish::Remove(span) => return self.remove(("sshkeys", path), *span, Part::CloudInit),
-            Wish::Set(keys) => (&keys.value, keys.span),
+        let (desired, span) = match &cloud.ssh_keys {
+            Desired::Unmanaged => return,
+            Desired::Remove(span) => return self.remove(("sshkeys", path), *span, Part::CloudInit),
+            Desired::Set(keys) => (&keys.value, keys.span),
         };
         let (mut keys, mut fetch) = (Vec::new(), Vec::new());
-        for key in wish {
+        for key in desired {
             match &key.value {
                 SshKey::Literal(text) => keys.push(text.trim().to_owned()),
                 SshKey::Account(account) => fetch.push(account.clone()),
-                SshKey::File(file) => match self.scene.context.local_files.get(file) {
+                SshKey::File(file) => match self.input.context.local_files.get(file) {
                     Some(LocalFileFacts::PublicKeys(read)) => keys.extend(read.iter().cloned()),
                     _ => {
                         let at = (key.span, self.vm.path(path));
                         let message = format!("the public keys in `{}` were not read", file.escape_debug());
                         let hint = "the file must be there and hold public keys, one a line";
-                        self.findings.refuse(self.scene.deployment, at, message, hint);
+                        self.findings.refuse(self.input.deployment, at, message, hint);
                     }
                 },
             }
@@ -344,24 +346,24 @@ impl Collector<'_, '_> {
     }
 
     fn custom(&mut self, cloud: &CloudInit, node: &NodeName) {
-        let mut wishes: Vec<(String, Option<String>)> = Vec::new();
-        for (part, wish) in &cloud.custom {
-            match wish {
-                Wish::Unmanaged => {}
-                Wish::Remove(_) => wishes.push((part.clone(), None)),
-                Wish::Set(source) => {
+        let mut parts: Vec<(String, Option<String>)> = Vec::new();
+        for (part, desired) in &cloud.custom {
+            match desired {
+                Desired::Unmanaged => {}
+                Desired::Remove(_) => parts.push((part.clone(), None)),
+                Desired::Set(source) => {
                     let volume = match &source.value {
                         SnippetSource::Volume(volume) => Some(volume.clone()),
                         SnippetSource::File(file) => self.snippet(cloud, node, part, file, source.span),
                     };
-                    wishes.extend(volume.map(|volume| (part.clone(), Some(volume.to_string()))));
+                    parts.extend(volume.map(|volume| (part.clone(), Some(volume.to_string()))));
                 }
             }
         }
-        let wishes: Vec<_> = wishes.iter().map(|(part, volume)| (part.as_str(), volume.as_deref())).collect();
-        if !wishes.is_empty() && !self.skips("cloud_init.custom") {
+        let desired: Vec<_> = parts.iter().map(|(part, volume)| (part.as_str(), volume.as_deref())).collect();
+        if !desired.is_empty() && !self.skips("cloud_init.custom") {
             let path = "cloud_init.custom";
-            self.set_fields(("cicustom", path), cloud.span, wishes, Part::CloudInit, None);
+            self.set_fields(("cicustom", path), cloud.span, desired, Part::CloudInit, None);
         }
     }
 
@@ -375,7 +377,7 @@ impl Collector<'_, '_> {
         span: Span,
     ) -> Option<VolumeId> {
         let at = (span, self.vm.path(&format!("cloud_init.{part}")));
-        let by_ssh = self.scene.roads.node_only("");
+        let by_ssh = self.input.transports.node_only("");
         if by_ssh.is_none() {
             let message = format!(
                 "cloud-init data `{}` has to be written to the node, which the API cannot do",
@@ -383,24 +385,24 @@ impl Collector<'_, '_> {
             );
             let hint = match cloud.delivery {
                 Delivery::Auto | Delivery::Snippet => {
-                    "use `road: hybrid`, or place it by hand and name the volume: `local:snippets/…`"
+                    "use `transport: hybrid`, or place it by hand and name the volume: `local:snippets/…`"
                 }
             };
-            self.findings.refuse(self.scene.deployment, at, message, hint);
+            self.findings.refuse(self.input.deployment, at, message, hint);
             return None;
         }
-        let Some(LocalFileFacts::Content { sha256, .. }) = self.scene.context.local_files.get(file) else {
+        let Some(LocalFileFacts::Content { sha256, .. }) = self.input.context.local_files.get(file) else {
             let message = format!("the file `{}` was not read", file.escape_debug());
-            self.findings.refuse(self.scene.deployment, at, message, "it must be there, beside the spec");
+            self.findings.refuse(self.input.deployment, at, message, "it must be there, beside the spec");
             return None;
         };
         let storage = cloud.snippets.as_ref().map(|storage| storage.value.clone());
         let storage: Option<StorageId> =
-            storage.or_else(|| self.scene.storage_for(node, "snippets").map(|seen| seen.storage.clone()));
+            storage.or_else(|| self.input.storage_for(node, "snippets").map(|seen| seen.storage.clone()));
         let Some(storage) = storage else {
             let message = format!("no storage of {node} takes `snippets`");
             let hint = "`pvesm set local --content …,snippets` on the node, or name one: `cloud_init: {snippets: …}`";
-            self.findings.refuse(self.scene.deployment, at, message, hint);
+            self.findings.refuse(self.input.deployment, at, message, hint);
             return None;
         };
         let digits: String = sha256.chars().take(12).collect();
@@ -445,48 +447,49 @@ impl Collector<'_, '_> {
         });
     }
 
-    fn fields(&mut self, (key, path): (&str, &str), span: Span, fields: &FieldWishes, part: Part) {
-        let looked_at = fields.iter().filter(|(_, wish)| !self.skips(&wish.path));
-        let wishes: Vec<_> = looked_at.map(|(name, wish)| (name.as_str(), wish.value.as_deref())).collect();
-        self.set_fields((key, path), span, wishes, part, Some(fields));
+    fn fields(&mut self, (key, path): (&str, &str), span: Span, fields: &DesiredFields, part: Part) {
+        let looked_at = fields.iter().filter(|(_, desired)| !self.skips(&desired.path));
+        let desired: Vec<_> =
+            looked_at.map(|(name, desired)| (name.as_str(), desired.value.as_deref())).collect();
+        self.set_fields((key, path), span, desired, part, Some(fields));
     }
 
     fn set_fields(
         &mut self,
         (key, path): (&str, &str),
         span: Span,
-        wishes: Vec<(&str, Option<&str>)>,
+        desired: Vec<(&str, Option<&str>)>,
         part: Part,
-        places: Option<&FieldWishes>,
+        places: Option<&DesiredFields>,
     ) {
         let from = self.base.get(key);
-        let Ok(to) = overlay(key, from, wishes.iter().copied()) else {
+        let Ok(to) = overlay(key, from, desired.iter().copied()) else {
             let at = (span, self.vm.path(path));
             let message =
                 format!("what `{key}` holds now cannot be read: `{}`", from.unwrap_or("").escape_debug());
             let hint =
                 format!("see `qm config` on the node, or leave it alone: `lifecycle: {{ignore: [{path}]}}`");
-            self.findings.refuse(self.scene.deployment, at, message, hint);
+            self.findings.refuse(self.input.deployment, at, message, hint);
             return;
         };
-        let is_same = || same_config_value(key, from, Some(&to)) && !fills_in(key, from, &wishes);
-        if wishes.is_empty() || is_same() && (self.base.exists || from.is_some()) {
+        let is_same = || same_config_value(key, from, Some(&to)) && !fills_in(key, from, &desired);
+        if desired.is_empty() || is_same() && (self.base.exists || from.is_some()) {
             return;
         }
         if to.is_empty() {
             return self.remove((key, path), span, part);
         }
-        let reasons = field_reasons(key, path, from, &to, &wishes, places);
+        let reasons = field_reasons(key, path, from, &to, &desired, places);
         let value = Some(PatchValue::Text(to));
         self.changes.push(KeyChange { key: key.to_owned(), to: value, part, reasons, span });
     }
 }
 
 /// Tells whether something is wished for that PVE would otherwise draw itself, such as the MAC of a clone's NIC.
-fn fills_in(key: &str, from: Option<&str>, wishes: &[(&str, Option<&str>)]) -> bool {
+fn fills_in(key: &str, from: Option<&str>, desired: &[(&str, Option<&str>)]) -> bool {
     let fields = pve_config::find_key(key).map_or(&[][..], pve_config::Key::fields);
     let drawn = |name: &str| fields.iter().any(|field| field.name == name && field.filled_in);
-    let mut wished = wishes.iter().filter(|(name, wish)| wish.is_some() && drawn(name)).peekable();
+    let mut wished = desired.iter().filter(|(name, desired)| desired.is_some() && drawn(name)).peekable();
     if wished.peek().is_none() {
         return false;
     }
@@ -499,21 +502,22 @@ fn field_reasons(
     path: &str,
     from: Option<&str>,
     to: &str,
-    wishes: &[(&str, Option<&str>)],
-    places: Option<&FieldWishes>,
+    desired: &[(&str, Option<&str>)],
+    places: Option<&DesiredFields>,
 ) -> Vec<Reason> {
     let Some(from) = from else { return vec![reason(path, None, Some(shown(key, to)))] };
     let old = PropertyString::parse(key, from).unwrap_or_default();
-    let differs =
-        |name: &str, wish: Option<&str>| !same_field(key, name, old.get(name), wish) && old.get(name) != wish;
-    wishes
+    let differs = |name: &str, desired: Option<&str>| {
+        !same_field(key, name, old.get(name), desired) && old.get(name) != desired
+    };
+    desired
         .iter()
-        .filter(|(name, wish)| differs(name, *wish))
-        .map(|(name, wish)| {
-            let place = places.and_then(|places| places.get(*name)).map(|wish| wish.path.clone());
+        .filter(|(name, desired)| differs(name, *desired))
+        .map(|(name, desired)| {
+            let place = places.and_then(|places| places.get(*name)).map(|desired| desired.path.clone());
             let place = place.unwrap_or_else(|| format!("{path}.{name}"));
             let shown = |text: &str| if *name == "current" { shown(key, text) } else { text.to_owned() };
-            reason(place, old.get(name).map(shown), wish.map(shown))
+            reason(place, old.get(name).map(shown), desired.map(shown))
         })
         .collect()
 }
@@ -530,23 +534,23 @@ fn shown(key: &str, text: &str) -> String {
     }
 }
 
-fn needs_root(scene: &Scene<'_>, key: &str, wish: &OptionWish) -> bool {
-    let text = match &wish.value {
+fn needs_root(input: &PlanInput<'_>, key: &str, desired: &DesiredOption) -> bool {
+    let text = match &desired.value {
         OptionValue::Remove => String::new(),
         OptionValue::Whole(text) => text.clone(),
         OptionValue::Fields(fields) => {
             let fields =
-                fields.iter().filter_map(|(name, wish)| Some((name.as_str(), wish.value.as_deref()?)));
+                fields.iter().filter_map(|(name, desired)| Some((name.as_str(), desired.value.as_deref()?)));
             let value: PropertyString = fields.collect();
             value.print(key)
         }
     };
-    rights::is_root_only(key, &text, scene.roads.version)
+    rights::is_root_only(key, &text, input.transports.version)
 }
 
 /// Returns the fields that are set, as a property string.
-fn printed(key: &str, fields: &FieldWishes) -> String {
-    let fields = fields.iter().filter_map(|(name, wish)| Some((name.as_str(), wish.value.as_deref()?)));
+fn printed(key: &str, fields: &DesiredFields) -> String {
+    let fields = fields.iter().filter_map(|(name, desired)| Some((name.as_str(), desired.value.as_deref()?)));
     fields.collect::<PropertyString>().print(key)
 }
 
@@ -558,7 +562,7 @@ fn slot_of_drive(key: &str) -> bool {
 fn boot_storage(vm: &Vm) -> Option<StorageId> {
     let disks = vm.disks.iter().filter(|(slot, _)| slot.bus().is_drive());
     let storages =
-        disks.filter_map(|(_, wish)| wish.set()?.storage.as_ref().map(|storage| storage.value.clone()));
+        disks.filter_map(|(_, desired)| desired.set()?.storage.as_ref().map(|storage| storage.value.clone()));
     let of_clone =
         || vm.clone.as_ref().and_then(|clone| clone.storage.as_ref()).map(|storage| storage.value.clone());
     storages.into_iter().next().or_else(of_clone)

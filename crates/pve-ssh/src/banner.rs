@@ -21,7 +21,7 @@ const SHOWN: usize = 80;
 
 /// What the other end has said so far. Clones share it.
 #[derive(Debug, Clone, Default)]
-pub(crate) struct Greeting {
+pub(crate) struct Banner {
     heard: Arc<Mutex<Heard>>,
 }
 
@@ -34,13 +34,13 @@ struct Heard {
     named: bool,
 }
 
-impl Greeting {
+impl Banner {
     /// Listens to a connection that was just made; reading fails when no name is said within `patience`.
     pub(crate) fn listen<S>(&self, stream: S, patience: Duration) -> Greeted<S> {
         self.heard().since = Some(Instant::now());
         Greeted {
             stream,
-            greeting: self.clone(),
+            banner: self.clone(),
             named: false,
             deadline: Box::pin(tokio::time::sleep(patience)),
         }
@@ -105,7 +105,7 @@ fn first_line(bytes: &[u8]) -> String {
 /// A stream that is listened to until the other end has named itself.
 pub(crate) struct Greeted<S> {
     stream: S,
-    greeting: Greeting,
+    banner: Banner,
     named: bool,
     deadline: Pin<Box<Sleep>>,
 }
@@ -124,7 +124,7 @@ impl<S: AsyncRead + Unpin> AsyncRead for Greeted<S> {
         match outcome {
             Poll::Ready(Ok(())) => {
                 let (named, other) = {
-                    let mut heard = self.greeting.heard();
+                    let mut heard = self.banner.heard();
                     heard.note(&buffer.filled()[before..]);
                     (heard.named, what_speaks(&heard.bytes))
                 };
@@ -166,10 +166,10 @@ mod tests {
     #[test]
     fn what_was_said_tells_what_is_there() {
         let check = |said: &[u8], is_over: bool, expect: &str| {
-            let greeting = Greeting::default();
-            greeting.heard().since = Some(Instant::now());
-            greeting.heard().note(said);
-            let cause = greeting.explain(ConnectCause::Dropped, LONG, is_over);
+            let banner = Banner::default();
+            banner.heard().since = Some(Instant::now());
+            banner.heard().note(said);
+            let cause = banner.explain(ConnectCause::Dropped, LONG, is_over);
             assert!(cause.to_string().contains(expect), "{said:?}: {cause}");
         };
         let dropped = "the host closed the connection before it was set up";
@@ -187,20 +187,20 @@ mod tests {
     #[tokio::test]
     async fn a_name_ends_the_wait_and_silence_is_ended_by_it() {
         let (near, far) = tokio::io::duplex(64);
-        let greeting = Greeting::default();
-        let mut stream = greeting.listen(near, Duration::ZERO);
+        let banner = Banner::default();
+        let mut stream = banner.listen(near, Duration::ZERO);
         let mut byte = [0];
         assert_eq!(stream.read_exact(&mut byte).await.unwrap_err().kind(), io::ErrorKind::TimedOut);
-        assert!(greeting.waited().is_some());
+        assert!(banner.waited().is_some());
         drop(far);
 
         let (near, mut far) = tokio::io::duplex(64);
-        let greeting = Greeting::default();
-        let mut stream = greeting.listen(near, Duration::ZERO);
+        let banner = Banner::default();
+        let mut stream = banner.listen(near, Duration::ZERO);
         tokio::io::AsyncWriteExt::write_all(&mut far, b"SSH-2.0-x\r\nmore").await.unwrap();
         let mut all = [0; 15];
         stream.read_exact(&mut all).await.unwrap();
-        assert_eq!((&all, greeting.waited()), (b"SSH-2.0-x\r\nmore", None));
+        assert_eq!((&all, banner.waited()), (b"SSH-2.0-x\r\nmore", None));
         // From now on the connection may be silent.
         let reading = tokio::spawn(async move { stream.read_exact(&mut [0]).await });
         tokio::task::yield_now().await;

@@ -78,9 +78,9 @@ fn wait_for_addresses(ground: &Ground, vms: u32) {
     }
 }
 
-/// Where `make test-strangers` puts Python's programs, and where else they may be.
+/// Where `make test-third-party` puts Python's programs, and where else they may be.
 fn program(name: &str) -> Option<PathBuf> {
-    let own = document::root().join("target/strangers/bin");
+    let own = document::root().join("target/third-party/bin");
     let path = std::env::var_os("PATH").unwrap_or_default();
     std::iter::once(own)
         .chain(std::env::split_paths(&path))
@@ -100,7 +100,7 @@ pub fn ansible(vms: u32) -> Result<(Duration, Counts), String> {
         command.status().is_ok_and(|status| status.success())
     };
     if !has("proxmoxer") || !has("ansible_collections.community.proxmox") {
-        return Err("community.proxmox is not installed; `make test-strangers` installs it".to_owned());
+        return Err("community.proxmox is not installed; `make test-third-party` installs it".to_owned());
     }
     let ansible = program("ansible-playbook").ok_or("there is no ansible-playbook")?;
     let ground = Ground::new(world(Delays::real()));

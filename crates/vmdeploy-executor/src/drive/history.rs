@@ -9,7 +9,7 @@ use vmdeploy_planner::plan::{Action, StepId};
 
 /// What the journal says of one step from before.
 #[derive(Debug, Clone, Default)]
-pub(crate) struct Sight {
+pub(crate) struct StepHistory {
     /// Its task.
     pub(crate) upid: Option<Upid>,
     /// The volumes that the guest had before.
@@ -24,36 +24,36 @@ pub(crate) struct Sight {
     pub(crate) doubt: Option<String>,
 }
 
-impl Sight {
+impl StepHistory {
     /// Returns what the journal says of each step.
     pub(crate) fn of(records: &[Record]) -> BTreeMap<StepId, Self> {
         let mut sights: BTreeMap<StepId, Self> = BTreeMap::new();
         for record in records {
             match &record.entry {
                 Entry::Started { step, .. } => {
-                    let sight = sights.entry(step.clone()).or_default();
-                    sight.begun.get_or_insert(record.at);
-                    sight.unsure = true;
-                    sight.unanswered = Some(record.at);
+                    let history = sights.entry(step.clone()).or_default();
+                    history.begun.get_or_insert(record.at);
+                    history.unsure = true;
+                    history.unanswered = Some(record.at);
                 }
                 Entry::Submitted { step, upid } => {
-                    let sight = sights.entry(step.clone()).or_default();
-                    sight.upid = Some(upid.clone());
-                    sight.unanswered = None;
+                    let history = sights.entry(step.clone()).or_default();
+                    history.upid = Some(upid.clone());
+                    history.unanswered = None;
                 }
                 Entry::Saw { step, volumes } => {
-                    let sight = sights.entry(step.clone()).or_default();
-                    sight.volumes.get_or_insert_with(|| volumes.iter().cloned().collect());
+                    let history = sights.entry(step.clone()).or_default();
+                    history.volumes.get_or_insert_with(|| volumes.iter().cloned().collect());
                     // It is sent out right after this record.
-                    sight.unanswered = Some(record.at);
+                    history.unanswered = Some(record.at);
                 }
                 Entry::Failed { step, failure, .. } => match failure.took_effect {
                     crate::TookEffect::No => drop(sights.remove(step)),
                     _ => sights.entry(step.clone()).or_default().doubt(failure, record.at),
                 },
                 Entry::Succeeded { step, .. } => {
-                    let sight = sights.entry(step.clone()).or_default();
-                    (sight.unsure, sight.unanswered, sight.doubt) = (false, None, None);
+                    let history = sights.entry(step.clone()).or_default();
+                    (history.unsure, history.unanswered, history.doubt) = (false, None, None);
                 }
                 _ => {}
             }
@@ -83,7 +83,7 @@ impl Sight {
     }
 
     /// Notes that a probe found nothing done. That is final only when no request can be on its way any more.
-    pub(crate) fn found_undone(&mut self, settle: Duration) {
+    pub(crate) fn found_reverted(&mut self, settle: Duration) {
         if self.settles_in(settle).is_zero() {
             (self.unsure, self.unanswered, self.doubt) = (false, None, None);
         }
@@ -103,10 +103,10 @@ mod tests {
     use super::*;
     use crate::FailureKind;
 
-    fn sight_after(entries: Vec<Entry>) -> Sight {
+    fn sight_after(entries: Vec<Entry>) -> StepHistory {
         let at = jiff::Timestamp::now();
         let records: Vec<Record> = entries.into_iter().map(|entry| Record { at, entry }).collect();
-        Sight::of(&records).remove(&StepId("a/create".to_owned())).unwrap_or_default()
+        StepHistory::of(&records).remove(&StepId("a/create".to_owned())).unwrap_or_default()
     }
 
     #[test]
@@ -121,9 +121,9 @@ mod tests {
 
         let mut killed = sight_after(vec![started()]);
         assert!(killed.unsure && !killed.settles_in(long).is_zero());
-        killed.found_undone(long);
+        killed.found_reverted(long);
         assert!(killed.unsure, "the request may still be on its way");
-        killed.found_undone(Duration::ZERO);
+        killed.found_reverted(Duration::ZERO);
         assert!(!killed.unsure, "its time is over, and nothing was found");
 
         let refused = sight_after(vec![started(), failed(FailureKind::Unreachable, crate::TookEffect::No)]);

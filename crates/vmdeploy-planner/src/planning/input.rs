@@ -1,6 +1,6 @@
 //! Everything that planning one cluster's VMs looks at.
 
-use super::roads::Roads;
+use super::transports::Transports;
 use crate::identity::Marker;
 use crate::observed::{Observed, ObservedConfig, ObservedGuest, ObservedStorage};
 use crate::plan::{GuestRef, Note, PlanContext, Reason};
@@ -9,12 +9,12 @@ use pve_types::{GuestName, NodeName, StorageId};
 use std::collections::{BTreeMap, BTreeSet, HashMap};
 
 /// The spec, the observation and the choices made once for the whole plan.
-pub(crate) struct Scene<'a> {
+pub(crate) struct PlanInput<'a> {
     pub(crate) deployment: &'a Deployment,
     pub(crate) context: &'a PlanContext<'a>,
     pub(crate) observed: &'a Observed,
     pub(crate) cluster: String,
-    pub(crate) roads: Roads,
+    pub(crate) transports: Transports,
     pub(crate) guests: BTreeMap<GuestName, Resolved<'a>>,
     storages: HashMap<(&'a NodeName, &'a StorageId), &'a ObservedStorage>,
 }
@@ -62,13 +62,13 @@ impl Current<'_> {
     }
 }
 
-impl<'a> Scene<'a> {
-    /// Builds the scene, still without guests.
+impl<'a> PlanInput<'a> {
+    /// Builds the input, still without guests.
     pub(crate) fn new(deployment: &'a Deployment, context: &'a PlanContext<'a>, cluster: String) -> Self {
         let observed = context.observed;
         let storages = observed.storages.iter().map(|seen| ((&seen.node, &seen.storage), seen)).collect();
-        let roads = Roads::new(deployment, context);
-        Self { deployment, context, observed, cluster, roads, guests: BTreeMap::new(), storages }
+        let transports = Transports::new(deployment, context);
+        Self { deployment, context, observed, cluster, transports, guests: BTreeMap::new(), storages }
     }
     /// Returns a storage as the node sees it.
     pub(crate) fn storage(&self, node: &NodeName, storage: &StorageId) -> Option<&'a ObservedStorage> {

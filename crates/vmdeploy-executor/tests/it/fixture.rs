@@ -14,7 +14,7 @@ use vmdeploy_executor::{
 use vmdeploy_planner::identity::{Marker, guest_uuid, marked_description};
 use vmdeploy_planner::plan::{
     Action, Change, CheckedPlan, Condition, ConfigPatch, DiskSource, GuestRef, IpFamily, Limits, OnFailure,
-    PLAN_FORMAT_VERSION, PatchValue, Plan, Ref, Road, RoadChoice, Step, StepId, Undo, Verb,
+    PLAN_FORMAT_VERSION, PatchValue, Plan, Ref, Revert, Step, StepId, Transport, TransportChoice, Verb,
 };
 
 /// The longest that a test waits for something that happens at once on an idle machine.
@@ -24,27 +24,27 @@ pub const PATIENCE: Duration = Duration::from_secs(60);
 pub const IMAGE: &str = "/var/lib/vz/import/tiny.qcow2";
 
 /// A lab with everything that reaches it.
-pub struct Stage {
+pub struct Fixture {
     pub lab: Lab,
     pub folder: tempfile::TempDir,
     pub connections: Connections,
 }
 
-impl Stage {
+impl Fixture {
     /// Starts the demo world.
     pub async fn start() -> Self {
         Self::with_faults("[]").await
     }
     /// Starts the demo world with faults, written as YAML.
     pub async fn with_faults(faults: &str) -> Self {
-        Self::of(quick_world(), faults, Roads::Both).await
+        Self::of(quick_world(), faults, Transports::Both).await
     }
     /// Starts a world.
-    pub async fn of(world: WorldSpec, faults: &str, roads: Roads) -> Self {
+    pub async fn of(world: WorldSpec, faults: &str, transports: Transports) -> Self {
         let faults: Vec<Fault> = pve_lab::fault::from_yaml(faults).unwrap();
         let lab = Lab::start(LabOptions { world, faults, seed: 1 }).await.unwrap();
         let folder = tempfile::tempdir().unwrap();
-        let connections = Connections::open(config(&lab, &folder, roads)).await.unwrap();
+        let connections = Connections::open(config(&lab, &folder, transports)).await.unwrap();
         Self { lab, folder, connections }
     }
     /// Adds faults, written as YAML, to those that there are.
@@ -119,7 +119,7 @@ impl Stage {
     /// Begins a run, and ends it without another word, as a `kill -9` does, once the world is as awaited.
     pub async fn killed_when(&self, plan: Plan, mut awaited: impl FnMut(&mut pve_lab::World) -> bool) {
         // Connections of its own: a process that is dead has none.
-        let config = config(&self.lab, &self.folder, Roads::Both);
+        let config = config(&self.lab, &self.folder, Transports::Both);
         let connections = Connections::open(config).await.unwrap();
         let plan = CheckedPlan::new(plan).unwrap();
         let options = RunOptions { allow_commands: true, ..self.options() };
@@ -247,16 +247,16 @@ pub fn quick_world() -> WorldSpec {
     world
 }
 
-/// Which roads a test has.
+/// Which transports a test has.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub enum Roads {
+pub enum Transports {
     Both,
     Api,
     Ssh,
 }
 
 /// Returns the configuration that reaches the lab.
-pub fn config(lab: &Lab, folder: &tempfile::TempDir, roads: Roads) -> ConnectionsConfig {
+pub fn config(lab: &Lab, folder: &tempfile::TempDir, transports: Transports) -> ConnectionsConfig {
     let pairs: BTreeMap<String, String> =
         lab.write_environment(&folder.path().join("access")).unwrap().into_iter().collect();
     let get = |name: &str| pairs[name].clone();
@@ -277,7 +277,10 @@ pub fn config(lab: &Lab, folder: &tempfile::TempDir, roads: Roads) -> Connection
         &get("PROXMOX_SSH_KNOWN_HOSTS"),
         &get("PROXMOX_NODE"),
     );
-    ConnectionsConfig { api: (roads != Roads::Ssh).then_some(api), ssh: (roads != Roads::Api).then_some(ssh) }
+    ConnectionsConfig {
+        api: (transports != Transports::Ssh).then_some(api),
+        ssh: (transports != Transports::Api).then_some(ssh),
+    }
 }
 
 pub fn drained(mut receiver: UnboundedReceiver<Event>) -> Vec<Event> {
@@ -295,7 +298,7 @@ pub fn guest(number: u32) -> GuestRef {
     GuestRef { name, vmid: Vmid::new(200 + number).unwrap(), node: "pve1".parse().unwrap(), uuid }
 }
 
-/// Returns the plan that makes so many VMs by the hybrid road: create, import, attach with a data disk and a
+/// Returns the plan that makes so many VMs by the hybrid transport: create, import, attach with a data disk and a
 /// cloud-init drive, resize, start, wait for an address.
 pub fn plan(run: &str, vms: u32) -> Plan {
     let guests: Vec<GuestRef> = (1..=vms).map(guest).collect();
@@ -310,7 +313,7 @@ pub fn plan_of(run: &str, guests: &[GuestRef], steps: Vec<Step>) -> Plan {
         guest: guest.clone(),
         verb: Verb::Create,
         reasons: Vec::new(),
-        on_failure: OnFailure::Undo,
+        on_failure: OnFailure::Rollback,
     };
     Plan {
         format_version: PLAN_FORMAT_VERSION,
@@ -318,7 +321,7 @@ pub fn plan_of(run: &str, guests: &[GuestRef], steps: Vec<Step>) -> Plan {
         project: "test".to_owned(),
         cluster: "default".to_owned(),
         pve_version: "9.2.11".parse().unwrap(),
-        road: RoadChoice::Hybrid,
+        transport: TransportChoice::Hybrid,
         spec_digest: "00".to_owned(),
         observed_digest: "00".to_owned(),
         changes: guests.iter().map(change).collect(),
@@ -332,11 +335,11 @@ pub fn plan_of(run: &str, guests: &[GuestRef], steps: Vec<Step>) -> Plan {
 fn storage_probe(vms: u32) -> Step {
     let needed = BTreeMap::from([("local-lvm".parse().unwrap(), Bytes::new(u64::from(vms) << 30))]);
     let action = Action::ProbeStorage { node: "pve1".parse().unwrap(), needed };
-    Step { vm: None, ..step("-", "probe", action, Road::Ssh, &[]) }
+    Step { vm: None, ..step("-", "probe", action, Transport::Ssh, &[]) }
 }
 
 /// Returns one step; those before it are named without their VM, but for the shared ones.
-pub fn step(vm: &str, what: &str, action: Action, road: Road, after: &[&str]) -> Step {
+pub fn step(vm: &str, what: &str, action: Action, transport: Transport, after: &[&str]) -> Step {
     let id = |what: &str| match what.contains('/') {
         true => StepId(what.to_owned()),
         false => StepId(format!("{vm}/{what}")),
@@ -345,10 +348,10 @@ pub fn step(vm: &str, what: &str, action: Action, road: Road, after: &[&str]) ->
         id: id(what),
         vm: Some(vm).filter(|vm| *vm != "-").map(|vm| vm.parse().unwrap()),
         action,
-        road,
+        transport,
         why: "a test".to_owned(),
         after: after.iter().map(|what| id(what)).collect::<BTreeSet<_>>(),
-        undo: Undo::Nothing,
+        revert: Revert::Nothing,
         deadline_s: 30,
         estimate_ms: 0,
     }
@@ -396,8 +399,8 @@ pub fn create_action(run: &str, guest: &GuestRef) -> Action {
 /// Returns all steps of one VM.
 pub fn chain(run: &str, guest: &GuestRef) -> Vec<Step> {
     let vm = guest.name.as_ref();
-    let mut create = step(vm, "create", create_action(run, guest), Road::Api, &["-/probe"]);
-    create.undo = Undo::Run { action: Box::new(Action::DeleteVm { guest: guest.clone(), stop: true }) };
+    let mut create = step(vm, "create", create_action(run, guest), Transport::Api, &["-/probe"]);
+    create.revert = Revert::Run { action: Box::new(Action::DeleteVm { guest: guest.clone(), stop: true }) };
     let import = Action::ImportDisk {
         guest: guest.clone(),
         slot: "scsi0".to_owned(),
@@ -427,11 +430,11 @@ pub fn chain(run: &str, guest: &GuestRef) -> Vec<Step> {
     let wait = Action::Await { guest: guest.clone(), condition };
     vec![
         create,
-        step(vm, "import-scsi0", import, Road::Ssh, &["create"]),
-        step(vm, "attach", attach, Road::Ssh, &["import-scsi0"]),
-        step(vm, "resize-scsi0", resize, Road::Api, &["attach"]),
-        step(vm, "start", start, Road::Api, &["resize-scsi0"]),
-        step(vm, "await-address", wait, Road::Api, &["start"]),
+        step(vm, "import-scsi0", import, Transport::Ssh, &["create"]),
+        step(vm, "attach", attach, Transport::Ssh, &["import-scsi0"]),
+        step(vm, "resize-scsi0", resize, Transport::Api, &["attach"]),
+        step(vm, "start", start, Transport::Api, &["resize-scsi0"]),
+        step(vm, "await-address", wait, Transport::Api, &["start"]),
     ]
 }
 
@@ -440,7 +443,7 @@ pub fn chain(run: &str, guest: &GuestRef) -> Vec<Step> {
 pub fn plan_by_api(run: &str, vms: u32) -> Plan {
     let guests: Vec<GuestRef> = (1..=vms).map(guest).collect();
     let mut plan = plan_of(run, &guests, guests.iter().flat_map(|guest| chain_by_api(run, guest)).collect());
-    plan.road = RoadChoice::Api;
+    plan.transport = TransportChoice::Api;
     plan
 }
 

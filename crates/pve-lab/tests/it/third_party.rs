@@ -1,6 +1,6 @@
 //! Python's clients of Proxmox VE: proxmoxer, and Ansible's community.proxmox as PyPI's `ansible` package has it.
 //!
-//! They are looked for in `target/strangers` (`make test-strangers` puts them there), then on the PATH.
+//! They are looked for in `target/third-party` (`make test-third-party` puts them there), then on the PATH.
 
 use std::path::PathBuf;
 use std::process::{Command, Stdio};
@@ -23,7 +23,7 @@ pub const TESTS: &[Test] = &[
 
 /// Where Python's programs are looked for.
 pub fn program(name: &str) -> Option<PathBuf> {
-    let own = PathBuf::from(env!("CARGO_MANIFEST_DIR")).join("../../target/strangers/bin");
+    let own = PathBuf::from(env!("CARGO_MANIFEST_DIR")).join("../../target/third-party/bin");
     let path = std::env::var_os("PATH").unwrap_or_default();
     std::iter::once(own)
         .chain(std::env::split_paths(&path))

@@ -1,15 +1,15 @@
-//! Undoing a step: *ensure absent*, so that twice is safe; only what this run made, and nothing else.
+//! Reverting a step: *ensure absent*, so that twice is safe; only what this run made, and nothing else.
 
 use super::disks::half_made;
 use crate::drive::job::Job;
-use crate::{Failure, FailureKind, Found, Outcome, TookEffect, UndoNote};
+use crate::{Failure, FailureKind, Found, Outcome, RevertNote, TookEffect};
 use pve_types::{NodeName, VolumeId};
-use vmdeploy_planner::plan::{Action, GuestRef, Road, Undo};
+use vmdeploy_planner::plan::{Action, GuestRef, Revert, Transport};
 
 impl Job {
-    /// Undoes the step.
-    pub(crate) async fn undo(&self) -> Result<UndoNote, Failure> {
-        let Undo::Run { action } = self.step.undo.clone() else { return Ok(UndoNote::NothingThere) };
+    /// Reverts the step.
+    pub(crate) async fn revert(&self) -> Result<RevertNote, Failure> {
+        let Revert::Run { action } = self.step.revert.clone() else { return Ok(RevertNote::NothingThere) };
         let job = self.with_action(*action);
         if !matches!(job.step.action, Action::DeleteVm { .. }) {
             // What the step itself still has on its way would come after what takes it back.
@@ -19,7 +19,7 @@ impl Job {
         match &job.step.action {
             Action::DeleteVm { guest, .. } => job.remove_made(guest).await,
             Action::FreeVolume { node, volume } => {
-                let Ok(volume) = job.resolve(volume) else { return Ok(UndoNote::NothingThere) };
+                let Ok(volume) = job.resolve(volume) else { return Ok(RevertNote::NothingThere) };
                 if !self.shared.is_of_this_run(&volume) {
                     let text = format!("volume {volume} is not named by this run's journal");
                     return Err(Failure::new(FailureKind::NotOurs, text));
@@ -38,7 +38,7 @@ impl Job {
     /// Removes a guest that this run made: it must bear our mark, and the mark must be of this run.
     ///
     /// Before, whatever may still work on it on the server is let come to its end, so that nothing appears afterwards.
-    async fn remove_made(&self, guest: &GuestRef) -> Result<UndoNote, Failure> {
+    async fn remove_made(&self, guest: &GuestRef) -> Result<RevertNote, Failure> {
         self.wait_for_own_commands(guest).await?;
         if let Some(seen) = self.settled(guest, true).await? {
             while let Some(upid) = self.running_task(&seen.node, guest.vmid, &[]).await? {
@@ -48,8 +48,8 @@ impl Job {
         let Some(seen) = self.look(guest).await? else {
             return self.free_new_volumes(guest, &self.node_of(guest)).await.map(|freed| {
                 match freed.is_empty() {
-                    true => UndoNote::NothingThere,
-                    false => UndoNote::Removed { what: listed(&freed) },
+                    true => RevertNote::NothingThere,
+                    false => RevertNote::Removed { what: listed(&freed) },
                 }
             });
         };
@@ -57,19 +57,20 @@ impl Job {
         if marker.run != self.shared.plan.run_id {
             let run = crate::printable(&marker.run);
             let text = format!("VM {} was made by another run, `{run}`", guest.vmid);
-            let hint = format!("`vmdeploy resume {run} --undo` takes it away, if that run is recorded here");
+            let hint =
+                format!("`vmdeploy resume {run} --rollback` takes it away, if that run is recorded here");
             return Err(Failure::new(FailureKind::NotOurs, text).hint(hint));
         }
         self.remove(guest, &seen, true).await?;
         self.free_new_volumes(guest, &seen.node).await?;
-        Ok(UndoNote::Removed { what: format!("VM {} `{}`", guest.vmid, guest.name) })
+        Ok(RevertNote::Removed { what: format!("VM {} `{}`", guest.vmid, guest.name) })
     }
 
     /// Waits for commands of this run that may still work on the guest. A node that cannot be asked is no reason to
     /// leave the guest where it is: it is deleted by the API.
     async fn wait_for_own_commands(&self, guest: &GuestRef) -> Result<(), Failure> {
         let mut own = self.shared.steps_of(&guest.name);
-        if !own.any(|step| step.road == Road::Ssh) {
+        if !own.any(|step| step.transport == Transport::Ssh) {
             return Ok(());
         }
         match self.wait_for_commands_on(guest).await {
@@ -126,7 +127,7 @@ impl Job {
     /// Returns the storages that steps of this plan write to for the guest.
     fn storages_written(&self, guest: &GuestRef) -> std::collections::BTreeSet<pve_types::StorageId> {
         let own = self.shared.steps_of(&guest.name);
-        own.flat_map(|step| crate::schedule::claims_of(&step.action, step.road).storages).collect()
+        own.flat_map(|step| crate::schedule::claims_of(&step.action, step.transport).storages).collect()
     }
 }
 
@@ -135,9 +136,9 @@ fn listed(volumes: &[VolumeId]) -> String {
     format!("half-made volumes {}", names.join(", "))
 }
 
-fn note(outcome: &Outcome, what: String) -> UndoNote {
+fn note(outcome: &Outcome, what: String) -> RevertNote {
     match outcome {
-        Outcome::AlreadyDone => UndoNote::NothingThere,
-        _ => UndoNote::Removed { what },
+        Outcome::AlreadyDone => RevertNote::NothingThere,
+        _ => RevertNote::Removed { what },
     }
 }

@@ -10,9 +10,9 @@ use tokio::io::{AsyncReadExt as _, AsyncWriteExt as _};
 
 pub fn tests() -> Vec<Trial> {
     vec![
-        test("greeting::what_speaks_something_else_is_named_and_not_tried_again", Needs::Nothing, others),
-        test("greeting::what_goes_silent_after_its_name_is_given_up", Needs::Nothing, silent_later),
-        test("greeting::what_closes_without_a_word_is_tried_again", Needs::Nothing, closing),
+        test("banner::what_speaks_something_else_is_named_and_not_tried_again", Needs::Nothing, others),
+        test("banner::what_goes_silent_after_its_name_is_given_up", Needs::Nothing, silent_later),
+        test("banner::what_closes_without_a_word_is_tried_again", Needs::Nothing, closing),
     ]
 }
 
@@ -44,10 +44,10 @@ impl Server {
     }
 
     /// Connects, and returns why that came to nothing, and how many connections were made.
-    async fn refusal(&self, greeting: Duration) -> (ConnectCause, usize) {
+    async fn refusal(&self, banner: Duration) -> (ConnectCause, usize) {
         let mut config = HostConfig::new("127.0.0.1", "root");
         config.port = self.port;
-        config.timeouts.greeting = greeting;
+        config.timeouts.banner = banner;
         match Host::new(config).check().await.unwrap_err() {
             Error::Connect { source, .. } => (source, self.connections.load(Ordering::SeqCst)),
             other => panic!("{other}"),

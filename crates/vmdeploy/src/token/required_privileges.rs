@@ -13,12 +13,12 @@ use vmdeploy_planner::{Draft, draft_plan};
 
 /// One thing that must be allowed.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize)]
-pub struct Duty {
+pub struct RequiredPrivilege {
     /// The privilege.
     pub privilege: Privilege,
     /// The ACL path.
     pub path: String,
-    /// What needs it: steps, or a general duty in words.
+    /// What needs it: steps, or a general required in words.
     pub needed_by: BTreeSet<String>,
     /// Whether it is allowed, by itself or by an alternative.
     pub held: bool,
@@ -31,7 +31,7 @@ pub struct Duty {
 #[derive(Debug)]
 pub struct Judged {
     /// What its steps need.
-    pub duties: Vec<Duty>,
+    pub required_privileges: Vec<RequiredPrivilege>,
     /// Why the plan of today is refused, where it is.
     pub refused: Vec<Diagnostic>,
     /// What no step could be written for, so that nobody knows what it needs.
@@ -41,7 +41,7 @@ pub struct Judged {
 /// Returns what creating, changing and destroying the deployment's VMs needs.
 ///
 /// That a number is taken or an image is missing does not change which rights are needed: both are looked past.
-pub fn spec_duties(
+pub fn spec_required_privileges(
     deployment: &Deployment,
     observed: &Observed,
     context: &PlanContext<'_>,
@@ -57,7 +57,7 @@ pub fn spec_duties(
     let (deploy, destroy) = (of_today(PlanMode::Deploy), of_today(PlanMode::Destroy));
     collect(&deploy.steps, observed, &mut needs);
     collect(&destroy.steps, observed, &mut needs);
-    Judged { duties: duties(needs, rights), refused: deploy.refused, unjudged }
+    Judged { required_privileges: required_privileges(needs, rights), refused: deploy.refused, unjudged }
 }
 
 /// Returns the observation as if every image were where the spec says.
@@ -115,26 +115,29 @@ fn collect(steps: &[Step], observed: &Observed, needs: &mut Needs) {
     }
 }
 
-fn duties(needs: Needs, rights: &Rights) -> Vec<Duty> {
-    let mut duties: BTreeMap<(String, Privilege), Duty> = BTreeMap::new();
+fn required_privileges(needs: Needs, rights: &Rights) -> Vec<RequiredPrivilege> {
+    let mut required_privileges: BTreeMap<(String, Privilege), RequiredPrivilege> = BTreeMap::new();
     for (need, steps) in needs {
         let met = need.is_met(rights);
         let alternatives: Vec<String> = need.any.iter().skip(1).map(|grants| words(grants)).collect();
         for grant in need.any.first().into_iter().flatten() {
-            let duty = duties.entry((grant.path.clone(), grant.privilege)).or_insert_with(|| Duty {
-                privilege: grant.privilege,
-                path: grant.path.clone(),
-                needed_by: BTreeSet::new(),
-                held: true,
-                or: None,
-            });
-            duty.held &= met || rights.holds(grant.privilege, &grant.path);
-            duty.needed_by.extend(steps.iter().cloned());
-            duty.or =
-                duty.or.take().or_else(|| (!alternatives.is_empty()).then(|| alternatives.join(", or ")));
+            let required =
+                required_privileges.entry((grant.path.clone(), grant.privilege)).or_insert_with(|| {
+                    RequiredPrivilege {
+                        privilege: grant.privilege,
+                        path: grant.path.clone(),
+                        needed_by: BTreeSet::new(),
+                        held: true,
+                        or: None,
+                    }
+                });
+            required.held &= met || rights.holds(grant.privilege, &grant.path);
+            required.needed_by.extend(steps.iter().cloned());
+            required.or =
+                required.or.take().or_else(|| (!alternatives.is_empty()).then(|| alternatives.join(", or ")));
         }
     }
-    duties.into_values().collect()
+    required_privileges.into_values().collect()
 }
 
 fn words(grants: &[vmdeploy_planner::rights::Grant]) -> String {
@@ -142,7 +145,7 @@ fn words(grants: &[vmdeploy_planner::rights::Grant]) -> String {
 }
 
 /// Returns what deployments need as a rule, for credentials that no spec is named for.
-pub fn general_duties(version: PveVersion, rights: &Rights) -> Vec<Duty> {
+pub fn general_required_privileges(version: PveVersion, rights: &Rights) -> Vec<RequiredPrivilege> {
     use Privilege as P;
     let agent = if version.at_least(9, 0) { P::VmGuestAgentAudit } else { P::VmMonitor };
     let rows: &[(&str, &[P], &str)] = &[
@@ -167,11 +170,11 @@ pub fn general_duties(version: PveVersion, rights: &Rights) -> Vec<Duty> {
         ("/storage", &[P::DatastoreAudit], "see storages and what is free on them"),
         ("/sdn/zones", &[P::SdnUse], "plug NICs into bridges and VNets"),
     ];
-    let duty = |(path, privileges, why): &(&str, &[P], &str)| {
+    let required = |(path, privileges, why): &(&str, &[P], &str)| {
         let (path, why) = ((*path).to_owned(), (*why).to_owned());
         privileges
             .iter()
-            .map(|&privilege| Duty {
+            .map(|&privilege| RequiredPrivilege {
                 privilege,
                 path: path.clone(),
                 needed_by: BTreeSet::from([why.clone()]),
@@ -180,14 +183,14 @@ pub fn general_duties(version: PveVersion, rights: &Rights) -> Vec<Duty> {
             })
             .collect::<Vec<_>>()
     };
-    let duties = rows.iter().flat_map(duty).filter(|duty| needs_sdn(duty, version));
-    duties.collect()
+    let required_privileges = rows.iter().flat_map(required).filter(|required| needs_sdn(required, version));
+    required_privileges.collect()
 }
 
 /// Before 8 a bridge needs no privilege.
 // PVE: qemu-server 8.0: check_bridge_access.
-fn needs_sdn(duty: &Duty, version: PveVersion) -> bool {
-    duty.privilege != Privilege::SdnUse || version.at_least(8, 0)
+fn needs_sdn(required: &RequiredPrivilege, version: PveVersion) -> bool {
+    required.privilege != Privilege::SdnUse || version.at_least(8, 0)
 }
 
 #[cfg(test)]
@@ -197,13 +200,15 @@ mod tests {
     #[test]
     fn the_agents_privilege_depends_on_the_version() {
         let of = |major| {
-            let duties = general_duties(PveVersion::new(major, 0, 0), &Rights::default());
+            let required_privileges =
+                general_required_privileges(PveVersion::new(major, 0, 0), &Rights::default());
             assert!(
-                duties
+                required_privileges
                     .iter()
-                    .all(|duty| duty.privilege.exists_in(PveVersion::new(major, 0, 0)) && !duty.held)
+                    .all(|required| required.privilege.exists_in(PveVersion::new(major, 0, 0))
+                        && !required.held)
             );
-            duties.iter().map(|duty| duty.privilege).collect::<BTreeSet<_>>()
+            required_privileges.iter().map(|required| required.privilege).collect::<BTreeSet<_>>()
         };
         assert!(of(8).contains(&Privilege::VmMonitor) && of(9).contains(&Privilege::VmGuestAgentAudit));
         assert!(!of(7).contains(&Privilege::SdnUse));
