@@ -16,7 +16,7 @@ const PASSWORD: &str = "correct horse battery staple";
 
 fn yaml(transport: &str, image: &str, vms: usize) -> String {
     let mut text = format!(
-        "version: 1\nproject: web\nroad: {transport}\ndefaults: {{node: pve1, agent: true, onboot: true}}\nimages:\n  tiny: {{{image}}}\nvms:\n"
+        "version: 1\nproject: web\ntransport: {transport}\ndefaults: {{node: pve1, agent: true, onboot: true}}\nimages:\n  tiny: {{{image}}}\nvms:\n"
     );
     for number in 1..=vms {
         text.push_str(&format!(

@@ -67,7 +67,7 @@ fn steps(plan: &Plan) -> Vec<String> {
 
 fn plugged_into(bridge: &str) -> Deployment {
     spec(&format!(
-        "version: 1\nproject: web\nroad: api\nimages:\n  tiny: {{volume: 'local:import/tiny.qcow2'}}\nvms:\n  \
+        "version: 1\nproject: web\ntransport: api\nimages:\n  tiny: {{volume: 'local:import/tiny.qcow2'}}\nvms:\n  \
          web01: {{vmid: 201, node: pve1, disks: {{scsi0: {{storage: local-lvm, image: tiny}}}}, \
          nics: {{net0: {{bridge: {bridge}}}}}}}\n"
     ))
@@ -118,7 +118,7 @@ async fn a_vnet_that_the_node_has_not_is_refused_before_anything_is_done() {
 /// A VM with a device by each kind of mapping.
 fn mapped(gpu: &str, stick: &str, share: &str) -> Deployment {
     spec(&format!(
-        "version: 1\nproject: web\nroad: auto\nimages:\n  tiny: {{volume: 'local:import/tiny.qcow2'}}\nvms:\n  \
+        "version: 1\nproject: web\ntransport: auto\nimages:\n  tiny: {{volume: 'local:import/tiny.qcow2'}}\nvms:\n  \
          web01: {{vmid: 201, node: pve1, disks: {{scsi0: {{storage: local-lvm, image: tiny}}}}, \
          pci: {{hostpci0: {gpu}}}, usb: {{usb0: {stick}}}, virtiofs: {{virtiofs0: {share}}}}}\n"
     ))
@@ -346,7 +346,7 @@ async fn an_image_by_url_is_placed_once_where_it_is_needed_and_reused() {
                 )
             };
             spec(&format!(
-                "version: 1\nproject: {project}\nroad: api\nimages:\n  by-url: {{url: '{URL}', checksum: '{checksum}', store: {store}}}\nvms:\n{}{}{}",
+                "version: 1\nproject: {project}\ntransport: api\nimages:\n  by-url: {{url: '{URL}', checksum: '{checksum}', store: {store}}}\nvms:\n{}{}{}",
                 vm(first, "pve1"),
                 vm(first + 1, "pve1"),
                 vm(first + 2, "pve2")
@@ -394,7 +394,7 @@ async fn a_vm_of_a_range_is_found_by_its_mark_and_never_made_twice() {
         let fixture = Fixture::of(quick_world(), "[]", transports).await;
         // No plan here knows a lock file: each finds the VM by its mark, or draws a number.
         let deployment = spec(&format!(
-            "version: 1\nproject: web\nroad: {transport}\nvms:\n  web01: {{vmid: {{range: [300, 310]}}, node: pve1, disks: {{scsi0: {{storage: local-lvm, size: 1GiB}}}}}}\n"
+            "version: 1\nproject: web\ntransport: {transport}\nvms:\n  web01: {{vmid: {{range: [300, 310]}}, node: pve1, disks: {{scsi0: {{storage: local-lvm, size: 1GiB}}}}}}\n"
         ));
         deployed(&fixture, &deployment, "r1").await;
         // A number before it in the range is free again, and still it is the same VM.
@@ -423,7 +423,7 @@ async fn kept_disks_are_read_back_at_their_holder_when_their_vm_is_destroyed() {
             world.guests = WorldSpec::from_yaml(more).unwrap().guests;
             let fixture = Fixture::of(world, "[]", transports).await;
             let deployment = spec(&format!(
-                "version: 1\nproject: web\nroad: {transport}\nvms:\n  db01:\n    vmid: 201\n    node: pve1\n    disks:\n      \
+                "version: 1\nproject: web\ntransport: {transport}\nvms:\n  db01:\n    vmid: 201\n    node: pve1\n    disks:\n      \
                  scsi0: {{storage: local-lvm, size: 1GiB}}\n      \
                  scsi1: {{storage: local-lvm, size: 3GiB, keep: {{holder: 999}}}}\n      \
                  virtio0: {{storage: ceph, size: 5GiB, keep: {{holder: 999}}}}\n"

@@ -256,7 +256,7 @@ fn write_head(out: &mut String, project: &str, settings: &Settings) -> std::fmt:
     };
     let storage = quote(&settings.storage);
     writeln!(out, "# Made by `vmdeploy import-env` of the variables of vm-deploy.")?;
-    writeln!(out, "version: 1\nproject: {}\nroad: hybrid\n", quote(project))?;
+    writeln!(out, "version: 1\nproject: {}\ntransport: hybrid\n", quote(project))?;
     writeln!(out, "images:\n  opensuse:\n    path: {}\n", quote(&settings.image))?;
     writeln!(out, "profiles:\n  ceph-node:")?;
     writeln!(out, "    node: {}", quote(&settings.node))?;

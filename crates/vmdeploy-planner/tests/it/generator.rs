@@ -463,7 +463,7 @@ pub fn spec(numbers: &[u16]) -> String {
     let transport = dice.pick(&["hybrid", "auto", "api", "ssh"]);
     let count = 1 + usize::from(at(0)) % VMS;
     let mut text = format!(
-        "version: 1\nproject: any\nroad: {transport}\nimages:\n  path: {{path: /var/lib/vz/import/debian-13.qcow2}}\n  volume: {{volume: 'local:import/debian-13.qcow2'}}\n  url: {{url: 'https://images.example.org/d.qcow2', checksum: 'sha256:{}', size: 3GiB}}\n  file: {{file: golden.qcow2, size: 3GiB}}\nvms:\n",
+        "version: 1\nproject: any\ntransport: {transport}\nimages:\n  path: {{path: /var/lib/vz/import/debian-13.qcow2}}\n  volume: {{volume: 'local:import/debian-13.qcow2'}}\n  url: {{url: 'https://images.example.org/d.qcow2', checksum: 'sha256:{}', size: 3GiB}}\n  file: {{file: golden.qcow2, size: 3GiB}}\nvms:\n",
         "ab".repeat(32)
     );
     for number in 0..count {

@@ -46,7 +46,7 @@ files:
 /// A spec of `vms` VMs, spread over `nodes` nodes: an image, a data disk, cloud-init, an address.
 pub fn spec(vms: u32, nodes: u32, transport: &str, image: &str) -> String {
     let mut text = format!(
-        "version: 1\nproject: bench\nroad: {transport}\ndefaults: {{agent: true, onboot: true}}\nimages:\n  tiny: {{{image}}}\nvms:\n"
+        "version: 1\nproject: bench\ntransport: {transport}\ndefaults: {{agent: true, onboot: true}}\nimages:\n  tiny: {{{image}}}\nvms:\n"
     );
     for number in 0..vms {
         let (vmid, third, fourth) = (1000 + number, number / 250, number % 250 + 2);

@@ -191,7 +191,7 @@ fn of_many_that_fail_alike_some_are_shown_and_the_others_named() {
             300 + number
         )
     });
-    let spec = format!("version: 1\nproject: many\nroad: api\nvms:\n{}", vms.collect::<String>());
+    let spec = format!("version: 1\nproject: many\ntransport: api\nvms:\n{}", vms.collect::<String>());
     lab.user.write("many.yaml", &spec);
     let (code, text) = said(&lab, &["deploy", "many.yaml", "--yes", "--brief"]);
     assert_eq!(code, Some(5), "{text}");
@@ -299,7 +299,7 @@ fn a_vm_that_somebody_removes_in_the_midst_is_said_to_be_gone_and_made_anew() {
 /// One VM by SSH alone, which is restarted where a change needs it.
 fn spec_by_ssh(cores: u32) -> String {
     format!(
-        "version: 1\nproject: one\nroad: ssh\nimages:\n  debian-13: {{path: /var/lib/vz/import/debian-13.qcow2}}\n\
+        "version: 1\nproject: one\ntransport: ssh\nimages:\n  debian-13: {{path: /var/lib/vz/import/debian-13.qcow2}}\n\
          vms:\n  one01:\n    vmid: 401\n    node: pve1\n    agent: true\n    cpu: {cores}\n    memory: 1GiB\n\
          \x20   disks: {{scsi0: {{storage: local-lvm, image: debian-13}}}}\n\
          \x20   lifecycle: {{restart: if-needed}}\n"
