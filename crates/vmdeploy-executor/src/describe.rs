@@ -1,63 +1,9 @@
-//! What an action does, in a few words for people; and what it touches.
+//! What an action touches, leaves behind and starts on the node.
 
 use pve_types::{NodeName, StorageId, Vmid};
 use std::collections::BTreeSet;
-use vmdeploy_planner::plan::{Action, Condition, GuestRef, PatchValue, Plan, Step};
-
-/// Returns what the action does: a short verb phrase without the VM's name.
-pub fn title(action: &Action) -> String {
-    match action {
-        Action::ProbeStorage { node, .. } => format!("check storages of {node}"),
-        Action::PlaceImage { image, node, .. } => format!("place image {image} on {node}"),
-        Action::VerifyImage { image, node, .. } => format!("check image {image} on {node}"),
-        Action::PlaceSnippet { volume, .. } => format!("write snippet {volume}"),
-        Action::CreateVm { guest, .. } => format!("create VM {}", guest.vmid),
-        Action::CloneVm { source, guest, .. } => format!("clone VM {} to {}", source.vmid, guest.vmid),
-        Action::ImportDisk { slot, .. } => format!("import {slot}"),
-        Action::SetConfig { patch, .. } => {
-            let keys: BTreeSet<&str> = patch.set.keys().chain(&patch.delete).map(String::as_str).collect();
-            format!("set {}", shortened(&keys))
-        }
-        Action::ResizeDisk { slot, size, .. } => format!("resize {slot} to {size}"),
-        Action::MoveDisk { slot, storage, .. } => format!("move {slot} to {storage}"),
-        Action::ReassignDisk { slot, holder, .. } => format!("hand {slot} to VM {holder}"),
-        Action::ConvertToTemplate { .. } => "make it a template".into(),
-        Action::RegenerateCloudInit { .. } => "write the cloud-init drive".into(),
-        Action::SetHa { ha: Some(desired), .. } => format!("high availability: {}", desired.state),
-        Action::SetHa { ha: None, .. } => "take out of high availability".into(),
-        Action::SetPool { pool: Some(pool), .. } => format!("put into pool {pool}"),
-        Action::SetPool { pool: None, .. } => "take out of its pool".into(),
-        Action::StartVm { .. } => "start".into(),
-        Action::ShutdownVm { .. } => "shut down".into(),
-        Action::StopVm { .. } => "stop".into(),
-        Action::RebootVm { .. } => "reboot".into(),
-        Action::DeleteVm { guest, .. } => format!("delete VM {}", guest.vmid),
-        Action::FreeVolume { .. } => "free a volume".into(),
-        Action::Await { condition, .. } => format!("wait for {}", awaited(condition)),
-    }
-}
-
-/// Returns what is waited for.
-fn awaited(condition: &Condition) -> String {
-    match condition {
-        Condition::Running => "running".into(),
-        Condition::Stopped => "stopped".into(),
-        Condition::Agent => "the agent".into(),
-        Condition::Address { nic: Some(nic), .. } => format!("the address of {nic}"),
-        Condition::Address { nic: None, .. } => "an address".into(),
-        Condition::CloudInit => "cloud-init".into(),
-        Condition::Tcp { port } => format!("TCP port {port}"),
-        Condition::Command { .. } => "the command".into(),
-    }
-}
-
-fn shortened(keys: &BTreeSet<&str>) -> String {
-    let first: Vec<&str> = keys.iter().take(4).copied().collect();
-    match keys.len().saturating_sub(first.len()) {
-        0 => first.join(", "),
-        more => format!("{} and {more} more", first.join(", ")),
-    }
-}
+use vmdeploy_planner::plan::{Action, GuestRef, PatchValue, Plan, Step};
+use vmdeploy_planner::render::summary;
 
 /// Returns the node that the action works on, as planned.
 pub fn node(action: &Action) -> Option<&NodeName> {
@@ -78,7 +24,8 @@ pub fn head(step: &Step) -> crate::StepHead {
         vm: step.vm.clone(),
         vmid: step.action.guest().map(|guest| guest.vmid),
         node: node(&step.action).cloned(),
-        title: title(&step.action),
+        title: summary(&step.action),
+        only_reads: step.action.only_reads(),
         transport: step.transport,
         after: step.after.iter().cloned().collect(),
     }

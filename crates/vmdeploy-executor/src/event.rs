@@ -161,8 +161,10 @@ pub struct StepHead {
     pub vmid: Option<Vmid>,
     /// The node it works on, as planned.
     pub node: Option<NodeName>,
-    /// What it does, in a few words: `import scsi0`.
+    /// What it does, as the plan words it ([`vmdeploy_planner::render::summary`]).
     pub title: String,
+    /// Whether it only reads, so that its outcome is not worth a word.
+    pub only_reads: bool,
     /// Its transport.
     pub transport: Transport,
     /// The steps before it.

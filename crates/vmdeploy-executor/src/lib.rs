@@ -23,7 +23,6 @@ mod unpack;
 
 pub use cancel::{Cancellation, Canceller, Stop, cancellation};
 pub use connections::{ApiAccess, Connections, ConnectionsConfig, SshAccess};
-pub use describe::title;
 pub use event::{EVENT_FORMAT_VERSION, Event, EventKind, Found, StepHead};
 pub use failure::{About, Failure, FailureKind, TookEffect, hint_of, is_passing, kind_of, printable};
 pub use journal::{

@@ -92,7 +92,7 @@ fn fresh(step: &Step) -> StepReport {
     StepReport {
         step: step.id.clone(),
         vm: step.vm.clone(),
-        title: describe::title(&step.action),
+        title: vmdeploy_planner::render::summary(&step.action),
         transport: step.transport,
         why: step.why.clone(),
         state: StepState::NotStarted,

@@ -447,7 +447,7 @@ async fn row_22_a_cloud_init_change_takes_effect_by_a_step_of_its_own() {
     let (report, _) = fixture.run(change("r2", &guest(1), steps)).await;
     assert_eq!(report.result, RunResult::Done, "{:#?}", report.failures().collect::<Vec<_>>());
     assert_eq!(fixture.guests()[&Vmid::new(201).unwrap()]["ciuser"], "other");
-    documented(22, "regenerate_cloud_init", "write the cloud-init drive");
+    documented(22, "regenerate_cloud_init", "regenerate the cloud-init drive");
 }
 
 #[tokio::test(flavor = "multi_thread")]

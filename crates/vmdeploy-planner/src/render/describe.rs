@@ -6,71 +6,71 @@ use crate::plan::{
     SecretRef, Step, Verb,
 };
 
-/// Returns what the action does, as a fragment that begins with a verb.
-pub fn describe_action(action: &Action) -> String {
+/// Returns what the action does: a verb phrase without the VM's name, on one line and free of control characters.
+///
+/// This is the only wording of a step: plan, progress, journal, failures and report all show it.
+pub fn summary(action: &Action) -> String {
     match action {
         Action::ProbeStorage { node, needed } => {
             let parts: Vec<String> =
                 needed.iter().map(|(storage, bytes)| format!("{} on {storage}", rounded(*bytes))).collect();
-            format!("look whether {node} has room: {}", parts.join(", "))
+            format!("check free space on {node}: {}", parts.join(", "))
         }
         Action::PlaceImage { image, node, volume, origin, .. } => {
-            let from = match origin {
-                ImageOrigin::Url { url } => format!("from {url}"),
-                ImageOrigin::File { path, unpack: Some(_) } => format!("unpacked from the file {path}"),
-                ImageOrigin::File { path, unpack: None } => format!("from the file {path}"),
+            let (verb, from) = match origin {
+                ImageOrigin::Url { url } => ("download", url.clone()),
+                ImageOrigin::File { path, unpack: Some(_) } => ("unpack and upload", path.clone()),
+                ImageOrigin::File { path, unpack: None } => ("upload", path.clone()),
             };
-            clean(&format!("place image {image} at {node} as {volume}, {from}"), 160)
+            clean(&format!("{verb} image {image} to {node} as {volume}, from {from}"), 160)
         }
-        Action::VerifyImage { image, path, .. } => {
-            clean(&format!("verify the checksum of {image} ({path})"), 120)
+        Action::VerifyImage { image, node, path, .. } => {
+            clean(&format!("verify checksum of image {image} on {node} ({path})"), 120)
         }
-        Action::PlaceSnippet { volume, source, .. } => clean(&format!("write {source} as {volume}"), 120),
+        Action::PlaceSnippet { volume, source, .. } => {
+            clean(&format!("write snippet {volume} from {source}"), 120)
+        }
         Action::CreateVm { guest, config, pool } => {
             let pool = pool.as_ref().map(|pool| format!(" in pool {pool}")).unwrap_or_default();
             let disks = imports(config);
             let disks =
                 if disks.is_empty() { String::new() } else { format!(", importing {}", disks.join(", ")) };
-            format!("make VM {} with {}{disks}{pool}", guest.vmid, count(config.set.len(), "option"))
+            format!("create VM {} ({}){disks}{pool}", guest.vmid, count(config.set.len(), "option"))
         }
         Action::CloneVm { source, guest, full, storage, .. } => {
-            let kind = if *full { "a full" } else { "a linked" };
+            let kind = if *full { "full" } else { "linked" };
             let to = storage.as_ref().map(|storage| format!(" on {storage}")).unwrap_or_default();
-            format!("make VM {} as {kind} clone of VM {}{to}", guest.vmid, source.vmid)
+            format!("clone VM {} to VM {} ({kind}){to}", source.vmid, guest.vmid)
         }
         Action::ImportDisk { slot, source, storage, .. } => {
-            clean(&format!("import {} to {storage} for {slot}", source_name(source)), 120)
+            clean(&format!("import {slot} from {} to {storage}", source_name(source)), 120)
         }
-        Action::SetConfig { patch, .. } => patch_words(patch),
-        Action::ResizeDisk { slot, size, .. } => format!("grow {slot} to {size}"),
+        Action::SetConfig { patch, .. } => patch_summary(patch),
+        Action::ResizeDisk { slot, size, .. } => format!("resize {slot} to {size}"),
         Action::MoveDisk { slot, storage, .. } => format!("move {slot} to {storage}"),
-        Action::ReassignDisk { slot, holder, .. } => {
-            format!("hand {slot} to VM {holder} and read it back there")
-        }
-        Action::ConvertToTemplate { .. } => "make it a template".to_owned(),
-        Action::RegenerateCloudInit { .. } => "write the cloud-init drive anew".to_owned(),
-        Action::SetHa { ha: Some(ha), .. } => {
-            clean(&format!("put it under high availability: {}", ha.state), 80)
-        }
-        Action::SetHa { ha: None, .. } => "take it out of high availability".to_owned(),
-        Action::SetPool { pool: Some(pool), .. } => format!("put it into pool {pool}"),
-        Action::SetPool { pool: None, .. } => "take it out of its pool".to_owned(),
-        Action::StartVm { .. } => "start it".to_owned(),
+        Action::ReassignDisk { slot, holder, .. } => format!("reassign {slot} to VM {holder}"),
+        Action::ConvertToTemplate { .. } => "convert to a template".to_owned(),
+        Action::RegenerateCloudInit { .. } => "regenerate the cloud-init drive".to_owned(),
+        Action::SetHa { ha: Some(ha), .. } => clean(&format!("add to HA (state {})", ha.state), 80),
+        Action::SetHa { ha: None, .. } => "remove from HA".to_owned(),
+        Action::SetPool { pool: Some(pool), .. } => format!("add to pool {pool}"),
+        Action::SetPool { pool: None, .. } => "remove from its pool".to_owned(),
+        Action::StartVm { .. } => "start".to_owned(),
         Action::ShutdownVm { timeout_s, force, .. } => {
-            let force = if *force { ", then stop it" } else { "" };
-            format!("shut it down within {timeout_s} s{force}")
+            let force = if *force { ", then stop" } else { "" };
+            format!("shut down (timeout {timeout_s} s{force})")
         }
-        Action::StopVm { .. } => "stop it at once".to_owned(),
-        Action::RebootVm { .. } => "restart it".to_owned(),
+        Action::StopVm { .. } => "stop".to_owned(),
+        Action::RebootVm { .. } => "reboot".to_owned(),
         Action::DeleteVm { guest, stop } => {
             let stop = if *stop { "stop and delete" } else { "delete" };
-            format!("{stop} VM {} with its disks", guest.vmid)
+            format!("{stop} VM {} and its disks", guest.vmid)
         }
         Action::FreeVolume { volume, .. } => match volume {
-            Ref::Known(volume) => format!("free {volume}"),
-            Ref::OutputOf(step) => format!("free what {step} made"),
+            Ref::Known(volume) => format!("delete volume {volume}"),
+            Ref::OutputOf(step) => format!("delete the volume of {step}"),
         },
-        Action::Await { condition, .. } => awaited(condition),
+        Action::Await { condition, .. } => format!("wait for {}", awaited(condition)),
     }
 }
 
@@ -78,7 +78,7 @@ pub fn describe_action(action: &Action) -> String {
 pub fn describe_revert(revert: &Revert) -> String {
     match revert {
         Revert::Nothing => "nothing".to_owned(),
-        Revert::Run { action } => describe_action(action),
+        Revert::Run { action } => summary(action),
         Revert::CannotRevert { why } => format!("none: {}", clean(why, 100)),
     }
 }
@@ -155,7 +155,7 @@ fn source_name(source: &DiskSource) -> String {
     }
 }
 
-fn patch_words(patch: &ConfigPatch) -> String {
+fn patch_summary(patch: &ConfigPatch) -> String {
     let list = |keys: Vec<&str>| {
         let shown = keys.iter().take(8).copied().collect::<Vec<_>>().join(", ");
         if keys.len() > 8 { format!("{shown} and {} more", keys.len() - 8) } else { shown }
@@ -169,11 +169,12 @@ fn patch_words(patch: &ConfigPatch) -> String {
     }
 }
 
-fn awaited(condition: &Condition) -> String {
+/// Returns what a step waits for.
+pub fn awaited(condition: &Condition) -> String {
     match condition {
-        Condition::Running => "wait until it runs".to_owned(),
-        Condition::Stopped => "wait until it is stopped".to_owned(),
-        Condition::Agent => "wait for its guest agent".to_owned(),
+        Condition::Running => "the VM to run".to_owned(),
+        Condition::Stopped => "the VM to stop".to_owned(),
+        Condition::Agent => "the guest agent".to_owned(),
         Condition::Address { nic, family, within, .. } => {
             let family = match family {
                 IpFamily::V4 => "an IPv4 address",
@@ -182,10 +183,10 @@ fn awaited(condition: &Condition) -> String {
             };
             let nic = nic.as_ref().map(|nic| format!(" of {nic}")).unwrap_or_default();
             let within = within.as_ref().map(|within| format!(" in {within}")).unwrap_or_default();
-            clean(&format!("wait for {family}{nic}{within}"), 100)
+            clean(&format!("{family}{nic}{within}"), 100)
         }
-        Condition::CloudInit => "wait until cloud-init is done".to_owned(),
-        Condition::Tcp { port } => format!("wait for TCP port {port}"),
-        Condition::Command { argv } => clean(&format!("wait until `{}` succeeds", argv.join(" ")), 100),
+        Condition::CloudInit => "cloud-init to finish".to_owned(),
+        Condition::Tcp { port } => format!("TCP port {port}"),
+        Condition::Command { argv } => clean(&format!("`{}` to succeed", argv.join(" ")), 100),
     }
 }

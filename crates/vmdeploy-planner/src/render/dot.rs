@@ -1,6 +1,6 @@
 //! A plan as a graph for Graphviz.
 
-use super::{clean, describe_action};
+use super::{clean, summary};
 use crate::plan::{Plan, Step, Transport};
 use std::collections::BTreeMap;
 use std::fmt::Write as _;
@@ -38,7 +38,7 @@ fn node(out: &mut String, indent: &str, step: &Step) {
         Transport::Ssh => "#ffe2b8",
         Transport::Local => "#e6e6e6",
     };
-    let label = format!("{}\n{}: {}", step.id.0, step.transport, describe_action(&step.action));
+    let label = format!("{}\n{}: {}", step.id.0, step.transport, summary(&step.action));
     let label: Vec<String> = label.lines().map(|line| clean(line, 60)).collect();
     let label = quoted(&label.join("\n")).replace('\n', "\\n");
     let _ = writeln!(out, "{indent}{} [label={label}, fillcolor=\"{colour}\"];", quoted(&step.id.0));

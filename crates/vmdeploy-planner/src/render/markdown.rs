@@ -1,8 +1,8 @@
 //! A plan as a merge request shows it.
 
 use super::describe::describe_revert_of;
-use super::text::summary;
-use super::{clean, describe_action};
+use super::text::totals;
+use super::{clean, summary};
 use crate::plan::{Change, CheckOutcome, Plan, Reason, Step, Verb};
 use pve_types::GuestName;
 use std::collections::BTreeMap;
@@ -10,12 +10,8 @@ use std::fmt::Write as _;
 
 /// Returns the plan in Markdown: a table of VMs, and per VM its differences and steps folded away.
 pub fn markdown(plan: &Plan) -> String {
-    let mut out = format!(
-        "## Plan for project `{}` on cluster `{}`\n\n{}\n",
-        plan.project,
-        plan.cluster,
-        summary(plan)
-    );
+    let mut out =
+        format!("## Plan for project `{}` on cluster `{}`\n\n{}\n", plan.project, plan.cluster, totals(plan));
     let by_vm = plan.steps_by_vm();
     if plan.changes.iter().any(|change| change.verb != Verb::NoOp) {
         out.push_str("\n| | VM | VMID | node | steps |\n|---|---|---|---|---|\n");
@@ -81,7 +77,7 @@ fn details(change: &Change, own: &[&Step], out: &mut String) {
 fn step_table(steps: &[&Step], verb: Option<Verb>, out: &mut String) {
     out.push_str("| step | transport | what | why | revert |\n|---|---|---|---|---|\n");
     for step in steps {
-        let what = escaped(&describe_action(&step.action));
+        let what = escaped(&summary(&step.action));
         let revert = escaped(&describe_revert_of(step, verb));
         let _ = writeln!(
             out,

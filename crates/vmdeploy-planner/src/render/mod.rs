@@ -7,7 +7,7 @@ mod dot;
 mod markdown;
 mod text;
 
-pub use describe::{describe_action, describe_revert, describe_value};
+pub use describe::{awaited, describe_revert, describe_value, summary};
 pub use dot::dot;
 pub use markdown::markdown;
 pub use text::{text, timing_text};

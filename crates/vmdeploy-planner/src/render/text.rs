@@ -1,7 +1,7 @@
 //! A plan as people read it on a terminal.
 
 use super::describe::describe_revert_of;
-use super::{RenderOptions, clean, count, describe_action, duration};
+use super::{RenderOptions, clean, count, duration, summary};
 use crate::plan::{Change, Check, CheckOutcome, Plan, Reason, Step, Transport, Verb};
 use crate::timing::timing;
 use std::fmt::Write as _;
@@ -69,7 +69,7 @@ pub fn text(plan: &Plan, options: RenderOptions) -> String {
     notes(&mut out, &paint, plan);
     checks(&mut out, &paint, plan, options);
     line(&mut out, "");
-    line(&mut out, &paint.bold(&summary(plan)));
+    line(&mut out, &paint.bold(&totals(plan)));
     out
 }
 
@@ -162,7 +162,7 @@ fn steps(out: &mut String, paint: &Paint, steps: &[&Step], verb: Option<Verb>) {
         let (name, revert) = (name(step), describe_revert_of(step, verb));
         let column = 15 + width.max(name.chars().count());
         let head = format!("    > {name:<width$}  {transport}  ");
-        paint.hang(out, &head, column, &describe_action(&step.action), str::to_owned);
+        paint.hang(out, &head, column, &summary(&step.action), str::to_owned);
         let why = format!("{}; revert: {revert}", clean(&step.why, 140));
         paint.hang(out, &" ".repeat(15 + width), 15 + width, &why, |piece| paint.dim(piece));
     }
@@ -218,7 +218,7 @@ fn check_line(out: &mut String, paint: &Paint, word: &str, check: &Check) {
 }
 
 /// Returns the last line of a plan: how many VMs are changed in which way, and how long it takes.
-pub(super) fn summary(plan: &Plan) -> String {
+pub(super) fn totals(plan: &Plan) -> String {
     let of = |verbs: &[Verb]| plan.changes.iter().filter(|change| verbs.contains(&change.verb)).count();
     if plan.is_empty() {
         return format!("Nothing to do: {} as the spec says.", are(plan.changes.len()));
@@ -271,7 +271,7 @@ pub fn timing_text(plan: &Plan) -> String {
     for id in &timing.critical_path {
         let step = plan.step(id);
         let ms = step.map_or(0, |step| step.estimate_ms);
-        let what = step.map(|step| describe_action(&step.action)).unwrap_or_default();
+        let what = step.map(|step| summary(&step.action)).unwrap_or_default();
         let _ = writeln!(out, "  {:<width$}  {:>8}  {what}", id.0, duration(ms));
     }
     out

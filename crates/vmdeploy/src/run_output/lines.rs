@@ -82,8 +82,8 @@ impl Lines {
 
     fn succeeded(&mut self, step: &StepId, outcome: &Outcome, warnings: &[String], took_ms: u64) -> String {
         self.ended += 1;
-        let looked = self.heads.get(step).is_some_and(|head| head.title.starts_with("check "));
-        let gave = if looked { String::new() } else { gave(outcome) };
+        let only_reads = self.heads.get(step).is_some_and(|head| head.only_reads && head.vm.is_none());
+        let gave = if only_reads { String::new() } else { gave(outcome) };
         let warned: String = warnings.iter().map(|warning| format!("; warning: {warning}")).collect();
         self.step_line(step, format!("{:>5}  {gave}{warned}", duration(took_ms)).trim_end())
     }
@@ -113,7 +113,7 @@ pub(super) fn vm_of(head: &StepHead) -> &str {
 pub(super) fn gave(outcome: &Outcome) -> String {
     match outcome {
         Outcome::Done => String::new(),
-        Outcome::AlreadyDone => "was so already".to_owned(),
+        Outcome::AlreadyDone => "unchanged".to_owned(),
         Outcome::Volume { volume } => volume.to_string(),
         Outcome::Addresses { addresses, .. } => {
             addresses.iter().map(ToString::to_string).collect::<Vec<_>>().join(", ")

@@ -28,7 +28,7 @@ impl Job {
                 Ok(note(&done.outcome, format!("volume {volume}")))
             }
             other => {
-                let what = crate::describe::title(other);
+                let what = vmdeploy_planner::render::summary(other);
                 let done = job.act().await?;
                 Ok(note(&done.outcome, what))
             }

@@ -85,7 +85,7 @@ impl Job {
             Condition::Address { .. } => FailureKind::NoAddress,
             _ => FailureKind::NotReady,
         };
-        let what = crate::describe::title(&self.step.action);
+        let what = vmdeploy_planner::render::summary(&self.step.action);
         let text = format!(
             "{what} of VM {} took longer than {} s; last seen: {seen}",
             guest.vmid, self.step.deadline_s

@@ -176,7 +176,7 @@ fn waits(report: &RunReport) -> String {
     if waits.is_empty() {
         return String::new();
     }
-    let mut text = "<section id=\"waits\">\n<h2>Waits</h2>\n<table>\n<thead><tr><th>VM</th><th>What for</th>\
+    let mut text = "<section id=\"waits\">\n<h2>Waits</h2>\n<table>\n<thead><tr><th>VM</th><th>Step</th>\
                     <th>How long</th><th>State</th></tr></thead>\n<tbody>\n"
         .to_owned();
     for step in waits {
@@ -185,7 +185,7 @@ fn waits(report: &RunReport) -> String {
             text,
             "<tr><td>{}</td><td>{}</td><td class=\"number\">{}</td><td>{}</td></tr>",
             Escaped(&vm),
-            Escaped(step.title.trim_start_matches("wait for ")),
+            Escaped(&step.title),
             duration(spent(step)),
             state_words(&step.state)
         );

@@ -222,7 +222,7 @@ fn an_image_that_no_vm_uses_is_pushed_to_the_node_that_is_named() {
     assert_eq!(named.status.code(), Some(4), "{}", text(&named));
     let pushed = push(&[]);
     assert_eq!(pushed.status.code(), Some(0), "{}", text(&pushed));
-    assert!(text(&pushed).contains("place image spare on pve1"), "{}", text(&pushed));
+    assert!(text(&pushed).contains("image spare to pve1"), "{}", text(&pushed));
     let missing = lab.user.output(&["image", "push", "debian-13", "--spec", "demo.yaml", "--yes"]);
     assert_eq!(missing.status.code(), Some(4), "{}", text(&missing));
     assert!(text(&missing).contains("no file `/var/lib/vz/import/none.qcow2`"), "{}", text(&missing));
