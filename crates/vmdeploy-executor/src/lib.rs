@@ -35,7 +35,7 @@ pub use report::{
     Leftover, REPORT_FORMAT_VERSION, Resuming, RunReport, RunResult, Span, SpanKind, StepReport, StepState,
     VmReport, VmState, html_page, report_of,
 };
-pub use run::{RunError, RunOptions, execute, resume};
+pub use run::{RunError, RunOptions, drain_in_flight, execute, resume};
 pub use schedule::ideal_ms;
 pub use secrets::{NoSecrets, SecretError, SecretResolver, in_form};
 pub use unpack::{UnpackError, Unpacked, unpack_into, unpacked_digest};

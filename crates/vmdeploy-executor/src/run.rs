@@ -1,6 +1,6 @@
 //! One run from its beginning to its end: what is asked for, and why it may not begin.
 
-use crate::drive::{Begin, Shared, drive};
+use crate::drive::{Begin, CutOff, Shared, drive};
 use crate::journal::{JournalError, RunsError, RunsFolder};
 use crate::secrets::SecretResolver;
 use crate::{Cancellation, Connections, Event, ResumeMode, RunReport, StoredRun};
@@ -30,9 +30,12 @@ pub struct RunOptions {
     pub attempts: u32,
     /// The first wait before a step is tried again; it doubles each time, and is spread by chance.
     pub first_wait: Duration,
-    /// How long a request that nobody got an answer to may still be on its way: so long its effect is looked for before
-    /// it is taken for absent.
+    /// The longest time that a request without an answer may still be on its way: until then its effect is looked for
+    /// before it is taken for absent.
     pub settle: Duration,
+    /// The same where the cluster answers promptly meanwhile: a daemon that answers our questions at once does not hold
+    /// an earlier request back for long.
+    pub settle_when_prompt: Duration,
     /// How often the project's lock on the cluster is touched. PVE lets a lock go that was not touched four times as long.
     pub keep_lock_every: Duration,
     /// For tests: the run ends without another word after that many records, as if the process had been killed.
@@ -54,6 +57,7 @@ impl RunOptions {
             first_wait: Duration::from_secs(1),
             // PVE: pveproxy waits 30 s for the daemon or the node that it hands a request to.
             settle: Duration::from_secs(30),
+            settle_when_prompt: Duration::from_secs(5),
             keep_lock_every: Duration::from_secs(30),
             die_after_records: None,
         }
@@ -101,8 +105,8 @@ pub async fn execute(
     cancellation: Cancellation,
 ) -> Result<RunReport, RunError> {
     let plan = plan.plan().clone();
-    let _lock = options.runs.lock(&plan.project, &format!("run {}", plan.run_id))?;
-    let cut_off = options.runs.last_unanswered(&plan.project, options.settle);
+    let _lock = options.runs.lock(&plan.project, &holder(&format!("run {}", plan.run_id)))?;
+    let cut_off = options.runs.cut_off(&plan.project, LOOKED_BACK);
     let (stored, journal) = options.runs.begin(&plan)?;
     let shared = Shared::new(connections.clone(), plan, options.clone());
     let begin = Begin { journal, mode: None, plan_digest: stored.plan_digest, cut_off };
@@ -121,16 +125,44 @@ pub async fn resume(
     events: UnboundedSender<Event>,
     cancellation: Cancellation,
 ) -> Result<RunReport, RunError> {
-    let _lock = options.runs.lock(&stored.plan.project, &format!("run {}", stored.run))?;
+    let _lock = options.runs.lock(&stored.plan.project, &holder(&format!("run {}", stored.run)))?;
     // Another process may have gone on with it since it was read.
     let stored = options.runs.open(&stored.run)?;
-    if !stored.is_resumable() {
+    if !stored.is_resumable(mode) {
         return Err(RunError::NothingToResume { run: stored.run });
     }
     let journal = stored.reopen()?;
     let shared = Shared::new(connections.clone(), stored.plan, options.clone()).after_an_interruption();
-    let begin = Begin { journal, mode: Some(mode), plan_digest: stored.plan_digest, cut_off: None };
+    let begin = Begin { journal, mode: Some(mode), plan_digest: stored.plan_digest, cut_off: CutOff::default() };
     drive(begin, shared, events, cancellation).instrument(span(&stored.run)).await
+}
+
+/// Waits until nothing that a dead run of the project has sent can still change what a new plan is made from. Returns at
+/// once where every run came to its end, or where one is alive on this machine. `note` is called with the reason of a wait.
+///
+/// # Errors
+/// The cluster cannot be asked, or a task of the dead run does not end within an hour.
+pub async fn drain_in_flight(
+    project: &str,
+    connections: &Connections,
+    options: &RunOptions,
+    note: impl FnMut(String),
+) -> Result<(), crate::Failure> {
+    let Ok(_lock) = options.runs.lock(project, &holder("planning")) else { return Ok(()) };
+    let cut_off = options.runs.cut_off(project, LOOKED_BACK);
+    if cut_off.is_empty() {
+        return Ok(());
+    }
+    cut_off.drain(connections, options, note).await
+}
+
+/// Runs whose journal was written to longer ago than this are not asked about: their tasks are at their end.
+const LOOKED_BACK: Duration = Duration::from_secs(24 * 3600);
+
+/// Says who holds a lock: what it does, as which process, since when.
+fn holder(what: &str) -> String {
+    let since = jiff::Timestamp::now().strftime("%Y-%m-%d %H:%M:%S UTC");
+    format!("{what}, process {} since {since}", std::process::id())
 }
 
 fn span(run: &str) -> tracing::Span {

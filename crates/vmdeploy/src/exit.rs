@@ -15,9 +15,9 @@ impl Exit {
     pub const CHANGES: Self = Self(3);
     /// What was observed of the cluster refuses the plan, or the cluster cannot be reached; nothing was changed.
     pub const OBSERVED: Self = Self(4);
-    /// The run failed, and what it had done was rolled back, or it had done nothing.
+    /// The run failed, and nothing of it remains: it was rolled back, or it had done nothing.
     pub const FAILED_UNDONE: Self = Self(5);
-    /// The run failed, and something is left; it is listed with the command that removes it.
+    /// The run failed, and something of it remains: VMs that were done, or parts of those that failed; each is listed.
     pub const FAILED_LEFT: Self = Self(6);
     /// Credentials, host keys, certificates or permissions are missing or refused.
     pub const RIGHTS: Self = Self(7);
@@ -42,11 +42,11 @@ impl Exit {
         ),
         (
             Self::FAILED_UNDONE,
-            "The run failed, and what it had done was rolled back, or it had done nothing.",
+            "The run failed, and nothing of it remains: it was rolled back, or it had done nothing.",
         ),
         (
             Self::FAILED_LEFT,
-            "The run failed, and something is left; it is listed with the command that removes it.",
+            "The run failed, and something of it remains: VMs that were done, or parts of those that failed; each is listed.",
         ),
         (Self::RIGHTS, "Credentials, host keys, certificates or permissions are missing or refused."),
         (Self::INTERRUPTED, "The run was interrupted, and can be resumed."),

@@ -89,8 +89,31 @@ pub struct Planned {
 /// # Errors
 /// The spec is refused, the cluster cannot be reached, or what the spec asks for cannot be done.
 pub async fn plan(args: &PlanArgs, mode: PlanMode, context: &Context) -> Result<Planned, Failure> {
+    plan_after(args, mode, context, async |_, _| Ok(())).await
+}
+
+/// Makes a plan that is carried out right away: first lets come to its end what a dead run of the project has sent, so
+/// that the plan rests on it; and says which run of the project is unfinished.
+///
+/// # Errors
+/// As [`plan`].
+pub async fn plan_to_run(args: &PlanArgs, mode: PlanMode, context: &Context) -> Result<Planned, Failure> {
+    plan_after(args, mode, context, async |spec, connections| {
+        crate::running::after_dead_runs(&spec.deployment.project, connections, context).await
+    })
+    .await
+}
+
+async fn plan_after(
+    args: &PlanArgs,
+    mode: PlanMode,
+    context: &Context,
+    before: impl AsyncFnOnce(&LoadedSpec, &Connections) -> Result<(), Failure>,
+) -> Result<Planned, Failure> {
     let spec = load(&args.spec, context)?;
+    crate::running::note_unfinished(&spec.deployment.project, context);
     let connections = open(args, &spec, context).await?;
+    before(&spec, &connections).await?;
     let (plan, observed) = plan_of(args, mode, &spec, &connections, context).await?;
     Ok(Planned { spec, observed, plan, connections })
 }

@@ -14,7 +14,7 @@ use std::sync::Arc;
 use tokio::sync::mpsc;
 use vmdeploy_executor::{
     Cancellation, Canceller, Connections, Event, EventKind, ResumeMode, RunError, RunOptions, RunReport,
-    RunsError, RunsFolder, StoredRun, cancellation, execute, resume,
+    RunsError, RunsFolder, StoredRun, cancellation, drain_in_flight, execute, resume,
 };
 use vmdeploy_planner::plan::{CheckedPlan, OnFailure};
 
@@ -62,6 +62,35 @@ impl From<OnFailureArg> for OnFailure {
 /// Returns the folder in which runs are kept.
 pub fn runs_folder(context: &Context) -> RunsFolder {
     RunsFolder::new(context.environment.path(names::RUNS).unwrap_or_else(|| PathBuf::from(".vmdeploy/runs")))
+}
+
+/// Says that a run of the project is unfinished, and how it is continued or rolled back instead of deploying again.
+pub fn note_unfinished(project: &str, context: &Context) {
+    let folder = runs_folder(context);
+    let unfinished = folder.newest_unfinished(Some(project), ResumeMode::Finish).ok().flatten();
+    let Some(stored) = unfinished.filter(StoredRun::has_begun) else { return };
+    let run = &stored.run;
+    output::say(&format!(
+        "note: run `{run}` of this project is not at its end ({}): `vmdeploy resume {run}` continues it, and \
+         `vmdeploy resume {run} --rollback` reverts it; this plan starts from what the cluster has now",
+        stored.report().headline()
+    ));
+}
+
+/// Lets what dead runs of the project have sent come to its end, and says so where that takes a while.
+///
+/// # Errors
+/// The cluster cannot be asked.
+pub async fn after_dead_runs(
+    project: &str,
+    connections: &Connections,
+    context: &Context,
+) -> Result<(), Failure> {
+    let options = options(Path::new("."), &RunArgs::default(), context);
+    let say = |text: String| output::say(&format!("note: {text}"));
+    drain_in_flight(project, connections, &options, say)
+        .await
+        .map_err(|failure| crate::reach::executor_failure(&failure))
 }
 
 /// Carries the plan out, and returns how it ended.
@@ -174,7 +203,7 @@ fn pass_on(asked: Asked, heard: u32, canceller: &Canceller) -> u32 {
 /// to go on with.
 fn led_to_resume(error: RunError, runs: &RunsFolder) -> Failure {
     let RunError::ClusterLock { project, .. } = &error else { return run_failure(error) };
-    let unfinished = runs.newest_unfinished(Some(project)).ok().flatten();
+    let unfinished = runs.newest_unfinished(Some(project), ResumeMode::Finish).ok().flatten();
     let hint = unfinished.filter(StoredRun::has_begun).map(|stored| {
         format!(
             "`vmdeploy resume {}` goes on with the unfinished run of this project that is recorded here",
@@ -239,7 +268,7 @@ fn is_full(kind: std::io::ErrorKind) -> bool {
 fn runs_failure(error: RunsError) -> Failure {
     let (exit, hint) = match &error {
         RunsError::Locked { holder, .. } => {
-            (Exit::OBSERVED, Some(format!("wait until it is over ({holder}), or stop it")))
+            (Exit::OBSERVED, Some(format!("wait until it is over, or stop it: {holder} holds the lock")))
         }
         RunsError::NoSuchRun { .. } => (Exit::USAGE, Some("`vmdeploy runs` lists all that are recorded here".to_owned())),
         RunsError::PlanChanged { .. } => (

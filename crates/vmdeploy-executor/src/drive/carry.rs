@@ -31,10 +31,9 @@ impl Job {
             }
         };
         match tokio::time::timeout_at(self.until + LAST_WORDS, work).await {
-            Ok(done) => done.map_err(|failure| match self.step.action.only_reads() {
-                true => failure.effect(TookEffect::No),
-                false => failure,
-            }),
+            Ok(Ok(done)) => Ok(done),
+            Ok(Err(failure)) if self.step.action.only_reads() => Err(failure.effect(TookEffect::No)),
+            Ok(Err(failure)) => Err(self.with_what_arrived(failure).await),
             Err(_) => {
                 let text = format!("the step took longer than {} s", self.step.deadline_s);
                 let effect = if self.step.action.only_reads() { TookEffect::No } else { TookEffect::Maybe };

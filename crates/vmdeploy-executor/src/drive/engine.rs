@@ -1,14 +1,15 @@
 //! The loop around the scheduler: it writes the journal, sends steps out, listens to them, and tells the world.
 
-use super::history::StepHistory;
+use super::in_flight::CutOff;
 use super::job::{Done, Job, Message, Shared};
 use super::lock::{ClusterLock, News};
 use crate::describe;
-use crate::journal::{Entry, JournalWriter};
+use crate::journal::{Entry, JournalWriter, RunHistory};
+use crate::report::{report_at_end, report_from};
 use crate::schedule::{Command, Input, Rules, Scheduler, Verdict, tasks_of};
 use crate::{
     Cancellation, Event, EventKind, Failure, FailureKind, Outcome, ResumeMode, RevertNote, RunError,
-    RunReport, RunResult, Stop, TookEffect, report_of,
+    RunReport, Stop, TookEffect,
 };
 use jiff::Timestamp;
 use rand::RngExt as _;
@@ -29,8 +30,8 @@ pub(crate) struct Begin {
     pub(crate) mode: Option<ResumeMode>,
     /// SHA-256 of the plan, in hexadecimal.
     pub(crate) plan_digest: String,
-    /// The run of the project that was cut off last, and since when its request may be on its way.
-    pub(crate) cut_off: Option<(String, Timestamp)>,
+    /// What dead runs of the project may still have on their way.
+    pub(crate) cut_off: CutOff,
 }
 
 /// What a task of the loop ends with.
@@ -45,7 +46,6 @@ struct Engine {
     journal: JournalWriter,
     events: UnboundedSender<Event>,
     shared: Arc<Shared>,
-    sights: BTreeMap<StepId, StepHistory>,
     begun: BTreeMap<StepId, Instant>,
     jobs: JoinSet<Ended>,
     sender: UnboundedSender<Message>,
@@ -68,12 +68,9 @@ pub(crate) async fn drive(
     events: UnboundedSender<Event>,
     mut cancellation: Cancellation,
 ) -> Result<RunReport, RunError> {
-    let mut engine = Engine::new(&begin.journal, begin.mode, shared, events).with_journal(begin.journal);
-    engine.announce(begin.mode, &begin.plan_digest)?;
-    let lock = engine.lock().await?;
-    if let Some((run, since)) = &begin.cut_off {
-        engine.let_come_first(run, *since, &mut cancellation).await;
-    }
+    let mut engine = Engine::begin(begin.journal, begin.mode, &begin.plan_digest, shared, events)?;
+    let lock = engine.lock(&begin.cut_off.locked_s).await?;
+    engine.let_come_first(&begin.cut_off, &mut cancellation).await;
     let outcome = engine.run(&mut cancellation, lock.as_ref()).await;
     if let Some(lock) = lock
         && !matches!(outcome, Err(RunError::Died))
@@ -84,102 +81,62 @@ pub(crate) async fn drive(
     engine.finish(stopped)
 }
 
-/// An engine that has no journal yet.
-struct Bare {
-    scheduler: Scheduler,
-    events: UnboundedSender<Event>,
-    shared: Arc<Shared>,
-    sights: BTreeMap<StepId, StepHistory>,
-}
-
-impl Bare {
-    fn with_journal(self, journal: JournalWriter) -> Engine {
+impl Engine {
+    /// Takes up the run where its journal ends; writes down that it is resumed, and says that it begins.
+    fn begin(
+        mut journal: JournalWriter,
+        mode: Option<ResumeMode>,
+        plan_digest: &str,
+        shared: Shared,
+        events: UnboundedSender<Event>,
+    ) -> Result<Self, RunError> {
+        let mut history = RunHistory::of(journal.records(), shared.options.0.settle);
+        if let Some(mode) = mode {
+            history.apply(journal.append(Entry::Resumed { mode })?);
+            journal.flush()?;
+        }
+        history.expect_more_requests(shared.plan.steps.iter().map(|step| (&step.id, &step.action)));
+        let scheduler = Scheduler::new(tasks_of(&shared.plan, &history), rules(&shared, mode));
         let (sender, messages) = unbounded_channel();
-        Engine {
-            scheduler: self.scheduler,
+        let engine = Self {
+            scheduler,
             journal,
-            events: self.events,
-            shared: self.shared,
-            sights: self.sights,
+            events,
+            shared: Arc::new(shared.with_history(history)),
             begun: BTreeMap::new(),
             jobs: JoinSet::new(),
             sender,
             messages,
             stop: Stop::No,
-            wrote: 0,
+            wrote: usize::from(mode.is_some()),
             pauses: BTreeMap::new(),
-        }
-    }
-}
-
-impl Engine {
-    #[expect(clippy::new_ret_no_self, reason = "the journal is moved in afterwards")]
-    fn new(
-        journal: &JournalWriter,
-        mode: Option<ResumeMode>,
-        shared: Shared,
-        events: UnboundedSender<Event>,
-    ) -> Bare {
-        let records = journal.records();
-        for record in records {
-            match &record.entry {
-                Entry::Succeeded { step, outcome, .. } => shared.note_outcome(step, outcome),
-                Entry::Saw { step, volumes } => shared.note_saw(step, volumes),
-                _ => {}
-            }
-        }
-        let options = &shared.options.0;
-        let rule = |change: &vmdeploy_planner::plan::Change| {
-            (change.vm.clone(), options.on_failure.unwrap_or(change.on_failure))
         };
-        let rules = Rules {
-            limits: shared.plan.limits,
-            attempts: options.attempts,
-            on_failure: shared.plan.changes.iter().map(rule).collect(),
-            rollback_all: mode == Some(ResumeMode::Rollback),
-        };
-        let scheduler = Scheduler::new(tasks_of(&shared.plan, records), rules);
-        let mut sights = StepHistory::of(records);
-        for step in &shared.plan.steps {
-            if let Some(history) = sights.get_mut(&step.id) {
-                history.expect_more_requests(&step.action);
-            }
-        }
-        Bare { scheduler, events, sights, shared: Arc::new(shared) }
+        engine.tell(EventKind::RunStarted {
+            project: engine.plan().project.clone(),
+            plan_digest: plan_digest.to_owned(),
+            resumed: mode.is_some(),
+            steps: describe::heads(engine.plan()),
+        });
+        Ok(engine)
     }
 
     fn plan(&self) -> &Plan {
         &self.shared.plan
     }
 
-    /// Says that the run begins, and writes down that it is resumed.
-    fn announce(&mut self, mode: Option<ResumeMode>, plan_digest: &str) -> Result<(), RunError> {
-        if let Some(mode) = mode {
-            self.write(Entry::Resumed { mode })?;
-            self.journal.flush()?;
-        }
-        self.tell(EventKind::RunStarted {
-            project: self.plan().project.clone(),
-            plan_digest: plan_digest.to_owned(),
-            resumed: mode.is_some(),
-            steps: describe::heads(self.plan()),
-        });
-        Ok(())
-    }
-
     /// Takes the project's lock on the cluster, on transports that have SSH.
-    async fn lock(&mut self) -> Result<Option<ClusterLock>, RunError> {
+    ///
+    /// `of_dead` are the times that dead runs of the project on this machine left on it: such a lock is taken over.
+    async fn lock(&mut self, of_dead: &[i64]) -> Result<Option<ClusterLock>, RunError> {
         let is_api_only = self.plan().transport == vmdeploy_planner::plan::TransportChoice::Api;
         if is_api_only || !self.shared.connections.has_ssh() || self.plan().is_empty() {
             return Ok(None);
         }
-        let last = self.journal.records().iter().rev().find_map(|record| match record.entry {
-            Entry::Locked { modified_s } => Some(modified_s),
-            _ => None,
-        });
+        let own = self.shared.history(|history| history.locked_s);
+        let known: Vec<i64> = own.into_iter().chain(of_dead.iter().copied()).collect();
         let project = self.plan().project.clone();
         let every = self.shared.options.0.keep_lock_every;
-        let taken = ClusterLock::take(&self.shared.connections, &project, last, every).await;
+        let taken = ClusterLock::take(&self.shared.connections, &project, &known, every).await;
         let lock = taken.map_err(|failure| RunError::ClusterLock { project, source: Box::new(failure) })?;
         if let Some(modified_s) = lock.modified_s() {
             self.write(Entry::Locked { modified_s })?;
@@ -187,22 +144,21 @@ impl Engine {
         Ok(Some(lock))
     }
 
-    /// Waits until what a killed run of the project has sent out can come no more, or the user stops the run.
-    async fn let_come_first(&mut self, run: &str, since: Timestamp, cancellation: &mut Cancellation) {
-        let history = StepHistory { unanswered: Some(since), ..StepHistory::default() };
-        let left = history.settles_in(self.shared.options.0.settle);
-        if left.is_zero() || self.plan().steps.iter().all(|step| step.action.only_reads()) {
+    /// Waits until what dead runs of the project have sent out can come no more, or the user stops the run.
+    async fn let_come_first(&mut self, cut_off: &CutOff, cancellation: &mut Cancellation) {
+        if cut_off.is_empty() || self.plan().steps.iter().all(|step| step.action.only_reads()) {
             return;
         }
-        let text = format!(
-            "run `{run}` was cut off a moment ago, and what it sent out may still be on its way: it is waited for during \
-             {} s",
-            left.as_secs() + 1
-        );
-        self.tell(EventKind::Note { vm: None, text });
-        tokio::select! {
-            () = tokio::time::sleep(left) => {}
-            _ = cancellation.beyond(self.stop) => {}
+        let drained = cut_off.drain(&self.shared.connections, &self.shared.options.0, |text| {
+            self.tell(EventKind::Note { vm: None, text });
+        });
+        let drained = tokio::select! {
+            drained = drained => drained,
+            _ = cancellation.beyond(self.stop) => Ok(()),
+        };
+        if let Err(failure) = drained {
+            let text = format!("whether the dead run still works on the cluster is not known: {failure}");
+            self.tell(EventKind::Note { vm: None, text });
         }
     }
 
@@ -217,32 +173,31 @@ impl Engine {
             Stop::No => Input::Begin,
             stop => self.stopping(stop, None)?,
         };
-        let commands = self.scheduler.on(first);
-        if let Some(stopped) = self.obey(commands)? {
-            return Ok(stopped);
-        }
+        let mut commands = self.scheduler.on(first);
         loop {
-            let input = tokio::select! {
+            if let Some(stopped) = self.obey(std::mem::take(&mut commands))? {
+                return Ok(stopped);
+            }
+            commands = tokio::select! {
                 biased;
                 Some(message) = self.messages.recv() => {
                     self.hear(message)?;
                     continue;
                 }
-                stop = cancellation.beyond(self.stop) => self.stopping(stop, None)?,
+                stop = cancellation.beyond(self.stop) => {
+                    let input = self.stopping(stop, None)?;
+                    self.scheduler.on(input)
+                }
                 Some(joined) = self.jobs.join_next() => match joined {
                     Ok(ended) => self.ended(ended)?,
                     Err(error) if error.is_panic() => std::panic::resume_unwind(error.into_panic()),
                     Err(_) => continue,
                 },
                 news = ClusterLock::news(lock) => match self.heed(news)? {
-                    Some(input) => input,
+                    Some(input) => self.scheduler.on(input),
                     None => continue,
                 },
             };
-            let commands = self.scheduler.on(input);
-            if let Some(stopped) = self.obey(commands)? {
-                return Ok(stopped);
-            }
         }
     }
 
@@ -273,7 +228,7 @@ impl Engine {
     fn job(&self, id: &StepId, probe: bool) -> Option<Job> {
         let step = self.shared.step(id)?.clone();
         let until = Instant::now() + Duration::from_secs(step.deadline_s.max(1));
-        let history = self.sights.get(id).cloned().unwrap_or_default();
+        let history = self.shared.history(|history| history.step(id).cloned()).unwrap_or_default();
         Some(Job { shared: self.shared.clone(), step, probe, history, messages: self.sender.clone(), until })
     }
 
@@ -334,25 +289,23 @@ impl Engine {
             Message::Submitted(step, upid) => {
                 self.write(Entry::Submitted { step: step.clone(), upid: upid.clone() })?;
                 self.journal.flush()?;
-                let history = self.sights.entry(step.clone()).or_default();
-                (history.upid, history.unanswered) = (Some(upid.clone()), None);
                 self.tell(EventKind::StepSubmitted { step, upid });
             }
             Message::Progress(step, percent, text) => {
                 self.tell(EventKind::StepProgress { step, percent, text })
             }
             Message::Saw(step, volumes, written) => {
-                self.write(Entry::Saw { step: step.clone(), volumes: volumes.clone() })?;
+                self.write(Entry::Saw { step, volumes })?;
                 self.journal.flush()?;
-                self.shared.note_saw(&step, &volumes);
-                self.sights.entry(step).or_default().volumes = Some(volumes.into_iter().collect());
+                let _ = written.send(());
+            }
+            Message::Config(step, vmid, values, written) => {
+                self.write(Entry::Config { step, vmid, values })?;
+                self.journal.flush()?;
                 let _ = written.send(());
             }
             Message::Probed(step, found) => {
                 self.write(Entry::Probed { step: step.clone(), found: found.clone() })?;
-                if let (crate::Found::NotDone, Some(history)) = (&found, self.sights.get_mut(&step)) {
-                    history.found_reverted(self.shared.options.0.settle);
-                }
                 self.tell(EventKind::StepProbed { step, found });
             }
             Message::Note(vm, text) => self.tell(EventKind::Note { vm, text }),
@@ -375,48 +328,43 @@ impl Engine {
         Ok(None)
     }
 
-    /// Takes the end of a step or an revert.
-    fn ended(&mut self, ended: Ended) -> Result<Input, RunError> {
-        match ended {
-            Ended::Waited(step) => Ok(Input::Waited { step }),
-            Ended::Step(step, Ok(done)) => self.succeeded(step, done),
-            Ended::Step(step, Err(failure)) => self.failed(step, failure),
+    /// Takes the end of a step or a revert, and returns what to do now.
+    fn ended(&mut self, ended: Ended) -> Result<Vec<Command>, RunError> {
+        let input = match ended {
+            Ended::Waited(step) => Input::Waited { step },
+            Ended::Step(step, Ok(done)) => self.succeeded(step, done)?,
+            Ended::Step(step, Err(failure)) => return self.failed(step, failure),
             Ended::Revert(step, Ok(note)) => {
                 self.write(Entry::RevertFinished { step: step.clone(), note: note.clone() })?;
                 self.tell(EventKind::RevertFinished { step: step.clone(), note });
-                Ok(Input::RevertFinished { step })
+                Input::RevertFinished { step }
             }
             Ended::Revert(step, Err(failure)) => {
                 let failure = self.dressed(&step, failure);
                 self.write(Entry::RevertFailed { step: step.clone(), failure: failure.clone() })?;
                 self.tell(EventKind::RevertFailed { step: step.clone(), failure });
-                Ok(Input::RevertFailed { step })
+                Input::RevertFailed { step }
             }
-        }
+        };
+        Ok(self.scheduler.on(input))
     }
 
     fn succeeded(&mut self, step: StepId, done: Done) -> Result<Input, RunError> {
         let Done { outcome, warnings } = done;
-        self.shared.note_outcome(&step, &outcome);
         let entry =
             Entry::Succeeded { step: step.clone(), outcome: outcome.clone(), warnings: warnings.clone() };
         self.write(entry)?;
-        if let Some(history) = self.sights.get_mut(&step) {
-            (history.unsure, history.unanswered, history.doubt) = (false, None, None);
-        }
         let changed = outcome != Outcome::AlreadyDone;
         let took_ms = self.took_ms(&step);
         self.tell(EventKind::StepSucceeded { step: step.clone(), outcome, warnings, took_ms });
         Ok(Input::Succeeded { step, changed })
     }
 
-    fn failed(&mut self, step: StepId, failure: Failure) -> Result<Input, RunError> {
+    /// Lets the scheduler decide about a failure, and writes down what it decided before anything of it is done.
+    fn failed(&mut self, step: StepId, failure: Failure) -> Result<Vec<Command>, RunError> {
         let (failure, verdict) = self.judged(&step, failure);
         let failure = self.dressed(&step, failure);
-        let input = Input::Failed { step: step.clone(), verdict };
-        // Whether it is tried again is the scheduler's to say; a copy is asked, so that the journal can tell.
-        let mut foresight = self.scheduler.clone();
-        let commands = foresight.on(input.clone());
+        let commands = self.scheduler.on(Input::Failed { step: step.clone(), verdict });
         let again = commands.iter().find_map(|command| match command {
             Command::Wait { step: waits, attempt } if *waits == step => Some(*attempt),
             _ => None,
@@ -431,43 +379,33 @@ impl Engine {
                 self.tell(EventKind::StepRetrying { step, attempt: attempt + 1, wait_ms, failure });
             }
             None => {
-                tracing::warn!(%step, %failure, "a step failed");
+                tracing::info!(%step, %failure, "a step failed");
                 let took_ms = self.took_ms(&step);
-                let revert = foresight.will_revert(&step);
+                let revert = self.scheduler.will_revert(&step);
                 let failure = if revert { failure.of_what_is_reverted() } else { failure };
                 self.tell(EventKind::StepFailed { step, failure, took_ms, revert });
             }
         }
-        Ok(input)
+        Ok(commands)
     }
 
     /// Decides what may be done about a failure, in the light of the attempts before: one of those may have taken
     /// effect although this one did not.
-    fn judged(&mut self, id: &StepId, mut failure: Failure) -> (Failure, Verdict) {
+    fn judged(&self, id: &StepId, mut failure: Failure) -> (Failure, Verdict) {
         let only_reads = self.shared.step(id).is_none_or(|step| step.action.only_reads());
-        let history = self.sights.entry(id.clone()).or_default();
-        match failure.took_effect {
-            TookEffect::No if history.unsure && !only_reads => {
-                let verdict = match verdict(&failure) {
-                    Verdict::Again => Verdict::AgainAfterProbe,
-                    _ => Verdict::Final(TookEffect::Maybe),
-                };
-                failure.took_effect = TookEffect::Maybe;
-                if let Some(doubt) = history.doubt.as_ref().filter(|doubt| **doubt != failure.message) {
-                    failure.causes.push(format!("an attempt before: {doubt}"));
-                }
-                (failure, verdict)
-            }
-            TookEffect::No => {
-                let verdict = verdict(&failure);
-                (failure, verdict)
-            }
-            TookEffect::Maybe | TookEffect::Yes => {
-                history.doubt(&failure, Timestamp::now());
-                let verdict = verdict(&failure);
-                (failure, verdict)
+        let history = self.shared.history(|history| history.step(id).cloned()).unwrap_or_default();
+        let mut verdict = verdict(&failure);
+        if failure.took_effect == TookEffect::No && history.unsure && !only_reads {
+            verdict = match verdict {
+                Verdict::Again => Verdict::AgainAfterProbe,
+                _ => Verdict::Final(TookEffect::Maybe),
+            };
+            failure.took_effect = TookEffect::Maybe;
+            if let Some(doubt) = history.doubt.filter(|doubt| *doubt != failure.message) {
+                failure.causes.push(format!("an attempt before: {doubt}"));
             }
         }
+        (failure, verdict)
     }
 
     /// Adds to a failure what the step does not know of itself.
@@ -500,14 +438,11 @@ impl Engine {
             self.hear(message)?;
         }
         if !stopped {
-            let mut records = self.journal.records().to_vec();
-            let probe = Entry::Finished { result: RunResult::Done };
-            records.push(crate::Record { at: Timestamp::now(), entry: probe });
-            let result = report_of(self.plan(), &records).result;
+            let result = self.shared.history(|history| report_at_end(self.plan(), history)).result;
             self.write(Entry::Finished { result })?;
         }
         self.journal.flush()?;
-        let report = report_of(self.plan(), self.journal.records());
+        let report = self.shared.history(|history| report_from(self.plan(), history));
         for step in &report.steps {
             if let crate::StepState::Skipped { because } = &step.state {
                 self.tell(EventKind::StepSkipped { step: step.step.clone(), because: because.clone() });
@@ -523,7 +458,8 @@ impl Engine {
     }
 
     fn write(&mut self, entry: Entry) -> Result<(), RunError> {
-        self.journal.append(entry)?;
+        let record = self.journal.append(entry)?;
+        self.shared.apply(record);
         self.wrote += 1;
         match self.shared.options.0.die_after_records {
             Some(limit) if self.wrote >= limit => Err(RunError::Died),
@@ -536,6 +472,20 @@ impl Engine {
         let event = Event { format_version: crate::EVENT_FORMAT_VERSION, at: Timestamp::now(), run, event };
         // Nobody listens any more: the journal holds what counts.
         let _ = self.events.send(event);
+    }
+}
+
+/// Returns the scheduler's rules for a run.
+fn rules(shared: &Shared, mode: Option<ResumeMode>) -> Rules {
+    let options = &shared.options.0;
+    let rule = |change: &vmdeploy_planner::plan::Change| {
+        (change.vm.clone(), options.on_failure.unwrap_or(change.on_failure))
+    };
+    Rules {
+        limits: shared.plan.limits,
+        attempts: options.attempts,
+        on_failure: shared.plan.changes.iter().map(rule).collect(),
+        rollback_all: mode == Some(ResumeMode::Rollback),
     }
 }
 

@@ -1,8 +1,8 @@
 //! One step on its way: what it knows, whom it tells, and how it asks about the guest it works on.
 
-use super::history::StepHistory;
 use super::places::Places;
 use crate::describe;
+use crate::journal::{Record, RunHistory, StepHistory};
 use crate::{Connections, Failure, FailureKind, Found, Outcome, RunOptions};
 use pve_api::{Finished, Qemu, QemuConfig, Task, Wait};
 use pve_ssh::Host;
@@ -35,14 +35,13 @@ pub(crate) struct Shared {
     pub(crate) pace: super::actions::Pace,
     /// What storages held a moment ago, and when that was.
     lists: Mutex<BTreeMap<(NodeName, StorageId), SharedList>>,
-    outcomes: Mutex<BTreeMap<StepId, Outcome>>,
-    /// The volumes that the outcomes name, with the number of those that do.
-    volumes: Mutex<BTreeMap<VolumeId, usize>>,
+    /// What the journal says, live: each record is applied when it is written.
+    history: Mutex<RunHistory>,
     nodes: Mutex<BTreeMap<Vmid, NodeName>>,
-    saws: Mutex<BTreeMap<StepId, BTreeSet<VolumeId>>>,
-    /// The guests that nobody can have exchanged for others since this run looked at them. In a run that was not
-    /// interrupted that is everyone.
-    known: Option<Mutex<BTreeSet<Vmid>>>,
+    /// The guests that this process has looked at, and compared with what the run left of them.
+    known: Mutex<BTreeSet<Vmid>>,
+    /// Whether another process of this run was interrupted: anything may have happened to the guests since.
+    was_interrupted: bool,
 }
 
 /// What steps need of the run's options.
@@ -63,6 +62,8 @@ pub(crate) enum Message {
     Progress(StepId, Option<f64>, String),
     /// It is about to be sent out, and this must be on the disk before.
     Saw(StepId, Vec<VolumeId>, oneshot::Sender<()>),
+    /// What the guest is before the step changes it; this must be on the disk before.
+    Config(StepId, Vmid, BTreeMap<String, String>, oneshot::Sender<()>),
     /// What a probe found.
     Probed(StepId, Found),
     /// Something worth saying to whoever follows the run.
@@ -121,11 +122,10 @@ impl Shared {
             cancel,
             pace: super::actions::Pace::default(),
             lists: Mutex::default(),
-            outcomes: Mutex::default(),
-            volumes: Mutex::default(),
+            history: Mutex::default(),
             nodes: Mutex::default(),
-            saws: Mutex::default(),
-            known: None,
+            known: Mutex::default(),
+            was_interrupted: false,
         }
     }
     /// Returns a step of the plan.
@@ -142,41 +142,36 @@ impl Shared {
     }
     /// Says that the run was interrupted: what it knew of guests may be long ago.
     pub(crate) fn after_an_interruption(self) -> Self {
-        Self { known: Some(Mutex::default()), ..self }
+        Self { was_interrupted: true, ..self }
     }
-    /// Notes what a step saw of its guest's volumes before it made one; the first look counts.
-    pub(crate) fn note_saw(&self, step: &StepId, volumes: &[VolumeId]) {
-        lock(&self.saws).entry(step.clone()).or_insert_with(|| volumes.iter().cloned().collect());
+    /// Begins with what the journal says already.
+    pub(crate) fn with_history(self, history: RunHistory) -> Self {
+        Self { history: Mutex::new(history), ..self }
+    }
+    /// Takes a record that was just written.
+    pub(crate) fn apply(&self, record: &Record) {
+        lock(&self.history).apply(record);
+    }
+    /// Asks what the journal says.
+    pub(crate) fn history<T>(&self, ask: impl FnOnce(&RunHistory) -> T) -> T {
+        ask(&lock(&self.history))
     }
     /// Tells whether a volume of the VM was made since this run began: a step that looked at its storage, right before it
     /// made a volume there, did not see it.
     pub(crate) fn is_new(&self, vm: &GuestName, volume: &VolumeId) -> bool {
-        let saws = lock(&self.saws);
+        let history = lock(&self.history);
         self.steps_of(vm)
             .filter(|step| crate::describe::fills(&step.action).contains(volume.storage()))
-            .filter_map(|step| saws.get(&step.id))
-            .any(|seen| !seen.contains(volume))
-    }
-    /// Notes what came of a step, for those that need it.
-    pub(crate) fn note_outcome(&self, step: &StepId, outcome: &Outcome) {
-        let before = lock(&self.outcomes).insert(step.clone(), outcome.clone());
-        let mut volumes = lock(&self.volumes);
-        if let Some(volume) = outcome.volume() {
-            *volumes.entry(volume.clone()).or_default() += 1;
-        }
-        if let Some(volume) = before.as_ref().and_then(Outcome::volume)
-            && let Some(count) = volumes.get_mut(volume)
-        {
-            *count -= 1;
-        }
+            .filter_map(|step| history.step(&step.id)?.volumes_before.as_ref())
+            .any(|before| !before.contains(volume))
     }
     /// Returns what came of a step.
     pub(crate) fn outcome(&self, step: &StepId) -> Option<Outcome> {
-        lock(&self.outcomes).get(step).cloned()
+        self.history(|history| history.outcome(step).cloned())
     }
     /// Tells whether a step of this run gave the volume. Of all that are there, revert may free only those.
     pub(crate) fn is_of_this_run(&self, volume: &VolumeId) -> bool {
-        lock(&self.volumes).get(volume).is_some_and(|count| *count > 0)
+        self.history(|history| history.gave(volume))
     }
     /// Returns where the list of a storage's volumes is shared.
     pub(crate) fn list_of(&self, node: &NodeName, storage: &StorageId) -> SharedList {
@@ -184,9 +179,9 @@ impl Shared {
     }
     /// Returns the addresses that were found for a VM.
     pub(crate) fn addresses_of(&self, vm: &GuestName) -> Vec<std::net::IpAddr> {
-        let outcomes = lock(&self.outcomes);
+        let history = lock(&self.history);
         let own = self.steps_of(vm);
-        own.filter_map(|step| match outcomes.get(&step.id) {
+        own.filter_map(|step| match history.outcome(&step.id) {
             Some(Outcome::Addresses { addresses, .. }) => Some(addresses.clone()),
             _ => None,
         })
@@ -312,28 +307,82 @@ impl Job {
             _ => Err(Failure::new(FailureKind::NotOurs, what)),
         }
     }
-    /// Refuses to change a guest that is no longer the plan's: since the run was interrupted, somebody may have removed
-    /// it and made another one of the same number. Each guest is looked at once.
+    /// Looks at the guest before this process changes it first: refuses one that is no longer the plan's, or that others
+    /// changed since the run was interrupted, and writes down what it is.
     pub(crate) async fn check_still_the_same(&self) -> Result<(), Failure> {
         let action = &self.step.action;
-        let (Some(known), Some(guest)) = (&self.shared.known, action.guest()) else { return Ok(()) };
+        let Some(guest) = action.guest().filter(|_| !action.only_reads()) else { return Ok(()) };
         // Those that make and remove guests look for themselves.
         let looks_itself =
             matches!(action, Action::CreateVm { .. } | Action::CloneVm { .. } | Action::DeleteVm { .. });
-        if looks_itself || action.only_reads() || lock(known).contains(&guest.vmid) {
+        if looks_itself || lock(&self.shared.known).contains(&guest.vmid) {
             return Ok(());
         }
-        if let Some(seen) = self.look(guest).await?
-            && !self.is_the_plans(guest, &seen.config)
-        {
+        if !self.shared.was_interrupted && !self.needs_config_before(guest) {
+            return Ok(());
+        }
+        if let Some(seen) = self.look(guest).await? {
+            self.check_unchanged(guest, &seen)?;
+            self.note_config(guest, &seen.config).await?;
+        }
+        lock(&self.shared.known).insert(guest.vmid);
+        Ok(())
+    }
+    /// Refuses a guest that is not the plan's, or that others changed since this run was interrupted.
+    pub(crate) fn check_unchanged(&self, guest: &GuestRef, seen: &Seen) -> Result<(), Failure> {
+        if !self.shared.was_interrupted || lock(&self.shared.known).contains(&guest.vmid) {
+            return Ok(());
+        }
+        if !self.is_the_plans(guest, &seen.config) {
             let text = format!(
                 "VM {} on {} is another guest than `{}`, with which the run began",
                 guest.vmid, seen.node, guest.name
             );
             return Err(Failure::new(FailureKind::NotOurs, text).at(&seen.node));
         }
-        lock(known).insert(guest.vmid);
-        Ok(())
+        let (plan, values) = (&self.shared.plan, &seen.config.values);
+        let changes =
+            self.shared.history(|history| super::since::changes_of_others(plan, history, guest.vmid, values));
+        if changes.is_empty() {
+            return Ok(());
+        }
+        let text = format!(
+            "VM {} was changed by another run or a person since this run was interrupted: {}",
+            guest.vmid,
+            changes.join("; ")
+        );
+        let hint = "this run leaves the VM alone; `vmdeploy plan` shows what a new deployment would do with it";
+        Err(Failure::new(FailureKind::DigestChanged, text).at(&seen.node).hint(hint))
+    }
+    /// Tells whether the journal must hold what the guest is before it is changed: not where this run made it, for then
+    /// all that it is was written by this run.
+    fn needs_config_before(&self, guest: &GuestRef) -> bool {
+        let changes = matches!(
+            self.step.action,
+            Action::SetConfig { .. }
+                | Action::ImportDisk { .. }
+                | Action::ResizeDisk { .. }
+                | Action::MoveDisk { .. }
+                | Action::ReassignDisk { .. }
+                | Action::ConvertToTemplate { .. }
+        );
+        changes && !self.is_created_here(guest)
+    }
+    /// Tells whether the plan makes the guest from nothing.
+    pub(crate) fn is_created_here(&self, guest: &GuestRef) -> bool {
+        self.shared.steps_of(&guest.name).any(|step| {
+            matches!(&step.action, Action::CreateVm { guest: made, .. } if made.vmid == guest.vmid)
+        })
+    }
+    /// Writes down what the guest is before this process changes it.
+    async fn note_config(&self, guest: &GuestRef, config: &QemuConfig) -> Result<(), Failure> {
+        let (done, written) = oneshot::channel();
+        let mut values = config.values.clone();
+        values.remove("cipassword");
+        let _ = self.messages.send(Message::Config(self.step.id.clone(), guest.vmid, values, done));
+        written
+            .await
+            .map_err(|_| Failure::new(FailureKind::Interrupted, "the run ended before the step was sent out"))
     }
     fn is_the_plans(&self, guest: &GuestRef, config: &QemuConfig) -> bool {
         let makes = |action: &Action| matches!(action, Action::CreateVm { guest: made, .. } | Action::CloneVm { guest: made, .. } if made.vmid == guest.vmid);
@@ -504,7 +553,7 @@ impl Job {
 }
 
 /// Tells whether a task's ID is this guest: `100`, or `100-scsi0>101-scsi0` for a disk that changes its guest.
-fn is_about(id: &str, vmid: Vmid) -> bool {
+pub(super) fn is_about(id: &str, vmid: Vmid) -> bool {
     let rest = id.strip_prefix(vmid.to_string().as_str());
     rest.is_some_and(|rest| rest.is_empty() || rest.starts_with('-'))
 }

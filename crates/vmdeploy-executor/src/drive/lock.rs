@@ -57,11 +57,11 @@ struct Held {
 }
 
 impl ClusterLock {
-    /// Takes the lock. `last` is when an earlier process of this very run touched it last.
+    /// Takes the lock. `known` are the times at which dead processes of this machine touched it last.
     pub(crate) async fn take(
         connections: &Connections,
         project: &str,
-        last: Option<i64>,
+        known: &[i64],
         keep_every: Duration,
     ) -> Result<Self, Failure> {
         let host = connections.first_host()?;
@@ -70,7 +70,7 @@ impl ClusterLock {
             let modified_s = modified(&host, &path).await?;
             let now = node_time(&host).await;
             let age = modified_s.map(|modified_s| now - modified_s);
-            let is_own = modified_s.is_some() && modified_s == last;
+            let is_own = modified_s.is_some_and(|modified_s| known.contains(&modified_s));
             let is_stale = age.is_none_or(|age| age > STALE_AFTER_S);
             if !is_own && !is_stale {
                 return Err(held(project, age.unwrap_or(0)));

@@ -3,10 +3,12 @@
 mod actions;
 mod carry;
 mod engine;
-mod history;
+mod in_flight;
 mod job;
 mod lock;
 mod places;
+mod since;
 
 pub(crate) use engine::{Begin, drive};
+pub(crate) use in_flight::CutOff;
 pub(crate) use job::Shared;

@@ -6,8 +6,9 @@
 
 use crate::{Failure, Found, Outcome, RevertNote, RunResult};
 use jiff::Timestamp;
-use pve_types::{Upid, VolumeId};
+use pve_types::{Upid, Vmid, VolumeId};
 use serde::{Deserialize, Serialize};
+use std::collections::BTreeMap;
 use vmdeploy_planner::plan::StepId;
 
 /// The version of the journal's serialised form.
@@ -62,6 +63,17 @@ pub enum Entry {
         step: StepId,
         /// The volumes that the guest's configuration named.
         volumes: Vec<VolumeId>,
+    },
+    /// What a guest's configuration was when a process of this run first looked at it, right before a step changes it:
+    /// what differs from it later, and the run did not write, others have changed. On disk before the step is sent out;
+    /// without `cipassword`.
+    Config {
+        /// The step.
+        step: StepId,
+        /// The guest.
+        vmid: Vmid,
+        /// Its options by PVE's keys.
+        values: BTreeMap<String, String>,
     },
     /// PVE made a task of it.
     Submitted {

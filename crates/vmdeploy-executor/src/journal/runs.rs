@@ -2,17 +2,18 @@
 
 use super::file::{JournalError, JournalWriter, read};
 use super::record::{Entry, JOURNAL_FORMAT_VERSION, Record};
-use crate::{RunReport, RunResult, report_of};
+use super::history::RunHistory;
+use crate::drive::CutOff;
+use crate::{ResumeMode, Resuming, RunReport, RunResult, report_of};
 use jiff::Timestamp;
 use serde::Serialize;
-use std::collections::BTreeMap;
 use std::fs::{DirBuilder, DirEntry, File, OpenOptions, TryLockError};
 use std::io::{self, Write as _};
 use std::os::unix::fs::{DirBuilderExt as _, OpenOptionsExt as _};
 use std::path::{Path, PathBuf};
 use std::time::Duration;
 use vmdeploy_planner::digest;
-use vmdeploy_planner::plan::{Plan, StepId};
+use vmdeploy_planner::plan::Plan;
 
 /// The folder in which runs are kept, `.vmdeploy/runs` as a rule.
 #[derive(Debug, Clone)]
@@ -94,6 +95,8 @@ pub struct RunSummary {
     pub ended: Option<Timestamp>,
     /// How it ended; `None` where it is not readable.
     pub result: Option<RunResult>,
+    /// The end in one line, see [`RunReport::headline`]; empty where the run is not readable.
+    pub headline: String,
     /// How many steps are done.
     pub steps_done: usize,
     /// How many steps the plan has.
@@ -227,18 +230,22 @@ impl RunsFolder {
         runs.sort_by(|a, b| (b.started, &b.run).cmp(&(a.started, &a.run)));
         Ok(runs)
     }
-    /// Returns the newest run that may be resumed, of this project if one is named. A run that was refused before its
+    /// Returns the newest run that may be resumed in this mode, of this project if one is named. A run that was refused before its
     /// first step comes after all that began one: there is something to finish in those.
     ///
     /// # Errors
     /// As [`Self::list`] and [`Self::open`].
-    pub fn newest_unfinished(&self, project: Option<&str>) -> Result<Option<StoredRun>, RunsError> {
+    pub fn newest_unfinished(
+        &self,
+        project: Option<&str>,
+        mode: ResumeMode,
+    ) -> Result<Option<StoredRun>, RunsError> {
         let mut not_begun = None;
         for summary in self.list()? {
             let is_asked = project.is_none_or(|project| project == summary.project);
             if is_asked && summary.trouble.is_none() {
                 let stored = self.open(&summary.run)?;
-                match stored.is_resumable() {
+                match stored.is_resumable(mode) {
                     true if stored.has_begun() => return Ok(Some(stored)),
                     true => not_begun = not_begun.or(Some(stored)),
                     false => {}
@@ -247,10 +254,11 @@ impl RunsFolder {
         }
         Ok(not_begun)
     }
-    /// Returns when a run of the project sent something out last whose answer nobody got, and which run that was: it was
-    /// cut off, and its request may still be on its way. Only journals that were written to of late are read.
-    pub(crate) fn last_unanswered(&self, project: &str, of_late: Duration) -> Option<(String, Timestamp)> {
-        let entries = std::fs::read_dir(&self.0).ok()?;
+    /// Returns what dead runs of the project may still have on their way, or at work on the cluster. Only journals that
+    /// were written to within `of_late` are read. Call it while holding the project's lock: else a run may be alive.
+    pub(crate) fn cut_off(&self, project: &str, of_late: Duration) -> CutOff {
+        let mut cut_off = CutOff::default();
+        let Ok(entries) = std::fs::read_dir(&self.0) else { return cut_off };
         let is_recent = |entry: &DirEntry| {
             let written = entry.path().join("journal.jsonl").metadata().and_then(|file| file.modified());
             // A time to come is that of a clock that was set back.
@@ -258,8 +266,10 @@ impl RunsFolder {
         };
         let recent = entries.filter_map(Result::ok).filter(is_recent);
         let stored = recent.filter_map(|entry| self.open(&entry.file_name().into_string().ok()?).ok());
-        let own = stored.filter(|run| run.plan.project == project);
-        own.filter_map(|run| Some((unanswered(&run.records)?, run.run))).max().map(|(at, run)| (run, at))
+        let mut own: Vec<StoredRun> = stored.filter(|run| run.plan.project == project).collect();
+        own.sort_by_key(|run| run.records.last().map(|record| record.at));
+        own.iter().for_each(|run| cut_off.add(run));
+        cut_off
     }
     fn summary(&self, run: String) -> RunSummary {
         match self.open(&run) {
@@ -270,6 +280,7 @@ impl RunsFolder {
                 started: None,
                 ended: None,
                 result: None,
+                headline: String::new(),
                 steps_done: 0,
                 steps: 0,
                 trouble: Some(error.to_string()),
@@ -301,13 +312,26 @@ impl StoredRun {
     pub fn report(&self) -> RunReport {
         report_of(&self.plan, &self.records)
     }
-    /// Tells whether `resume` has anything to do: the run is not at its end, or ended with a failure that left something.
-    pub fn is_resumable(&self) -> bool {
-        matches!(self.report().result, RunResult::Unfinished | RunResult::Left)
+    /// Returns the fold of its journal.
+    pub(crate) fn history(&self) -> RunHistory {
+        RunHistory::of(&self.records, Duration::ZERO)
+    }
+    /// Tells whether `resume` has anything to do in this mode. A run that was taken back is only taken back again where
+    /// that failed.
+    pub fn is_resumable(&self, mode: ResumeMode) -> bool {
+        let report = self.report();
+        match (report.result, mode) {
+            (RunResult::Unfinished | RunResult::Left, _) => true,
+            (RunResult::PartlyDone, ResumeMode::Finish) => report.resume != Resuming::Nothing,
+            (RunResult::PartlyDone, ResumeMode::Rollback) => {
+                self.history().mode != Some(ResumeMode::Rollback)
+            }
+            _ => false,
+        }
     }
     /// Tells whether a step of it was begun.
     pub fn has_begun(&self) -> bool {
-        self.report().steps.iter().any(|step| step.state != crate::StepState::NotStarted)
+        self.history().has_begun()
     }
     /// Returns the run's line in the list.
     pub fn summary(&self) -> RunSummary {
@@ -319,6 +343,7 @@ impl StoredRun {
             started: Some(report.started),
             ended: Some(report.ended),
             result: Some(report.result),
+            headline: report.headline(),
             steps_done: report.steps.iter().filter(is_done).count(),
             steps: report.steps.len(),
             trouble: None,
@@ -331,39 +356,6 @@ impl StoredRun {
     pub fn reopen(&self) -> Result<JournalWriter, JournalError> {
         JournalWriter::reopen(&self.folder.join("journal.jsonl"))
     }
-}
-
-/// Returns when the last request was sent out whose answer the journal does not have.
-fn unanswered(records: &[Record]) -> Option<Timestamp> {
-    let mut open: BTreeMap<&StepId, Timestamp> = BTreeMap::new();
-    let mut lost = None;
-    for Record { at, entry } in records {
-        match entry {
-            Entry::Started { step, .. } | Entry::Saw { step, .. } | Entry::RevertStarted { step } => {
-                open.insert(step, *at);
-            }
-            Entry::Submitted { step, .. }
-            | Entry::Succeeded { step, .. }
-            | Entry::RevertFinished { step, .. } => {
-                open.remove(step);
-            }
-            Entry::Failed { step, failure, .. } | Entry::RevertFailed { step, failure } => {
-                if failure.is_unheard() {
-                    open.insert(step, *at);
-                } else {
-                    open.remove(step);
-                }
-            }
-            // Another process went on: what was open then may be on its way all the same.
-            Entry::Resumed { .. } => lost = lost.max(std::mem::take(&mut open).into_values().max()),
-            Entry::Probed { .. }
-            | Entry::RunStarted { .. }
-            | Entry::Locked { .. }
-            | Entry::Stopped { .. }
-            | Entry::Finished { .. } => {}
-        }
-    }
-    lost.max(open.into_values().max())
 }
 
 fn write_private(path: &Path, bytes: &[u8]) -> io::Result<()> {
@@ -394,39 +386,6 @@ mod tests {
         runs.lock("other", "run r3").unwrap();
         drop(held);
         runs.lock("web", "run r2").unwrap();
-    }
-
-    #[test]
-    fn what_nobody_got_an_answer_to_is_known_by_its_time() {
-        let step = |name: &str| StepId(name.to_owned());
-        let (a, b) = (|| step("a/stop"), || step("b/stop"));
-        let done = |step| Entry::Succeeded { step, outcome: crate::Outcome::Done, warnings: Vec::new() };
-        let failed = |kind, effect| Entry::Failed {
-            step: a(),
-            failure: crate::Failure::new(kind, "it broke").effect(effect),
-            again: false,
-        };
-        let check = |entries: Vec<Entry>, expect: Option<i64>| {
-            let at = |second: usize| Timestamp::from_second(i64::try_from(second).unwrap()).unwrap();
-            let shown = format!("{entries:?}");
-            let records: Vec<Record> = entries
-                .into_iter()
-                .enumerate()
-                .map(|(second, entry)| Record { at: at(second), entry })
-                .collect();
-            assert_eq!(unanswered(&records).map(Timestamp::as_second), expect, "{shown}");
-        };
-        let started = |step| Entry::Started { step, attempt: 1 };
-        check(vec![started(a()), done(a())], None);
-        check(vec![started(a()), started(b()), done(b())], Some(0));
-        check(vec![started(a()), started(b()), done(a())], Some(1));
-        use crate::{FailureKind as K, TookEffect as T};
-        check(vec![started(a()), failed(K::NoAnswer, T::Maybe)], Some(1));
-        check(vec![started(a()), failed(K::Unreachable, T::No)], None);
-        check(vec![started(a()), failed(K::TaskFailed, T::Maybe)], None);
-        let resumed = Entry::Resumed { mode: crate::ResumeMode::Finish };
-        check(vec![started(a()), resumed, started(a()), done(a())], Some(0));
-        check(vec![Entry::RevertStarted { step: a() }], Some(0));
     }
 
     #[test]

@@ -2,11 +2,13 @@
 
 mod build;
 mod html;
+mod outcome;
 
 pub use build::report_of;
+pub(crate) use build::{report_at_end, report_from};
 pub use html::html_page;
 
-use crate::{Failure, FailureKind, Outcome};
+use crate::{Failure, Outcome};
 use jiff::Timestamp;
 use pve_types::{GuestName, NodeName, Upid, Vmid};
 use serde::{Deserialize, Serialize};
@@ -38,6 +40,8 @@ pub struct RunReport {
     pub steps: Vec<StepReport>,
     /// What was made and is still there although the run failed, with the command that removes it.
     pub left: Vec<Leftover>,
+    /// What resuming the run would do.
+    pub resume: Resuming,
     /// Why an unfinished run stopped, where it was not the user who stopped it.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub stopped_because: Option<String>,
@@ -49,9 +53,11 @@ pub struct RunReport {
 pub enum RunResult {
     /// Everything was done.
     Done,
-    /// It failed, and what it had made is rolled back; or nothing had happened.
+    /// It failed, and nothing of the run remains: it is rolled back, or nothing had happened.
     RolledBack,
-    /// It failed, and something is left.
+    /// Some VMs failed and are rolled back or unchanged; what was done to the others, or an image that was placed, remains.
+    PartlyDone,
+    /// It failed, and something of what failed remains.
     Left,
     /// It failed because of credentials, before anything had happened.
     Credentials,
@@ -68,7 +74,7 @@ impl RunResult {
             Self::Done => 0,
             Self::Refused => 4,
             Self::RolledBack => 5,
-            Self::Left => 6,
+            Self::PartlyDone | Self::Left => 6,
             Self::Credentials => 7,
             Self::Unfinished => 8,
         }
@@ -86,13 +92,17 @@ pub struct VmReport {
     pub node: NodeName,
     /// What was to be done to it.
     pub verb: Verb,
-    /// How far it came.
+    /// What became of it.
     pub state: VmState,
+    /// The steps, in words, that changed it and are not rolled back, where it is neither done nor rolled back. A step
+    /// that may have taken effect ends with `(perhaps)`.
+    #[serde(default)]
+    pub remains: Vec<String>,
     /// Its addresses, if they were waited for.
     pub addresses: Vec<IpAddr>,
 }
 
-/// How far a VM came.
+/// What became of a VM.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "snake_case")]
 pub enum VmState {
@@ -100,9 +110,11 @@ pub enum VmState {
     Done,
     /// Nothing was done to it.
     Untouched,
-    /// A step failed, and what was made is rolled back.
+    /// A step failed, or the run was taken back, and nothing of what was done to it remains.
     RolledBack,
-    /// A step failed, and something is left.
+    /// It is made and configured, and did not become ready in time; it is kept.
+    NotReady,
+    /// A step failed; [`VmReport::remains`] says what of the VM's steps remains.
     Failed,
     /// Some of it is done.
     Unfinished,
@@ -199,7 +211,8 @@ pub struct Leftover {
 }
 
 /// What resuming a run would do.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
 pub enum Resuming {
     /// It finishes what is not done.
     Finish,
@@ -207,7 +220,7 @@ pub enum Resuming {
     TakeBack,
     /// Some VMs are finished, others taken back.
     Both,
-    /// Nothing can be done about those VMs that are open: see [`RunReport::displaced`].
+    /// Nothing: the run is at its end, or its open VMs cannot be continued, see [`RunReport::displaced`].
     Nothing,
 }
 
@@ -233,28 +246,9 @@ impl RunReport {
         let all = first.chain(self.steps.iter().filter(is_revert));
         all.filter_map(|step| step.failure.as_ref().map(|failure| (step, failure)))
     }
-    /// Tells what resuming the run would do: finish what is not done, take back what could not be rolled back, both, or nothing.
-    pub fn resume_would(&self) -> Resuming {
-        let not_reverted = self.vms_with(|step| step.state == StepState::RevertFailed);
-        let reverts = |vm: &VmReport| not_reverted.contains(&vm.vm);
-        let displaced = self.displaced();
-        let is_open = |vm: &VmReport| matches!(vm.state, VmState::Failed | VmState::Unfinished);
-        let open = self.vms.iter().filter(|vm| is_open(vm) && !displaced.contains(vm));
-        let open: Vec<bool> = open.map(reverts).collect();
-        match (open.contains(&true), open.contains(&false)) {
-            (true, false) => Resuming::TakeBack,
-            (true, true) => Resuming::Both,
-            (false, false) if !displaced.is_empty() => Resuming::Nothing,
-            (false, _) => Resuming::Finish,
-        }
-    }
     /// Returns the VMs that this run cannot go on with, because the guest that has the number is not the run's.
     pub fn displaced(&self) -> Vec<&VmReport> {
-        let is_taken = |step: &StepReport| {
-            let is_bad = matches!(step.state, StepState::Failed | StepState::RevertFailed);
-            let kind = step.failure.as_ref().map(|failure| failure.kind);
-            is_bad && matches!(kind, Some(FailureKind::NotOurs | FailureKind::VmidTaken))
-        };
+        let is_taken = |step: &StepReport| outcome::is_bad(&step.state) && outcome::is_of_others(step);
         let taken = self.vms_with(is_taken);
         self.vms.iter().filter(|vm| taken.contains(&vm.vm)).collect()
     }

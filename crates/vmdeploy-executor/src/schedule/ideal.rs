@@ -1,6 +1,7 @@
 //! How long a plan takes when nothing but its steps costs time: what a run is measured against.
 
 use super::{Command, Input, Rules, Scheduler, tasks_of};
+use crate::journal::RunHistory;
 use std::cmp::Reverse;
 use std::collections::{BTreeMap, BinaryHeap};
 use vmdeploy_planner::plan::{Plan, StepId};
@@ -9,7 +10,7 @@ use vmdeploy_planner::plan::{Plan, StepId};
 /// each step takes as long as `took_ms` says.
 pub fn ideal_ms(plan: &Plan, took_ms: impl Fn(&StepId) -> u64) -> u64 {
     let rules = Rules { limits: plan.limits, attempts: 1, on_failure: BTreeMap::new(), rollback_all: false };
-    let mut scheduler = Scheduler::new(tasks_of(plan, &[]), rules);
+    let mut scheduler = Scheduler::new(tasks_of(plan, &RunHistory::default()), rules);
     let mut on_the_wire: BinaryHeap<Reverse<(u64, StepId)>> = BinaryHeap::new();
     let mut now = 0;
     let mut commands = scheduler.on(Input::Begin);

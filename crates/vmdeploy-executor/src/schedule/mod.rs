@@ -23,7 +23,8 @@ mod tests;
 mod usage;
 
 pub use ideal::ideal_ms;
-pub use task::{Claims, Past, Task, claims_of, tasks_of};
+pub(crate) use task::tasks_of;
+pub use task::{Claims, Past, Task, claims_of};
 
 use crate::{Stop, TookEffect};
 use pve_types::GuestName;
@@ -316,18 +317,20 @@ impl Scheduler {
 
     /// Marks the failed step's VM for reverting, and every VM that depends on one so marked.
     fn doom(&mut self, place: usize) {
-        let mut open: Vec<GuestName> = match &self.nodes[place].task.vm {
-            Some(vm) => vec![vm.clone()],
-            None => self.nodes[place].needed_by.iter().cloned().collect(),
+        let of_wait = self.nodes[place].task.is_wait;
+        let mut open: Vec<(GuestName, bool)> = match &self.nodes[place].task.vm {
+            Some(vm) => vec![(vm.clone(), of_wait)],
+            None => self.nodes[place].needed_by.iter().map(|vm| (vm.clone(), false)).collect(),
         };
-        while let Some(vm) = open.pop() {
-            if self.rules.get(&vm) != Some(&OnFailure::Rollback) || !self.doomed.insert(vm.clone()) {
+        while let Some((vm, of_wait)) = open.pop() {
+            let rolls_back = self.rules.get(&vm).is_some_and(|rule| rule.rolls_back(of_wait));
+            if !rolls_back || !self.doomed.insert(vm.clone()) {
                 continue;
             }
             let own = self.nodes.iter().filter(|node| node.task.vm.as_ref() == Some(&vm));
             let behind =
                 own.flat_map(|node| &node.behind).filter_map(|behind| self.nodes[*behind].task.vm.clone());
-            open.extend(behind);
+            open.extend(behind.map(|vm| (vm, false)));
         }
     }
 

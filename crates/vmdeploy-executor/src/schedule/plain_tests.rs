@@ -90,7 +90,7 @@ fn any_tasks() -> impl Strategy<Value = Vec<Task>> {
             let befores = befores.iter().filter(|_| place > 0);
             let after = befores.map(|before| id(before.index(place))).collect();
             let vm = Some(vm).filter(|vm: &u8| *vm < 5).map(|vm| format!("vm{vm}").parse().unwrap());
-            Task { id: id(place), vm, after, claims, revert, past }
+            Task { id: id(place), vm, after, claims, revert, is_wait: false, past }
         };
         rows.into_iter().enumerate().map(task).collect()
     })

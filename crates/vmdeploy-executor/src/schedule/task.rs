@@ -1,10 +1,10 @@
 //! What the scheduler knows of a step: its place, what it may not share, and what became of it before.
 
 use crate::describe;
-use crate::journal::{Entry, Record};
-use crate::{Outcome, TookEffect};
+use crate::StepState;
+use crate::journal::{RunHistory, StepHistory};
 use pve_types::{GuestName, NodeName, StorageId, Vmid};
-use std::collections::{BTreeMap, BTreeSet};
+use std::collections::BTreeSet;
 use vmdeploy_planner::plan::{Action, DiskSource, PatchValue, Plan, Revert, Step, StepId, Transport};
 
 /// A step as the scheduler sees it.
@@ -20,6 +20,8 @@ pub struct Task {
     pub claims: Claims,
     /// Whether it can be rolled back, and what that may not share; `None` when there is nothing to do.
     pub revert: Option<Claims>,
+    /// Whether it only waits for a guest that is there already.
+    pub is_wait: bool,
     /// What became of it before.
     pub past: Past,
 }
@@ -59,8 +61,7 @@ pub enum Past {
 }
 
 /// Returns the scheduler's view of a plan, with what its journal says.
-pub fn tasks_of(plan: &Plan, records: &[Record]) -> Vec<Task> {
-    let pasts = pasts_of(records);
+pub(crate) fn tasks_of(plan: &Plan, history: &RunHistory) -> Vec<Task> {
     let task = |step: &Step| Task {
         id: step.id.clone(),
         vm: step.vm.clone(),
@@ -70,37 +71,23 @@ pub fn tasks_of(plan: &Plan, records: &[Record]) -> Vec<Task> {
             Revert::Run { action } => Some(claims_of(action, step.transport)),
             Revert::Nothing | Revert::CannotRevert { .. } => None,
         },
-        past: pasts.get(&step.id).copied().unwrap_or_default(),
+        is_wait: describe::is_wait(&step.action),
+        past: history.step(&step.id).map(past_of).unwrap_or_default(),
     };
     plan.steps.iter().map(task).collect()
 }
 
-/// Returns what a journal says of each step. This is the whole of what resuming rests on.
-fn pasts_of(records: &[Record]) -> BTreeMap<StepId, Past> {
-    let mut pasts = BTreeMap::new();
-    for record in records {
-        let (step, past) = match &record.entry {
-            Entry::Started { step, .. } | Entry::Submitted { step, .. } => (step, Past::Begun),
-            Entry::Succeeded { step, outcome, .. } => {
-                (step, Past::Done { changed: *outcome != Outcome::AlreadyDone })
-            }
-            Entry::Failed { step, failure, .. } if failure.took_effect == TookEffect::No => {
-                (step, Past::None)
-            }
-            Entry::Failed { step, .. } => (step, Past::Begun),
-            Entry::RevertStarted { step } | Entry::RevertFailed { step, .. } => (step, Past::Reverting),
-            Entry::RevertFinished { step, .. } => (step, Past::RolledBack),
-            Entry::Probed { .. }
-            | Entry::Saw { .. }
-            | Entry::RunStarted { .. }
-            | Entry::Resumed { .. }
-            | Entry::Locked { .. }
-            | Entry::Stopped { .. }
-            | Entry::Finished { .. } => continue,
-        };
-        pasts.insert(step.clone(), past);
+/// Returns what became of a step. This is the whole of what resuming rests on.
+fn past_of(step: &StepHistory) -> Past {
+    match step.state {
+        _ if step.is_reverting => Past::Reverting,
+        StepState::NotStarted | StepState::Skipped { .. } => Past::None,
+        StepState::Started | StepState::Failed if step.unsure => Past::Begun,
+        StepState::Started | StepState::Failed => Past::None,
+        StepState::Succeeded => Past::Done { changed: step.has_changed() },
+        StepState::RevertFailed => Past::Reverting,
+        StepState::RolledBack => Past::RolledBack,
     }
-    pasts
 }
 
 /// Returns what an action may not share when it takes that transport.

@@ -18,6 +18,7 @@ fn tasks(rows: &[(&str, &str, &[&str], bool)]) -> Vec<Task> {
                 after: after.iter().map(|name| id(name)).collect(),
                 revert: revert.then(|| claims.clone()),
                 claims,
+                is_wait: false,
                 past: Past::None,
             }
         })
@@ -398,6 +399,7 @@ fn any_tasks() -> impl Strategy<Value = Vec<Task>> {
                 after: after.iter().map(|before| id(&format!("s{before}"))).collect(),
                 revert: revert.then(|| claims.clone()),
                 claims,
+                is_wait: false,
                 past: Past::None,
             });
         }

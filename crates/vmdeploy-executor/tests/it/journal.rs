@@ -14,7 +14,7 @@ fn a_journal_of_format_1_is_readable() {
     assert_eq!(report.steps[0].state, StepState::Succeeded);
     assert_eq!(report.steps[1].state, StepState::Failed);
     assert!(report.steps[1].upid.is_some());
-    assert!(stored.is_resumable());
+    assert!(stored.is_resumable(vmdeploy_executor::ResumeMode::Finish));
     let summary = &runs.list().unwrap()[0];
     assert_eq!((summary.run.as_str(), summary.steps_done, summary.steps), ("format-1", 1, 2));
 }

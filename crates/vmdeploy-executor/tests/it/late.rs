@@ -108,7 +108,7 @@ async fn an_unclear_attempt_stays_unclear_when_later_ones_do_nothing() {
             assert!(failure.causes.iter().any(|cause| cause.contains("an attempt before: ")), "{failure:?}");
             assert!(failure.hint.unwrap().contains("`vmdeploy resume`"));
         }
-        assert!(runs.open("r1").unwrap().is_resumable(), "{rule:?}");
+        assert!(runs.open("r1").unwrap().is_resumable(vmdeploy_executor::ResumeMode::Finish), "{rule:?}");
         drop(folder);
     }
 }

@@ -67,7 +67,7 @@ async fn what_a_node_has_that_goes_down_is_said_and_taken_back_when_it_is_up_aga
     let failures: Vec<_> = report.failures().collect();
     assert!(failures.iter().all(|failure| failure.kind == FailureKind::Unreachable), "{failures:#?}");
     assert!(failures.iter().all(|failure| failure.hint.as_ref().is_some_and(|h| h.contains("is it up?"))));
-    assert_eq!(report.resume_would(), vmdeploy_executor::Resuming::TakeBack);
+    assert_eq!(report.resume, vmdeploy_executor::Resuming::TakeBack);
 
     let still = fixture.resume("r1", ResumeMode::Finish).await.unwrap();
     assert_eq!((still.result, fixture.guests().len()), (RunResult::Left, 2), "it is still down");
@@ -90,7 +90,7 @@ async fn what_a_node_has_that_goes_down_is_kept_and_finished_when_it_is_up_again
     let fixture = Fixture::of(cluster("9.2.11"), "[]", Transports::Api).await;
     let report = run_without_the_second_node(&fixture, OnFailure::Keep).await;
     assert_eq!(report.result, RunResult::Left);
-    assert_eq!(report.resume_would(), vmdeploy_executor::Resuming::Finish);
+    assert_eq!(report.resume, vmdeploy_executor::Resuming::Finish);
     set_up(&fixture, true);
     let report = fixture.resume("r1", ResumeMode::Finish).await.unwrap();
     assert_eq!(report.result, RunResult::Done, "{:#?}", report.failures().collect::<Vec<_>>());

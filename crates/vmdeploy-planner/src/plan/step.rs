@@ -96,14 +96,28 @@ pub enum Revert {
     },
 }
 
-/// What follows when a step fails.
+/// What happens to a VM when one of its steps fails.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "snake_case")]
 pub enum OnFailure {
-    /// What was made is taken away again; the default for creates.
+    /// The run reverts what it did to the VM, also when the VM only did not become ready in time.
     Rollback,
-    /// What was done stays, and `resume` goes on from there; the default for updates.
+    /// The run reverts what it did to the VM, unless the VM is made and only did not become ready in time: such a VM
+    /// is kept. The default for creates.
+    RollbackIncomplete,
+    /// What was done stays, and `resume` continues from there. The default for updates.
     Keep,
+}
+
+impl OnFailure {
+    /// Tells whether the failure of a step rolls its VM back. `of_wait` says that the step only waits for the guest.
+    pub fn rolls_back(self, of_wait: bool) -> bool {
+        match self {
+            Self::Rollback => true,
+            Self::RollbackIncomplete => !of_wait,
+            Self::Keep => false,
+        }
+    }
 }
 
 /// Checks that names are unique, that every `after` names an earlier step, and so that there is no cycle.

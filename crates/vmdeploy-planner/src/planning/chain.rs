@@ -51,6 +51,11 @@ impl Link {
         self.revert = Revert::CannotRevert { why: why.to_owned() };
         self
     }
+    /// Lets its revert free the volume that it gives.
+    pub(crate) fn frees_its_volume(self, guest: &GuestRef, chain: &Chain) -> Self {
+        let volume = output_of(&chain.id_of(&self.what));
+        self.revert(Action::FreeVolume { node: guest.node.clone(), volume })
+    }
     /// Says how much it copies.
     pub(crate) fn copies(mut self, copied: Bytes) -> Self {
         self.copied = copied;
@@ -78,6 +83,13 @@ impl Chain {
     /// Starts an empty chain.
     pub(crate) fn new(vm: &GuestName) -> Self {
         Self { vm: vm.clone(), last: BTreeSet::new(), steps: Vec::new() }
+    }
+    /// Tells whether a step of it makes the VM.
+    pub(crate) fn makes_guest(&self) -> bool {
+        self.steps.iter().any(|step| matches!(step.action, Action::CreateVm { .. } | Action::CloneVm { .. }))
+    }
+    fn id_of(&self, what: &str) -> StepId {
+        StepId(format!("{}/{what}", self.vm))
     }
     /// Lets the next step wait for these, too.
     pub(crate) fn wait_for(&mut self, steps: impl IntoIterator<Item = StepId>) {

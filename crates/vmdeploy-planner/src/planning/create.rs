@@ -8,7 +8,7 @@ use super::input::{Findings, PlanInput, Resolved, reason};
 use super::mark;
 use super::transports::{Shape, TransportWithWhy};
 use super::{cloning, ready};
-use crate::plan::{Action, ConfigPatch, GuestRef, PatchValue, Reason, Slot, Transport, TransportChoice};
+use crate::plan::{Action, ConfigPatch, GuestRef, PatchValue, Ref, Reason, Slot, Transport, TransportChoice};
 use crate::spec::{Desired, DiskContent, PowerState, Vm};
 use pve_types::Bytes;
 use std::collections::BTreeMap;
@@ -408,7 +408,8 @@ pub(crate) fn push_snippets(
             source: snippet.source.clone(),
             sha256: snippet.sha256.clone(),
         };
-        let link = Link::new(format!("snippet-{}", snippet.part), action, transport, 120);
-        chain.push(link.cannot_revert("the file is small, and its name is that of its content"));
+        let volume = Ref::Known(snippet.volume.clone());
+        let revert = Action::FreeVolume { node: guest.node.clone(), volume };
+        chain.push(Link::new(format!("snippet-{}", snippet.part), action, transport, 120).revert(revert));
     }
 }

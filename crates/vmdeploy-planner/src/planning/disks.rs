@@ -173,7 +173,10 @@ impl DiskPlanner<'_, '_> {
             attach: false,
         };
         let link = Link::new(format!("import-{slot}"), action, (Transport::Ssh, why.to_owned()), 3_600);
-        let step = chain.push(link.copies(ready.copied));
+        let link = link.copies(ready.copied);
+        // The removal of a VM that is being made takes the volume with it.
+        let link = if chain.makes_guest() { link } else { link.frees_its_volume(self.guest, chain) };
+        let step = chain.push(link);
         PatchValue::Drive { volume: output_of(&step), options: options.to_owned() }
     }
 }

@@ -260,7 +260,7 @@ impl<'p, 'a> Planner<'p, 'a> {
         let mut making = Making::new(self.input, &mut self.shared, &mut self.findings, resolved);
         making.make();
         let (steps, reasons) = (making.chain.steps, making.reasons);
-        let on_failure = resolved.vm.lifecycle.on_failure.unwrap_or(OnFailure::Rollback);
+        let on_failure = resolved.vm.lifecycle.on_failure.unwrap_or(OnFailure::RollbackIncomplete);
         self.add(resolved.guest.clone(), Verb::Create, reasons, on_failure, steps);
     }
 

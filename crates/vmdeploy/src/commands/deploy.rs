@@ -46,7 +46,7 @@ pub async fn run(args: &Args, context: &Context) -> CommandResult {
             (plan, connections, args.spec_folder.clone())
         }
         None => {
-            let planned = planning::plan(&args.plan, PlanMode::Deploy, context).await?;
+            let planned = planning::plan_to_run(&args.plan, PlanMode::Deploy, context).await?;
             (planned.plan, planned.connections, planned.spec.folder)
         }
     };

@@ -30,11 +30,12 @@ pub struct Args {
 /// # Errors
 /// The spec is refused, the cluster cannot be reached, or the run cannot begin.
 pub async fn run(args: &Args, context: &Context) -> CommandResult {
-    let planned = planning::plan(&args.plan, PlanMode::Destroy, context).await?;
     if args.plan_only {
+        let planned = planning::plan(&args.plan, PlanMode::Destroy, context).await?;
         output::write_stdout(&plan_text(&planned.plan, output::Stream::Stdout));
         return Ok(Exit::DONE);
     }
+    let planned = planning::plan_to_run(&args.plan, PlanMode::Destroy, context).await?;
     output::write_stderr(&plan_text(&planned.plan, output::Stream::Stderr));
     let yes = args.yes || context.environment.get(names::CONFIRM_DELETE) == Some("true");
     let exit =

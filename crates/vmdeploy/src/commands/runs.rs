@@ -6,7 +6,7 @@ use crate::failure::CommandResult;
 use crate::output;
 use crate::running::{run_failure, runs_folder};
 use crate::table::Table;
-use vmdeploy_executor::{RunResult, RunSummary};
+use vmdeploy_executor::RunSummary;
 
 /// Lists the runs that are recorded here, the newest first.
 #[derive(Debug, clap::Args)]
@@ -40,19 +40,8 @@ fn table(runs: &[RunSummary]) -> Table {
             run.project.clone(),
             run.started.map_or_else(String::new, |time| time.strftime("%Y-%m-%d %H:%M:%S UTC").to_string()),
             format!("{}/{}", run.steps_done, run.steps),
-            run.trouble.clone().unwrap_or_else(|| run.result.map_or("", result).to_owned()),
+            run.trouble.clone().unwrap_or_else(|| run.headline.clone()),
         ]);
     }
     table
-}
-
-fn result(result: RunResult) -> &'static str {
-    match result {
-        RunResult::Done => "done",
-        RunResult::RolledBack => "failed, rolled back",
-        RunResult::Left => "failed, something is left",
-        RunResult::Credentials => "refused: credentials",
-        RunResult::Refused => "refused by the cluster",
-        RunResult::Unfinished => "unfinished",
-    }
 }

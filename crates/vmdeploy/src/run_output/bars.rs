@@ -54,17 +54,15 @@ impl Bars {
                 }
                 self.succeeded(step, outcome, *took_ms);
             }
-            // All of it is said at the end.
+            // Why is said once, at the end of the run.
             EventKind::StepFailed { step, failure, .. } => {
-                let message = escape::one_line(&failure.message);
-                self.line(&format!("{} {step}: {message}", "error:".red().bold()));
+                self.line(&format!("{} {step}: {}", "failed:".red().bold(), failure.took_effect));
                 self.ended(step, false);
             }
             EventKind::StepSkipped { step, .. } => self.ended(step, false),
             EventKind::RevertStarted { step } => self.message(step, "reverting"),
-            EventKind::RevertFailed { step, failure } => {
-                let message = escape::one_line(&failure.message);
-                self.line(&format!("{} revert of {step}: {message}", "error:".red().bold()));
+            EventKind::RevertFailed { step, .. } => {
+                self.line(&format!("{} revert of {step}", "failed:".red().bold()));
             }
             EventKind::Cancelling { now } => self.line(cancelling(*now)),
             EventKind::Note { vm, text } => {

@@ -51,9 +51,7 @@ impl Lines {
                 None
             }
             EventKind::RevertFinished { step, note } => Some(self.step_line(step, &rolled_back(note))),
-            EventKind::RevertFailed { step, failure } => {
-                Some(self.step_line(step, &format!("UNDO FAILED: {}", failure.message)))
-            }
+            EventKind::RevertFailed { step, .. } => Some(self.step_line(step, "REVERT FAILED")),
             EventKind::Cancelling { now } => Some(cancelling(*now).to_owned()),
             EventKind::Note { vm, text } => {
                 Some(vm.as_ref().map_or_else(|| format!("note: {text}"), |vm| format!("note: {vm}: {text}")))
@@ -125,9 +123,10 @@ pub(super) fn gave(outcome: &Outcome) -> String {
     }
 }
 
+/// Says that a step failed. Why is said once, at the end of the run.
 fn failed(failure: &Failure, revert: bool) -> String {
-    let then = if revert { "; what was made is rolled back now" } else { "" };
-    format!("FAILED: {}; {}{then}", failure.message, failure.took_effect)
+    let then = if revert { "; what the run did to this VM is being rolled back" } else { "" };
+    format!("FAILED: {}{then}", failure.took_effect)
 }
 
 fn rolled_back(note: &RevertNote) -> String {

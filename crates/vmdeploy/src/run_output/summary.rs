@@ -4,10 +4,7 @@ use super::duration;
 use crate::escape;
 use std::collections::BTreeMap;
 use std::fmt::Write as _;
-use vmdeploy_executor::{
-    Failure, Leftover, Outcome, Resuming, RunReport, RunResult, StepReport, StepState, VmReport, VmState,
-};
-use vmdeploy_planner::plan::Verb;
+use vmdeploy_executor::{Failure, Leftover, Resuming, RunReport, RunResult, StepState, VmReport, VmState};
 use vmdeploy_planner::render::count;
 
 /// How many steps that failed alike are shown in full.
@@ -35,24 +32,30 @@ fn failure_text(failure: &Failure, effect: &str) -> String {
     escape::lines(&text)
 }
 
-/// Returns the end of a run: failures, leftovers, the count of VMs, and the next command.
+/// Returns the end of a run: failures, what remains, the count of VMs, and the next command.
 pub fn summary(report: &RunReport) -> String {
     let mut text = String::new();
     text.push_str(&failures(report));
+    report.vms.iter().for_each(|vm| text.push_str(&remaining(vm)));
     report.left.iter().for_each(|left| text.push_str(&leftover(left)));
-    let _ = writeln!(text, "{}", last_line(report));
-    let run = &report.run;
-    let hints = match report.result {
-        RunResult::Unfinished => {
-            vec![format!("`vmdeploy resume {run}` goes on, and with `--rollback` takes back what was done")]
-        }
-        RunResult::Left => displaced_hint(report).into_iter().chain(left_hint(report)).collect(),
-        _ => Vec::new(),
-    };
-    for hint in hints {
+    let took = report.ended.as_millisecond() - report.started.as_millisecond();
+    let _ = writeln!(text, "{} ({})", report.headline(), duration(u64::try_from(took).unwrap_or(0)));
+    for hint in displaced_hint(report).into_iter().chain(next_hint(report)) {
         let _ = writeln!(text, "hint: {hint}");
     }
     escape::lines(&text)
+}
+
+/// Returns the line of a VM of which something remains although it is not done.
+fn remaining(vm: &VmReport) -> String {
+    if vm.remains.is_empty() {
+        return String::new();
+    }
+    let steps = vm.remains.join(", ");
+    match vm.state {
+        VmState::NotReady => format!("kept: {} (VM {} on {}), which is not ready\n", vm.vm, vm.vmid, vm.node),
+        _ => format!("remains: {} (VM {} on {}): {steps}\n", vm.vm, vm.vmid, vm.node),
+    }
 }
 
 /// Returns the failed steps; of many that failed alike, some are shown and the others named.
@@ -121,86 +124,31 @@ fn listed(mut names: Vec<String>) -> String {
     }
 }
 
-/// Returns what to do about a run that left something: what `resume` does with it, if it does anything.
-fn left_hint(report: &RunReport) -> Option<String> {
+/// Returns what to do about a run that is not at its end: what `resume` does with it, if it does anything.
+fn next_hint(report: &RunReport) -> Option<String> {
     let run = &report.run;
-    Some(match report.resume_would() {
-        Resuming::Nothing => return None,
-        Resuming::Finish => {
-            format!(
-                "`vmdeploy resume {run}` tries again what is missing, and with `--rollback` takes back what is left"
-            )
+    let hint = match (report.result, report.resume) {
+        (RunResult::Unfinished, _) => {
+            format!("`vmdeploy resume {run}` continues the run, and `vmdeploy resume {run} --rollback` reverts it")
         }
-        Resuming::TakeBack => {
-            format!(
-                "remove the cause, then `vmdeploy resume {run}` takes back what is left; deploy again afterwards"
-            )
+        (RunResult::PartlyDone, Resuming::Nothing) => {
+            "deploy again for the VMs that failed; those that are done stay as they are".to_owned()
         }
-        Resuming::Both => format!(
-            "remove the cause, then `vmdeploy resume {run}` takes back what could not be rolled back and finishes the rest; \
-             with `--rollback` it takes back all"
+        (_, Resuming::Nothing) => return None,
+        (_, Resuming::Finish) => format!(
+            "`vmdeploy resume {run}` tries again what is missing, and `vmdeploy resume {run} --rollback` reverts what remains"
         ),
-    })
+        (_, Resuming::TakeBack) => {
+            format!("remove the cause, then `vmdeploy resume {run}` reverts what remains; deploy again afterwards")
+        }
+        (_, Resuming::Both) => format!(
+            "remove the cause, then `vmdeploy resume {run}` reverts what could not be rolled back and finishes the rest; \
+             `vmdeploy resume {run} --rollback` reverts all"
+        ),
+    };
+    Some(hint)
 }
 
 fn leftover(left: &Leftover) -> String {
     format!("left: {}, because {}\nhint: on the node, `{}` removes it\n", left.what, left.why, left.command)
-}
-
-fn last_line(report: &RunReport) -> String {
-    let took = report.ended.as_millisecond() - report.started.as_millisecond();
-    let took = duration(u64::try_from(took).unwrap_or(0));
-    let how = match report.result {
-        RunResult::Done => format!("done in {took}"),
-        RunResult::RolledBack => format!("failed after {took}; {}", what_became(&report.steps)),
-        RunResult::Left if report.left.is_empty() && !report.displaced().is_empty() => {
-            format!("failed after {took}; somebody has to look, see above")
-        }
-        RunResult::Left => format!("failed after {took}; something is left, see above"),
-        RunResult::Credentials | RunResult::Refused => "refused; nothing was changed".to_owned(),
-        RunResult::Unfinished => match &report.stopped_because {
-            Some(why) => format!("stopped after {took}, because {why}"),
-            None => format!("stopped after {took}"),
-        },
-    };
-    match counts(&report.vms) {
-        Some(counts) => format!("{counts}: {how}"),
-        None => how,
-    }
-}
-
-/// Says of a run that left nothing behind what there is of it.
-fn what_became(steps: &[StepReport]) -> &'static str {
-    let is_change = |step: &StepReport| {
-        step.state == StepState::Succeeded
-            && step.outcome.as_ref().is_some_and(|it| *it != Outcome::AlreadyDone)
-    };
-    match () {
-        () if steps.iter().any(|step| step.state == StepState::RolledBack) => {
-            "what had been made is gone again"
-        }
-        () if steps.iter().any(is_change) => "nothing is left of what failed",
-        () => "nothing was changed",
-    }
-}
-
-/// Returns e.g. `3 created, 1 changed`; `None` for a run that is about no VM.
-fn counts(vms: &[VmReport]) -> Option<String> {
-    let count = |wanted: &dyn Fn(&VmReport) -> bool| vms.iter().filter(|vm| wanted(vm)).count();
-    let done =
-        |verb: &'static [Verb]| count(&|vm: &VmReport| vm.state == VmState::Done && verb.contains(&vm.verb));
-    let parts = [
-        (done(&[Verb::Create]), "created"),
-        (done(&[Verb::Update, Verb::UpdatePending]), "changed"),
-        (done(&[Verb::Replace]), "replaced"),
-        (done(&[Verb::Delete]), "destroyed"),
-        (count(&|vm| vm.verb == Verb::NoOp), "as they were"),
-        (count(&|vm| vm.state == VmState::RolledBack), "rolled back"),
-        (count(&|vm| vm.state == VmState::Failed), "failed"),
-        (count(&|vm| vm.state == VmState::Unfinished), "unfinished"),
-        (count(&|vm| vm.state == VmState::Untouched && vm.verb != Verb::NoOp), "not begun"),
-    ];
-    let shown: Vec<String> =
-        parts.iter().filter(|(count, _)| *count > 0).map(|(count, what)| format!("{count} {what}")).collect();
-    (!shown.is_empty()).then(|| shown.join(", "))
 }

@@ -71,17 +71,33 @@ impl Job {
         Ok(())
     }
 
+    /// Takes the guest out of high availability. A rule or group that another guest is in stays for that guest.
     async fn leave_ha(&self, sid: &str, name: &str, has_rules: bool) -> Result<Done, Failure> {
         let ha = self.shared.connections.api().cluster().ha();
-        let is_managed = ha.resources().await?.iter().any(|resource| resource.sid == sid);
-        if has_rules && ha.rules().await?.iter().any(|rule| rule.rule == name) {
-            ha.delete_rule(name).await?;
+        let resources = ha.resources().await?;
+        let is_managed = resources.iter().any(|resource| resource.sid == sid);
+        if has_rules && let Some(rule) = ha.rules().await?.into_iter().find(|rule| rule.rule == name) {
+            let members = rule.resources.unwrap_or_default();
+            let others: Vec<&str> =
+                members.split(',').map(str::trim).filter(|member| !member.is_empty() && *member != sid).collect();
+            if others.is_empty() {
+                ha.delete_rule(name).await?;
+            } else {
+                let kind = rule.kind.as_deref().unwrap_or("node-affinity");
+                ha.update_rule(name, kind, Params::new().with_list("resources", others)).await?;
+                self.note(format!("the HA rule `{name}` stays: another guest is in it"));
+            }
         }
         if is_managed {
             ha.delete_resource(sid).await?;
         }
         if !has_rules && ha.group(name).await.is_ok() {
-            ha.delete_group(name).await?;
+            let is_of_another = |group: &Option<String>| group.as_deref() == Some(name);
+            if resources.iter().any(|resource| resource.sid != sid && is_of_another(&resource.group)) {
+                self.note(format!("the HA group `{name}` stays: another guest is in it"));
+            } else {
+                ha.delete_group(name).await?;
+            }
         }
         Ok(if is_managed { Done::plain() } else { Done::already() })
     }

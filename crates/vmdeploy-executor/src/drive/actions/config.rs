@@ -7,7 +7,8 @@ use crate::drive::job::{Done, Job, volumes_of};
 use crate::{Failure, FailureKind, Found, Outcome, TookEffect};
 use pve_api::QemuConfig;
 use pve_ssh::command::{Command, files, qm};
-use pve_types::{NodeName, Vmid};
+use pve_types::{NodeName, StorageId, Vmid, VolumeId};
+use std::collections::BTreeSet;
 use std::time::Duration;
 use vmdeploy_planner::plan::{ConfigPatch, GuestRef, SecretForm, Transport, Verb};
 
@@ -29,6 +30,7 @@ impl Job {
         if !self.probe {
             let seen = self.refuse_occupied(guest, patch).await?;
             let ready = self.ready(patch).await?;
+            self.saw_before_allocating(guest, patch).await?;
             return self.send_config(guest, patch, ready, digest.or(seen.as_deref())).await;
         }
         self.reattach().await?;
@@ -64,8 +66,29 @@ impl Job {
         if ready.is_empty() {
             return Ok(Done::plain());
         }
+        self.saw_before_allocating(guest, &rest).await?;
         // The digest of the plan no longer fits after a change of our own; that of now keeps out an attempt that is late.
         self.send_config(guest, &rest, ready, seen.config.digest.as_deref()).await
+    }
+
+    /// Writes down which volumes of its number a guest has before a change makes one for it, so that a revert can tell
+    /// them apart. A guest that this run makes is removed with all its volumes.
+    async fn saw_before_allocating(&self, guest: &GuestRef, patch: &ConfigPatch) -> Result<(), Failure> {
+        let storages: BTreeSet<StorageId> = patch
+            .set
+            .values()
+            .filter_map(vmdeploy_planner::plan::PatchValue::allocates_on)
+            .filter_map(|storage| storage.parse().ok())
+            .collect();
+        if storages.is_empty() || self.is_created_here(guest) {
+            return Ok(());
+        }
+        let seen = self.config(guest).await?;
+        let mut volumes: Vec<VolumeId> = volumes_of(&seen.config).into_values().collect();
+        for storage in storages {
+            volumes.extend(self.volumes_on(&seen.node, &storage, guest.vmid).await?);
+        }
+        self.saw(volumes).await
     }
 
     /// Refuses to make a volume for a slot that holds one: PVE would put the old one aside and nobody would know.
@@ -187,10 +210,15 @@ impl Job {
         outcome
     }
 
+    /// Returns the folder on a node in which a command of this run finds public keys for the guest.
+    pub(super) fn key_folder(&self, vmid: Vmid) -> String {
+        format!("/run/vmdeploy-{}-{vmid}", self.shared.plan.run_id)
+    }
+
     /// Puts public keys into a file, from which `qm set --sshkeys` reads them, and returns its folder: one of
     /// this step alone, where nobody but root can make or change anything.
     async fn place_keys(&self, node: &NodeName, vmid: Vmid, keys: &str) -> Result<String, Failure> {
-        let folder = format!("/run/vmdeploy-{}-{vmid}", self.shared.plan.run_id);
+        let folder = self.key_folder(vmid);
         let nothing_done = |error| Failure::from(error).at(node).effect(TookEffect::No);
         let host = self.host(node).await?;
         let made = host.run_to_success(&files::mkdir_private(&folder), Duration::from_secs(20)).await;
@@ -230,7 +258,7 @@ impl Job {
     }
 }
 
-fn key_file_in(folder: &str) -> String {
+pub(super) fn key_file_in(folder: &str) -> String {
     format!("{folder}/keys.pub")
 }
 

@@ -147,7 +147,7 @@ impl Job {
         seen: &Seen,
         storage: &StorageId,
     ) -> Result<(), Failure> {
-        let Some(before) = self.history.volumes.clone() else { return Ok(()) };
+        let Some(before) = self.history.volumes_before.clone() else { return Ok(()) };
         let named: BTreeSet<VolumeId> = volumes_of(&seen.config).into_values().collect();
         for volume in self.volumes_on(&seen.node, storage, guest.vmid).await? {
             if before.contains(&volume) || named.contains(&volume) || self.shared.is_of_this_run(&volume) {
@@ -174,7 +174,7 @@ impl Job {
         attach: bool,
     ) -> Result<Option<VolumeId>, Failure> {
         let seen = self.look(guest).await?.ok_or_else(|| gone(guest))?;
-        let before = self.history.volumes.clone().unwrap_or_default();
+        let before = self.history.volumes_before.clone().unwrap_or_default();
         let is_new = |volume: &VolumeId| !before.contains(volume) && !self.shared.is_of_this_run(volume);
         let mut new = volumes_of(&seen.config)
             .into_iter()
@@ -280,7 +280,7 @@ impl Job {
         let there = self.holder(guest, holder).await?;
         let seen = self.config(guest).await?;
         let given = volumes_of(&seen.config).remove(slot);
-        let before: BTreeSet<VolumeId> = match (&self.history.volumes, self.probe) {
+        let before: BTreeSet<VolumeId> = match (&self.history.volumes_before, self.probe) {
             (Some(volumes), true) => volumes.clone(),
             _ => volumes_of(&there.config).into_values().collect(),
         };

@@ -8,7 +8,7 @@ use pve_ssh::parse::{self, StorageState};
 use pve_types::{Bytes, NodeName, StorageId, VolumeId};
 use std::collections::BTreeMap;
 use std::path::{Path, PathBuf};
-use vmdeploy_planner::plan::{ImageOrigin, Transport, Unpack};
+use vmdeploy_planner::plan::{Action, ImageOrigin, Transport, Unpack};
 
 impl Job {
     /// Makes sure that the node's storages are active and have room for what will be written.
@@ -237,13 +237,53 @@ impl Job {
         Ok(Done::volume(volume.clone()))
     }
 
+    /// Reads back whether a file arrived although placing it failed: an image that is not there is not left.
+    pub(crate) async fn with_what_arrived(&self, failure: Failure) -> Failure {
+        let (node, volume) = match &self.step.action {
+            Action::PlaceImage { node, volume, .. } | Action::PlaceSnippet { node, volume, .. } => (node, volume),
+            _ => return failure,
+        };
+        let is_open = matches!(failure.kind, FailureKind::Deadline | FailureKind::Interrupted);
+        if failure.took_effect == TookEffect::No || is_open {
+            return failure;
+        }
+        match self.has_volume(node, volume).await {
+            // A task that still works would make it later.
+            Ok(false) if !matches!(self.is_being_placed(node).await, Ok(false)) => failure,
+            Ok(false) => failure.effect(TookEffect::No),
+            Ok(true) => failure.effect(TookEffect::Yes),
+            Err(_) => failure,
+        }
+    }
+
+    /// Tells whether a task on the node receives a file.
+    async fn is_being_placed(&self, node: &NodeName) -> Result<bool, Failure> {
+        let filter = pve_api::TaskFilter {
+            source: Some(pve_api::TaskSource::Active),
+            limit: Some(500),
+            ..pve_api::TaskFilter::default()
+        };
+        let tasks = self.shared.connections.api().node(node).tasks(&filter).await?;
+        // PVE: pve-storage src/PVE/API2/Storage/Status.pm: the workers of upload and download.
+        let receives = |kind: Option<&str>| matches!(kind, Some("imgcopy" | "download"));
+        Ok(tasks.iter().any(|task| task.endtime.is_none() && receives(task.task_type.as_deref())))
+    }
+
     async fn has_volume(&self, node: &NodeName, volume: &VolumeId) -> Result<bool, Failure> {
         let storage = self.shared.connections.api().node(node).storage(volume.storage());
         let content = storage.content(&ContentFilter::default()).await?;
         Ok(content.iter().any(|found| found.volid == *volume))
     }
 
-    async fn path_of(&self, node: &NodeName, volume: &VolumeId) -> Result<String, Failure> {
+    async fn has_file(&self, node: &NodeName, path: &str) -> Result<bool, Failure> {
+        match self.run(node, &files::is_file(path)).await {
+            Ok(_) => Ok(true),
+            Err(failure) if failure.kind == FailureKind::CommandFailed => Ok(false),
+            Err(failure) => Err(failure),
+        }
+    }
+
+    pub(super) async fn path_of(&self, node: &NodeName, volume: &VolumeId) -> Result<String, Failure> {
         let output = self.run(node, &pvesm::path(volume)).await?;
         Ok(parse::pvesm_path(&output.stdout).map_err(pve_ssh::Error::from)?)
     }
@@ -267,6 +307,11 @@ impl Job {
             Failure::new(FailureKind::ImageUnfit, format!("`{}` is not UTF-8 text", path.display()))
         })?;
         let target = self.path_of(node, volume).await?;
+        if !self.probe && self.has_file(node, &target).await? {
+            // Its name is that of its content: another run or VM wrote the same.
+            return Ok(Done::already());
+        }
+        self.saw(Vec::new()).await?;
         let upload = pve_ssh::Upload::private_text(text, target);
         self.host(node).await?.upload(&upload, &mut |_, _| {}).await.map_err(Failure::from)?;
         Ok(Done::volume(volume.clone()))

@@ -7,11 +7,10 @@
 //! earlier request is looked for until it is seen, or can be on its way no more.
 
 use super::config::missing;
+use crate::drive::in_flight::LateWait;
 use crate::drive::job::{Done, Job};
 use crate::{Failure, Found};
 use std::collections::BTreeSet;
-use std::time::Duration;
-use tokio::time::Instant;
 use vmdeploy_planner::plan::{Action, ConfigPatch, GuestRef};
 
 /// What an earlier attempt may have done to the guest.
@@ -35,9 +34,9 @@ impl Job {
         guest: &GuestRef,
         effect: Effect<'_>,
     ) -> Result<Option<Done>, Failure> {
-        let until = self.may_come_until();
-        let mut said = false;
+        let mut wait = self.late_wait();
         loop {
+            let asked = wait.ask();
             self.wait_for_earlier_command().await?;
             let finished = self.reattach().await?;
             let is_through = finished.is_some();
@@ -47,14 +46,15 @@ impl Job {
                 Effect::Gone => self.look(guest).await?.is_none(),
                 Effect::Set(patch) => missing(patch, &self.config(guest).await?.config).is_empty(),
             };
+            wait.answered(asked);
             if is_there {
                 return Ok(Some(self.found_done(Done::plain().with(finished))));
             }
-            if is_through || Instant::now() >= until {
+            if is_through || wait.is_over() {
                 self.found(Found::NotDone);
                 return Ok(None);
             }
-            self.say_that_it_waits(&mut said, until);
+            self.say_that_it_waits(&mut wait);
             tokio::time::sleep(self.shared.options.0.poll).await;
         }
     }
@@ -65,15 +65,16 @@ impl Job {
         if !self.history.unsure {
             return Ok(());
         }
-        let until = self.may_come_until();
-        let mut said = false;
+        let mut wait = self.late_wait();
         loop {
+            let asked = wait.ask();
             self.wait_for_earlier_command().await?;
             self.reattach().await?;
-            if Instant::now() >= until {
+            wait.answered(asked);
+            if wait.is_over() {
                 return Ok(());
             }
-            self.say_that_it_waits(&mut said, until);
+            self.say_that_it_waits(&mut wait);
             tokio::time::sleep(self.shared.options.0.poll).await;
         }
     }
@@ -111,19 +112,17 @@ impl Job {
         behind.map(|step| &step.action).filter(is_about)
     }
 
-    fn may_come_until(&self) -> Instant {
-        Instant::now() + self.history.settles_in(self.shared.options.0.settle)
+    /// Returns how long a request of an earlier attempt is waited for.
+    pub(super) fn late_wait(&self) -> LateWait {
+        LateWait::new(self.history.unanswered, &self.shared.options.0, self.shared.connections.is_pvesh())
     }
 
-    fn say_that_it_waits(&self, said: &mut bool, until: Instant) {
-        if std::mem::replace(said, true) {
-            return;
+    pub(super) fn say_that_it_waits(&self, wait: &mut LateWait) {
+        if let Some(how_long) = wait.say_once() {
+            self.note(format!(
+                "{}: an earlier request without an answer may still be on its way, so its effect is looked for {how_long}",
+                self.step.id
+            ));
         }
-        let left = until.saturating_duration_since(Instant::now()) + Duration::from_millis(999);
-        self.note(format!(
-            "{}: an earlier request that nobody got an answer to may still be on its way, so it is waited for during {} s",
-            self.step.id,
-            left.as_secs()
-        ));
     }
 }

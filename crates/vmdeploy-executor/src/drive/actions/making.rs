@@ -4,7 +4,6 @@
 use crate::drive::job::{Done, Job, Seen};
 use crate::{Failure, FailureKind, Found, TookEffect};
 use pve_types::Upid;
-use std::time::Duration;
 use tokio::time::Instant;
 use vmdeploy_planner::identity::{Marker, MarkerSearch, smbios_uuid};
 use vmdeploy_planner::plan::{Action, GuestRef};
@@ -60,16 +59,16 @@ impl Job {
     /// With `patient`, absence counts only when no request of an earlier attempt can be on its way any more.
     pub(super) async fn settled(&self, guest: &GuestRef, patient: bool) -> Result<Option<Seen>, Failure> {
         let settle = self.shared.options.0.settle;
-        let patience = if patient { self.history.settles_in(settle) } else { Duration::ZERO };
-        let may_come_until = (Instant::now() + patience).min(self.until);
+        let mut wait = self.late_wait();
         let mut stale_at = None;
-        let mut said = false;
         loop {
+            let asked = wait.ask();
             let makers = ["qmcreate", "qmrestore"];
             if let Some(upid) = self.running_task(&self.node_of(guest), guest.vmid, &makers).await? {
                 self.see_through(&upid).await?;
             }
             let seen = self.look(guest).await?;
+            wait.answered(asked);
             let lock = seen.as_ref().and_then(being_made).map(str::to_owned);
             let now = Instant::now();
             match (seen, lock) {
@@ -82,17 +81,8 @@ impl Job {
                     }
                     self.tell(None, format!("waits: the guest is being made (lock: {lock})"));
                 }
-                (None, _) if now >= may_come_until => return Ok(None),
-                (None, _) if !said => {
-                    said = true;
-                    let left = (may_come_until - now).as_secs() + 1;
-                    self.note(format!(
-                        "nothing of VM {} is seen yet; a request that nobody got an answer to may still be on its way, \
-                         so it is looked for during {left} s",
-                        guest.vmid
-                    ));
-                }
-                (None, _) => {}
+                (None, _) if !patient || wait.is_over() || now >= self.until => return Ok(None),
+                (None, _) => self.say_that_it_waits(&mut wait),
             }
             tokio::time::sleep(self.shared.options.0.poll).await;
         }

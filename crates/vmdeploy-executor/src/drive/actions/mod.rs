@@ -10,6 +10,7 @@ mod making;
 mod pace;
 mod patch;
 mod power;
+mod readback;
 mod revert;
 mod wait;
 
@@ -39,7 +40,11 @@ impl Job {
             Action::CloneVm { .. } => self.clone_vm(&self.step.action).await,
             Action::ImportDisk { .. } => self.import_disk(&self.step.action).await,
             Action::SetConfig { guest, patch, digest } => {
-                self.set_config(guest, patch, digest.as_deref()).await
+                let before = self.config_before().await?;
+                match self.set_config(guest, patch, digest.as_deref()).await {
+                    Err(failure) => Err(self.after_refusal(before.as_ref(), failure).await),
+                    done => done,
+                }
             }
             Action::ResizeDisk { guest, slot, size } => self.resize_disk(guest, slot, *size).await,
             Action::MoveDisk { guest, slot, storage, format } => {

@@ -1,13 +1,16 @@
 //! Reverting a step: *ensure absent*, so that twice is safe; only what this run made, and nothing else.
 
+use super::config::key_file_in;
 use super::disks::half_made;
-use crate::drive::job::Job;
+use crate::drive::job::{Job, volumes_of};
 use crate::{Failure, FailureKind, Found, Outcome, RevertNote, TookEffect};
+use pve_ssh::command::files;
 use pve_types::{NodeName, VolumeId};
-use vmdeploy_planner::plan::{Action, GuestRef, Revert, Transport};
+use std::collections::BTreeSet;
+use vmdeploy_planner::plan::{Action, ConfigPatch, GuestRef, PatchValue, Revert, Step, Transport};
 
 impl Job {
-    /// Reverts the step.
+    /// Reverts the step, and reads back that what it made is gone.
     pub(crate) async fn revert(&self) -> Result<RevertNote, Failure> {
         let Revert::Run { action } = self.step.revert.clone() else { return Ok(RevertNote::NothingThere) };
         let job = self.with_action(*action);
@@ -16,23 +19,131 @@ impl Job {
             self.let_pass().await?;
             job.check_still_the_same().await?;
         }
-        match &job.step.action {
-            Action::DeleteVm { guest, .. } => job.remove_made(guest).await,
-            Action::FreeVolume { node, volume } => {
+        let note = match (&self.step.action, &job.step.action) {
+            (_, Action::DeleteVm { guest, .. }) => job.remove_made(guest).await?,
+            (Action::PlaceSnippet { node, volume, .. }, _) => self.remove_snippet(node, volume).await?,
+            (Action::ImportDisk { .. }, _) => RevertNote::NothingThere,
+            (_, Action::FreeVolume { node, volume }) => {
                 let Ok(volume) = job.resolve(volume) else { return Ok(RevertNote::NothingThere) };
                 if !self.shared.is_of_this_run(&volume) {
                     let text = format!("volume {volume} is not named by this run's journal");
                     return Err(Failure::new(FailureKind::NotOurs, text));
                 }
                 let done = job.free_volume(node, &vmdeploy_planner::plan::Ref::Known(volume.clone())).await?;
-                Ok(note(&done.outcome, format!("volume {volume}")))
+                note(&done.outcome, format!("volume {volume}"))
             }
-            other => {
+            (_, other) => {
                 let what = vmdeploy_planner::render::summary(other);
                 let done = job.act().await?;
-                Ok(note(&done.outcome, what))
+                note(&done.outcome, what)
+            }
+        };
+        self.remove_key_folder().await?;
+        let freed = self.free_made_volumes().await?;
+        Ok(match (note, freed.is_empty()) {
+            (note, true) => note,
+            (RevertNote::NothingThere, false) => RevertNote::Removed { what: volumes_listed(&freed) },
+            (RevertNote::Removed { what }, false) => {
+                RevertNote::Removed { what: format!("{what}; {}", volumes_listed(&freed)) }
+            }
+        })
+    }
+
+    /// Removes the volumes that the step made for a guest that stays: those of its number that were not there right
+    /// before the step, and that no slot of the guest holds. Nothing where the journal does not say what was there.
+    async fn free_made_volumes(&self) -> Result<Vec<VolumeId>, Failure> {
+        let storages = match &self.step.action {
+            Action::ImportDisk { storage, .. } => BTreeSet::from([storage.clone()]),
+            Action::SetConfig { patch, .. } => {
+                let names = patch.set.values().filter_map(vmdeploy_planner::plan::PatchValue::allocates_on);
+                names.filter_map(|storage| storage.parse().ok()).collect()
+            }
+            _ => return Ok(Vec::new()),
+        };
+        let (Some(guest), Some(before)) = (self.step.action.guest(), &self.history.volumes_before) else {
+            return Ok(Vec::new());
+        };
+        let Some(seen) = self.look(guest).await? else { return Ok(Vec::new()) };
+        let named = volumes_of(&seen.config);
+        let is_unused = |slot: &str| slot.starts_with("unused");
+        let is_made = |volume: &VolumeId| volume.owner() == Some(guest.vmid) && !before.contains(volume);
+        let mut freed = Vec::new();
+        for (slot, volume) in named.iter().filter(|(slot, volume)| is_unused(slot) && is_made(volume)) {
+            // PVE: qemu-server src/PVE/API2/Qemu.pm update_vm_api: removing an `unusedN` removes its volume.
+            let params = pve_api::Params::new().with_list("delete", [slot.as_str()]);
+            self.qemu_at(&seen.node, guest.vmid).set_config(params).await?;
+            freed.push(volume.clone());
+        }
+        for storage in storages {
+            for volume in self.volumes_on(&seen.node, &storage, guest.vmid).await? {
+                let is_in_slot = named.iter().any(|(_, named)| *named == volume);
+                if is_made(&volume) && !is_in_slot {
+                    self.free_left(&seen.node, &volume).await?;
+                    freed.push(volume);
+                }
             }
         }
+        self.check_gone(&seen.node, &freed).await?;
+        Ok(freed)
+    }
+
+    /// Reads back that volumes are gone.
+    async fn check_gone(&self, node: &NodeName, volumes: &[VolumeId]) -> Result<(), Failure> {
+        for volume in volumes {
+            if self.is_there(node, volume).await? {
+                let text = format!("volume {volume} was removed, and is still there");
+                let failure = Failure::new(FailureKind::TaskFailed, text).effect(TookEffect::Yes);
+                return Err(failure.hint(format!("on {node}: `pvesm free {volume}`")));
+            }
+        }
+        Ok(())
+    }
+
+    /// Removes a snippet that this run wrote, with what a killed transfer left of it.
+    async fn remove_snippet(&self, node: &NodeName, volume: &VolumeId) -> Result<RevertNote, Failure> {
+        let is_ours = self.history.volumes_before.is_some() || self.shared.is_of_this_run(volume);
+        if !is_ours {
+            return Ok(RevertNote::NothingThere);
+        }
+        let path = self.path_of(node, volume).await?;
+        let host = self.host(node).await?;
+        let time = self.time_left();
+        let is_there = async || host.run_to_success(&files::is_file(&path), time).await.is_ok();
+        let was_there = is_there().await;
+        host.run_to_success(&files::remove(&path), time).await.map_err(|error| Failure::from(error).at(node))?;
+        match (was_there, is_there().await) {
+            (_, true) => {
+                let text = format!("the file `{path}` on {node} was removed, and is still there");
+                Err(Failure::new(FailureKind::CommandFailed, text).effect(TookEffect::Yes))
+            }
+            (true, false) => Ok(RevertNote::Removed { what: format!("volume {volume}") }),
+            (false, false) => Ok(RevertNote::NothingThere),
+        }
+    }
+
+    /// Removes the folder in which a killed command of this run may have left public keys.
+    async fn remove_key_folder(&self) -> Result<(), Failure> {
+        let has_keys = |patch: &ConfigPatch| {
+            patch.set.values().any(|value| matches!(value, PatchValue::PublicKeys { .. }))
+        };
+        let of_action = |action: &Action| match action {
+            Action::CreateVm { config: patch, .. } | Action::SetConfig { patch, .. } => has_keys(patch),
+            _ => false,
+        };
+        let Some(guest) = self.step.action.guest() else { return Ok(()) };
+        let is_by_ssh = |step: &Step| step.transport == Transport::Ssh && of_action(&step.action);
+        let is_made = matches!(self.step.action, Action::CreateVm { .. } | Action::CloneVm { .. });
+        let placed = is_by_ssh(&self.step) || (is_made && self.shared.steps_of(&guest.name).any(is_by_ssh));
+        if !placed {
+            return Ok(());
+        }
+        let host = self.host(&self.node_of(guest)).await?;
+        let folder = self.key_folder(guest.vmid);
+        for command in [files::remove(&key_file_in(&folder)), files::rmdir(&folder)] {
+            // Most times there is none.
+            let _ = host.run_to_success(&command, self.time_left()).await;
+        }
+        Ok(())
     }
 
     /// Removes a guest that this run made: it must bear our mark, and the mark must be of this run.
@@ -49,7 +160,7 @@ impl Job {
             return self.free_new_volumes(guest, &self.node_of(guest)).await.map(|freed| {
                 match freed.is_empty() {
                     true => RevertNote::NothingThere,
-                    false => RevertNote::Removed { what: listed(&freed) },
+                    false => RevertNote::Removed { what: volumes_listed(&freed) },
                 }
             });
         };
@@ -61,6 +172,7 @@ impl Job {
                 format!("`vmdeploy resume {run} --rollback` takes it away, if that run is recorded here");
             return Err(Failure::new(FailureKind::NotOurs, text).hint(hint));
         }
+        self.check_unchanged(guest, &seen)?;
         self.remove(guest, &seen, true).await?;
         self.free_new_volumes(guest, &seen.node).await?;
         Ok(RevertNote::Removed { what: format!("VM {} `{}`", guest.vmid, guest.name) })
@@ -131,9 +243,9 @@ impl Job {
     }
 }
 
-fn listed(volumes: &[VolumeId]) -> String {
+fn volumes_listed(volumes: &[VolumeId]) -> String {
     let names: Vec<&str> = volumes.iter().map(VolumeId::as_str).collect();
-    format!("half-made volumes {}", names.join(", "))
+    format!("volumes {}", names.join(", "))
 }
 
 fn note(outcome: &Outcome, what: String) -> RevertNote {

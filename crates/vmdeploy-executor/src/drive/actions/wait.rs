@@ -90,7 +90,8 @@ impl Job {
             "{what} of VM {} took longer than {} s; last seen: {seen}",
             guest.vmid, self.step.deadline_s
         );
-        Failure::new(kind, text).at(&self.node_of(guest))
+        let node = self.node_of(guest);
+        Failure::new(kind, text).at(&node).hint(not_ready_hint(guest, &node, kind))
     }
 
     async fn look_once(
@@ -357,6 +358,23 @@ fn is_within(address: IpAddr, network: &str) -> bool {
         }
         _ => false,
     }
+}
+
+/// Says what to check where a guest did not become ready, and how to log in to it.
+fn not_ready_hint(guest: &GuestRef, node: &pve_types::NodeName, kind: FailureKind) -> String {
+    let check = match kind {
+        FailureKind::AgentNotRunning => {
+            "check that `qemu-guest-agent` is installed in the image and runs (stock cloud images come without it: install \
+             it by cloud-init, or leave `ready` out of the spec)"
+        }
+        FailureKind::NoAddress => "check the bridge, the VLAN and the cloud-init network settings of its NICs",
+        _ => "check the guest's boot messages",
+    };
+    let (vmid, name) = (guest.vmid, &guest.name);
+    format!(
+        "{check}; log in with `vmdeploy ssh {name} --spec SPEC`, by `qm terminal {vmid}` on {node} if the guest has a serial \
+         console, or in the web interface; then `vmdeploy resume`"
+    )
 }
 
 #[cfg(test)]

@@ -37,7 +37,7 @@ pub fn html_page(plan: &Plan, report: &RunReport) -> String {
 }
 
 fn head(report: &RunReport) -> String {
-    let (class, words) = verdict(report.result);
+    let (class, words) = (verdict_class(report.result), Escaped(&report.headline()).to_string());
     let done = report.steps.iter().filter(|step| step.state == StepState::Succeeded).count();
     let retries: usize = report.steps.iter().map(retries).sum();
     format!(
@@ -53,14 +53,11 @@ fn head(report: &RunReport) -> String {
     )
 }
 
-fn verdict(result: RunResult) -> (&'static str, &'static str) {
+fn verdict_class(result: RunResult) -> &'static str {
     match result {
-        RunResult::Done => ("good", "done"),
-        RunResult::RolledBack => ("warn", "failed, and rolled back"),
-        RunResult::Left => ("bad", "failed, and something is left"),
-        RunResult::Credentials => ("bad", "credentials or permissions"),
-        RunResult::Refused => ("bad", "refused by the cluster"),
-        RunResult::Unfinished => ("warn", "unfinished, may be resumed"),
+        RunResult::Done => "good",
+        RunResult::RolledBack | RunResult::PartlyDone | RunResult::Unfinished => "warn",
+        RunResult::Left | RunResult::Credentials | RunResult::Refused => "bad",
     }
 }
 
@@ -162,6 +159,7 @@ fn machine_state(vm: &VmReport) -> (&'static str, &'static str) {
         VmState::Done => ("good", "done"),
         VmState::Untouched => ("quiet", "untouched"),
         VmState::RolledBack => ("warn", "rolled back"),
+        VmState::NotReady => ("warn", "not ready"),
         VmState::Failed => ("bad", "failed"),
         VmState::Unfinished => ("warn", "unfinished"),
     }
