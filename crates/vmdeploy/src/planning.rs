@@ -13,7 +13,7 @@ use std::collections::{BTreeMap, BTreeSet};
 use std::path::Path;
 use vmdeploy_executor::{Connections, observe, only_node};
 use vmdeploy_planner::observed::{OBSERVED_FORMAT_VERSION, Observed, Query};
-use vmdeploy_planner::plan::{Check, CheckedPlan, Plan, PlanContext, PlanMode, PlanRefusal, TransportChoice};
+use vmdeploy_planner::plan::{Check, CheckedPlan, Note, Plan, PlanContext, PlanMode, PlanRefusal, TransportChoice};
 use vmdeploy_planner::spec::{Deployment, Diagnostic};
 use vmdeploy_planner::verify::{ask_again, check_world};
 use vmdeploy_planner::{AskContext, Draft, ask, draft_plan, make_plan, render};
@@ -111,10 +111,16 @@ async fn plan_after(
     before: impl AsyncFnOnce(&LoadedSpec, &Connections) -> Result<(), Failure>,
 ) -> Result<Planned, Failure> {
     let spec = load(&args.spec, context)?;
-    crate::running::note_unfinished(&spec.deployment.project, context);
+    let unfinished = crate::running::note_unfinished(&spec.deployment.project, context);
     let connections = open(args, &spec, context).await?;
     before(&spec, &connections).await?;
-    let (plan, observed) = plan_of(args, mode, &spec, &connections, context).await?;
+    let (mut plan, observed) = plan_of(args, mode, &spec, &connections, context).await?;
+    if let Some(run) = unfinished.filter(|_| !plan.is_empty()) {
+        let text = format!(
+            "volumes that the unfinished run `{run}` made and that no slot holds are removed when their VM is done"
+        );
+        plan.notes.push(Note { vm: None, text, hint: None });
+    }
     Ok(Planned { spec, observed, plan, connections })
 }
 

@@ -65,16 +65,18 @@ pub fn runs_folder(context: &Context) -> RunsFolder {
 }
 
 /// Says that a run of the project is unfinished, and how it is continued or rolled back instead of deploying again.
-pub fn note_unfinished(project: &str, context: &Context) {
+/// Returns the run's name.
+pub fn note_unfinished(project: &str, context: &Context) -> Option<String> {
     let folder = runs_folder(context);
     let unfinished = folder.newest_unfinished(Some(project), ResumeMode::Finish).ok().flatten();
-    let Some(stored) = unfinished.filter(StoredRun::has_begun) else { return };
+    let stored = unfinished.filter(StoredRun::has_begun)?;
     let run = &stored.run;
     output::say(&format!(
         "note: run `{run}` of this project is not at its end ({}): `vmdeploy resume {run}` continues it, and \
          `vmdeploy resume {run} --rollback` reverts it; this plan starts from what the cluster has now",
         stored.report().headline()
     ));
+    Some(stored.run)
 }
 
 /// Lets what dead runs of the project have sent come to its end, and says so where that takes a while.

@@ -1,6 +1,6 @@
 //! The loop around the scheduler: it writes the journal, sends steps out, listens to them, and tells the world.
 
-use super::in_flight::CutOff;
+use super::in_flight::{Abandoned, CutOff};
 use super::job::{Done, Job, Message, Shared};
 use super::lock::{ClusterLock, News};
 use crate::describe;
@@ -13,14 +13,14 @@ use crate::{
 };
 use jiff::Timestamp;
 use rand::RngExt as _;
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
 use std::time::Duration;
 use tokio::sync::mpsc::{UnboundedReceiver, UnboundedSender, unbounded_channel};
 use tokio::task::JoinSet;
 use tokio::time::Instant;
 use tracing::Instrument as _;
-use vmdeploy_planner::plan::{Plan, StepId};
+use vmdeploy_planner::plan::{Plan, StepId, Verb};
 
 /// How a run begins.
 pub(crate) struct Begin {
@@ -71,7 +71,12 @@ pub(crate) async fn drive(
     let mut engine = Engine::begin(begin.journal, begin.mode, &begin.plan_digest, shared, events)?;
     let lock = engine.lock(&begin.cut_off.locked_s).await?;
     engine.let_come_first(&begin.cut_off, &mut cancellation).await;
-    let outcome = engine.run(&mut cancellation, lock.as_ref()).await;
+    let mut outcome = engine.run(&mut cancellation, lock.as_ref()).await;
+    if matches!(outcome, Ok(false)) {
+        engine.free_abandoned(&begin.cut_off).await;
+        // What was told meanwhile is written down.
+        outcome = engine.hear_all().map(|()| false);
+    }
     if let Some(lock) = lock
         && !matches!(outcome, Err(RunError::Died))
     {
@@ -432,11 +437,47 @@ impl Engine {
         Ok(Input::Stop(stop))
     }
 
+    /// Removes what unfinished runs left for the VMs that this run brought to their end, and tells what that was.
+    async fn free_abandoned(&mut self, cut_off: &CutOff) {
+        if cut_off.abandoned.is_empty() {
+            return;
+        }
+        let report = self.shared.history(|history| report_at_end(self.plan(), history));
+        let done: BTreeSet<_> =
+            report.vms.iter().filter(|vm| vm.state == crate::VmState::Done && vm.verb != Verb::Delete).map(|vm| vm.vmid).collect();
+        for Abandoned { run, step, history } in &cut_off.abandoned {
+            let Some(guest) = step.action.guest().filter(|guest| done.contains(&guest.vmid)) else { continue };
+            let until = Instant::now() + Duration::from_secs(step.deadline_s.max(1));
+            let (step, history) = (step.clone(), history.clone());
+            let job =
+                Job { shared: self.shared.clone(), step: step.clone(), probe: true, history, messages: self.sender.clone(), until };
+            let text = match job.free_abandoned().await {
+                Ok(freed) if freed.is_empty() => continue,
+                Ok(freed) => {
+                    let names: Vec<&str> = freed.iter().map(pve_types::VolumeId::as_str).collect();
+                    format!("removed {}, which the unfinished run `{run}` had left", names.join(", "))
+                }
+                Err(failure) => format!("what the unfinished run `{run}` left could not be removed: {failure}"),
+            };
+            self.tell(EventKind::Note { vm: Some(guest.name.clone()), text });
+        }
+    }
+
+    fn hear_all(&mut self) -> Result<(), RunError> {
+        while let Ok(message) = self.messages.try_recv() {
+            // The journal knows the steps of this run only.
+            let is_own = |step: &StepId| self.shared.step(step).is_some();
+            match &message {
+                Message::Submitted(step, _) | Message::Probed(step, _) if !is_own(step) => {}
+                _ => self.hear(message)?,
+            }
+        }
+        Ok(())
+    }
+
     /// Writes the end down and makes the report.
     fn finish(mut self, stopped: bool) -> Result<RunReport, RunError> {
-        while let Ok(message) = self.messages.try_recv() {
-            self.hear(message)?;
-        }
+        self.hear_all()?;
         if !stopped {
             let result = self.shared.history(|history| report_at_end(self.plan(), history)).result;
             self.write(Entry::Finished { result })?;

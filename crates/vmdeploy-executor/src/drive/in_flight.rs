@@ -11,6 +11,7 @@ use pve_types::{NodeName, Upid, Vmid};
 use std::collections::{BTreeMap, BTreeSet};
 use std::time::Duration;
 use tokio::time::Instant;
+use vmdeploy_planner::plan::Step;
 
 /// How many answers in a row show that the cluster answers promptly.
 const PROMPT_ANSWERS: u32 = 3;
@@ -90,6 +91,16 @@ pub(crate) struct CutOff {
     tasks: BTreeSet<Upid>,
     /// The guests that their open steps write to, by node as planned.
     guests: BTreeMap<Vmid, NodeName>,
+    /// Steps that may have left volumes that nothing uses.
+    pub(crate) abandoned: Vec<Abandoned>,
+}
+
+/// A step of a run that did not come to its end, which made a volume for a guest, or may have.
+#[derive(Debug, Clone)]
+pub(crate) struct Abandoned {
+    pub(crate) run: String,
+    pub(crate) step: Step,
+    pub(crate) history: StepHistory,
 }
 
 impl CutOff {
@@ -97,9 +108,18 @@ impl CutOff {
     pub(crate) fn add(&mut self, stored: &StoredRun) {
         let history = stored.history();
         let since = history.unanswered_since();
+        let is_done = stored.report().result == crate::RunResult::Done;
         let mut is_open = since.is_some();
         for step in &stored.plan.steps {
-            let Some(of_step) = history.step(&step.id).filter(|history| history.is_open()) else { continue };
+            let Some(of_step) = history.step(&step.id) else { continue };
+            let is_rolled_back = of_step.state == crate::StepState::RolledBack;
+            if !is_done && !is_rolled_back && of_step.volumes_before.is_some() && step.action.guest().is_some() {
+                let (run, step, history) = (stored.run.clone(), step.clone(), of_step.clone());
+                self.abandoned.push(Abandoned { run, step, history });
+            }
+            if !of_step.is_open() {
+                continue;
+            }
             is_open = true;
             self.tasks.extend(of_step.upid.clone());
             if let Some(guest) = step.action.guest().filter(|_| !step.action.only_reads()) {

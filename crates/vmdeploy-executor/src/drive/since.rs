@@ -198,6 +198,9 @@ fn has_all_of(key: &str, now: &str, written: &str) -> bool {
     if pve_config::same_value(key, now, written) {
         return true;
     }
+    if !written.contains(['=', ',']) {
+        return false;
+    }
     let (Ok(now), Ok(written)) = (PropertyString::parse(key, now), PropertyString::parse(key, written)) else {
         return false;
     };
@@ -288,6 +291,8 @@ mod tests {
         assert_eq!(of(vec![started(), done()], &grown), "memory is `1024` and was `512`");
         let back = as_left.map(|(key, value)| if key == "cores" { (key, "2") } else { (key, value) });
         assert_eq!(of(vec![started(), done()], &back), "cores is `2` and was `4`");
+        let doubled = as_left.map(|(key, value)| if key == "cores" { (key, "8") } else { (key, value) });
+        assert_eq!(of(vec![started(), done()], &doubled), "cores is `8` and was `4`");
         assert_eq!(of(vec![started(), resumed()], &back), "", "the step may be done or not");
         let more: Vec<_> = as_left.into_iter().chain([("scsi5", "lvm:vm-9-disk-0")]).collect();
         assert_eq!(of(vec![started(), resumed()], &more), "scsi5 is `lvm:vm-9-disk-0` and was not set");

@@ -4,7 +4,8 @@ use super::file::{JournalError, JournalWriter, read};
 use super::record::{Entry, JOURNAL_FORMAT_VERSION, Record};
 use super::history::RunHistory;
 use crate::drive::CutOff;
-use crate::{ResumeMode, Resuming, RunReport, RunResult, report_of};
+use crate::{ResumeMode, Resuming, RunReport, RunResult, VmReport, VmState, report_of};
+use std::collections::BTreeSet;
 use jiff::Timestamp;
 use serde::Serialize;
 use std::fs::{DirBuilder, DirEntry, File, OpenOptions, TryLockError};
@@ -230,7 +231,8 @@ impl RunsFolder {
         runs.sort_by(|a, b| (b.started, &b.run).cmp(&(a.started, &a.run)));
         Ok(runs)
     }
-    /// Returns the newest run that may be resumed in this mode, of this project if one is named. A run that was refused before its
+    /// Returns the newest run that may be resumed in this mode, of this project if one is named. A run whose open VMs a
+    /// newer run has brought to their end is superseded, and not among these. A run that was refused before its
     /// first step comes after all that began one: there is something to finish in those.
     ///
     /// # Errors
@@ -241,16 +243,24 @@ impl RunsFolder {
         mode: ResumeMode,
     ) -> Result<Option<StoredRun>, RunsError> {
         let mut not_begun = None;
+        // The VMs, each with its project, that a newer run has brought to their end.
+        let mut done_since = BTreeSet::new();
         for summary in self.list()? {
             let is_asked = project.is_none_or(|project| project == summary.project);
-            if is_asked && summary.trouble.is_none() {
-                let stored = self.open(&summary.run)?;
-                match stored.is_resumable(mode) {
-                    true if stored.has_begun() => return Ok(Some(stored)),
-                    true => not_begun = not_begun.or(Some(stored)),
-                    false => {}
+            if !is_asked || summary.trouble.is_some() {
+                continue;
+            }
+            let stored = self.open(&summary.run)?;
+            let report = stored.report();
+            let key = |vm: &VmReport| (stored.plan.project.clone(), vm.vm.clone());
+            let is_superseded = report.has_open_vms() && report.open_vms().all(|vm| done_since.contains(&key(vm)));
+            if !is_superseded && stored.is_resumable(mode) {
+                match stored.has_begun() {
+                    true => return Ok(Some(stored)),
+                    false => not_begun = not_begun.or_else(|| Some(stored.clone())),
                 }
             }
+            done_since.extend(report.vms.iter().filter(|vm| vm.state == VmState::Done).map(key));
         }
         Ok(not_begun)
     }

@@ -7,9 +7,9 @@ use crate::describe;
 use crate::journal::{Record, RunHistory, StepHistory};
 use crate::{Failure, TookEffect};
 use jiff::Timestamp;
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::time::Duration;
-use vmdeploy_planner::plan::{Action, Plan, Revert, Step, StepId};
+use vmdeploy_planner::plan::{Action, PatchValue, Plan, Ref, Revert, Step, StepId};
 
 /// Makes the report of a run.
 pub fn report_of(plan: &Plan, records: &[Record]) -> RunReport {
@@ -30,6 +30,7 @@ fn report(plan: &Plan, history: &RunHistory, is_at_end: bool) -> RunReport {
     let mut steps: Vec<StepReport> =
         plan.steps.iter().map(|step| step_report(step, history.step(&step.id))).collect();
     cover_removed_guests(plan, &mut steps);
+    cover_removed_disks(plan, &mut steps);
     mark_skipped(plan, &mut steps);
     let RunOutcome { result, vms, left, resume } = RunOutcome::of(plan, &steps, history, is_at_end);
     for step in &mut steps {
@@ -110,6 +111,28 @@ fn cover_removed_guests(plan: &Plan, steps: &mut [StepReport]) {
             && matches!(report.state, StepState::Succeeded | StepState::Started);
         let goes_with_guest = step.action.guest().is_some();
         if is_covered && (is_quiet || (report.state == StepState::Failed && goes_with_guest)) {
+            report.state = StepState::RolledBack;
+        }
+    }
+}
+
+/// Marks the growth of a disk as rolled back where the disk itself is, with all that was done to it.
+fn cover_removed_disks(plan: &Plan, steps: &mut [StepReport]) {
+    let slots_of = |step: &Step| -> Vec<String> {
+        let Action::SetConfig { patch, .. } = &step.action else { return Vec::new() };
+        let is_disk = |value: &PatchValue| {
+            describe::allocates(value) || matches!(value, PatchValue::Drive { volume: Ref::OutputOf(_), .. })
+        };
+        patch.set.iter().filter(|(_, value)| is_disk(value)).map(|(slot, _)| slot.clone()).collect()
+    };
+    let mut removed = BTreeSet::new();
+    for (step, report) in plan.steps.iter().zip(steps.iter_mut()) {
+        if report.state == StepState::RolledBack {
+            removed.extend(slots_of(step).into_iter().map(|slot| (step.vm.clone(), slot)));
+        }
+        let Action::ResizeDisk { slot, .. } = &step.action else { continue };
+        let is_over = !matches!(report.state, StepState::NotStarted | StepState::Skipped { .. });
+        if is_over && removed.contains(&(step.vm.clone(), slot.clone())) {
             report.state = StepState::RolledBack;
         }
     }

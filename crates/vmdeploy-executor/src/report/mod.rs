@@ -246,6 +246,18 @@ impl RunReport {
         let all = first.chain(self.steps.iter().filter(is_revert));
         all.filter_map(|step| step.failure.as_ref().map(|failure| (step, failure)))
     }
+    /// Returns the VMs for which something is left to be done.
+    pub fn open_vms(&self) -> impl Iterator<Item = &VmReport> {
+        let is_unfinished = self.result == RunResult::Unfinished;
+        self.vms.iter().filter(move |vm| match vm.state {
+            VmState::Failed | VmState::NotReady | VmState::Unfinished => true,
+            VmState::Untouched => is_unfinished && vm.verb != Verb::NoOp,
+            VmState::Done | VmState::RolledBack => false,
+        })
+    }
+    pub(crate) fn has_open_vms(&self) -> bool {
+        self.open_vms().next().is_some()
+    }
     /// Returns the VMs that this run cannot go on with, because the guest that has the number is not the run's.
     pub fn displaced(&self) -> Vec<&VmReport> {
         let is_taken = |step: &StepReport| outcome::is_bad(&step.state) && outcome::is_of_others(step);

@@ -136,8 +136,7 @@ impl<'a> Steps<'a> {
         };
         let any_bad = self.any(|report| is_bad(&report.state));
         let is_unfinished = |report: &StepReport| matches!(report.state, StepState::Started | StepState::NotStarted);
-        if vms.iter().any(is_broken) || self.any(|report| report.state == StepState::RevertFailed) || is_displaced(self)
-        {
+        if vms.iter().any(is_broken) || self.any(|report| report.state == StepState::RevertFailed) {
             return if any_bad || is_taken_back { RunResult::Left } else { RunResult::Unfinished };
         }
         if !any_bad && !is_taken_back && self.any(is_unfinished) {
@@ -266,10 +265,6 @@ pub(super) fn is_of_others(report: &StepReport) -> bool {
 
 fn is_foreign(report: &StepReport) -> bool {
     is_bad(&report.state) && matches!(&report.failure, Some(failure) if failure.kind == FailureKind::NotOurs)
-}
-
-fn is_displaced(steps: &Steps<'_>) -> bool {
-    steps.any(is_foreign)
 }
 
 /// Tells whether the step puts a file on a storage that other VMs may use later.

@@ -1,8 +1,10 @@
 //! Runs over the lab's real doors: HTTPS with a pinned certificate, SSH with a checked host key.
 
+mod after_kill;
 mod deploy;
 mod documents;
 mod doors;
+mod ends;
 mod failures;
 mod fixture;
 mod journal;

@@ -87,6 +87,38 @@ impl Job {
         Ok(freed)
     }
 
+    /// Removes volumes that this step of a run that did not come to its end left, and that no slot of the guest holds:
+    /// the one that its journal names, those that no configuration names, and a new `unusedN` where only one can be the
+    /// step's. Others may be of people.
+    pub(crate) async fn free_abandoned(&self) -> Result<Vec<VolumeId>, Failure> {
+        let (Some(guest), Some(before)) = (self.step.action.guest(), &self.history.volumes_before) else {
+            return Ok(Vec::new());
+        };
+        let Some(seen) = self.look(guest).await? else { return Ok(Vec::new()) };
+        self.check_ours(guest, &seen.config)?;
+        let named = volumes_of(&seen.config);
+        let outcome = self.history.outcome.as_ref().and_then(Outcome::volume);
+        let is_new = |volume: &VolumeId| volume.owner() == Some(guest.vmid) && !before.contains(volume);
+        let is_unused = |slot: &str| slot.starts_with("unused");
+        let new: Vec<_> = named.iter().filter(|(slot, volume)| is_unused(slot) && is_new(volume)).collect();
+        let is_sole = new.len() == 1 && outcome.is_none() && self.history.unsure;
+        let mut freed = Vec::new();
+        for (slot, volume) in new.into_iter().filter(|(_, volume)| is_sole || Some(*volume) == outcome) {
+            let params = pve_api::Params::new().with_list("delete", [slot.as_str()]);
+            self.qemu_at(&seen.node, guest.vmid).set_config(params).await?;
+            freed.push(volume.clone());
+        }
+        for storage in crate::schedule::claims_of(&self.step.action, self.step.transport).storages.iter().chain(&crate::describe::fills(&self.step.action)) {
+            for volume in self.volumes_on(&seen.node, storage, guest.vmid).await? {
+                if is_new(&volume) && !named.values().any(|named| *named == volume) {
+                    self.free_left(&seen.node, &volume).await?;
+                    freed.push(volume);
+                }
+            }
+        }
+        Ok(freed)
+    }
+
     /// Reads back that volumes are gone.
     async fn check_gone(&self, node: &NodeName, volumes: &[VolumeId]) -> Result<(), Failure> {
         for volume in volumes {

@@ -507,8 +507,8 @@ const LIFECYCLE: Object = Object::new(
         field("shutdown_timeout", Duration, "how long a shutdown is given").default("3m"),
         field("force_stop", Bool, "whether a guest that does not shut down in time is stopped")
             .default("false"),
-        field("on_failure", Choice(&["rollback", "keep"]), "what follows a failed step")
-            .default("rollback when created, keep when changed"),
+        field("on_failure", Choice(&["rollback", "keep"]), "what happens to the VM when a step fails")
+            .default("a failed creation is rolled back; a change, or a VM that is not ready in time, is kept"),
     ],
 );
 
