@@ -302,7 +302,7 @@ fn is_transient(step: &Step, own: &[Pair<'_>]) -> bool {
 
 /// Says of a step that something of it remains what it is.
 fn remaining_title((step, report): &Pair<'_>) -> String {
-    let title = describe::title(&step.action);
+    let title = vmdeploy_planner::render::summary(&step.action);
     match (&report.state, report.failure.as_ref().map(|failure| failure.took_effect)) {
         (StepState::Succeeded, _) => title,
         (StepState::RevertFailed, _) => format!("{title} (its revert failed)"),

@@ -214,7 +214,15 @@ async fn a_run_that_was_refused_at_the_lock_does_not_stand_before_the_one_to_res
     assert!(matches!(died, Err(RunError::Died)), "{died:?}");
     // Somebody elsewhere holds the lock by now.
     fixture.on_node(&pve_ssh::command::files::rmdir("/etc/pve/priv/lock/vmdeploy-test")).await;
-    tokio::time::sleep(Duration::from_millis(1100)).await;
+    let records = fixture.runs().open("r1").unwrap().records;
+    let locked = records.iter().find_map(|record| match record.entry {
+        Entry::Locked { modified_s } => Some(modified_s),
+        _ => None,
+    });
+    let date = pve_ssh::command::Command::new("date").arg("+%s");
+    while fixture.on_node(&date).await.trim().parse::<i64>().ok() <= locked {
+        tokio::time::sleep(Duration::from_millis(20)).await;
+    }
     fixture.on_node(&pve_ssh::command::files::mkdir("/etc/pve/priv/lock/vmdeploy-test")).await;
     let (refused, _) = fixture.try_run(plan("r2", 1), &fixture.options()).await;
     assert!(matches!(refused, Err(RunError::ClusterLock { .. })), "{refused:?}");
