@@ -7,7 +7,7 @@ use super::transports::Shape;
 use crate::plan::{Action, DiskSource, GuestRef, PatchValue, Reason, Slot, Transport};
 use crate::spec::{DesiredFields, Disk, DiskContent, EmptyDrive, Vm};
 use pve_config::{Bus, DeviceSlot};
-use pve_types::{Bytes, StorageId};
+use pve_types::{Bytes, StorageId, VolumeId};
 
 /// What planning a disk works on.
 pub(crate) struct DiskPlanner<'p, 'a> {
@@ -17,6 +17,8 @@ pub(crate) struct DiskPlanner<'p, 'a> {
     pub(crate) vm: &'p Vm,
     pub(crate) guest: &'p GuestRef,
     pub(crate) shape: Shape,
+    /// Whether the guest is there already, and stays when the disk is taken back.
+    pub(crate) is_there: bool,
 }
 
 /// A disk that is about to be made.
@@ -171,9 +173,17 @@ impl DiskPlanner<'_, '_> {
             storage: storage.clone(),
             format,
             attach: false,
+            digest: None,
         };
         let link = Link::new(format!("import-{slot}"), action, (Transport::Ssh, why.to_owned()), 3_600);
-        let step = chain.push(link.copies(ready.copied));
+        let mut link = link.copies(ready.copied);
+        // A VM that is being made is removed with its disks.
+        if self.is_there {
+            let own = crate::plan::StepId(format!("{}/import-{slot}", self.guest.name));
+            let node = self.guest.node.clone();
+            link = link.revert(Action::FreeVolume { node, volume: output_of(&own) });
+        }
+        let step = chain.push(link);
         PatchValue::Drive { volume: output_of(&step), options: options.to_owned() }
     }
 }
@@ -200,15 +210,17 @@ pub(crate) fn push_new_growth(
     guest: &GuestRef,
     growth: Vec<(Slot, Bytes)>,
 ) {
-    grow(input, chain, guest, growth, true);
+    let of_run = growth.into_iter().map(|(slot, size)| (slot, size, None));
+    grow(input, chain, guest, of_run.collect(), true);
 }
 
-/// Appends the steps that grow disks of a VM that exists: nothing reverts them.
+/// Appends the steps that grow disks of a VM that exists: nothing reverts them. `growth` names the volume of each disk
+/// that is there already.
 pub(crate) fn push_growth(
     input: &PlanInput<'_>,
     chain: &mut Chain,
     guest: &GuestRef,
-    growth: Vec<(Slot, Bytes)>,
+    growth: Vec<(Slot, Bytes, Option<VolumeId>)>,
 ) {
     grow(input, chain, guest, growth, false);
 }
@@ -217,13 +229,13 @@ fn grow(
     input: &PlanInput<'_>,
     chain: &mut Chain,
     guest: &GuestRef,
-    growth: Vec<(Slot, Bytes)>,
+    growth: Vec<(Slot, Bytes, Option<VolumeId>)>,
     is_new: bool,
 ) {
-    for (slot, size) in growth {
+    for (slot, size, volume) in growth {
         let transport = input.transports.api_first("one call grows the disk, at any time");
         let what = format!("resize-{slot}");
-        let action = Action::ResizeDisk { guest: guest.clone(), slot, size };
+        let action = Action::ResizeDisk { guest: guest.clone(), slot, size, volume };
         let link = Link::new(what, action, transport, 300);
         chain.push(if is_new { link } else { link.cannot_revert("a disk cannot shrink") });
     }

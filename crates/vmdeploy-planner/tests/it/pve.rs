@@ -158,9 +158,13 @@ impl Pve {
                 );
                 self.guests.get_mut(&guest.vmid).unwrap().pool = pool.clone();
             }
-            Action::ImportDisk { guest, storage, .. } => {
+            Action::ImportDisk { guest, storage, digest, .. } => {
                 let volume = self.allocate(guest.vmid, storage);
                 let made = self.guests.get_mut(&guest.vmid).expect("import into a VM that is there");
+                if let Some(digest) = digest {
+                    assert_eq!(*digest, made.digest.to_string(), "checksum mismatch");
+                }
+                made.digest += 1;
                 let free =
                     (0..256).map(|n| format!("unused{n}")).find(|slot| !made.values.contains_key(slot));
                 made.values.insert(free.unwrap(), volume.clone());
@@ -172,33 +176,38 @@ impl Pve {
                 }
                 self.set(guest.vmid, patch, outputs);
             }
-            Action::ResizeDisk { guest, slot, size } => self.resize(guest.vmid, slot, *size),
-            Action::MoveDisk { guest, slot, storage, .. } => {
+            Action::ResizeDisk { guest, slot, size, .. } => self.resize(guest.vmid, slot, *size),
+            Action::MoveDisk { guest, slot, volume: moved, storage, .. } => {
                 let volume = self.allocate(guest.vmid, storage);
                 let made = self.guests.get_mut(&guest.vmid).unwrap();
                 let mut drive = PropertyString::parse(slot, &made.values[slot]).unwrap();
                 let old = drive.get("file").unwrap().to_owned();
                 drive.set("file", volume.clone());
                 made.values.insert(slot.clone(), drive.print(slot));
-                unuse(made, &old);
+                assert_eq!(old, moved.as_str());
+                self.volumes.remove(&old);
                 return Some(volume);
             }
-            Action::ReassignDisk { guest, slot, holder } => {
+            Action::ReassignDisk { guest, slot, volume: given, holder } => {
                 let made = self.guests.get_mut(&guest.vmid).unwrap();
                 assert!(!made.running, "a disk changes hands only while its VM is stopped");
                 let value = made.values.remove(slot).expect("the disk is there");
                 let volume = PropertyString::parse(slot, &value).unwrap().get("file").unwrap().to_owned();
+                assert_eq!(volume, given.as_str());
                 self.volumes.remove(&volume);
                 let handed = volume.replace(&format!("vm-{}-", guest.vmid), &format!("vm-{holder}-"));
                 self.volumes.insert(handed.clone());
                 let holder = self.foreign.get_mut(holder).expect("the holder is there");
-                holder.volumes.insert(handed.parse().unwrap());
+                holder.volumes.get_or_insert_default().ids.insert(handed.parse().unwrap());
                 return Some(handed);
             }
             Action::ConvertToTemplate { guest } => {
                 let made = self.guests.get_mut(&guest.vmid).unwrap();
                 assert!(!made.running);
                 made.template = true;
+                for text in made.values.values_mut() {
+                    *text = text.replace(&format!(":vm-{}-disk-", guest.vmid), &format!(":base-{}-disk-", guest.vmid));
+                }
                 made.values.insert("template".to_owned(), "1".to_owned());
             }
             Action::RegenerateCloudInit { guest } => self.guests.get_mut(&guest.vmid).unwrap().stale.clear(),
@@ -541,7 +550,7 @@ impl Guest {
             status: if self.running { "running" } else { "stopped" }.to_owned(),
             template: self.template,
             pool: self.pool.clone(),
-            volumes,
+            volumes: Some(volumes),
             config: Some(ObservedConfig {
                 values: self.values.clone(),
                 pending: self.pending.clone(),

@@ -18,6 +18,10 @@ impl Job {
         }
         match &job.step.action {
             Action::DeleteVm { guest, .. } => job.remove_made(guest).await,
+            Action::FreeVolume { .. } if let Action::ImportDisk { guest, storage, .. } = &self.step.action => {
+                let freed = self.unimport(guest, storage).await?;
+                Ok(removed(&freed))
+            }
             Action::FreeVolume { node, volume } => {
                 let Ok(volume) = job.resolve(volume) else { return Ok(RevertNote::NothingThere) };
                 if !self.shared.is_of_this_run(&volume) {
@@ -26,6 +30,13 @@ impl Job {
                 }
                 let done = job.free_volume(node, &vmdeploy_planner::plan::Ref::Known(volume.clone())).await?;
                 Ok(note(&done.outcome, format!("volume {volume}")))
+            }
+            Action::SetConfig { guest, patch, .. } => {
+                let made = self.made_in(guest, patch).await?;
+                let what = crate::describe::title(&job.step.action);
+                let done = job.act().await?;
+                self.free_unused(guest, &made).await?;
+                Ok(note(&done.outcome, what))
             }
             other => {
                 let what = vmdeploy_planner::render::summary(other);
@@ -61,6 +72,7 @@ impl Job {
                 format!("`vmdeploy resume {run} --rollback` takes it away, if that run is recorded here");
             return Err(Failure::new(FailureKind::NotOurs, text).hint(hint));
         }
+        self.check_volumes().await?;
         self.remove(guest, &seen, true).await?;
         self.free_new_volumes(guest, &seen.node).await?;
         Ok(RevertNote::Removed { what: format!("VM {} `{}`", guest.vmid, guest.name) })
@@ -128,6 +140,13 @@ impl Job {
     fn storages_written(&self, guest: &GuestRef) -> std::collections::BTreeSet<pve_types::StorageId> {
         let own = self.shared.steps_of(&guest.name);
         own.flat_map(|step| crate::schedule::claims_of(&step.action, step.transport).storages).collect()
+    }
+}
+
+fn removed(freed: &[VolumeId]) -> RevertNote {
+    match freed.is_empty() {
+        true => RevertNote::NothingThere,
+        false => RevertNote::Removed { what: listed(freed) },
     }
 }
 
