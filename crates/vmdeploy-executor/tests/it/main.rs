@@ -1,6 +1,7 @@
 //! Runs over the lab's real doors: HTTPS with a pinned certificate, SSH with a checked host key.
 
 mod deploy;
+mod disks;
 mod documents;
 mod doors;
 mod failures;

@@ -87,7 +87,7 @@ pub(crate) fn push_kept_volumes(
         disk.is_some_and(|disk| cd_file(disk).is_none() && kept(vm, disk).is_some())
     };
     let slots: BTreeSet<Slot> = slots.into_iter().filter(survives).collect();
-    if slots.is_empty() {
+    if slots.is_empty() || vm.template {
         return;
     }
     let mut patch = ConfigPatch::default();
@@ -103,7 +103,8 @@ pub(crate) fn push_kept_volumes(
 fn disks(vm: &Vm, current: Option<&Current<'_>>) -> BTreeMap<Slot, Option<VolumeId>> {
     let old = current.and_then(|current| current.marker.as_ref()).map(|marker| marker.disks.clone());
     let mut old = old.unwrap_or_default();
-    let kept = keep(vm, current);
+    // A template's volumes get other names when it becomes one, and it has no data to keep.
+    let kept = if vm.template { BTreeMap::new() } else { keep(vm, current) };
     let there = current.map(Current::effective_config).unwrap_or_default();
     let place = |volume: &VolumeId| slot_of(&DiskName::Volume(volume.clone()), &there);
     let in_slot = |slot: &str| match disk_in(slot, there.get(slot)?)? {

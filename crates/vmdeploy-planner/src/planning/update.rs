@@ -1,5 +1,7 @@
 //! Bringing a guest that exists to what the spec says, in place.
 
+mod slots;
+
 use super::availability::{foreign_place, merged_ha, own_ha, push_ha, same_ha, shown_ha};
 use super::chain::{Chain, Link};
 use super::create::{BOOT_WHY, is_cd, push_snippets, refuse_root_only};
@@ -11,7 +13,6 @@ use super::images::Shared;
 use super::input::{Current, Findings, PlanInput, Resolved, reason};
 use super::mark;
 use super::ready;
-use super::renames::boot_after;
 use crate::identity;
 use crate::plan::{
     Action, ConfigPatch, DesiredHa, GuestRef, PatchValue, Reason, Revert, Slot, Step, Transport,
@@ -208,51 +209,6 @@ impl Updating<'_, '_> {
         all.changes.into_iter().find(|change| change.key == "sshkeys")
     }
 
-    /// Changes that need the guest to be stopped: a disk or cloud-init drive that comes to another slot. A running guest
-    /// would lose a disk under its file systems, or keep the old drive until its restart, where PVE makes one of a name.
-    fn stop_for_slots(&mut self, changes: &[KeyChange], disks: &DiskChanges) {
-        let drive = changes.iter().find(|change| change.part == Part::CloudDrive && change.to.is_none());
-        let drive = drive.map(|change| (change.key.clone(), "cloud_init.slot".to_owned()));
-        let in_use = disks.renamed.iter().find(|(_, from)| !from.starts_with("unused"));
-        let disk = in_use.map(|(to, from)| (from.clone(), format!("disks.{to}")));
-        let Some((slot, path)) = drive.or(disk).filter(|_| self.current.is_running()) else { return };
-        let by_ha = self.input.observed.ha.as_ref().is_some_and(|ha| ha.resources.contains_key(&self.guest.vmid));
-        if self.vm.lifecycle.restart == Permission::IfNeeded && !by_ha {
-            self.stops = true;
-            let mut why = reason("lifecycle.restart", None, None);
-            why.note = Some(format!("the guest is shut down while `{slot}` changes, and started again, as the spec allows"));
-            self.reasons.push(why);
-            self.push_shutdown();
-            return;
-        }
-        let name = &self.guest.name;
-        let message = format!("`{slot}` of `{name}` comes to another slot, which a running guest does not take");
-        let hint = format!("`vmdeploy shutdown {name}` first, or allow it: `lifecycle: {{restart: if-needed}}`");
-        self.findings.refuse(self.input.deployment, (self.vm.name.span, self.vm.path(&path)), message, hint);
-    }
-
-    /// Tells whether the guest runs while it is changed.
-    fn runs(&self) -> bool {
-        self.current.is_running() && !self.stops
-    }
-
-    /// Takes out of the changes what removes a cloud-init drive for which another is made. The new one has the same name:
-    /// the old one goes first.
-    // PVE: qemu-server src/PVE/QemuServer.pm: each guest has one `vm-ID-cloudinit`.
-    fn cloud_drive_removal(&self, changes: &mut Vec<KeyChange>) -> ConfigPatch {
-        let mut removal = ConfigPatch::default();
-        let is_drive = |change: &KeyChange| change.part == Part::CloudDrive;
-        if changes.iter().any(|change| is_drive(change) && change.to.is_some()) {
-            let (gone, rest) = std::mem::take(changes)
-                .into_iter()
-                .partition(|change| is_drive(change) && change.to.is_none());
-            *changes = rest;
-            let gone: Vec<KeyChange> = gone;
-            removal.delete.extend(gone.into_iter().map(|change| change.key));
-        }
-        removal
-    }
-
     fn push_config(&mut self, mut changes: Vec<KeyChange>, disks: &DiskChanges) {
         let mut by_api = ConfigPatch::default();
         let mut on_node = ConfigPatch::default();
@@ -354,14 +310,6 @@ impl Updating<'_, '_> {
         }
     }
 
-    /// Lets the boot order name the new slots of disks, where the spec leaves it to the guest.
-    fn boot_of_renamed(&self, disks: &DiskChanges, patch: &mut ConfigPatch) {
-        let order = self.current.effective("boot").filter(|_| !patch.set.contains_key("boot"));
-        if let Some(order) = order.and_then(|order| boot_after(&disks.renamed, order)) {
-            patch.set.insert("boot".to_owned(), PatchValue::Text(order));
-        }
-    }
-
     fn describe_mark(&mut self, disks: &DiskChanges, patch: &mut ConfigPatch) {
         let description = identity::config_description(self.current.config);
         let marker = mark::marker_after(self.input, self.vm, self.guest, Some(self.current), &disks.renamed);
@@ -407,7 +355,7 @@ impl Updating<'_, '_> {
         for key in patch.set.keys().chain(&patch.delete).filter(|key| *key != "cipassword") {
             match self.current.effective(key) {
                 // PVE freed it: it is made again.
-                Some(text) if let Some(drive) = cloud_drive_again(key, text) => {
+                Some(text) if let Some(drive) = slots::cloud_drive_again(key, text) => {
                     drop(back.set.insert(key.clone(), PatchValue::Text(drive)));
                 }
                 Some(text) => drop(back.set.insert(key.clone(), PatchValue::Text(text.to_owned()))),
@@ -663,14 +611,6 @@ impl Updating<'_, '_> {
         };
         Update { verb, reasons: self.reasons, steps: self.chain.steps, replace: self.replace }
     }
-}
-
-/// Returns what makes a cloud-init drive where one was.
-fn cloud_drive_again(key: &str, text: &str) -> Option<String> {
-    let drive = pve_config::Drive::parse(key, text).ok().filter(pve_config::Drive::is_cloud_init)?;
-    let volume = drive.volume()?;
-    let format = volume.base_name().split_once('.').map(|(_, format)| format!(",format={format}"));
-    Some(format!("{}:cloudinit{}", volume.storage(), format.unwrap_or_default()))
 }
 
 fn text_of(value: &PatchValue) -> Option<&str> {

@@ -124,7 +124,7 @@ fn disks_grow_and_are_added_detached_and_moved() {
     assert_eq!(steps(&plan), ["-/probe-pve1 SSH", "web01/move-scsi1 API"]);
     let more = moved.replace("nics:", "  virtio3: {storage: fast, size: 4GiB, serial: osd-1}\nnics:");
     let plan = deploy(&mut pve, &one_vm(&more));
-    assert_eq!(steps(&plan), ["-/probe-pve1 SSH", "web01/attach SSH"]);
+    assert_eq!(steps(&plan), ["-/probe-pve1 SSH", "web01/configure API", "web01/attach SSH"]);
     let gone = more.replace("  virtio3: {storage: fast, size: 4GiB, serial: osd-1}\n", "  virtio3: null\n");
     let plan = deploy(&mut pve, &one_vm(&gone));
     assert_eq!(steps(&plan), ["web01/configure API"]);
@@ -190,7 +190,7 @@ fn a_lost_lock_file_never_makes_a_second_vm() {
     assert!(crate::specs::plan(&pve, &spec).is_empty());
 }
 
-fn foreign(vmid: u32, kind: &str) -> ObservedGuest {
+pub fn foreign(vmid: u32, kind: &str) -> ObservedGuest {
     ObservedGuest {
         vmid: Vmid::new(vmid).unwrap(),
         node: "pve1".parse().unwrap(),

@@ -6,6 +6,7 @@
 use pve_config::{DeviceSlot, PropertyString};
 use pve_types::{Bytes, GuestName, MappingKind, NodeName, PveVersion, StorageId, Vmid};
 use std::collections::{BTreeMap, BTreeSet};
+use vmdeploy_planner::identity::{self, Marker, MarkerSearch};
 use vmdeploy_planner::observed::{
     Observed, ObservedConfig, ObservedGuest, ObservedHa, ObservedImage, ObservedNode, ObservedStorage, Rights,
 };
@@ -259,13 +260,24 @@ impl Pve {
         // A create call makes no difference of old and new.
         let is_made = !there.values.contains_key("name");
         let added: Vec<String> = patch.set.keys().filter(is_new).filter(|_| !is_made).cloned().collect();
+        // PVE: each guest has one cloud-init volume; those of a request are made before what it removes is gone.
+        let is_drive =
+            |value: &PatchValue| matches!(value, PatchValue::Text(text) if text.contains(":cloudinit"));
+        if patch.set.values().any(is_drive) {
+            assert!(!there.values.values().any(|text| text.contains("-cloudinit")), "vm-{vmid}-cloudinit exists");
+        }
         for key in &patch.delete {
             assert!(!patch.set.contains_key(key), "{key} is set and deleted at once");
             self.put(vmid, key, None);
         }
         for (key, value) in &patch.set {
             let text = match value {
-                PatchValue::Text(text) => text.clone(),
+                PatchValue::Text(text) => {
+                    if let Some(volume) = volume_of(key, text) {
+                        self.disuse(vmid, &volume);
+                    }
+                    text.clone()
+                }
                 PatchValue::Drive { volume, options } => {
                     let volume = match volume {
                         Ref::Known(volume) => volume.to_string(),
@@ -290,6 +302,18 @@ impl Pve {
                     let now = self.guests[&vmid].values.get(key).expect("the drive is there");
                     let desired = fields.iter().map(|(name, value)| (name.as_str(), value.as_deref()));
                     pve_config::overlay(key, Some(now), desired).unwrap()
+                }
+                PatchValue::KeptVolumes { slots } => {
+                    let values = &self.guests[&vmid].values;
+                    let description = values["description"].clone();
+                    let MarkerSearch::Found(mut marker) = Marker::find(&description) else {
+                        panic!("no marker: {description}")
+                    };
+                    for slot in slots {
+                        let volume = values.get(slot).and_then(|text| volume_of(slot, text));
+                        marker.disks.insert(slot.clone(), volume.map(|volume| volume.parse().unwrap()));
+                    }
+                    identity::marked_description(&description, &marker)
                 }
                 PatchValue::Secret { .. } => "**********".to_owned(),
                 PatchValue::PublicKeys { keys, fetch } => {
@@ -372,6 +396,8 @@ impl Pve {
             drive.remove("format");
         } else if file.contains(":iso/") {
             drive.set("size", "600M");
+        } else if drive.get("size").is_none() && self.volumes.contains(&file) {
+            drive.set("size", IMAGE_SIZE.to_pve_size());
         }
         drive.print(key)
     }
