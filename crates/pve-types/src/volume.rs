@@ -24,12 +24,35 @@ impl VolumeId {
     pub fn name(&self) -> &str {
         &self.text[self.colon + 1..]
     }
-    /// Returns the guest that the volume's name says it belongs to, if it says so.
-    // PVE: pve-storage src/PVE/Storage/Plugin.pm parse_volname: `vm-ID-…`, `base-ID-…`, after any folder.
+    /// Returns the guest that PVE takes for the volume's owner, if its name tells one: the number of the folder that a
+    /// file lies in, else the number in `vm-ID-…` or `base-ID-…`.
+    ///
+    /// PVE frees a volume with its guest only when this is that guest.
+    // PVE: pve-storage src/PVE/Storage/{Plugin,LvmThinPlugin,ZFSPoolPlugin,RBDPlugin}.pm parse_volname.
     pub fn owner(&self) -> Option<Vmid> {
-        let name = self.name().rsplit('/').next()?;
-        let rest = name.strip_prefix("vm-").or_else(|| name.strip_prefix("base-"))?;
+        let mut parts = self.name().rsplit('/');
+        let (last, folder) = (parts.next()?, parts.next());
+        if let Some(folder) = folder {
+            if folder.bytes().all(|byte| byte.is_ascii_digit()) {
+                return folder.parse().ok();
+            }
+            if self.is_shared_content() {
+                return None;
+            }
+        }
+        let kinds = ["vm-", "base-", "subvol-", "basevol-"];
+        let rest = kinds.iter().find_map(|kind| last.strip_prefix(kind))?;
         rest.split_once('-')?.0.parse().ok()
+    }
+    /// Tells whether it is content that any guest may use at the same time: ISO images, images to import, snippets,
+    /// container templates, backups.
+    pub fn is_shared_content(&self) -> bool {
+        let folder = self.name().split_once('/').map(|(folder, _)| folder);
+        matches!(folder, Some("iso" | "import" | "snippets" | "vztmpl" | "backup"))
+    }
+    /// Returns the last part of its name: what its file, logical volume or data set is called.
+    pub fn base_name(&self) -> &str {
+        self.name().rsplit('/').next().unwrap_or_default()
     }
 }
 
@@ -71,6 +94,11 @@ mod tests {
         check("rbd:base-9000-disk-0/vm-101-disk-0", Some(101));
         check("local-lvm:vm-100-cloudinit", Some(100));
         check("local:import/debian.qcow2", None);
+        check("local:iso/vm-100-tools.iso", None);
+        check("local:100/data.qcow2", Some(100));
+        check("local:201/vm-100-disk-0.qcow2", Some(201));
+        check("zfs:base-9000-disk-0/subvol-300-disk-0", Some(300));
+        check("san:lun3", None);
         for text in ["", "local", "local:", ":x", "local:a b", "local:a,b", "local:../x", "l:x", "local:a\nb"]
         {
             assert!(text.parse::<VolumeId>().is_err(), "`{text}`");

@@ -1,6 +1,6 @@
 //! What must be observed before a deployment can be planned: only what it needs, in bulk.
 
-use crate::observed::Query;
+use crate::observed::{Observed, Query};
 use crate::plan::PlanContext;
 use crate::planning::{expected_uuid_of, kinds_of, store_queries};
 use crate::spec::{CloneSource, Deployment, DiskContent, Image, ImageSource, Vm, VmidWish};
@@ -50,8 +50,9 @@ pub fn ask(deployment: &Deployment, context: &AskContext) -> Vec<Query> {
         for image in images_of(deployment, vm) {
             queries.extend(image_query(image, node));
         }
-        for iso in iso_volumes(vm) {
-            let (storage, content) = (iso.storage().clone(), "iso".to_owned());
+        for volume in named_volumes(vm) {
+            let content = Observed::content_of(volume).to_owned();
+            let storage = volume.storage().clone();
             queries.insert(Query::Content { node: node.clone(), storage, content });
         }
     }
@@ -82,9 +83,10 @@ fn images_of<'d>(deployment: &'d Deployment, vm: &'d Vm) -> impl Iterator<Item =
     })
 }
 
-fn iso_volumes(vm: &Vm) -> impl Iterator<Item = &VolumeId> {
+/// Returns the volumes that the spec names as ISO images and as disks.
+fn named_volumes(vm: &Vm) -> impl Iterator<Item = &VolumeId> {
     vm.disks.values().filter_map(|desired| match &desired.set()?.content {
-        DiskContent::Iso(volume) => Some(&volume.value),
+        DiskContent::Iso(volume) | DiskContent::Volume(volume) => Some(&volume.value),
         _ => None,
     })
 }

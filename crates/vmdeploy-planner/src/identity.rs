@@ -7,7 +7,7 @@
 
 use crate::observed::{ObservedConfig, ObservedGuest, Query};
 use crate::plan::Slot;
-use pve_types::{GuestName, Vmid};
+use pve_types::{GuestName, Vmid, VolumeId};
 use std::collections::BTreeMap;
 use uuid::Uuid;
 
@@ -41,11 +41,14 @@ pub struct Marker {
     pub sources: BTreeMap<Slot, String>,
     /// The disks that survive the guest, each with its holder: so that a VM that is gone from the spec keeps them too.
     pub keep: BTreeMap<Slot, Option<Vmid>>,
+    /// The slots that the spec has disks in. Of one that survives the guest also the volume, once it is known: it is
+    /// kept wherever somebody puts it.
+    pub disks: BTreeMap<Slot, Option<VolumeId>>,
 }
 
 impl std::fmt::Display for Marker {
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
-        let Self { cluster, project, name, vmid, run, uuid, sources, keep } = self;
+        let Self { cluster, project, name, vmid, run, uuid, sources, keep, disks } = self;
         write!(f, "{MARK_START}cluster={cluster} project={project} name={name} vmid={vmid} run={run}")?;
         if let Some(uuid) = uuid {
             write!(f, " uuid={uuid}")?;
@@ -57,6 +60,12 @@ impl std::fmt::Display for Marker {
             match holder {
                 Some(holder) => write!(f, " keep:{slot}={holder}")?,
                 None => write!(f, " keep:{slot}=-")?,
+            }
+        }
+        for (slot, volume) in disks {
+            match volume {
+                Some(volume) => write!(f, " disk:{slot}={volume}")?,
+                None => write!(f, " disk:{slot}=-")?,
             }
         }
         f.write_str(MARK_END)
@@ -98,10 +107,16 @@ impl Marker {
             .filter_map(|(key, holder)| Some((key.strip_prefix("keep:")?, *holder)))
             .map(|(slot, holder)| Some((slot.to_owned(), holder_of(holder)?)))
             .collect::<Option<_>>()?;
-        fields.retain(|key, _| !key.starts_with("keep:"));
+        let disks = fields
+            .iter()
+            .filter_map(|(key, volume)| Some((key.strip_prefix("disk:")?, *volume)))
+            .map(|(slot, volume)| Some((slot.to_owned(), volume_of(volume)?)))
+            .collect::<Option<_>>()?;
+        fields.retain(|key, _| !key.starts_with("keep:") && !key.starts_with("disk:"));
         let mut take = |key: &str| fields.remove(key);
         Some(Self {
             keep,
+            disks,
             cluster: take("cluster")?.to_owned(),
             project: take("project")?.to_owned(),
             name: take("name")?.parse().ok()?,
@@ -120,6 +135,11 @@ impl Marker {
 
 /// Reads the holder of a kept disk: a VMID, or `-` for none.
 fn holder_of(text: &str) -> Option<Option<Vmid>> {
+    if text == "-" { Some(None) } else { text.parse().ok().map(Some) }
+}
+
+/// Reads the volume of a disk, or `-` where it is not remembered.
+fn volume_of(text: &str) -> Option<Option<VolumeId>> {
     if text == "-" { Some(None) } else { text.parse().ok().map(Some) }
 }
 
@@ -218,6 +238,10 @@ mod tests {
             uuid: None,
             sources: BTreeMap::from([("scsi0".to_owned(), "1a2b3c4d".to_owned())]),
             keep: BTreeMap::from([("scsi1".to_owned(), None), ("scsi2".to_owned(), "999".parse().ok())]),
+            disks: BTreeMap::from([
+                ("scsi0".to_owned(), None),
+                ("scsi1".to_owned(), "local-lvm:vm-201-disk-1".parse().ok()),
+            ]),
         }
     }
 
@@ -282,7 +306,7 @@ mod tests {
             status: "stopped".to_owned(),
             template: false,
             pool: None,
-            volumes: BTreeSet::new(),
+            volumes: None,
             config: Some(config),
         }
     }

@@ -14,6 +14,7 @@ pub mod rights;
 pub mod spec;
 pub mod timing;
 pub mod verify;
+pub mod volumes;
 
 pub use adopt::{AdoptError, adopt};
 pub use ask::{AskContext, ask, image_query};

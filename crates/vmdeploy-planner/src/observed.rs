@@ -1,7 +1,7 @@
 //! What was seen of the cluster, and what must be asked to see it.
 //!
 //! An observation is serialisable, so that a plan can be made from a file and a bug report is a fixture.
-//! Of guests that are not ours it keeps VMID, node, name, kind, status and volume IDs, nothing else.
+//! Of guests that are not ours it keeps VMID, node, name, kind, status and what their disks are, nothing else.
 
 use pve_types::{
     BridgeName, Bytes, GuestName, MappingKind, NodeName, PoolId, Privilege, PveVersion, StorageId, Vmid,
@@ -83,6 +83,9 @@ pub struct Observed {
     pub storages: Vec<ObservedStorage>,
     /// All guests of the cluster, containers included.
     pub guests: BTreeMap<Vmid, ObservedGuest>,
+    /// Whether `guests` is every guest whatever the credentials may see: their files were read on a node.
+    #[serde(default)]
+    pub every_guest: bool,
     /// Files and volumes that images may come from.
     pub images: Vec<ObservedImage>,
     /// The pools.
@@ -116,6 +119,7 @@ impl Observed {
             nodes: BTreeMap::new(),
             storages: Vec::new(),
             guests: BTreeMap::new(),
+            every_guest: false,
             images: Vec::new(),
             pools: BTreeSet::new(),
             rights: None,
@@ -130,16 +134,29 @@ impl Observed {
     pub fn storage(&self, node: &NodeName, storage: &StorageId) -> Option<&ObservedStorage> {
         self.storages.iter().find(|seen| seen.node == *node && seen.storage == *storage)
     }
+    /// Returns the content type under which a storage lists a volume.
+    pub fn content_of(volume: &VolumeId) -> &str {
+        let folder = volume.name().split_once('/').map(|(folder, _)| folder);
+        folder.filter(|folder| matches!(*folder, "import" | "iso" | "snippets")).unwrap_or("images")
+    }
     /// Tells whether a volume is there; `None` where its storage's content was not listed.
     pub fn has_volume(&self, node: &NodeName, volume: &VolumeId) -> Option<bool> {
         if let Some(seen) = self.image(node, volume.as_str()) {
             return Some(seen.present);
         }
-        let folder = volume.name().split_once('/').map(|(folder, _)| folder);
-        let content =
-            folder.filter(|folder| matches!(*folder, "import" | "iso" | "snippets")).unwrap_or("images");
+        let content = Self::content_of(volume);
         let listing = format!("{node}/{}/{content}", volume.storage());
         self.listings.contains(&listing).then_some(false)
+    }
+    /// Tells whether a guest that is not among [`Observed::guests`] does not exist, rather than being hidden from these
+    /// credentials.
+    pub fn would_see(&self, vmid: Vmid) -> bool {
+        let path = format!("/vms/{vmid}");
+        self.every_guest || self.rights.as_ref().is_none_or(|rights| rights.holds(Privilege::VmAudit, &path))
+    }
+    /// Tells whether no guest is hidden from these credentials.
+    pub fn sees_every_guest(&self) -> bool {
+        self.every_guest || self.rights.as_ref().is_none_or(Rights::sees_every_guest)
     }
     /// Returns what was seen of a file or volume on the node.
     pub fn image(&self, node: &NodeName, location: &str) -> Option<&ObservedImage> {
@@ -207,10 +224,31 @@ pub struct ObservedGuest {
     pub template: bool,
     /// The pool it is in.
     pub pool: Option<PoolId>,
-    /// The volumes that its configuration names.
-    pub volumes: BTreeSet<VolumeId>,
+    /// What its configuration names as disks; `None` where the configuration could not be read.
+    pub volumes: Option<GuestVolumes>,
     /// Its whole configuration; only for guests that bear our mark or were asked for by VMID.
     pub config: Option<ObservedConfig>,
+}
+
+/// What a guest's configuration names as disks: in its slots, as `unusedN`, as what waits for a restart, and in
+/// snapshots. Kept of every guest, ours or not: [`crate::volumes`] tells from it whose a volume is.
+#[derive(Debug, Clone, PartialEq, Eq, Default, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct GuestVolumes {
+    /// Those named as volumes, CD images and the cloud-init drive included.
+    pub ids: BTreeSet<VolumeId>,
+    /// Those named by a path on the node.
+    #[serde(default)]
+    pub paths: BTreeSet<String>,
+    /// Which of `ids` a snapshot names. By the API it is known of our own guests only.
+    #[serde(default)]
+    pub in_snapshots: BTreeSet<VolumeId>,
+}
+
+impl FromIterator<VolumeId> for GuestVolumes {
+    fn from_iter<I: IntoIterator<Item = VolumeId>>(volumes: I) -> Self {
+        Self { ids: volumes.into_iter().collect(), ..Self::default() }
+    }
 }
 
 /// A guest's configuration, as its file or the API gives it.
@@ -231,6 +269,13 @@ pub struct ObservedConfig {
     /// (the file's section `[special:cloudinit]`, or `GET …/cloudinit`); empty where it was not asked.
     #[serde(default)]
     pub cloud_init_stale: BTreeSet<String>,
+}
+
+impl ObservedConfig {
+    /// Returns the keys and values as they are after the next restart.
+    pub fn after_restart(&self) -> BTreeMap<String, String> {
+        pve_config::after_restart(self.values.clone(), &self.pending)
+    }
 }
 
 /// A file or volume that a disk can be made from.

@@ -70,6 +70,15 @@ impl Need {
 }
 
 impl Rights {
+    /// Tells whether every guest is seen: the cluster's list leaves out those without VM.Audit.
+    // PVE: pve-manager PVE/API2/Cluster.pm resources.
+    pub fn sees_every_guest(&self) -> bool {
+        let propagates = |path: &&str| {
+            let held = self.paths.get(*path).and_then(|held| held.get(&Privilege::VmAudit));
+            held.is_some_and(|propagates| *propagates)
+        };
+        self.is_root || ["/vms", "/"].iter().any(|path| propagates(path))
+    }
     /// Tells whether the privilege is held on the path: by an entry for the path itself, or by one above it that
     /// propagates.
     // PVE: pve-access-control src/PVE/RPCEnvironment.pm permissions: the nearest path decides.

@@ -33,6 +33,8 @@ pub(crate) struct Shared {
     pub(crate) no_more_waits: CancellationToken,
     /// What waits know of each other.
     pub(crate) pace: super::actions::Pace,
+    /// What guests had for disks a moment ago.
+    pub(crate) scan: super::actions::LastScan,
     /// What storages held a moment ago, and when that was.
     lists: Mutex<BTreeMap<(NodeName, StorageId), SharedList>>,
     /// What the journal says, live: each record is applied when it is written.
@@ -121,6 +123,7 @@ impl Shared {
             no_more_waits: cancel.child_token(),
             cancel,
             pace: super::actions::Pace::default(),
+            scan: super::actions::LastScan::default(),
             lists: Mutex::default(),
             history: Mutex::default(),
             nodes: Mutex::default(),

@@ -2,15 +2,16 @@
 
 use crate::{Connections, Failure};
 use futures::StreamExt as _;
-use pve_api::Resource;
+use pve_api::{ApiError, Resource};
 use pve_config::GuestConfig;
 use pve_ssh::command::files;
 use pve_ssh::parse::{self, GuestKind};
-use pve_types::{Vmid, VolumeId};
+use pve_types::Vmid;
 use std::collections::{BTreeMap, BTreeSet};
 use std::time::Duration;
 use vmdeploy_planner::identity::may_be_ours;
-use vmdeploy_planner::observed::{Observed, ObservedConfig, ObservedGuest, Query};
+use vmdeploy_planner::observed::{GuestVolumes, Observed, ObservedConfig, ObservedGuest, Query};
+use vmdeploy_planner::volumes::DiskName;
 
 /// How many configurations are asked for at once through the API.
 const AT_ONCE: usize = 8;
@@ -41,7 +42,7 @@ pub(super) fn from_resource(resource: &Resource) -> Option<ObservedGuest> {
         status: resource.status.clone().unwrap_or_else(|| "unknown".to_owned()),
         template: resource.template.unwrap_or(false),
         pool: resource.pool.clone(),
-        volumes: BTreeSet::new(),
+        volumes: None,
         config: None,
     })
 }
@@ -77,11 +78,11 @@ async fn by_ssh(
             status: "unknown".to_owned(),
             template: false,
             pool: None,
-            volumes: BTreeSet::new(),
+            volumes: None,
             config: None,
         });
         guest.node = file.node;
-        guest.volumes = volumes_of(&file.text);
+        guest.volumes = Some(volumes_of(&file.text));
         if file.kind == GuestKind::Vm {
             guest.config = kept_of_file(query, file.vmid, &file.text);
         }
@@ -96,20 +97,40 @@ fn kind_of(kind: GuestKind) -> &'static str {
     }
 }
 
-/// Returns the volumes that a configuration file names, snapshots and pending changes included.
-fn volumes_of(text: &str) -> BTreeSet<VolumeId> {
-    let volume = |line: &str| {
-        let (key, value) = line.split_once(": ")?;
-        let bus = key.trim_end_matches(|c: char| c.is_ascii_digit());
-        let holds =
-            ["ide", "sata", "scsi", "virtio", "efidisk", "tpmstate", "unused", "mp", "rootfs", "vmstate"];
-        let first = value
-            .split(',')
-            .find(|part| !part.contains('=') || part.starts_with("file=") || part.starts_with("volume="))?;
-        let first = first.trim_start_matches("file=").trim_start_matches("volume=");
-        holds.contains(&bus).then(|| first.trim().parse::<VolumeId>().ok()).flatten()
-    };
-    text.lines().filter(|line| !line.starts_with('#')).filter_map(volume).collect()
+/// Returns what a configuration file names as disks, snapshots and pending changes included.
+fn volumes_of(text: &str) -> GuestVolumes {
+    let mut found = GuestVolumes::default();
+    let mut in_snapshot = false;
+    for line in text.lines().filter(|line| !line.starts_with('#')) {
+        if let Some(section) = line.strip_prefix('[').and_then(|line| line.strip_suffix(']')) {
+            in_snapshot = !matches!(section, "PENDING" | "pve:pending") && !section.starts_with("special:");
+            continue;
+        }
+        match disk_of(line) {
+            Some(DiskName::Volume(volume)) => {
+                if in_snapshot {
+                    found.in_snapshots.insert(volume.clone());
+                }
+                found.ids.insert(volume);
+            }
+            Some(DiskName::Path(path)) => drop(found.paths.insert(path)),
+            None => {}
+        }
+    }
+    found
+}
+
+/// Returns the disk that a line of a configuration names.
+fn disk_of(line: &str) -> Option<DiskName> {
+    let (key, value) = line.split_once(": ")?;
+    let bus = key.trim_end_matches(|c: char| c.is_ascii_digit());
+    let holds =
+        ["ide", "sata", "scsi", "virtio", "efidisk", "tpmstate", "unused", "mp", "rootfs", "vmstate"];
+    let first = value
+        .split(',')
+        .find(|part| !part.contains('=') || part.starts_with("file=") || part.starts_with("volume="))?;
+    let first = first.trim_start_matches("file=").trim_start_matches("volume=");
+    holds.contains(&bus).then(|| first.trim().parse().ok()).flatten()
 }
 
 /// Returns a configuration from its file, if it may be kept.
@@ -157,8 +178,9 @@ async fn by_api(
 ) -> Result<BTreeMap<Vmid, ObservedGuest>, Failure> {
     let looks = guests.into_values().map(|guest| async move {
         let mut guest = guest;
-        if guest.kind == "qemu" {
-            look(connections, query, &mut guest).await?;
+        match guest.kind.as_str() {
+            "qemu" => look(connections, query, &mut guest).await?,
+            _ => look_at_container(connections, &mut guest).await?,
         }
         Ok::<_, Failure>((guest.vmid, guest))
     });
@@ -184,11 +206,16 @@ async fn look(connections: &Connections, query: &Query, guest: &mut ObservedGues
     let mut values: BTreeMap<String, String> =
         told.into_iter().filter_map(|value| Some((value.key, value.value?))).collect();
     let digest = values.remove("digest");
-    let text: String = values.iter().map(|(key, value)| format!("{key}: {value}\n")).collect();
-    guest.volumes = volumes_of(&text);
+    // What waits for a restart is a disk of the guest, too.
+    let waiting = pending.iter().filter_map(|(key, value)| Some((key, value.as_ref()?)));
+    let lines = values.iter().chain(waiting).map(|(key, value)| format!("{key}: {value}\n"));
+    guest.volumes = Some(volumes_of(&lines.collect::<String>()));
     let value = |key: &str| values.get(key).map(String::as_str);
     if !may_be_ours(query, guest.vmid, value("description"), value("smbios1")) {
         return Ok(());
+    }
+    if value("parent").is_some() {
+        note_snapshots(connections, &qemu, guest).await?;
     }
     let stale = if pending.is_empty() { BTreeSet::new() } else { stale_by_api(&qemu).await? };
     guest.config = Some(ObservedConfig {
@@ -200,6 +227,56 @@ async fn look(connections: &Connections, query: &Query, guest: &mut ObservedGues
         values: GuestConfig::from_api(values).current,
     });
     Ok(())
+}
+
+/// Notes what the guest's snapshots name as disks.
+async fn note_snapshots(
+    connections: &Connections,
+    qemu: &pve_api::Qemu,
+    guest: &mut ObservedGuest,
+) -> Result<(), Failure> {
+    let Some(volumes) = &mut guest.volumes else { return Ok(()) };
+    let path = format!("/nodes/{}/qemu/{}/config", guest.node, guest.vmid);
+    let snapshots = match qemu.snapshots().list().await {
+        Ok(snapshots) => snapshots,
+        Err(error) if super::is_optional(&error) => return Ok(()),
+        Err(error) => return Err(error.into()),
+    };
+    for snapshot in snapshots.into_iter().filter(|snapshot| snapshot.name != "current") {
+        let params = pve_api::Params::new().with("snapshot", snapshot.name);
+        let named = match volumes_told(connections, &path, params).await {
+            Ok(named) => named,
+            // It has just gone.
+            Err(error) if super::is_optional(&error) => continue,
+            Err(error) => return Err(error.into()),
+        };
+        volumes.in_snapshots.extend(named.ids.iter().cloned());
+        volumes.ids.extend(named.ids);
+        volumes.paths.extend(named.paths);
+    }
+    Ok(())
+}
+
+/// Asks what a container has for disks.
+async fn look_at_container(connections: &Connections, guest: &mut ObservedGuest) -> Result<(), Failure> {
+    let path = format!("/nodes/{}/lxc/{}/config", guest.node, guest.vmid);
+    guest.volumes = match volumes_told(connections, &path, pve_api::Params::new()).await {
+        Ok(volumes) => Some(volumes),
+        Err(error) if error.is_denied() || error.is_absent() || error.is_unreachable() => None,
+        Err(error) => return Err(error.into()),
+    };
+    Ok(())
+}
+
+/// Returns what the configuration at a path of the API names as disks.
+async fn volumes_told(
+    connections: &Connections,
+    path: &str,
+    params: pve_api::Params,
+) -> Result<GuestVolumes, ApiError> {
+    let told: BTreeMap<String, serde_json::Value> = connections.api().get(path, params).await?;
+    let lines = told.iter().filter_map(|(key, value)| Some(format!("{key}: {}\n", value.as_str()?)));
+    Ok(volumes_of(&lines.collect::<String>()))
 }
 
 /// Returns the keys in which the cloud-init drive differs from the configuration, as PVE tells them.
@@ -273,7 +350,8 @@ mod tests {
 
     #[test]
     fn all_volumes_of_a_file_are_seen() {
-        let volumes: Vec<String> = volumes_of(FILE).iter().map(ToString::to_string).collect();
+        let seen = volumes_of(FILE);
+        let volumes: Vec<String> = seen.ids.iter().map(ToString::to_string).collect();
         let expect = [
             "local-lvm:vm-201-cloudinit",
             "local-lvm:vm-201-disk-0",
@@ -284,6 +362,10 @@ mod tests {
         assert_eq!(volumes, expect);
         let container =
             "rootfs: local-lvm:vm-300-disk-0,size=8G\nmp0: volume=local-lvm:vm-300-disk-1,mp=/srv\n";
-        assert_eq!(volumes_of(container).len(), 2);
+        assert_eq!(volumes_of(container).ids.len(), 2);
+        let snapshots: Vec<_> = seen.in_snapshots.iter().map(ToString::to_string).collect();
+        assert_eq!(snapshots, ["local-lvm:vm-201-disk-3"]);
+        let passed = volumes_of("scsi1: /dev/pve/vm-201-disk-0,size=4G\nscsi2: none,media=cdrom\n");
+        assert_eq!(passed.paths.iter().map(String::as_str).collect::<Vec<_>>(), ["/dev/pve/vm-201-disk-0"]);
     }
 }

@@ -62,6 +62,7 @@ async fn observe_all(connections: &Connections, queries: &[Query]) -> Result<Obs
         mappings::observe(connections, queries, version),
     );
     observed.guests = configs?;
+    observed.every_guest = connections.has_ssh() && asks_configs(queries);
     let seen_vnets = places::note(&mut observed, places?);
     observed.rights = rights?;
     observed.vnets = vnets?;
@@ -75,6 +76,27 @@ async fn observe_all(connections: &Connections, queries: &[Query]) -> Result<Obs
         observed.ha = ha;
     }
     Ok(observed)
+}
+
+/// Asks which disks every guest has, and nothing else: whose a volume is, right before a step touches it.
+pub(crate) async fn disks_of_all(connections: &Connections) -> Result<Observed, Failure> {
+    let none = Query::Configs { project: String::new(), uuids: BTreeSet::new(), also: BTreeSet::new() };
+    let queries = [Query::Rights, none];
+    let kind = Some(pve_api::ResourceKind::Guests);
+    let (resources, rights) = futures::join!(
+        async { connections.api().cluster().resources(kind).await },
+        rights(connections, &queries),
+    );
+    let mut observed = Observed::nothing(pve_types::PveVersion::new(0, 0, 0));
+    note_resources(&mut observed, &resources?);
+    observed.rights = rights?;
+    observed.guests = guests::observe(connections, &queries, &observed).await?;
+    observed.every_guest = connections.has_ssh();
+    Ok(observed)
+}
+
+fn asks_configs(queries: &[Query]) -> bool {
+    queries.iter().any(|query| matches!(query, Query::Configs { .. }))
 }
 
 /// Notes nodes, pools and guests without their configurations.

@@ -185,6 +185,7 @@ async fn a_disk_moves_to_another_storage_and_the_old_volume_goes() {
     let action = Action::MoveDisk {
         guest: guest(1),
         slot: "scsi1".to_owned(),
+        volume: "local-lvm:vm-201-disk-1".parse().unwrap(),
         storage: "local".parse().unwrap(),
         format: Some("qcow2".to_owned()),
     };

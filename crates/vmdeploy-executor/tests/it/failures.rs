@@ -505,7 +505,12 @@ async fn a_disk_that_is_kept_is_handed_to_its_holder_before_its_vm_goes() {
     let make = step("vm9", "create", create_action("r2", &holder), Transport::Api, &[]);
     fixture.run(plan_of("r2", std::slice::from_ref(&holder), vec![make])).await;
     let stop = Action::StopVm { guest: guest(1) };
-    let keep = Action::ReassignDisk { guest: guest(1), slot: "scsi1".to_owned(), holder: holder.vmid };
+    let keep = Action::ReassignDisk {
+        guest: guest(1),
+        slot: "scsi1".to_owned(),
+        volume: "local-lvm:vm-201-disk-1".parse().unwrap(),
+        holder: holder.vmid,
+    };
     let delete = Action::DeleteVm { guest: guest(1), stop: false };
     let steps = vec![
         step("vm1", "stop", stop, Transport::Api, &[]),

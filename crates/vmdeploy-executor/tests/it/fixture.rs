@@ -408,6 +408,7 @@ pub fn chain(run: &str, guest: &GuestRef) -> Vec<Step> {
         storage: "local-lvm".parse().unwrap(),
         format: None,
         attach: false,
+        digest: None,
     };
     let imported = Ref::OutputOf(StepId(format!("{vm}/import-scsi0")));
     let attach = Action::SetConfig {
@@ -422,8 +423,12 @@ pub fn chain(run: &str, guest: &GuestRef) -> Vec<Step> {
         ]),
         digest: None,
     };
-    let resize =
-        Action::ResizeDisk { guest: guest.clone(), slot: "scsi0".to_owned(), size: Bytes::new(1 << 30) };
+    let resize = Action::ResizeDisk {
+        guest: guest.clone(),
+        slot: "scsi0".to_owned(),
+        size: Bytes::new(1 << 30),
+        volume: None,
+    };
     let start = Action::StartVm { guest: guest.clone() };
     let condition =
         Condition::Address { nic: Some("net0".to_owned()), mac: None, family: IpFamily::V4, within: None };

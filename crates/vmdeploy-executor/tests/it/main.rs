@@ -2,6 +2,7 @@
 
 mod after_kill;
 mod deploy;
+mod disks;
 mod documents;
 mod doors;
 mod ends;

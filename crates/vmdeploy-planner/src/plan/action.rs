@@ -72,6 +72,12 @@ pub enum PatchValue {
         /// The fields' values by name; `None` removes one.
         fields: BTreeMap<String, Option<String>>,
     },
+    /// The description as it is then, with the volumes that these slots hold written into its ownership marker: the
+    /// disks that survive the guest, which are known once they are made.
+    KeptVolumes {
+        /// The slots.
+        slots: BTreeSet<Slot>,
+    },
     /// A new drive made from an image in the same call: `STORAGE:0,import-from=SOURCE`, then these options.
     ImportFrom {
         /// The storage that the new volume goes to.
@@ -105,7 +111,7 @@ impl PatchValue {
         let text = match self {
             Self::ImportFrom { storage, .. } => return Some(storage.as_str()),
             Self::Text(text) => text,
-            Self::Drive { .. } | Self::Options { .. } | Self::Secret { .. } | Self::PublicKeys { .. } => {
+            Self::Drive { .. } | Self::KeptVolumes { .. } | Self::Options { .. } | Self::Secret { .. } | Self::PublicKeys { .. } => {
                 return None;
             }
         };
@@ -368,6 +374,10 @@ pub enum Action {
         format: Option<String>,
         /// Whether the import puts the disk into `slot` itself (`--target-disk`, 8.3 and newer).
         attach: bool,
+        /// The configuration's digest when the plan was made, where this is the first step that changes it; a changed
+        /// one is refused.
+        #[serde(default)]
+        digest: Option<String>,
     },
     /// Changes the guest's configuration, all options in one call.
     SetConfig {
@@ -375,7 +385,8 @@ pub enum Action {
         guest: GuestRef,
         /// What is set and removed.
         patch: ConfigPatch,
-        /// The configuration's digest when the plan was made; a changed one is refused.
+        /// The configuration's digest when the plan was made, where this is the first step that changes it; a changed
+        /// one is refused. Later steps send the digest of what they read right before.
         digest: Option<String>,
     },
     /// Grows a disk to this size; does nothing where it is that large already.
@@ -386,13 +397,18 @@ pub enum Action {
         slot: Slot,
         /// The size that it shall have.
         size: Bytes,
+        /// The volume that is there; `None` where this run makes it. Another one is refused.
+        #[serde(default)]
+        volume: Option<VolumeId>,
     },
-    /// Moves a disk to another storage. Outcome: the new volume.
+    /// Copies a disk to another storage and deletes the old volume. Outcome: the new volume.
     MoveDisk {
         /// The guest.
         guest: GuestRef,
         /// The disk.
         slot: Slot,
+        /// The volume that is moved; another one is refused.
+        volume: VolumeId,
         /// Where it goes.
         storage: StorageId,
         /// The format there.
@@ -404,6 +420,8 @@ pub enum Action {
         guest: GuestRef,
         /// The disk.
         slot: Slot,
+        /// The volume that is handed over; another one is refused.
+        volume: VolumeId,
         /// The VM that takes it, as an `unusedN`.
         holder: Vmid,
     },

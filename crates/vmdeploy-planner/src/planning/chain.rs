@@ -109,6 +109,28 @@ impl Chain {
         }
         self.steps[at].after.extend(shared);
     }
+    /// Lets everything that can fail without the VM come before it is destroyed to be made anew: what is shared (images,
+    /// room), and snippets.
+    pub(crate) fn remove_last_of_all(&mut self) {
+        let is_snippet = |step: &Step| matches!(step.action, Action::PlaceSnippet { .. });
+        let (mut ordered, rest): (Vec<Step>, Vec<Step>) = self.steps.drain(..).partition(is_snippet);
+        ordered.extend(rest);
+        let own: BTreeSet<StepId> = ordered.iter().map(|step| step.id.clone()).collect();
+        let mut shared = BTreeSet::new();
+        let mut before: Option<StepId> = None;
+        for step in &mut ordered {
+            let others = std::mem::take(&mut step.after).into_iter().filter(|id| !own.contains(id));
+            let (of_all, of_others): (BTreeSet<StepId>, BTreeSet<StepId>) =
+                others.partition(|id| id.0.starts_with("-/"));
+            shared.extend(of_all);
+            shared.extend(of_others);
+            step.after.extend(before.replace(step.id.clone()));
+        }
+        if let Some(first) = ordered.first_mut() {
+            first.after.extend(shared);
+        }
+        self.steps = ordered;
+    }
     /// Appends a step, which waits for the last one.
     pub(crate) fn push(&mut self, link: Link) -> StepId {
         let step = link.into_step(Some(&self.vm), std::mem::take(&mut self.last));

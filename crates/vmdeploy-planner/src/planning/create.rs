@@ -37,6 +37,23 @@ struct Split {
     protect: ConfigPatch,
 }
 
+/// Takes out of the changes what removes a clone's cloud-init drive for which another is made.
+fn cloud_drive_removal(split: &mut Split, there: &BTreeMap<String, String>) -> ConfigPatch {
+    let mut removal = ConfigPatch::default();
+    let is_drive = |slot: &String| {
+        let drive = there.get(slot).and_then(|text| pve_config::Drive::parse(slot, text).ok());
+        drive.is_some_and(|drive| drive.is_cloud_init())
+    };
+    for patch in [&mut split.base, &mut split.attach] {
+        let gone: Vec<Slot> = patch.delete.iter().filter(|slot| is_drive(slot)).cloned().collect();
+        for slot in gone {
+            patch.delete.remove(&slot);
+            removal.delete.insert(slot);
+        }
+    }
+    removal
+}
+
 impl<'m, 'a> Making<'m, 'a> {
     /// Starts planning a VM that is to be made.
     pub(crate) fn new(
@@ -106,6 +123,7 @@ impl<'m, 'a> Making<'m, 'a> {
         );
         self.push_set("boot", boot, self.input.transports.api_first(BOOT_WHY));
         push_new_growth(self.input, &mut self.chain, self.guest, growth);
+        self.remember_kept();
         self.push_password(split.password);
         self.push_protection(split.protect);
     }
@@ -126,6 +144,12 @@ impl<'m, 'a> Making<'m, 'a> {
         cloning::push_clone(self, &source, clone, description);
         let mut split = self.split(changes, shape, Transport::Api);
         let mut growth = Vec::new();
+        let first = cloud_drive_removal(&mut split, &source.config);
+        self.push_set(
+            "remove-cloud-init",
+            first,
+            self.input.transports.api_first("there is one cloud-init drive: the clone's goes first"),
+        );
         self.change_cloned_disks(&source, shape, &mut split.attach, &mut growth);
         split.base.set.extend(std::mem::take(&mut split.password.set));
         let plain = std::mem::take(&mut split.base);
@@ -145,7 +169,13 @@ impl<'m, 'a> Making<'m, 'a> {
         );
         self.push_set("boot", boot, self.input.transports.api_first(BOOT_WHY));
         push_new_growth(self.input, &mut self.chain, self.guest, growth);
+        self.remember_kept();
         self.push_protection(split.protect);
+    }
+
+    fn remember_kept(&mut self) {
+        let slots = self.vm.disks.keys().map(ToString::to_string).collect();
+        mark::push_kept_volumes(self.input, &mut self.chain, self.vm, self.guest, slots);
     }
 
     /// Tells whether something needs a command on the node.

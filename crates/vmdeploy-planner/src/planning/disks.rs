@@ -7,7 +7,7 @@ use super::transports::Shape;
 use crate::plan::{Action, DiskSource, GuestRef, PatchValue, Reason, Slot, Transport};
 use crate::spec::{DesiredFields, Disk, DiskContent, EmptyDrive, Vm};
 use pve_config::{Bus, DeviceSlot};
-use pve_types::{Bytes, StorageId};
+use pve_types::{Bytes, StorageId, VolumeId};
 
 /// What planning a disk works on.
 pub(crate) struct DiskPlanner<'p, 'a> {
@@ -171,6 +171,7 @@ impl DiskPlanner<'_, '_> {
             storage: storage.clone(),
             format,
             attach: false,
+            digest: None,
         };
         let link = Link::new(format!("import-{slot}"), action, (Transport::Ssh, why.to_owned()), 3_600);
         let link = link.copies(ready.copied);
@@ -203,15 +204,17 @@ pub(crate) fn push_new_growth(
     guest: &GuestRef,
     growth: Vec<(Slot, Bytes)>,
 ) {
-    grow(input, chain, guest, growth, true);
+    let of_run = growth.into_iter().map(|(slot, size)| (slot, size, None));
+    grow(input, chain, guest, of_run.collect(), true);
 }
 
-/// Appends the steps that grow disks of a VM that exists: nothing reverts them.
+/// Appends the steps that grow disks of a VM that exists: nothing reverts them. `growth` names the volume of each disk
+/// that is there already.
 pub(crate) fn push_growth(
     input: &PlanInput<'_>,
     chain: &mut Chain,
     guest: &GuestRef,
-    growth: Vec<(Slot, Bytes)>,
+    growth: Vec<(Slot, Bytes, Option<VolumeId>)>,
 ) {
     grow(input, chain, guest, growth, false);
 }
@@ -220,13 +223,13 @@ fn grow(
     input: &PlanInput<'_>,
     chain: &mut Chain,
     guest: &GuestRef,
-    growth: Vec<(Slot, Bytes)>,
+    growth: Vec<(Slot, Bytes, Option<VolumeId>)>,
     is_new: bool,
 ) {
-    for (slot, size) in growth {
+    for (slot, size, volume) in growth {
         let transport = input.transports.api_first("one call grows the disk, at any time");
         let what = format!("resize-{slot}");
-        let action = Action::ResizeDisk { guest: guest.clone(), slot, size };
+        let action = Action::ResizeDisk { guest: guest.clone(), slot, size, volume };
         let link = Link::new(what, action, transport, 300);
         chain.push(if is_new { link } else { link.cannot_revert("a disk cannot shrink") });
     }

@@ -5,11 +5,13 @@ use super::desired::is_ignored;
 use super::disks::{DiskPlanner, NewDisk, cd_file};
 use super::images::Shared;
 use super::input::{Current, Findings, PlanInput, reason};
+use super::renames::renames;
 use super::transports::Shape;
 use crate::plan::{GuestRef, PatchValue, Reason, Slot, TransportChoice};
 use crate::spec::{Desired, DesiredFields, Disk, DiskContent, Vm};
+use crate::volumes::{self, DiskName};
 use pve_config::{Bus, Drive, PropertyString, overlay, same_config_value, same_field};
-use pve_types::{Bytes, StorageId};
+use pve_types::{Bytes, StorageId, VolumeId};
 use std::collections::{BTreeMap, BTreeSet};
 
 /// Sizes closer than this are the same: storages round a size up to their extents.
@@ -19,15 +21,26 @@ const EXTENT: u64 = 4 << 20;
 /// Options of a drive that change: their values now, and as they shall be.
 pub(crate) type OptionFields = BTreeMap<String, (Option<String>, Option<String>)>;
 
+/// A disk that changes its storage.
+pub(crate) struct DiskMove {
+    pub(crate) slot: Slot,
+    pub(crate) volume: VolumeId,
+    pub(crate) storage: StorageId,
+    pub(crate) format: Option<String>,
+}
+
 /// What is done to the disks of one guest.
 #[derive(Default)]
 pub(crate) struct DiskChanges {
     pub(crate) set: BTreeMap<Slot, PatchValue>,
     /// Which of them are new.
     pub(crate) new_slots: BTreeSet<Slot>,
+    /// Which of them hold a disk that comes from another slot: that slot, by the new one.
+    pub(crate) renamed: BTreeMap<Slot, Slot>,
     pub(crate) delete: BTreeSet<Slot>,
-    pub(crate) moves: Vec<(Slot, StorageId, Option<String>)>,
-    pub(crate) growth: Vec<(Slot, Bytes)>,
+    pub(crate) moves: Vec<DiskMove>,
+    /// The disks that grow, each with its volume where that is there already.
+    pub(crate) growth: Vec<(Slot, Bytes, Option<VolumeId>)>,
     /// What changes in disks that are moved or grown: said after that, and over what is there then. A value that
     /// waits for a restart would else bring the old volume, or its old size, back.
     pub(crate) late: BTreeMap<Slot, OptionFields>,
@@ -50,18 +63,34 @@ pub(crate) fn existing_disks(
         // A disk added to a guest that exists is imported by the same call that attaches it.
         _ => input.transports.shape(false),
     };
+    let renames = renames(input, findings, vm, guest, current);
     for (slot, desired) in &vm.disks {
         let name = slot.to_string();
+        if renames.refused.contains(&name) || renames.to.values().any(|(from, _)| *from == name) {
+            continue;
+        }
+        if let (Some((from, text)), Desired::Set(disk)) = (renames.to.get(&name), desired) {
+            let (disk, changes) = (&disk.value, &mut changes);
+            let mut comparing = Comparing { input, shared, findings, vm, current, disk, changes };
+            comparing.compare(guest, &name, text, chain);
+            changes.rename(from, &name, text);
+            let size = disk.size.as_ref().map(|size| size.value);
+            // What an `unusedN` has for a size is not told.
+            if let (true, Some(size), Ok(drive)) = (from.starts_with("unused"), size, Drive::parse(&name, text)) {
+                changes.growth.push((name, size, drive.volume().cloned()));
+            }
+            continue;
+        }
         let there = current.effective(&name);
         match (desired, there) {
             (Desired::Unmanaged, _) | (Desired::Remove(_), None) => {}
-            (Desired::Remove(_), Some(text)) => detach(&mut changes, &name, text),
+            (Desired::Remove(_), Some(text)) => detach(&mut changes, guest, &name, text),
             (Desired::Set(disk), None) => {
                 let mut planner = DiskPlanner { input, shared, findings, vm, guest, shape };
                 let Some(NewDisk { value, grow_to, reason }) = planner.new_disk(chain, &disk.value) else {
                     continue;
                 };
-                changes.growth.extend(grow_to.map(|size| (name.clone(), size)));
+                changes.growth.extend(grow_to.map(|size| (name.clone(), size, None)));
                 changes.reasons.push(reason);
                 changes.new_slots.insert(name.clone());
                 changes.set.insert(name, value);
@@ -76,14 +105,23 @@ pub(crate) fn existing_disks(
     changes
 }
 
-fn detach(changes: &mut DiskChanges, slot: &str, text: &str) {
-    let drive = Drive::parse(slot, text).ok();
+fn detach(changes: &mut DiskChanges, guest: &GuestRef, slot: &str, text: &str) {
     let mut why = reason(format!("disks.{slot}"), Some(text.to_owned()), None);
-    if drive.is_some_and(|drive| !drive.is_cdrom()) {
-        why.note = Some("detached, not deleted: the volume stays as `unusedN`".to_owned());
-    }
+    why.note = volumes::disk_in(slot, text).map(|disk| what_becomes_of(&disk, guest));
     changes.reasons.push(why);
     changes.delete.insert(slot.to_owned());
+}
+
+/// Returns what becomes of a disk that is taken from its slot.
+// PVE: qemu-server src/PVE/QemuServer.pm vmconfig_register_unused_drive: only what is the guest's by its name.
+fn what_becomes_of(disk: &DiskName, guest: &GuestRef) -> String {
+    match disk {
+        DiskName::Volume(volume) if volume.owner() == Some(guest.vmid) => {
+            "detached, not deleted: the volume stays as `unusedN`".to_owned()
+        }
+        DiskName::Volume(volume) => format!("detached, not deleted: {volume} stays, and the VM no longer names it"),
+        DiskName::Path(_) => "detached: the device is not the VM's any more".to_owned(),
+    }
 }
 
 struct Comparing<'c, 'a> {
@@ -211,12 +249,24 @@ impl Comparing<'_, '_> {
         }
         let mut why =
             reason(self.path("storage"), Some(volume.storage().to_string()), Some(desired.value.to_string()));
-        why.note = Some("moved; the old volume stays as `unusedN`".to_owned());
+        why.note = Some("moved; PVE deletes the old volume once the disk is copied".to_owned());
         self.changes.reasons.push(why);
+        let snapshots = self.current.guest.volumes.as_ref().map(|volumes| &volumes.in_snapshots);
+        if snapshots.is_some_and(|named| named.contains(volume)) {
+            return self.in_snapshot(guest, slot, desired.span);
+        }
         let size = self.disk.size.as_ref().map(|size| size.value).max(drive.size()).unwrap_or_default();
         chain.wait_for([self.shared.needs_space(&guest.node, &desired.value, size)]);
         let format = self.disk.format.as_ref().map(|format| format.value.clone());
-        self.changes.moves.push((slot.to_owned(), desired.value.clone(), format));
+        let (storage, volume) = (desired.value.clone(), volume.clone());
+        self.changes.moves.push(DiskMove { slot: slot.to_owned(), volume, storage, format });
+    }
+
+    // PVE: qemu-server src/PVE/API2/Qemu.pm move_vm_disk: the source of a snapshot is not deleted.
+    fn in_snapshot(&mut self, guest: &GuestRef, slot: &str, span: crate::spec::Span) {
+        let message = format!("`{slot}` is in a snapshot, which needs its volume where it is");
+        let hint = format!("`qm listsnapshot {0}` on {1} names it; `qm delsnapshot {0} NAME` first", guest.vmid, guest.node);
+        self.refuse("storage", span, message, hint);
     }
 
     fn size(&mut self, guest: &GuestRef, slot: &str, drive: &Drive, chain: &mut Chain) {
@@ -241,7 +291,10 @@ impl Comparing<'_, '_> {
             let mut why = reason(self.path("size"), Some(there.to_string()), Some(desired.value.to_string()));
             why.note = Some("the guest's own file system is grown by the guest".to_owned());
             self.changes.reasons.push(why);
-            self.changes.growth.push((slot.to_owned(), desired.value));
+            // A disk that is moved first has another volume then.
+            let is_moved = self.changes.moves.iter().any(|moved| moved.slot == slot);
+            let volume = drive.volume().filter(|_| !is_moved).cloned();
+            self.changes.growth.push((slot.to_owned(), desired.value, volume));
         }
     }
 }

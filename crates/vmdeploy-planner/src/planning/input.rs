@@ -5,6 +5,7 @@ use crate::identity::Marker;
 use crate::observed::{Observed, ObservedConfig, ObservedGuest, ObservedStorage};
 use crate::plan::{GuestRef, Note, PlanContext, Reason};
 use crate::spec::{Deployment, Diagnostic, Span, Vm};
+use crate::volumes::VolumeUsers;
 use pve_types::{GuestName, NodeName, StorageId};
 use std::collections::{BTreeMap, BTreeSet, HashMap};
 
@@ -16,6 +17,8 @@ pub(crate) struct PlanInput<'a> {
     pub(crate) cluster: String,
     pub(crate) transports: Transports,
     pub(crate) guests: BTreeMap<GuestName, Resolved<'a>>,
+    /// Whose each volume is.
+    pub(crate) volumes: VolumeUsers<'a>,
     storages: HashMap<(&'a NodeName, &'a StorageId), &'a ObservedStorage>,
 }
 
@@ -54,7 +57,7 @@ impl Current<'_> {
     }
     /// Returns the configuration as it will be after the next restart.
     pub(crate) fn effective_config(&self) -> BTreeMap<String, String> {
-        pve_config::after_restart(self.config.values.clone(), &self.config.pending)
+        self.config.after_restart()
     }
     /// Tells whether it runs.
     pub(crate) fn is_running(&self) -> bool {
@@ -68,7 +71,9 @@ impl<'a> PlanInput<'a> {
         let observed = context.observed;
         let storages = observed.storages.iter().map(|seen| ((&seen.node, &seen.storage), seen)).collect();
         let transports = Transports::new(deployment, context);
-        Self { deployment, context, observed, cluster, transports, guests: BTreeMap::new(), storages }
+        let volumes = VolumeUsers::of(observed);
+        let guests = BTreeMap::new();
+        Self { deployment, context, observed, cluster, transports, guests, volumes, storages }
     }
     /// Returns a storage as the node sees it.
     pub(crate) fn storage(&self, node: &NodeName, storage: &StorageId) -> Option<&'a ObservedStorage> {

@@ -4,10 +4,13 @@ use super::desired::{is_ignored, keys_digest};
 use super::images::{self, source_digest};
 use super::input::{Current, PlanInput};
 use crate::identity::{self, Marker};
-use crate::plan::{GuestRef, Slot};
+use super::chain::{Chain, Link};
+use crate::plan::{Action, ConfigPatch, GuestRef, PatchValue, Slot};
 use crate::spec::{CloneFrom, CloneSource, Desired, Disk, DiskContent, Vm};
-use pve_types::Vmid;
-use std::collections::BTreeMap;
+use crate::volumes::{DiskName, disk_in, slot_of};
+use super::disks::cd_file;
+use pve_types::{Vmid, VolumeId};
+use std::collections::{BTreeMap, BTreeSet};
 
 /// The name under which a mark keeps the digest of a list of keys with accounts.
 const KEYS: &str = "sshkeys";
@@ -23,9 +26,20 @@ pub(crate) fn wanted_marker(
     guest: &GuestRef,
     current: Option<&Current<'_>>,
 ) -> Marker {
+    marker_after(input, vm, guest, current, &BTreeMap::new())
+}
+
+/// Returns the mark of a guest some of whose disks come to other slots: `renamed` has the old slot by the new one.
+pub(crate) fn marker_after(
+    input: &PlanInput<'_>,
+    vm: &Vm,
+    guest: &GuestRef,
+    current: Option<&Current<'_>>,
+    renamed: &BTreeMap<Slot, Slot>,
+) -> Marker {
     let old = current.and_then(|current| current.marker.as_ref());
     let derived = identity::guest_uuid(&input.cluster, &input.deployment.project, &vm.name);
-    Marker {
+    let mut marker = Marker {
         cluster: input.cluster.clone(),
         project: input.deployment.project.value.clone(),
         name: vm.name.value.clone(),
@@ -34,7 +48,86 @@ pub(crate) fn wanted_marker(
         uuid: (guest.uuid != derived).then(|| guest.uuid.clone()),
         sources: sources(input, vm, current),
         keep: keep(vm, current),
+        disks: disks(vm, current),
+    };
+    for (to, from) in renamed {
+        if super::renames::is_set(vm, from) {
+            continue;
+        }
+        let content = format!("{CONTENT}{from}");
+        if let Some(digest) = marker.sources.remove(&content) {
+            marker.sources.insert(format!("{CONTENT}{to}"), digest);
+        }
+        marker.sources.remove(from);
+        let volume = marker.disks.remove(from).flatten();
+        marker.keep.remove(from);
+        let there = current.and_then(|current| current.effective(from));
+        let volume = volume.or_else(|| match disk_in(from, there?)? {
+            DiskName::Volume(volume) => Some(volume),
+            DiskName::Path(_) => None,
+        });
+        if marker.keep.contains_key(to) {
+            marker.disks.insert(to.clone(), volume);
+        }
     }
+    marker
+}
+
+/// Appends the step that writes into the marker which volumes disks have that survive the guest, for those of `slots`
+/// that do: PVE names them when it makes them.
+pub(crate) fn push_kept_volumes(
+    input: &PlanInput<'_>,
+    chain: &mut Chain,
+    vm: &Vm,
+    guest: &GuestRef,
+    slots: BTreeSet<Slot>,
+) {
+    let survives = |slot: &Slot| {
+        let disk = slot.parse().ok().and_then(|slot| vm.disks.get(&slot)).and_then(Desired::set);
+        disk.is_some_and(|disk| cd_file(disk).is_none() && kept(vm, disk).is_some())
+    };
+    let slots: BTreeSet<Slot> = slots.into_iter().filter(survives).collect();
+    if slots.is_empty() || vm.template {
+        return;
+    }
+    let mut patch = ConfigPatch::default();
+    patch.set.insert("description".to_owned(), PatchValue::KeptVolumes { slots });
+    let action = Action::SetConfig { guest: guest.clone(), patch, digest: None };
+    let transport = input.transports.api_first("a disk that survives its VM is known by its volume");
+    chain.push(Link::new("remember", action, transport, 60));
+}
+
+/// Returns the slots that the spec has disks in, and the volumes of those that survive the guest.
+///
+/// A volume that is remembered and that the guest has somewhere is the disk; else it is what the slot holds.
+fn disks(vm: &Vm, current: Option<&Current<'_>>) -> BTreeMap<Slot, Option<VolumeId>> {
+    let old = current.and_then(|current| current.marker.as_ref()).map(|marker| marker.disks.clone());
+    let mut old = old.unwrap_or_default();
+    // A template's volumes get other names when it becomes one, and it has no data to keep.
+    let kept = if vm.template { BTreeMap::new() } else { keep(vm, current) };
+    let there = current.map(Current::effective_config).unwrap_or_default();
+    let place = |volume: &VolumeId| slot_of(&DiskName::Volume(volume.clone()), &there);
+    let in_slot = |slot: &str| match disk_in(slot, there.get(slot)?)? {
+        DiskName::Volume(volume) => Some(volume),
+        DiskName::Path(_) => None,
+    };
+    let mut found = BTreeMap::new();
+    for (slot, desired) in &vm.disks {
+        let name = slot.to_string();
+        if desired.set().is_none_or(|disk| cd_file(disk).is_some()) {
+            continue;
+        }
+        let remembered = old.remove(&name).flatten().filter(|volume| place(volume).is_some());
+        let volume = kept.contains_key(&name).then(|| remembered.or_else(|| in_slot(&name))).flatten();
+        found.insert(name, volume);
+    }
+    // What the spec no longer speaks of is remembered while it is there.
+    old.retain(|slot, _| {
+        let named = slot.parse().ok().and_then(|slot| vm.disks.get(&slot));
+        named.is_none() && (there.contains_key(slot) || kept.contains_key(slot))
+    });
+    found.extend(old);
+    found
 }
 
 /// Returns the description that the guest shall have: people's text as the spec wants it, and the mark.

@@ -15,9 +15,11 @@ mod images;
 mod input;
 mod mappings;
 mod mark;
+mod ownership;
 mod preflight;
 mod ready;
 mod removal;
+mod renames;
 mod resolve;
 mod transports;
 mod update;
@@ -36,7 +38,7 @@ use create::Making;
 use images::Shared;
 use input::{Current, Findings, PlanInput, Resolved};
 use pve_types::{GuestName, NodeName};
-use removal::{Removal, losses, push_removal};
+use removal::{Removal, kept_disks, losses, push_removal};
 use resolve::Marks;
 use std::collections::{BTreeMap, BTreeSet};
 use transports::Shape;
@@ -226,14 +228,15 @@ struct Planner<'p, 'a> {
     shared: Shared,
     findings: Findings,
     changes: Vec<Change>,
+    claimed: ownership::Claimed,
     /// The steps of each VM.
     steps: BTreeMap<GuestName, Vec<Step>>,
 }
 
 impl<'p, 'a> Planner<'p, 'a> {
     fn new(input: &'p PlanInput<'a>, findings: Findings) -> Self {
-        let (changes, steps) = (Vec::new(), BTreeMap::new());
-        Self { input, shared: Shared::default(), findings, changes, steps }
+        let (changes, claimed, steps) = (Vec::new(), BTreeMap::new(), BTreeMap::new());
+        Self { input, shared: Shared::default(), findings, changes, claimed, steps }
     }
 
     /// Returns the VMs that `--target` leaves, with the guests that they are or will be.
@@ -279,13 +282,16 @@ impl<'p, 'a> Planner<'p, 'a> {
             self.refuse_replacement(vm, &why);
             return;
         }
-        let kept =
-            vm.disks.values().filter_map(|desired| desired.set()).find(|disk| mark::kept(vm, disk).is_some());
-        if let Some(disk) = kept {
-            let at = (disk.span, vm.path(&format!("disks.{}", disk.slot)));
+        let guest = GuestRef { node: current.guest.node.clone(), ..resolved.guest.clone() };
+        let removal = Removal { guest: &guest, current, vm: Some(vm) };
+        let kept = vm.disks.values().filter_map(|desired| desired.set());
+        let kept = kept.filter(|disk| mark::kept(vm, disk).is_some()).map(|disk| (disk.slot.to_string(), disk.span));
+        let kept = kept.chain(kept_disks(&removal).into_keys().map(|slot| (slot, vm.name.span))).next();
+        if let Some((slot, span)) = kept {
+            let at = (span, vm.path(&format!("disks.{slot}")));
             let message = format!(
-                "`{}` would be made anew, and its kept disk `{}` would be a new empty one",
-                vm.name.value, disk.slot
+                "`{}` would be made anew, and its kept disk `{slot}` would be a new empty one",
+                vm.name.value
             );
             let hint = format!(
                 "destroy it (`vmdeploy destroy --target {}`), deploy, and attach the kept volume by `volume:`",
@@ -294,12 +300,11 @@ impl<'p, 'a> Planner<'p, 'a> {
             self.findings.refuse(self.input.deployment, at, message, hint);
             return;
         }
-        let guest = GuestRef { node: current.guest.node.clone(), ..resolved.guest.clone() };
         let fresh = Resolved::new(vm, guest.clone(), None);
         let mut making = Making::new(self.input, &mut self.shared, &mut self.findings, &fresh);
-        let removal = Removal { guest: &guest, current, vm: Some(vm) };
         push_removal(self.input, making.findings, &mut making.chain, &removal);
         making.make();
+        making.chain.remove_last_of_all();
         let (steps, made) = (making.chain.steps, making.reasons);
         let reasons = why.into_iter().chain(losses(&removal)).chain(made).collect();
         self.add(guest, Verb::Replace, reasons, OnFailure::Keep, steps);
@@ -405,9 +410,9 @@ impl<'p, 'a> Planner<'p, 'a> {
             let mut chain = Chain::new(&vm.name);
             let removal = Removal { guest: &resolved.guest, current, vm: Some(vm) };
             push_removal(self.input, &mut self.findings, &mut chain, &removal);
-            self.findings.refused_since(before, &vm.name);
             let reasons = losses(&removal);
             self.add(resolved.guest.clone(), Verb::Delete, reasons, OnFailure::Keep, chain.steps);
+            self.findings.refused_since(before, &vm.name);
         }
         self.delete_clones_first(vms);
     }
@@ -435,6 +440,9 @@ impl<'p, 'a> Planner<'p, 'a> {
         on_failure: OnFailure,
         steps: Vec<Step>,
     ) {
+        let vm = self.input.guests.get(&guest.name).map(|resolved| resolved.vm);
+        let judged = ownership::Judged { guest: &guest, vm };
+        ownership::check(self.input, &mut self.findings, &mut self.claimed, &judged, &steps);
         self.steps.insert(guest.name.clone(), steps);
         self.changes.push(Change { vm: guest.name.clone(), guest, verb, reasons, on_failure });
     }

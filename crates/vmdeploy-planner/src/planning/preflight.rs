@@ -24,7 +24,7 @@ pub(crate) fn checks(
     checks.extend(bridges(input, steps));
     checks.extend(mappings::checks(input, steps));
     checks.extend(pools(input, steps));
-    checks.extend(iso_images(input, steps));
+    checks.extend(named_volumes(input, steps));
     checks.extend(processors(input, steps));
     checks.extend(locks(input, changes, steps));
     checks.extend(hidden_guests(input, changes));
@@ -379,22 +379,26 @@ pub(super) fn settings(steps: &[Step]) -> impl Iterator<Item = (&Step, &NodeName
     })
 }
 
-fn iso_images(input: &PlanInput<'_>, steps: &[Step]) -> Vec<Check> {
+/// ISO images and disks that the spec names by volume must be there.
+fn named_volumes(input: &PlanInput<'_>, steps: &[Step]) -> Vec<Check> {
     let mut desired: BTreeMap<(&NodeName, VolumeId), Vec<StepId>> = BTreeMap::new();
-    for (step, node, key, text) in settings(steps).filter(|(_, _, _, text)| text.contains(":iso/")) {
-        let volume = is_volume_slot(key).then(|| Drive::parse(key, text).ok()).flatten();
-        let Some(volume) = volume.as_ref().and_then(Drive::volume) else { continue };
-        desired.entry((node, volume.clone())).or_default().push(step.id.clone());
+    for (step, node, key, text) in settings(steps) {
+        let drive = is_volume_slot(key).then(|| Drive::parse(key, text).ok()).flatten();
+        let Some(volume) = drive.as_ref().and_then(Drive::volume) else { continue };
+        if volume.name() != "cloudinit" {
+            desired.entry((node, volume.clone())).or_default().push(step.id.clone());
+        }
     }
     let judged = desired.into_iter().filter_map(|((node, volume), needed_by)| {
         let is_there = input.observed.has_volume(node, &volume)?;
-        let need = format!("ISO image {volume} at {node}");
-        Some(if is_there {
-            check(need, needed_by, CheckOutcome::Passed, None)
-        } else {
-            let detail = "it is not there; upload it, or correct `iso:`".to_owned();
-            check(need, needed_by, CheckOutcome::Refused, Some(detail))
-        })
+        let is_iso = crate::observed::Observed::content_of(&volume) == "iso";
+        let need = format!("{} {volume} at {node}", if is_iso { "ISO image" } else { "volume" });
+        let detail = match is_iso {
+            _ if is_there => return Some(check(need, needed_by, CheckOutcome::Passed, None)),
+            true => "it is not there; upload it, or correct `iso:`",
+            false => "it is not there (or these credentials do not see it); correct `volume:`",
+        };
+        Some(check(need, needed_by, CheckOutcome::Refused, Some(detail.to_owned())))
     });
     judged.collect()
 }
@@ -426,15 +430,7 @@ fn processors(input: &PlanInput<'_>, steps: &[Step]) -> Vec<Check> {
 fn hidden_guests(input: &PlanInput<'_>, changes: &[Change]) -> Option<Check> {
     let rights = input.observed.rights.as_ref()?;
     let creates = changes.iter().any(|change| change.verb == Verb::Create);
-    let sees_all = rights.is_root
-        || ["/vms", "/"].iter().any(|path| {
-            rights
-                .paths
-                .get(*path)
-                .and_then(|held| held.get(&Privilege::VmAudit))
-                .is_some_and(|propagates| *propagates)
-        });
-    if !creates || sees_all {
+    if !creates || rights.sees_every_guest() {
         return None;
     }
     let need = "VM.Audit on /vms, to see every guest".to_owned();

@@ -4,6 +4,7 @@ use super::chain::{Chain, Link};
 use super::input::{Current, Findings, PlanInput, reason};
 use crate::plan::{Action, GuestRef, Reason, Slot};
 use crate::spec::{Span, Vm};
+use crate::volumes::{DiskName, disk_in, slot_of};
 use pve_config::{DeviceSlot, Drive};
 use pve_types::Vmid;
 use std::collections::BTreeMap;
@@ -32,14 +33,9 @@ pub(crate) fn push_removal(
         findings.refuse(input.deployment, (span, path), message, hint);
         return;
     }
-    if let Some(clone) = linked_clone(input, removal) {
-        let message = format!("VM {clone} is a linked clone of `{}`, whose disks it shares", guest.name);
-        let hint =
-            format!("destroy VM {clone} first, or move its disks: `qm disk move {clone} SLOT STORAGE`");
-        findings.refuse(input.deployment, (span, path), message, hint);
-        return;
-    }
     let keep = kept_disks(removal);
+    check_lost(input, findings, removal);
+    let slots = all_slots(current);
     for (slot, holder) in &keep {
         check_holder(input, findings, removal, slot, *holder);
     }
@@ -58,12 +54,16 @@ pub(crate) fn push_removal(
     }
     for (slot, holder) in &keep {
         let Some(holder) = holder else { continue };
-        let action = Action::ReassignDisk { guest: (*guest).clone(), slot: slot.clone(), holder: *holder };
+        let text = slots.get(slot);
+        let Some(volume) = text.and_then(|text| Drive::parse(slot, text).ok()?.volume().cloned()) else { continue };
+        let (guest, slot, holder) = ((*guest).clone(), slot.clone(), *holder);
+        let what = format!("keep-{slot}");
+        let action = Action::ReassignDisk { guest, slot, volume, holder };
         let transport = input
             .transports
             .api_first("one call hands the disk over; it is read back before anything is deleted");
         let why = "the disk stays with its holder";
-        chain.push(Link::new(format!("keep-{slot}"), action, transport, 300).cannot_revert(why));
+        chain.push(Link::new(what, action, transport, 300).cannot_revert(why));
     }
     let action = Action::DeleteVm { guest: (*guest).clone(), stop: current.is_running() };
     let why = "one call removes the VM with its disks, once its mark was read again";
@@ -75,7 +75,7 @@ pub(crate) fn push_removal(
 /// Returns what becomes of each disk of a guest that is destroyed.
 pub(crate) fn losses(removal: &Removal<'_, '_>) -> Vec<Reason> {
     let keep = kept_disks(removal);
-    let values = removal.current.effective_config();
+    let values = all_slots(removal.current);
     let disks = values.iter().filter_map(|(key, text)| {
         let slot: DeviceSlot = key.parse().ok()?;
         let drive = slot.bus().holds_volume().then(|| Drive::parse(key, text).ok())??;
@@ -90,33 +90,23 @@ pub(crate) fn losses(removal: &Removal<'_, '_>) -> Vec<Reason> {
     disks.collect()
 }
 
-/// Returns a guest whose volumes lie upon those of the one that is destroyed, and that stays.
-// PVE: pve-storage: a linked clone's volume is named `BASE/CLONE` where the storage shares blocks by name.
-fn linked_clone(input: &PlanInput<'_>, removal: &Removal<'_, '_>) -> Option<Vmid> {
-    if !removal.current.guest.template {
-        return None;
+/// Returns the disks that survive, by the slot that each is in now: as the spec says, and as the marker remembers. A disk
+/// whose volume is remembered survives wherever somebody put it.
+pub(crate) fn kept_disks(removal: &Removal<'_, '_>) -> BTreeMap<Slot, Option<Vmid>> {
+    let there = all_slots(removal.current);
+    let mut kept = BTreeMap::new();
+    for (slot, holder) in survivors(removal) {
+        let place = remembered(removal, &slot).and_then(|disk| slot_of(&disk, &there));
+        if there.get(&slot).is_some_and(|text| disk_in(&slot, text).is_some()) {
+            kept.insert(slot, holder);
+        }
+        kept.extend(place.map(|place| (place, holder)));
     }
-    let base = format!("base-{}-", removal.guest.vmid);
-    let goes_too = |vmid: Vmid| {
-        let is_all = input.context.targets.is_empty();
-        let named = |name: &pve_types::GuestName| is_all || input.context.targets.contains(name);
-        let destroys = input.context.mode == crate::plan::PlanMode::Destroy;
-        destroys
-            && input
-                .guests
-                .values()
-                .any(|one| one.guest.vmid == vmid && one.current.is_some() && named(&one.guest.name))
-    };
-    let others =
-        input.observed.guests.values().filter(|seen| seen.vmid != removal.guest.vmid && !goes_too(seen.vmid));
-    let shares = |seen: &&crate::observed::ObservedGuest| {
-        seen.volumes.iter().any(|volume| volume.name().split('/').any(|part| part.starts_with(&base)))
-    };
-    others.into_iter().find(shares).map(|seen| seen.vmid)
+    kept
 }
 
-/// Returns the disks that survive: as the spec says, and as the mark remembers.
-fn kept_disks(removal: &Removal<'_, '_>) -> BTreeMap<Slot, Option<Vmid>> {
+/// Returns the slots whose disks survive, with their holders.
+fn survivors(removal: &Removal<'_, '_>) -> BTreeMap<Slot, Option<Vmid>> {
     let marker = removal.current.marker.as_ref();
     let mut keep = marker.map(|marker| marker.keep.clone()).unwrap_or_default();
     let disks =
@@ -128,8 +118,51 @@ fn kept_disks(removal: &Removal<'_, '_>) -> BTreeMap<Slot, Option<Vmid>> {
             None => drop(keep.remove(&slot.to_string())),
         }
     }
-    keep.retain(|slot, _| removal.current.effective(slot).is_some());
     keep
+}
+
+fn remembered(removal: &Removal<'_, '_>, slot: &str) -> Option<DiskName> {
+    let marker = removal.current.marker.as_ref()?;
+    marker.disks.get(slot)?.clone().map(DiskName::Volume)
+}
+
+/// Returns what PVE frees with the guest: what its slots hold now, and what they hold after a restart.
+fn all_slots(current: &Current<'_>) -> BTreeMap<String, String> {
+    let mut slots = current.config.values.clone();
+    slots.extend(current.effective_config());
+    slots
+}
+
+/// Refuses to destroy a guest of which a disk that survives is nowhere to be found, while it has others that may be it.
+fn check_lost(input: &PlanInput<'_>, findings: &mut Findings, removal: &Removal<'_, '_>) {
+    let there = all_slots(removal.current);
+    let marker = removal.current.marker.as_ref();
+    let is_known = |slot: &str| {
+        let in_spec = slot.parse().ok().zip(removal.vm).is_some_and(|(slot, vm)| vm.disks.contains_key(&slot));
+        in_spec || marker.is_some_and(|marker| marker.disks.contains_key(slot))
+    };
+    let others = there.iter().filter(|(slot, _)| slot.starts_with("unused") || !is_known(slot));
+    let others: Vec<(&String, DiskName)> =
+        others.filter_map(|(slot, text)| Some((slot, disk_in(slot, text)?))).collect();
+    let Some((place, disk)) = others.first() else { return };
+    for slot in survivors(removal).into_keys() {
+        let is_found = remembered(removal, &slot).and_then(|disk| slot_of(&disk, &there)).is_some();
+        if is_found || there.contains_key(&slot) {
+            continue;
+        }
+        let guest = removal.guest;
+        let span = removal.vm.map_or(Span::default(), |vm| vm.name.span);
+        let at = (span, format!("vms.{}.disks.{slot}.keep", guest.name));
+        let message = format!(
+            "`{slot}` of `{}` survives it, its slot is empty, and `{place}` ({disk}) may be its disk",
+            guest.name
+        );
+        let hint = format!(
+            "`qm set {} --{slot} {disk}` on {} puts it back; else write `keep: false`, or free what is not needed",
+            guest.vmid, guest.node
+        );
+        findings.refuse(input.deployment, at, message, hint);
+    }
 }
 
 fn check_holder(
@@ -150,6 +183,17 @@ fn check_holder(
         findings.refuse(input.deployment, at, message, hint);
         return;
     };
+    let volumes = removal.current.guest.volumes.as_ref();
+    let disk = all_slots(removal.current).get(slot).and_then(|text| disk_in(slot, text));
+    // PVE: qemu-server src/PVE/API2/Qemu.pm move_vm_disk: no disk that a snapshot uses changes hands.
+    if let Some(DiskName::Volume(volume)) = disk
+        && volumes.is_some_and(|volumes| volumes.in_snapshots.contains(&volume))
+    {
+        let message = format!("`{slot}` is in a snapshot, and cannot be handed to VM {holder}");
+        let hint = format!("`qm listsnapshot {0}` names it; `qm delsnapshot {0} NAME` first", guest.vmid);
+        findings.refuse(input.deployment, at, message, hint);
+        return;
+    }
     let seen = input.observed.guests.get(&holder);
     let problem = match seen {
         None => Some(format!("VM {holder}, which shall take `{slot}`, does not exist")),

@@ -1,11 +1,13 @@
 //! Bringing a guest that exists to what the spec says, in place.
 
+mod slots;
+
 use super::availability::{foreign_place, merged_ha, own_ha, push_ha, same_ha, shown_ha};
 use super::chain::{Chain, Link};
 use super::create::{BOOT_WHY, is_cd, push_snippets, refuse_root_only};
 use super::desired::{Base, KeyChange, Part, desired, is_ignored};
 use super::disks::push_growth;
-use super::existing_disks::{DiskChanges, OptionFields, existing_disks};
+use super::existing_disks::{DiskChanges, DiskMove, OptionFields, existing_disks};
 use super::hotplug;
 use super::images::Shared;
 use super::input::{Current, Findings, PlanInput, Resolved, reason};
@@ -48,6 +50,7 @@ pub(crate) fn plan_update(
         reasons: Vec::new(),
         replace: Vec::new(),
         waits_for_restart: Vec::new(),
+        stops: false,
     };
     updating.plan();
     updating.finish()
@@ -65,6 +68,8 @@ struct Updating<'u, 'a> {
     replace: Vec<Reason>,
     /// The keys whose new values a running guest takes only at its restart.
     waits_for_restart: Vec<String>,
+    /// Whether it is shut down before it is changed, and started again afterwards.
+    stops: bool,
 }
 
 impl Updating<'_, '_> {
@@ -105,6 +110,7 @@ impl Updating<'_, '_> {
             self.current,
             &mut self.chain,
         );
+        self.stop_for_slots(&plain.changes, &disks);
         self.refuse_growth_that_waits(&disks);
         push_snippets(self.input, &mut self.chain, self.guest, &plain.snippets);
         let touches_cloud_init =
@@ -175,8 +181,8 @@ impl Updating<'_, '_> {
     /// A disk that a running guest gets only at its restart is no disk yet that could be grown.
     fn refuse_growth_that_waits(&mut self, disks: &DiskChanges) {
         let hotplug = self.current.config.values.get("hotplug").map(String::as_str);
-        for (slot, size) in disks.growth.iter().filter(|(slot, _)| disks.new_slots.contains(slot)) {
-            if !self.current.is_running() || hotplug::is_hot(slot, None, Some("new:volume"), hotplug) {
+        for (slot, size, _) in disks.growth.iter().filter(|(slot, ..)| disks.new_slots.contains(slot)) {
+            if !self.runs() || hotplug::is_hot(slot, None, Some("new:volume"), hotplug) {
                 continue;
             }
             let desired = slot.parse().ok().and_then(|slot| self.vm.disks.get(&slot)).and_then(Desired::set);
@@ -203,9 +209,10 @@ impl Updating<'_, '_> {
         all.changes.into_iter().find(|change| change.key == "sshkeys")
     }
 
-    fn push_config(&mut self, changes: Vec<KeyChange>, disks: &DiskChanges) {
+    fn push_config(&mut self, mut changes: Vec<KeyChange>, disks: &DiskChanges) {
         let mut by_api = ConfigPatch::default();
         let mut on_node = ConfigPatch::default();
+        let removal = self.cloud_drive_removal(&mut changes);
         let has_node_work = !disks.new_slots.is_empty()
             || changes.iter().any(|change| matches!(change.part, Part::RootOnly | Part::CloudDrive));
         for change in changes {
@@ -236,15 +243,25 @@ impl Updating<'_, '_> {
             self.note_restart(slot, None);
             by_api.delete.insert(slot.clone());
         }
-        self.describe_mark(&mut by_api);
+        self.boot_of_renamed(disks, &mut by_api);
+        self.describe_mark(disks, &mut by_api);
         if self.input.transports.choice == TransportChoice::Ssh {
             on_node.set.extend(std::mem::take(&mut by_api.set));
             on_node.delete.extend(std::mem::take(&mut by_api.delete));
         }
         let boot = self.boot_after_cds(disks, &mut by_api, &mut on_node);
         let mut digest = self.current.config.digest.clone();
+        // Only the first change can name the digest that was observed: each changes the file itself.
+        if let Some(of_import) = self.chain.steps.iter_mut().find_map(|step| match &mut step.action {
+            Action::ImportDisk { digest, .. } => Some(digest),
+            _ => None,
+        }) {
+            *of_import = digest.take();
+        }
         let api_transport =
             self.input.transports.api_first("a change by API takes 28 ms, `qm set` 800 ms of the node's CPU");
+        let first = self.input.transports.api_first("there is one cloud-init drive: the old one goes first");
+        self.push_patch("remove-cloud-init", removal, first, &mut digest);
         self.push_patch("configure", by_api, api_transport, &mut digest);
         let why = "new disks, cloud-init drive and root-only options in one `qm set`";
         let node_transport = self.input.transports.node_only(why).unwrap_or((Transport::Api, why.to_owned()));
@@ -288,14 +305,14 @@ impl Updating<'_, '_> {
         let from = self.current.effective(key);
         // What it runs with decides, not what waits.
         let hotplug = self.current.config.values.get("hotplug").map(String::as_str);
-        if self.current.is_running() && !hotplug::is_hot(key, from, to, hotplug) {
+        if self.runs() && !hotplug::is_hot(key, from, to, hotplug) {
             self.waits_for_restart.push(key.to_owned());
         }
     }
 
-    fn describe_mark(&mut self, patch: &mut ConfigPatch) {
+    fn describe_mark(&mut self, disks: &DiskChanges, patch: &mut ConfigPatch) {
         let description = identity::config_description(self.current.config);
-        let marker = mark::wanted_marker(self.input, self.vm, self.guest, Some(self.current));
+        let marker = mark::marker_after(self.input, self.vm, self.guest, Some(self.current), &disks.renamed);
         let desired = mark::wanted_description(self.vm, &marker, description);
         if desired.trim_end() == description.trim_end() {
             return;
@@ -327,7 +344,6 @@ impl Updating<'_, '_> {
             return;
         }
         let revert = self.reverse(&patch);
-        // Only the first change can name the digest that was observed: it changes the file itself.
         let action = Action::SetConfig { guest: self.guest.clone(), patch, digest: digest.take() };
         let mut link = Link::new(what, action, transport, 300);
         link.revert = revert;
@@ -338,6 +354,10 @@ impl Updating<'_, '_> {
         let mut back = ConfigPatch::default();
         for key in patch.set.keys().chain(&patch.delete).filter(|key| *key != "cipassword") {
             match self.current.effective(key) {
+                // PVE freed it: it is made again.
+                Some(text) if let Some(drive) = slots::cloud_drive_again(key, text) => {
+                    drop(back.set.insert(key.clone(), PatchValue::Text(drive)));
+                }
                 Some(text) => drop(back.set.insert(key.clone(), PatchValue::Text(text.to_owned()))),
                 None => drop(back.delete.insert(key.clone())),
             }
@@ -351,17 +371,18 @@ impl Updating<'_, '_> {
 
     fn push_disk_work(&mut self, disks: DiskChanges) {
         self.reasons.extend(disks.reasons);
-        for (slot, storage, format) in disks.moves {
-            let action = Action::MoveDisk { guest: self.guest.clone(), slot: slot.clone(), storage, format };
+        let made = disks.moves.iter().map(|moved| &moved.slot).chain(&disks.new_slots).cloned().collect();
+        for DiskMove { slot, volume, storage, format } in disks.moves {
+            let what = format!("move-{slot}");
+            let action = Action::MoveDisk { guest: self.guest.clone(), slot, volume, storage, format };
             let transport =
                 self.input.transports.api_first("one call moves the disk, also while the guest runs");
-            let link = Link::new(format!("move-{slot}"), action, transport, 14_400);
-            self.chain.push(
-                link.cannot_revert("moving it back is a move of its own; the old volume stays as `unusedN`"),
-            );
+            let link = Link::new(what, action, transport, 14_400);
+            self.chain.push(link.cannot_revert("the old volume is deleted; moving it back is a move of its own"));
         }
         push_growth(self.input, &mut self.chain, self.guest, disks.growth);
         self.push_late(disks.late);
+        mark::push_kept_volumes(self.input, &mut self.chain, self.vm, self.guest, made);
     }
 
     fn push_late(&mut self, late: BTreeMap<Slot, OptionFields>) {
@@ -393,7 +414,7 @@ impl Updating<'_, '_> {
             self.current.config.values.iter().any(|(key, text)| {
                 pve_config::Drive::parse(key, text).is_ok_and(|drive| drive.is_cloud_init())
             });
-        if !has_drive || !self.current.is_running() || !(touched || stale) {
+        if !has_drive || !self.runs() || !(touched || stale) {
             return;
         }
         if !touched {
@@ -473,7 +494,7 @@ impl Updating<'_, '_> {
         if !self.vm.template || self.current.guest.template {
             return;
         }
-        if self.current.is_running() {
+        if self.runs() {
             let at = (self.vm.name.span, self.vm.path("template"));
             let message = format!("`{}` runs, and a running VM cannot become a template", self.vm.name.value);
             let hint = format!("`vmdeploy shutdown {}` first", self.vm.name.value);
@@ -493,6 +514,13 @@ impl Updating<'_, '_> {
             return;
         }
         let by_ha = self.vm.ha.set().is_some_and(|ha| ha.state != "ignored");
+        if self.stops {
+            if desired != Some(PowerState::Stopped) {
+                ready::push_start(self.input, &mut self.chain, self.guest, false);
+                ready::push_conditions(self.input, &mut self.chain, self.vm, self.guest, Some(self.current));
+            }
+            return;
+        }
         match desired {
             _ if by_ha && !running => {}
             Some(PowerState::Running) if !running => {

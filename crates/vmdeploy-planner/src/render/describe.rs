@@ -105,6 +105,10 @@ pub fn describe_value(value: &PatchValue) -> String {
             };
             if options.is_empty() { volume } else { clean(&format!("{volume},{options}"), 100) }
         }
+        PatchValue::KeptVolumes { slots } => {
+            let slots: Vec<&str> = slots.iter().map(String::as_str).collect();
+            format!("the ownership marker with the volumes of {}", slots.join(", "))
+        }
         PatchValue::Options { fields } => {
             let field = |(name, value): (&String, &Option<String>)| match value {
                 Some(value) => format!("{name}={value}"),

@@ -3,8 +3,7 @@
 use crate::pve::Pve;
 use crate::specs::{deploy, destroy, plan, plan_with, refused, steps};
 use pve_types::Vmid;
-use std::collections::BTreeSet;
-use vmdeploy_planner::observed::ObservedGuest;
+use vmdeploy_planner::observed::{GuestVolumes, ObservedGuest};
 use vmdeploy_planner::plan::{CheckOutcome, TransportChoice, Verb};
 
 const HEAD: &str = "version: 1\nproject: web\n";
@@ -125,7 +124,7 @@ fn disks_grow_and_are_added_detached_and_moved() {
     assert_eq!(steps(&plan), ["-/probe-pve1 SSH", "web01/move-scsi1 API"]);
     let more = moved.replace("nics:", "  virtio3: {storage: fast, size: 4GiB, serial: osd-1}\nnics:");
     let plan = deploy(&mut pve, &one_vm(&more));
-    assert_eq!(steps(&plan), ["-/probe-pve1 SSH", "web01/attach SSH"]);
+    assert_eq!(steps(&plan), ["-/probe-pve1 SSH", "web01/configure API", "web01/attach SSH"]);
     let gone = more.replace("  virtio3: {storage: fast, size: 4GiB, serial: osd-1}\n", "  virtio3: null\n");
     let plan = deploy(&mut pve, &one_vm(&gone));
     assert_eq!(steps(&plan), ["web01/configure API"]);
@@ -191,7 +190,7 @@ fn a_lost_lock_file_never_makes_a_second_vm() {
     assert!(crate::specs::plan(&pve, &spec).is_empty());
 }
 
-fn foreign(vmid: u32, kind: &str) -> ObservedGuest {
+pub fn foreign(vmid: u32, kind: &str) -> ObservedGuest {
     ObservedGuest {
         vmid: Vmid::new(vmid).unwrap(),
         node: "pve1".parse().unwrap(),
@@ -200,7 +199,7 @@ fn foreign(vmid: u32, kind: &str) -> ObservedGuest {
         status: "running".to_owned(),
         template: false,
         pool: None,
-        volumes: BTreeSet::new(),
+        volumes: Some(GuestVolumes::default()),
         config: None,
     }
 }
@@ -553,12 +552,12 @@ fn a_template_whose_linked_clones_stay_is_not_destroyed() {
     let spec = one_vm("template: true\ndisks: {scsi0: {storage: fast, size: 1GiB}}");
     deploy(&mut pve, &spec);
     let mut clone = foreign(300, "qemu");
-    clone.volumes.insert("fast:base-201-disk-0/vm-300-disk-0".parse().unwrap());
+    clone.volumes = ["fast:base-201-disk-0/vm-300-disk-0".parse().unwrap()].into_iter().collect::<GuestVolumes>().into();
     pve.foreign.insert("300".parse().unwrap(), clone);
     let refused = crate::specs::try_plan_with(&pve.observed(), &crate::specs::load(&spec), |context| {
         context.mode = vmdeploy_planner::plan::PlanMode::Destroy;
     });
-    assert!(crate::specs::told(&refused.unwrap_err()).contains("VM 300 is a linked clone of `web01`"));
+    assert!(crate::specs::told(&refused.unwrap_err()).contains("but linked clones lie upon it: VM 300"));
 }
 
 #[test]

@@ -17,3 +17,4 @@ mod spec_files;
 mod spec_import;
 mod spec_schema;
 mod specs;
+mod volumes;

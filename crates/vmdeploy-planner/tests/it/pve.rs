@@ -6,6 +6,7 @@
 use pve_config::{DeviceSlot, PropertyString};
 use pve_types::{Bytes, GuestName, MappingKind, NodeName, PveVersion, StorageId, Vmid};
 use std::collections::{BTreeMap, BTreeSet};
+use vmdeploy_planner::identity::{self, Marker, MarkerSearch};
 use vmdeploy_planner::observed::{
     Observed, ObservedConfig, ObservedGuest, ObservedHa, ObservedImage, ObservedNode, ObservedStorage, Rights,
 };
@@ -158,9 +159,13 @@ impl Pve {
                 );
                 self.guests.get_mut(&guest.vmid).unwrap().pool = pool.clone();
             }
-            Action::ImportDisk { guest, storage, .. } => {
+            Action::ImportDisk { guest, storage, digest, .. } => {
                 let volume = self.allocate(guest.vmid, storage);
                 let made = self.guests.get_mut(&guest.vmid).expect("import into a VM that is there");
+                if let Some(digest) = digest {
+                    assert_eq!(*digest, made.digest.to_string(), "checksum mismatch");
+                }
+                made.digest += 1;
                 let free =
                     (0..256).map(|n| format!("unused{n}")).find(|slot| !made.values.contains_key(slot));
                 made.values.insert(free.unwrap(), volume.clone());
@@ -172,33 +177,38 @@ impl Pve {
                 }
                 self.set(guest.vmid, patch, outputs);
             }
-            Action::ResizeDisk { guest, slot, size } => self.resize(guest.vmid, slot, *size),
-            Action::MoveDisk { guest, slot, storage, .. } => {
+            Action::ResizeDisk { guest, slot, size, .. } => self.resize(guest.vmid, slot, *size),
+            Action::MoveDisk { guest, slot, volume: moved, storage, .. } => {
                 let volume = self.allocate(guest.vmid, storage);
                 let made = self.guests.get_mut(&guest.vmid).unwrap();
                 let mut drive = PropertyString::parse(slot, &made.values[slot]).unwrap();
                 let old = drive.get("file").unwrap().to_owned();
                 drive.set("file", volume.clone());
                 made.values.insert(slot.clone(), drive.print(slot));
-                unuse(made, &old);
+                assert_eq!(old, moved.as_str());
+                self.volumes.remove(&old);
                 return Some(volume);
             }
-            Action::ReassignDisk { guest, slot, holder } => {
+            Action::ReassignDisk { guest, slot, volume: given, holder } => {
                 let made = self.guests.get_mut(&guest.vmid).unwrap();
                 assert!(!made.running, "a disk changes hands only while its VM is stopped");
                 let value = made.values.remove(slot).expect("the disk is there");
                 let volume = PropertyString::parse(slot, &value).unwrap().get("file").unwrap().to_owned();
+                assert_eq!(volume, given.as_str());
                 self.volumes.remove(&volume);
                 let handed = volume.replace(&format!("vm-{}-", guest.vmid), &format!("vm-{holder}-"));
                 self.volumes.insert(handed.clone());
                 let holder = self.foreign.get_mut(holder).expect("the holder is there");
-                holder.volumes.insert(handed.parse().unwrap());
+                holder.volumes.get_or_insert_default().ids.insert(handed.parse().unwrap());
                 return Some(handed);
             }
             Action::ConvertToTemplate { guest } => {
                 let made = self.guests.get_mut(&guest.vmid).unwrap();
                 assert!(!made.running);
                 made.template = true;
+                for text in made.values.values_mut() {
+                    *text = text.replace(&format!(":vm-{}-disk-", guest.vmid), &format!(":base-{}-disk-", guest.vmid));
+                }
                 made.values.insert("template".to_owned(), "1".to_owned());
             }
             Action::RegenerateCloudInit { guest } => self.guests.get_mut(&guest.vmid).unwrap().stale.clear(),
@@ -250,13 +260,24 @@ impl Pve {
         // A create call makes no difference of old and new.
         let is_made = !there.values.contains_key("name");
         let added: Vec<String> = patch.set.keys().filter(is_new).filter(|_| !is_made).cloned().collect();
+        // PVE: each guest has one cloud-init volume; those of a request are made before what it removes is gone.
+        let is_drive =
+            |value: &PatchValue| matches!(value, PatchValue::Text(text) if text.contains(":cloudinit"));
+        if patch.set.values().any(is_drive) {
+            assert!(!there.values.values().any(|text| text.contains("-cloudinit")), "vm-{vmid}-cloudinit exists");
+        }
         for key in &patch.delete {
             assert!(!patch.set.contains_key(key), "{key} is set and deleted at once");
             self.put(vmid, key, None);
         }
         for (key, value) in &patch.set {
             let text = match value {
-                PatchValue::Text(text) => text.clone(),
+                PatchValue::Text(text) => {
+                    if let Some(volume) = volume_of(key, text) {
+                        self.disuse(vmid, &volume);
+                    }
+                    text.clone()
+                }
                 PatchValue::Drive { volume, options } => {
                     let volume = match volume {
                         Ref::Known(volume) => volume.to_string(),
@@ -281,6 +302,18 @@ impl Pve {
                     let now = self.guests[&vmid].values.get(key).expect("the drive is there");
                     let desired = fields.iter().map(|(name, value)| (name.as_str(), value.as_deref()));
                     pve_config::overlay(key, Some(now), desired).unwrap()
+                }
+                PatchValue::KeptVolumes { slots } => {
+                    let values = &self.guests[&vmid].values;
+                    let description = values["description"].clone();
+                    let MarkerSearch::Found(mut marker) = Marker::find(&description) else {
+                        panic!("no marker: {description}")
+                    };
+                    for slot in slots {
+                        let volume = values.get(slot).and_then(|text| volume_of(slot, text));
+                        marker.disks.insert(slot.clone(), volume.map(|volume| volume.parse().unwrap()));
+                    }
+                    identity::marked_description(&description, &marker)
                 }
                 PatchValue::Secret { .. } => "**********".to_owned(),
                 PatchValue::PublicKeys { keys, fetch } => {
@@ -363,6 +396,8 @@ impl Pve {
             drive.remove("format");
         } else if file.contains(":iso/") {
             drive.set("size", "600M");
+        } else if drive.get("size").is_none() && self.volumes.contains(&file) {
+            drive.set("size", IMAGE_SIZE.to_pve_size());
         }
         drive.print(key)
     }
@@ -541,7 +576,7 @@ impl Guest {
             status: if self.running { "running" } else { "stopped" }.to_owned(),
             template: self.template,
             pool: self.pool.clone(),
-            volumes,
+            volumes: Some(volumes),
             config: Some(ObservedConfig {
                 values: self.values.clone(),
                 pending: self.pending.clone(),

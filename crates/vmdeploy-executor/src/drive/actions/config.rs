@@ -29,6 +29,11 @@ impl Job {
         let patch = &self.on_what_is_there(guest, patch).await?;
         if !self.probe {
             let seen = self.refuse_occupied(guest, patch).await?;
+            // A later look tells the volumes that this makes from those that were there.
+            if let Some(seen) = &seen {
+                self.saw(volumes_of(seen).into_values()).await?;
+            }
+            let seen = seen.and_then(|seen| seen.digest);
             let ready = self.ready(patch).await?;
             self.saw_before_allocating(guest, patch).await?;
             return self.send_config(guest, patch, ready, digest.or(seen.as_deref())).await;
@@ -93,12 +98,12 @@ impl Job {
 
     /// Refuses to make a volume for a slot that holds one: PVE would put the old one aside and nobody would know.
     ///
-    /// Returns the digest of what it saw. Sent along, it sees to it that of two attempts only one makes a volume.
+    /// Returns what it saw. Its digest, sent along, sees to it that of two attempts only one makes a volume.
     async fn refuse_occupied(
         &self,
         guest: &GuestRef,
         patch: &ConfigPatch,
-    ) -> Result<Option<String>, Failure> {
+    ) -> Result<Option<QemuConfig>, Failure> {
         let slots = allocating_slots(patch);
         if slots.is_empty() {
             return Ok(None);
@@ -106,7 +111,7 @@ impl Job {
         let config = self.config(guest).await?.config;
         let volumes = volumes_of(&config);
         match slots.into_iter().find_map(|slot| Some((slot, volumes.get(slot)?))) {
-            None => Ok(config.digest),
+            None => Ok(Some(config)),
             Some((slot, volume)) => {
                 let text = format!("`{slot}` of VM {} holds {volume} already", guest.vmid);
                 Err(Failure::new(FailureKind::SlotOccupied, text))

@@ -18,7 +18,7 @@ impl Job {
     /// Imports an image as a disk. Before, it writes down which volumes the guest has, so that whatever happens, the
     /// one that the import made can be told from the others.
     pub(super) async fn import_disk(&self, action: &Action) -> Result<Done, Failure> {
-        let Action::ImportDisk { guest, slot, source, storage, format, attach } = action else {
+        let Action::ImportDisk { guest, slot, source, storage, format, attach, digest } = action else {
             return Err(Failure::new(FailureKind::Internal, "this is no import"));
         };
         if self.probe {
@@ -31,6 +31,10 @@ impl Job {
             }
             self.found(Found::NotDone);
             self.free_half_imported(guest, &seen, storage).await?;
+        }
+        if !self.probe && digest.is_some() && *digest != seen.config.digest {
+            let text = format!("the configuration of VM {} was changed since the plan was made", guest.vmid);
+            return Err(Failure::new(FailureKind::DigestChanged, text));
         }
         let in_slot = volumes_of(&seen.config).remove(slot);
         if let (true, Some(volume)) = (*attach || self.step.transport != Transport::Ssh, in_slot) {
@@ -192,11 +196,15 @@ impl Job {
         guest: &GuestRef,
         slot: &str,
         size: Bytes,
+        volume: Option<&VolumeId>,
     ) -> Result<Done, Failure> {
         if self.probe {
             self.reattach().await?;
         }
         let seen = self.config(guest).await?;
+        if let Some(volume) = volume {
+            holds(guest, &seen.config, slot, volume)?;
+        }
         if size_of(&seen.config, slot).is_some_and(|now| now >= size) {
             return Ok(if self.probe { self.found_done(Done::plain()) } else { Done::already() });
         }
@@ -228,13 +236,13 @@ impl Job {
         Err(Failure::new(FailureKind::Resize, text).effect(TookEffect::Maybe))
     }
 
-    pub(super) async fn move_disk(
-        &self,
-        guest: &GuestRef,
-        slot: &str,
-        storage: &StorageId,
-        format: Option<&str>,
-    ) -> Result<Done, Failure> {
+    /// Copies a disk to another storage, where it is the planned one still. PVE then deletes the old volume, whosesoever
+    /// it is.
+    // PVE: qemu-server src/PVE/API2/Qemu.pm move_vm_disk: the source is freed without a look at its owner.
+    pub(super) async fn move_disk(&self, action: &Action) -> Result<Done, Failure> {
+        let Action::MoveDisk { guest, slot, volume, storage, format } = action else {
+            return Err(Failure::new(FailureKind::Internal, "this is no move"));
+        };
         if self.probe {
             self.reattach().await?;
         }
@@ -245,11 +253,12 @@ impl Job {
             let done = Done::volume(volume);
             return Ok(if self.probe { self.found_done(done) } else { done });
         }
+        holds(guest, &seen.config, slot, volume)?;
         // With the digest of what was seen, an attempt that comes late moves nothing else.
         let how = MoveDisk {
-            disk: slot.to_owned(),
+            disk: slot.clone(),
             storage: Some(storage.clone()),
-            format: format.map(str::to_owned),
+            format: format.clone(),
             delete_original: true,
             digest: seen.config.digest,
             ..MoveDisk::default()
@@ -272,6 +281,7 @@ impl Job {
         &self,
         guest: &GuestRef,
         slot: &str,
+        volume: &VolumeId,
         holder: Vmid,
     ) -> Result<Done, Failure> {
         if self.probe {
@@ -290,6 +300,7 @@ impl Job {
             let volume = volume.ok_or_else(|| Failure::new(FailureKind::SlotOccupied, text))?;
             return Ok(self.found_done(Done::volume(volume)));
         }
+        holds(guest, &seen.config, slot, volume)?;
         self.saw(before.iter().cloned()).await?;
         let how = MoveDisk {
             disk: slot.to_owned(),
@@ -309,6 +320,16 @@ impl Job {
         let node = self.find_node(holder).await?.unwrap_or_else(|| self.node_of(guest));
         let config = self.qemu_at(&node, holder).config().await?;
         Ok(Seen { node, config })
+    }
+
+    /// Frees a volume, as a step of its own: only one that this run made.
+    pub(super) async fn free_own_volume(&self, node: &NodeName, volume: &Ref<VolumeId>) -> Result<Done, Failure> {
+        let known = self.resolve(volume)?;
+        if !self.shared.is_of_this_run(&known) {
+            let text = format!("volume {known} is not named by this run's journal");
+            return Err(Failure::new(FailureKind::NotOurs, text).at(node));
+        }
+        self.free_volume(node, volume).await
     }
 
     /// Frees a volume that this run made, after making sure that no configuration of its owner names it.
@@ -362,6 +383,17 @@ fn import_command(
         None => qm::importdisk(vmid, source, storage),
     };
     format.into_iter().fold(command, |command, format| command.option("format", format))
+}
+
+/// Refuses a slot that holds another volume than the plan was made with.
+fn holds(guest: &GuestRef, config: &QemuConfig, slot: &str, planned: &VolumeId) -> Result<(), Failure> {
+    let there = volumes_of(config).remove(slot);
+    if there.as_ref() == Some(planned) {
+        return Ok(());
+    }
+    let there = there.map_or_else(|| "nothing".to_owned(), |volume| volume.to_string());
+    let text = format!("`{slot}` of VM {} holds {there}, and the plan was made for {planned}", guest.vmid);
+    Err(Failure::new(FailureKind::DigestChanged, text))
 }
 
 /// Returns the size that PVE noted for a disk.

@@ -107,8 +107,24 @@ impl Job {
         }
         let Some(seen) = self.look(guest).await? else { return Ok(Done::already()) };
         self.check_ours(guest, &seen.config)?;
+        self.check_remaking(guest).await?;
         let finished = self.remove(guest, &seen, stop).await?;
         Ok(Done::plain().with(finished))
+    }
+
+    /// Where the guest is made again afterwards, checks that its secrets can be had: it is not destroyed for want of one.
+    async fn check_remaking(&self, guest: &GuestRef) -> Result<(), Failure> {
+        let behind = self.shared.steps_of(&guest.name).skip_while(|step| step.id != self.step.id);
+        let patches: Vec<&ConfigPatch> = behind
+            .filter_map(|step| match &step.action {
+                Action::CreateVm { config: patch, .. } | Action::SetConfig { patch, .. } => Some(patch),
+                _ => None,
+            })
+            .collect();
+        for patch in patches {
+            self.try_secrets(patch).await?;
+        }
+        Ok(())
     }
 
     /// Stops the guest where that is allowed, and deletes it with the volumes that its configuration names. Returns

@@ -7,6 +7,7 @@ mod guests;
 mod images;
 mod late;
 mod making;
+mod owners;
 mod pace;
 mod patch;
 mod power;
@@ -14,6 +15,7 @@ mod readback;
 mod revert;
 mod wait;
 
+pub(super) use owners::LastScan;
 pub(super) use pace::Pace;
 
 use super::job::{Done, Job};
@@ -24,6 +26,7 @@ impl Job {
     /// Does the step. With `probe` set it first finds out what is there already, and does only what is missing.
     pub(crate) async fn act(&self) -> Result<Done, Failure> {
         let guest = self.step.action.guest().filter(|_| !crate::describe::is_wait(&self.step.action));
+        self.check_volumes().await?;
         let _work = guest.map(|guest| self.shared.pace.work(self.node_of(guest)));
         match &self.step.action {
             Action::ProbeStorage { node, needed } => self.probe_storage(node, needed).await,
@@ -46,11 +49,13 @@ impl Job {
                     done => done,
                 }
             }
-            Action::ResizeDisk { guest, slot, size } => self.resize_disk(guest, slot, *size).await,
-            Action::MoveDisk { guest, slot, storage, format } => {
-                self.move_disk(guest, slot, storage, format.as_deref()).await
+            Action::ResizeDisk { guest, slot, size, volume } => {
+                self.resize_disk(guest, slot, *size, volume.as_ref()).await
             }
-            Action::ReassignDisk { guest, slot, holder } => self.reassign_disk(guest, slot, *holder).await,
+            Action::MoveDisk { .. } => self.move_disk(&self.step.action).await,
+            Action::ReassignDisk { guest, slot, volume, holder } => {
+                self.reassign_disk(guest, slot, volume, *holder).await
+            }
             Action::ConvertToTemplate { guest } => self.convert_to_template(guest).await,
             Action::RegenerateCloudInit { guest } => self.regenerate_cloud_init(guest).await,
             Action::SetHa { guest, ha } => self.set_ha(guest, ha.as_ref()).await,
@@ -62,7 +67,7 @@ impl Job {
             Action::StopVm { guest } => self.stop_vm(guest).await,
             Action::RebootVm { guest } => self.reboot_vm(guest).await,
             Action::DeleteVm { guest, stop } => self.delete_vm(guest, *stop).await,
-            Action::FreeVolume { node, volume } => self.free_volume(node, volume).await,
+            Action::FreeVolume { node, volume } => self.free_own_volume(node, volume).await,
             Action::Await { guest, condition } => self.wait_for(guest, condition).await,
         }
     }

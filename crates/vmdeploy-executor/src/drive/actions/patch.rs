@@ -1,9 +1,12 @@
 //! A configuration change as the transports carry it: parameters of the API, or options of `qm`.
 
-use crate::drive::job::Job;
+use crate::drive::job::{Job, volumes_of};
 use crate::secrets::in_form;
 use crate::{Failure, FailureKind};
+use pve_api::QemuConfig;
 use pve_types::Secret;
+use std::collections::BTreeSet;
+use vmdeploy_planner::identity::marked_description;
 use vmdeploy_planner::plan::{ConfigPatch, DiskSource, GuestRef, PatchValue, SecretForm};
 
 /// One value, ready to be sent.
@@ -41,11 +44,17 @@ impl Job {
         patch: &ConfigPatch,
     ) -> Result<ConfigPatch, Failure> {
         let mut patch = patch.clone();
-        if !patch.set.values().any(|value| matches!(value, PatchValue::Options { .. })) {
+        let is_relative =
+            |value: &PatchValue| matches!(value, PatchValue::Options { .. } | PatchValue::KeptVolumes { .. });
+        if !patch.set.values().any(is_relative) {
             return Ok(patch);
         }
         let there = self.config(guest).await?.config;
         for (key, value) in &mut patch.set {
+            if let PatchValue::KeptVolumes { slots } = value {
+                *value = PatchValue::Text(self.with_volumes(guest, &there, slots)?);
+                continue;
+            }
             let PatchValue::Options { fields } = value else { continue };
             let desired = fields.iter().map(|(name, value)| (name.as_str(), value.as_deref()));
             let now = there.get(key).ok_or_else(|| {
@@ -59,13 +68,39 @@ impl Job {
         Ok(patch)
     }
 
+    /// Returns the guest's description, its marker told which volumes the slots hold.
+    fn with_volumes(
+        &self,
+        guest: &GuestRef,
+        config: &QemuConfig,
+        slots: &BTreeSet<String>,
+    ) -> Result<String, Failure> {
+        let description = config.get("description").unwrap_or_default();
+        let mut marker = self.check_ours(guest, config)?;
+        let volumes = volumes_of(config);
+        for slot in slots {
+            marker.disks.insert(slot.clone(), volumes.get(slot).cloned());
+        }
+        Ok(marked_description(description, &marker))
+    }
+
+    /// Resolves the secrets and accounts of a change, and forgets them: whether they can be had.
+    pub(super) async fn try_secrets(&self, patch: &ConfigPatch) -> Result<(), Failure> {
+        for value in patch.set.values() {
+            if matches!(value, PatchValue::Secret { .. } | PatchValue::PublicKeys { .. }) {
+                self.ready_value(value).await?;
+            }
+        }
+        Ok(())
+    }
+
     async fn ready_value(&self, value: &PatchValue) -> Result<Sent, Failure> {
         Ok(match value {
             PatchValue::Text(text) => Sent::Text(text.clone()),
             PatchValue::Drive { volume, options } => {
                 Sent::Text(joined(self.resolve(volume)?.as_str(), options))
             }
-            PatchValue::Options { .. } => {
+            PatchValue::Options { .. } | PatchValue::KeptVolumes { .. } => {
                 // `on_what_is_there` has made texts of them; a VM that is being made has nothing there yet.
                 return Err(Failure::new(FailureKind::Internal, "options of a drive that is not there"));
             }

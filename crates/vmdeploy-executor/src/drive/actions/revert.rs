@@ -205,6 +205,7 @@ impl Job {
             return Err(Failure::new(FailureKind::NotOurs, text).hint(hint));
         }
         self.check_unchanged(guest, &seen)?;
+        self.check_volumes().await?;
         self.remove(guest, &seen, true).await?;
         self.free_new_volumes(guest, &seen.node).await?;
         Ok(RevertNote::Removed { what: format!("VM {} `{}`", guest.vmid, guest.name) })

@@ -1,0 +1,156 @@
+//! Whose the volumes are that a step touches: asked of the cluster right before each call, whatever the plan says.
+
+use crate::drive::job::Job;
+use crate::{Failure, FailureKind};
+use pve_config::DeviceSlot;
+use pve_types::{NodeName, Vmid};
+use std::collections::{BTreeMap, BTreeSet};
+use std::sync::Arc;
+use std::time::Duration;
+use tokio::time::Instant;
+use vmdeploy_planner::observed::Observed;
+use vmdeploy_planner::plan::{Action, ConfigPatch, PatchValue, Ref, Verb};
+use vmdeploy_planner::volumes::{self, Touched, VolumeOwner, VolumeUsers};
+
+/// How long a look at all configurations serves steps that come after it, at least. It only ever allows: before a step is
+/// refused, the cluster is asked once more.
+const SHARED_FOR: Duration = Duration::from_secs(1);
+
+/// What all guests had for disks, and when that was asked.
+#[derive(Debug, Default)]
+pub(crate) struct LastScan(tokio::sync::Mutex<Option<Scan>>);
+
+#[derive(Debug, Clone)]
+struct Scan {
+    at: Instant,
+    took: Duration,
+    seen: Arc<Observed>,
+}
+
+impl Scan {
+    /// Where it takes long to ask every guest, the answer serves longer, so that steps wait for their own work.
+    fn is_fresh(&self) -> bool {
+        self.at.elapsed() < SHARED_FOR.max(self.took * 4)
+    }
+}
+
+impl Job {
+    /// Refuses a step that would touch a volume of another guest.
+    pub(super) async fn check_volumes(&self) -> Result<(), Failure> {
+        let action = &self.step.action;
+        let Some((vmid, node)) = about(action) else { return Ok(()) };
+        if !may_touch(action) {
+            return Ok(());
+        }
+        let now = self.disks_now(action).await?;
+        // What a run makes itself is nobody else's: such steps need no look at the cluster.
+        if needs_configuration(action) && names_nothing(action, &now) {
+            return Ok(());
+        }
+        let known = self.scan(false).await?;
+        let Err(_) = judge(&known, action, &now, vmid, node) else { return Ok(()) };
+        judge(&*self.scan(true).await?, action, &now, vmid, node)
+    }
+
+    /// Returns the slots of the guest as they are now; none for one that this run makes.
+    async fn disks_now(&self, action: &Action) -> Result<BTreeMap<String, String>, Failure> {
+        let is_made = |vmid: Vmid| {
+            let changes = self.shared.plan.changes.iter();
+            let made = |verb| matches!(verb, Verb::Create | Verb::Replace);
+            changes.into_iter().any(|change| change.guest.vmid == vmid && made(change.verb))
+        };
+        let Some(guest) = action.guest().filter(|guest| needs_configuration(action) && !is_made(guest.vmid))
+        else {
+            return Ok(BTreeMap::new());
+        };
+        let seen = self.look(guest).await?;
+        Ok(seen.map(|seen| seen.config.values.into_iter().collect()).unwrap_or_default())
+    }
+
+    async fn scan(&self, anew: bool) -> Result<Arc<Observed>, Failure> {
+        let asked = Instant::now();
+        let mut last = self.shared.scan.0.lock().await;
+        // One that began after this step asked is as fresh as can be.
+        if let Some(scan) = &*last
+            && (scan.at >= asked || !anew && scan.is_fresh())
+        {
+            return Ok(scan.seen.clone());
+        }
+        let at = Instant::now();
+        let seen = Arc::new(crate::observe::disks_of_all(&self.shared.connections).await?);
+        *last = Some(Scan { at, took: at.elapsed(), seen: seen.clone() });
+        Ok(seen)
+    }
+}
+
+fn about(action: &Action) -> Option<(Vmid, &NodeName)> {
+    match action {
+        Action::FreeVolume { node, volume: Ref::Known(volume) } => Some((volume.owner()?, node)),
+        _ => action.guest().map(|guest| (guest.vmid, &guest.node)),
+    }
+}
+
+/// Tells whether an action can touch a volume that is there already.
+fn may_touch(action: &Action) -> bool {
+    let holds = |slot: &String| slot.parse::<DeviceSlot>().is_ok_and(|slot| slot.bus().holds_volume());
+    let in_patch = |patch: &ConfigPatch| {
+        let set = patch.set.iter().filter(|(_, value)| !matches!(value, PatchValue::Options { .. }));
+        set.map(|(slot, _)| slot).chain(&patch.delete).any(holds)
+    };
+    match action {
+        Action::CreateVm { config: patch, .. } | Action::SetConfig { patch, .. } => in_patch(patch),
+        Action::MoveDisk { .. }
+        | Action::ResizeDisk { volume: Some(_), .. }
+        | Action::ReassignDisk { .. }
+        | Action::ConvertToTemplate { .. }
+        | Action::DeleteVm { .. }
+        | Action::FreeVolume { .. } => true,
+        _ => false,
+    }
+}
+
+/// Tells whether what an action touches follows from the guest's configuration and not from the scan.
+fn needs_configuration(action: &Action) -> bool {
+    matches!(
+        action,
+        Action::CreateVm { .. }
+            | Action::SetConfig { .. }
+            | Action::MoveDisk { .. }
+            | Action::ResizeDisk { .. }
+            | Action::ReassignDisk { .. }
+    )
+}
+
+fn names_nothing(action: &Action, now: &BTreeMap<String, String>) -> bool {
+    let nothing = Observed::nothing(pve_types::PveVersion::new(0, 0, 0));
+    volumes::touched(action, now, &VolumeUsers::of(&nothing)).is_empty()
+}
+
+fn judge(
+    seen: &Observed,
+    action: &Action,
+    now: &BTreeMap<String, String>,
+    vmid: Vmid,
+    node: &NodeName,
+) -> Result<(), Failure> {
+    let users = VolumeUsers::of(seen);
+    for Touched { slot, disk, how } in volumes::touched(action, now, &users) {
+        let owner = users.owner_of(&disk, vmid);
+        let Some(why) = owner.refusal(&BTreeSet::new()) else { continue };
+        let at = slot.map(|slot| format!(" (`{slot}`)")).unwrap_or_default();
+        let disk = crate::printable(&disk.to_string());
+        let text = format!("VM {vmid}: this would {} {disk}{at}, but {}", how.verb(), crate::printable(&why));
+        let failure = Failure::new(FailureKind::NotOurs, text).at(node);
+        return Err(failure.hint(hint(&owner)));
+    }
+    Ok(())
+}
+
+fn hint(owner: &VolumeOwner) -> String {
+    match owner {
+        VolumeOwner::Guest { vmid, .. } => {
+            format!("`qm config {vmid}` on its node shows what it has; `vmdeploy plan` shows what it would do now")
+        }
+        _ => "`vmdeploy plan` shows what it would do now".to_owned(),
+    }
+}

@@ -1,0 +1,88 @@
+//! Disks and the cloud-init drive of a guest that change their slots.
+
+use super::super::desired::{KeyChange, Part};
+use super::super::disks::default_boot_order;
+use super::super::existing_disks::DiskChanges;
+use super::super::input::reason;
+use super::super::renames::boot_after;
+use super::Updating;
+use crate::plan::{ConfigPatch, PatchValue};
+use crate::spec::Permission;
+
+impl Updating<'_, '_> {
+    /// Changes that need the guest to be stopped: a disk or cloud-init drive that comes to another slot. A running guest
+    /// would lose a disk under its file systems, or keep the old drive until its restart, where PVE makes one of a name.
+    pub(super) fn stop_for_slots(&mut self, changes: &[KeyChange], disks: &DiskChanges) {
+        let drive = changes.iter().find(|change| change.part == Part::CloudDrive && change.to.is_none());
+        let drive = drive.map(|change| (change.key.clone(), "cloud_init.slot".to_owned()));
+        let in_use = disks.renamed.iter().find(|(_, from)| !from.starts_with("unused"));
+        let disk = in_use.map(|(to, from)| (from.clone(), format!("disks.{to}")));
+        let Some((slot, path)) = drive.or(disk).filter(|_| self.current.is_running()) else { return };
+        let by_ha = self.input.observed.ha.as_ref().is_some_and(|ha| ha.resources.contains_key(&self.guest.vmid));
+        if self.vm.lifecycle.restart == Permission::IfNeeded && !by_ha {
+            self.stops = true;
+            let mut why = reason("lifecycle.restart", None, None);
+            why.note = Some(format!("the guest is shut down while `{slot}` changes, and started again, as the spec allows"));
+            self.reasons.push(why);
+            self.push_shutdown();
+            return;
+        }
+        let name = &self.guest.name;
+        let message = format!("`{slot}` of `{name}` comes to another slot, which a running guest does not take");
+        let hint = format!("`vmdeploy shutdown {name}` first, or allow it: `lifecycle: {{restart: if-needed}}`");
+        self.findings.refuse(self.input.deployment, (self.vm.name.span, self.vm.path(&path)), message, hint);
+    }
+
+    /// Tells whether the guest runs while it is changed.
+    pub(super) fn runs(&self) -> bool {
+        self.current.is_running() && !self.stops
+    }
+
+    /// Takes out of the changes what removes a cloud-init drive for which another is made. The new one has the same name:
+    /// the old one goes first.
+    // PVE: qemu-server src/PVE/QemuServer.pm: each guest has one `vm-ID-cloudinit`.
+    pub(super) fn cloud_drive_removal(&self, changes: &mut Vec<KeyChange>) -> ConfigPatch {
+        let mut removal = ConfigPatch::default();
+        let is_drive = |change: &KeyChange| change.part == Part::CloudDrive;
+        if changes.iter().any(|change| is_drive(change) && change.to.is_some()) {
+            let (gone, rest) = std::mem::take(changes)
+                .into_iter()
+                .partition(|change| is_drive(change) && change.to.is_none());
+            *changes = rest;
+            let gone: Vec<KeyChange> = gone;
+            removal.delete.extend(gone.into_iter().map(|change| change.key));
+        }
+        removal
+    }
+
+    /// Lets the boot order name the new slots of disks, where the spec leaves it to the guest.
+    pub(super) fn boot_of_renamed(&self, disks: &DiskChanges, patch: &mut ConfigPatch) {
+        let order = self.current.effective("boot").filter(|_| !patch.set.contains_key("boot"));
+        let order = order.map(|order| boot_after(&disks.renamed, order).unwrap_or_else(|| order.to_owned()));
+        let order = self.boot_of_unfinished(disks, order.as_deref()).or(order);
+        if let Some(order) = order.filter(|order| self.current.effective("boot") != Some(order)) {
+            patch.set.insert("boot".to_owned(), PatchValue::Text(order));
+        }
+    }
+
+    /// Returns the boot order that making the VM would have ended with, where a run was cut off before its disks were there.
+    pub(super) fn boot_of_unfinished(&self, disks: &DiskChanges, order: Option<&str>) -> Option<String> {
+        let is_drive = |device: &str| device.parse::<pve_config::DeviceSlot>().is_ok_and(|slot| slot.bus().is_drive());
+        let mut devices = order.unwrap_or_default().trim_start_matches("order=").split(';');
+        if devices.any(is_drive) || self.vm.options.contains_key("boot") {
+            return None;
+        }
+        let default = default_boot_order(self.vm, self.vm.clone.is_some())?;
+        let first = default.trim_start_matches("order=").split(';').next().unwrap_or_default();
+        let is_ours = self.current.marker.as_ref().is_some_and(|marker| marker.disks.contains_key(first));
+        (is_ours && disks.set.contains_key(first)).then_some(default)
+    }
+}
+
+/// Returns what makes a cloud-init drive where one was.
+pub(super) fn cloud_drive_again(key: &str, text: &str) -> Option<String> {
+    let drive = pve_config::Drive::parse(key, text).ok().filter(pve_config::Drive::is_cloud_init)?;
+    let volume = drive.volume()?;
+    let format = volume.base_name().split_once('.').map(|(_, format)| format!(",format={format}"));
+    Some(format!("{}:cloudinit{}", volume.storage(), format.unwrap_or_default()))
+}
