@@ -172,7 +172,7 @@ fn predicted(
 }
 
 /// Returns the configuration with what the spec says of the VM laid over it.
-fn laid_over(
+pub(crate) fn laid_over(
     input: &PlanInput<'_>,
     vm: &Vm,
     guest: &GuestRef,
@@ -267,6 +267,15 @@ pub(crate) fn push_clone(
             making.chain.wait_for([probe]);
         }
     }
+    // PVE: qemu-server src/PVE/API2/Qemu.pm clone_vm: "cannot clone TPM state while VM is running".
+    if source.running && full && source.config.contains_key("tpmstate0") {
+        let name = &source.guest.name;
+        let message =
+            format!("`{name}` is running, and PVE copies the TPM state of a VM only while it is stopped");
+        let hint = format!("shut VM {} down first, or clone a template", source.guest.vmid);
+        let at = (clone.from.span, making.vm.path("clone"));
+        making.findings.refuse(making.input.deployment, at, message, hint);
+    }
     if source.running {
         let text = format!(
             "`{}` is cloned while it runs: its disks are copied as they are at that moment",
@@ -300,6 +309,7 @@ pub(crate) fn push_clone(
 pub(crate) fn check(input: &PlanInput<'_>, findings: &mut Findings, vm: &Vm, disk: &Disk, text: &str) {
     let slot = disk.slot.to_string();
     let Ok(drive) = Drive::parse(&slot, text) else { return };
+    super::firmware::refuse_remaking(input, findings, vm, disk, text);
     let wants_cd = cd_file(disk).is_some();
     if wants_cd != drive.is_cdrom() {
         let (desired, there) = if wants_cd { ("a CD drive", "a disk") } else { ("a disk", "a CD drive") };

@@ -265,12 +265,15 @@ fn joined_words(parts: &[&str]) -> String {
 /// Returns the boot order of a new VM whose spec says none.
 ///
 /// PVE would compute one from the disks that are there in the create call, and that differs from transport to transport.
-// PVE: qemu-server src/PVE/QemuServer.pm get_default_bootdevices: first disk, first CD, first NIC.
+// PVE: qemu-server src/PVE/QemuServer.pm get_default_bootdevices: first disk, first CD, first NIC; the buses in the order
+// of src/PVE/QemuServer/Drive.pm valid_drive_names.
 pub(crate) fn default_boot_order(vm: &Vm, clone_boots: bool) -> Option<String> {
     if clone_boots {
         return None;
     }
-    let drives = || vm.disks.iter().filter(|(slot, _)| slot.bus().is_drive());
+    let buses = [Bus::Ide, Bus::Scsi, Bus::Virtio, Bus::Sata];
+    let drives =
+        || buses.into_iter().flat_map(|bus| vm.disks.iter().filter(move |(slot, _)| slot.bus() == bus));
     let set = |slot: &DeviceSlot| vm.disks.get(slot).and_then(crate::spec::Desired::set);
     let with_image =
         drives().find(|(slot, _)| set(slot).is_some_and(|d| matches!(d.content, DiskContent::Image(_))));

@@ -3,6 +3,7 @@
 use super::chain::Chain;
 use super::desired::is_ignored;
 use super::disks::{DiskPlanner, NewDisk, cd_file};
+use super::firmware;
 use super::images::Shared;
 use super::input::{Current, Findings, PlanInput, reason};
 use super::transports::Shape;
@@ -118,6 +119,9 @@ impl Comparing<'_, '_> {
             let hint = format!("see `qm config {}` on {}", guest.vmid, guest.node);
             return self.refuse("", self.disk.span, message, hint);
         };
+        if firmware::refuse_remaking(self.input, self.findings, self.vm, self.disk, text) {
+            return;
+        }
         let file = cd_file(self.disk);
         match file {
             Some(file) if drive.is_cdrom() => self.options(slot, text, Some(file)),
@@ -207,6 +211,16 @@ impl Comparing<'_, '_> {
     fn storage(&mut self, guest: &GuestRef, slot: &str, drive: &Drive, chain: &mut Chain) {
         let (Some(desired), Some(volume)) = (&self.disk.storage, drive.volume()) else { return };
         if desired.value == *volume.storage() || self.is_ignored("storage") {
+            return;
+        }
+        if firmware::refuse_live_move(
+            self.input,
+            self.findings,
+            self.vm,
+            self.current,
+            self.disk,
+            desired.span,
+        ) {
             return;
         }
         let mut why =

@@ -4,12 +4,14 @@
 //! `update`, `removal`), look what they need (`preflight`).
 
 mod availability;
+mod boot;
 mod chain;
 mod cloning;
 mod create;
 mod desired;
 mod disks;
 mod existing_disks;
+mod firmware;
 mod hotplug;
 mod images;
 mod input;
@@ -19,6 +21,7 @@ mod preflight;
 mod ready;
 mod removal;
 mod resolve;
+mod together;
 mod transports;
 mod update;
 

@@ -398,6 +398,16 @@ impl Vm {
     }
 }
 
+impl Vm {
+    /// Returns where the spec speaks of the first of these options of PVE that it has; the VM itself where of none.
+    pub fn place_of(&self, keys: &[String]) -> (Span, String) {
+        match keys.iter().find_map(|key| self.options.get(key)) {
+            Some(desired) => (desired.span, self.path(&desired.path)),
+            None => (self.name.span, self.path("")),
+        }
+    }
+}
+
 /// Which number a VM shall have.
 #[derive(Debug, Clone, PartialEq, Eq, Default)]
 pub enum VmidWish {
@@ -430,6 +440,22 @@ pub enum OptionValue {
     Whole(String),
     /// These fields of its property string shall be so; others stay (see [`pve_config::overlay`]).
     Fields(DesiredFields),
+}
+
+impl OptionValue {
+    /// Returns what it says as PVE writes it, without what the spec leaves as it is; nothing where it removes `key`.
+    pub fn text(&self, key: &str) -> Option<String> {
+        match self {
+            Self::Remove => None,
+            Self::Whole(text) => Some(text.clone()),
+            Self::Fields(fields) => {
+                let set =
+                    |(name, desired): (&String, &DesiredField)| Some((name.clone(), desired.value.clone()?));
+                let value: pve_config::PropertyString = fields.iter().filter_map(set).collect();
+                (!value.is_empty()).then(|| value.print(key))
+            }
+        }
+    }
 }
 
 /// Fields of a property string by PVE's name (`file`, `discard`, `cputype` …), the default key by its name too.

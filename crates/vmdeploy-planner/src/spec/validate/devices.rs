@@ -1,9 +1,11 @@
 //! Disks, cloud-init, boot order.
 
 use crate::spec::faults::Faults;
-use crate::spec::model::{CloneSource, Deployment, Desired, Disk, DiskContent, ImageSource, OptionValue, Vm};
+use crate::spec::model::{
+    CloneSource, CloudInit, Deployment, Desired, Disk, DiskContent, ImageSource, OptionValue, Vm,
+};
 use crate::spec::read::name_hint;
-use pve_config::{Boot, Bus, DeviceSlot, find_key};
+use pve_config::{Boot, Bus, DeviceSlot, GuestTraits, find_key};
 
 pub(super) fn check_devices(vm: &Vm, deployment: &Deployment, faults: &mut Faults) {
     let source = clone_source(vm, deployment);
@@ -132,13 +134,14 @@ enum NeedSize {
 
 /// A disk that is to be made needs a storage, and a size where it has no image.
 fn needs(vm: &Vm, disk: &Disk, source: &Source<'_>, size: NeedSize, faults: &mut Faults) {
-    if source.may_have(disk.slot) {
-        return;
-    }
     let path = vm.path(&format!("disks.{}", disk.slot));
     let is_faulty = |key: &str, faults: &Faults| {
         faults.has_faulty_key(vm.name.value.as_str(), &format!("disks.{}.{key}", disk.slot))
     };
+    // Content that could not be read is content all the same: no new disk is meant.
+    if source.may_have(disk.slot) || ["image", "volume", "iso"].iter().any(|key| is_faulty(key, faults)) {
+        return;
+    }
     if disk.storage.is_none() && !is_faulty("storage", faults) {
         let hint = "add `storage: local-lvm` (or put it into `defaults` or a profile)";
         faults.error_hint(disk.span, &path, "the key `storage` is missing", hint);
@@ -226,20 +229,37 @@ fn check_cloud_init(vm: &Vm, faults: &mut Faults) {
             hint,
         );
     }
-    if let Some(password) = cloud.password.as_ref().filter(|password| password.clear) {
-        let windows = vm
-            .options
-            .get("ostype")
-            .is_some_and(|desired| matches!(&desired.value, OptionValue::Whole(os) if os.starts_with('w')));
-        if !windows {
-            let message = "a password in clear is for Windows guests; others take its hash";
-            faults.warn(
-                password.source.span,
-                vm.path("cloud_init.password"),
-                message,
-                "remove `clear`, or set `ostype`",
-            );
-        }
+    check_password(vm, cloud, faults);
+}
+
+/// Warns of a password in a form that the guest cannot use, where the spec alone says what the guest is; what a clone
+/// begins with is known when planning.
+fn check_password(vm: &Vm, cloud: &CloudInit, faults: &mut Faults) {
+    let Some(password) = &cloud.password else { return };
+    let windows = match vm.options.get("ostype").map(|desired| &desired.value) {
+        Some(OptionValue::Whole(ostype)) => GuestTraits::of_ostype(Some(ostype)).windows,
+        Some(OptionValue::Remove) => false,
+        Some(OptionValue::Fields(_)) | None if vm.clone.is_some() || vm.uuid.is_some() => return,
+        Some(OptionValue::Fields(_)) | None => false,
+    };
+    if let Some((message, hint)) = password_form_fault(windows, password.clear) {
+        faults.warn(password.source.span, vm.path("cloud_init.password"), message, hint);
+    }
+}
+
+/// Returns what is wrong with the form in which a password is sent, and what to write.
+// PVE: qemu-server src/PVE/API2/Qemu.pm update_vm_api: `cipassword` is hashed where the guest is not Windows.
+pub fn password_form_fault(windows: bool, clear: bool) -> Option<(&'static str, &'static str)> {
+    match (windows, clear) {
+        (true, false) => Some((
+            "a Windows guest takes this hash for the password itself: cloudbase-init needs the password in clear",
+            "add `clear: true` to the password",
+        )),
+        (false, true) => Some((
+            "a password in clear is for Windows guests; others take its hash",
+            "remove `clear`, or set `ostype`",
+        )),
+        (true, true) | (false, false) => None,
     }
 }
 
