@@ -47,6 +47,7 @@ async fn observe_all(connections: &Connections, queries: &[Query]) -> Result<Obs
     let mut observed = Observed::nothing(version);
     note_resources(&mut observed, &resources?);
     observed.quorate = quorate?;
+    let queries_of_places = places::with_guest_nodes(queries, &observed);
     let ha = async {
         match queries.contains(&Query::Ha) {
             true => places::ha(connections, version).await.map(Some),
@@ -55,7 +56,7 @@ async fn observe_all(connections: &Connections, queries: &[Query]) -> Result<Obs
     };
     let (configs, places, rights, vnets, ha, mappings) = futures::join!(
         guests::observe(connections, queries, &observed),
-        places::observe(connections, queries),
+        places::observe(connections, &queries_of_places),
         rights(connections, queries),
         vnets(connections, queries),
         ha,
@@ -63,6 +64,7 @@ async fn observe_all(connections: &Connections, queries: &[Query]) -> Result<Obs
     );
     observed.guests = configs?;
     let seen_vnets = places::note(&mut observed, places?);
+    places::note_sparse(connections, &mut observed).await?;
     observed.rights = rights?;
     observed.vnets = vnets?;
     observed.mappings = mappings?;

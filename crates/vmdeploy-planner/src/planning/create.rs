@@ -270,7 +270,7 @@ impl<'m, 'a> Making<'m, 'a> {
                 (Desired::Set(disk), None) => self.add_disk(shape, &disk.value, patch, growth),
                 (Desired::Set(disk), Some(text)) => {
                     cloning::check(self.input, self.findings, vm, &disk.value, text);
-                    cloning::grow(self.input, self.findings, vm, &disk.value, text, growth);
+                    cloning::grow(self, &disk.value, text, growth);
                     if let Some(value) = cloning::options(&disk.value, text) {
                         patch.set.insert(name.clone(), value);
                     }

@@ -85,6 +85,7 @@ pub(crate) fn desired(
         Collector { input, findings, vm, base, traits, changes: Vec::new(), snippets: Vec::new() };
     collector.name_and_tags();
     collector.options(uuid);
+    collector.defaults();
     collector.nics();
     if let Some(cloud) = &vm.cloud_init {
         collector.cloud_init(cloud, node);
@@ -156,6 +157,22 @@ impl Collector<'_, '_> {
             }
         }
         self.smbios(uuid);
+    }
+
+    /// Adds what a new VM gets where its spec says nothing.
+    fn defaults(&mut self) {
+        if self.base.exists {
+            return;
+        }
+        for (key, text) in super::defaults::of_new_vm(self.vm, self.traits) {
+            self.changes.push(KeyChange {
+                key: key.to_owned(),
+                to: Some(PatchValue::Text(text.to_owned())),
+                part: Part::Plain,
+                reasons: Vec::new(),
+                span: self.vm.name.span,
+            });
+        }
     }
 
     /// The UUID stands in one property string with whatever the spec says of the machine's maker.
@@ -304,13 +321,19 @@ impl Collector<'_, '_> {
     }
 
     fn cloud_drive(&mut self, cloud: &CloudInit) {
-        let slot = cloud.slot.to_string();
         let path = "cloud_init.slot";
         let is_cloud = |key: &str, text: &str| {
             slot_of_drive(key) && Drive::parse(key, text).is_ok_and(|drive| drive.is_cloud_init())
         };
         let there =
             self.base.values.iter().find(|(key, text)| is_cloud(key, text)).map(|(key, _)| key.clone());
+        let slot = match (&cloud.slot, &there) {
+            (Some(slot), _) => slot.value,
+            // A drive that is there stays where it is.
+            (None, Some(_)) => return,
+            (None, None) => super::defaults::cloud_slot(self.vm, self.traits, self.base.values),
+        };
+        let slot = slot.to_string();
         if there.as_deref() == Some(slot.as_str()) || self.skips(path) {
             return;
         }

@@ -4,7 +4,7 @@ use super::chain::Chain;
 use super::desired::is_ignored;
 use super::disks::{DiskPlanner, NewDisk, cd_file};
 use super::firmware;
-use super::images::Shared;
+use super::images::{Room, Shared};
 use super::input::{Current, Findings, PlanInput, reason};
 use super::transports::Shape;
 use crate::plan::{GuestRef, PatchValue, Reason, Slot, TransportChoice};
@@ -228,7 +228,7 @@ impl Comparing<'_, '_> {
         why.note = Some("moved; the old volume stays as `unusedN`".to_owned());
         self.changes.reasons.push(why);
         let size = self.disk.size.as_ref().map(|size| size.value).max(drive.size()).unwrap_or_default();
-        chain.wait_for([self.shared.needs_space(&guest.node, &desired.value, size)]);
+        chain.wait_for([self.shared.needs_room(&guest.node, &desired.value, Room::sparse(size))]);
         let format = self.disk.format.as_ref().map(|format| format.value.clone());
         self.changes.moves.push((slot.to_owned(), desired.value.clone(), format));
     }
@@ -250,7 +250,7 @@ impl Comparing<'_, '_> {
         if there < desired.value {
             let by = Bytes::new(desired.value.get() - there.get());
             if let Some(volume) = drive.volume() {
-                chain.wait_for([self.shared.needs_space(&guest.node, volume.storage(), by)]);
+                chain.wait_for([self.shared.needs_room(&guest.node, volume.storage(), Room::sparse(by))]);
             }
             let mut why = reason(self.path("size"), Some(there.to_string()), Some(desired.value.to_string()));
             why.note = Some("the guest's own file system is grown by the guest".to_owned());

@@ -267,6 +267,8 @@ pub struct SpecLimits {
     pub per_storage: Option<u32>,
     /// Clones at once of one source.
     pub per_source: Option<u32>,
+    /// How much of a thin storage's size its disks may have together, in percent; no limit where it is not said.
+    pub overcommit_percent: Option<u32>,
 }
 
 /// An image that disks are made from.
@@ -587,8 +589,9 @@ pub struct Nic {
 pub struct CloudInit {
     /// Where the spec names it.
     pub span: Span,
-    /// The drive's slot, `ide2` where it is not said.
-    pub slot: DeviceSlot,
+    /// The drive's slot; where it is not said a drive that exists stays, and a new one gets a slot that the guest's
+    /// kernel has a driver for.
+    pub slot: Option<Spanned<DeviceSlot>>,
     /// The drive's storage; that of the boot disk where it is not said.
     pub storage: Option<Spanned<StorageId>>,
     /// The drive's format; the storage's default where it is not said.

@@ -148,7 +148,7 @@ impl Pve {
                 made.pool = pool.clone();
                 made.values.entry("boot".to_owned()).or_insert_with(|| "order=net0".to_owned());
             }
-            Action::CloneVm { source, guest, full, storage, description, pool } => {
+            Action::CloneVm { source, guest, full, storage, format: _, description, pool } => {
                 self.clone_guest(
                     source.vmid,
                     guest.vmid,
@@ -504,6 +504,7 @@ impl Pve {
                     available: Some(self.space),
                     default_format: Some("raw".to_owned()),
                     formats: BTreeSet::new(),
+                    sparse: None,
                 });
             }
             for image in &self.images {

@@ -158,7 +158,13 @@ fn read_ssh(view: &View<'_>, object: &'static Object) -> Ssh {
 
 fn read_limits(view: &View<'_>, object: &Object) -> SpecLimits {
     let get = |key| view.some(object, key).and_then(|view| view.parse::<u32>()).map(|limit| limit.value);
-    SpecLimits { per_node: get("per_node"), per_storage: get("per_storage"), per_source: get("per_source") }
+    let overcommit = view.some(object, "overcommit").and_then(|view| view.parse::<f64>());
+    SpecLimits {
+        per_node: get("per_node"),
+        per_storage: get("per_storage"),
+        per_source: get("per_source"),
+        overcommit_percent: overcommit.map(|factor| (factor.value * 100.0).round() as u32),
+    }
 }
 
 /// PVE makes a disk of the bytes that are there: what is packed must be unpacked before.

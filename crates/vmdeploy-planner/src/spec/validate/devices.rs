@@ -53,7 +53,7 @@ fn clone_source<'a>(vm: &Vm, deployment: &'a Deployment) -> Source<'a> {
 fn has_device(vm: &Vm, slot: DeviceSlot) -> bool {
     vm.disks.get(&slot).is_some_and(|disk| disk.set().is_some())
         || vm.nics.get(&slot).is_some_and(|nic| nic.set().is_some())
-        || vm.cloud_init.as_ref().is_some_and(|cloud| cloud.slot == slot)
+        || vm.cloud_init.as_ref().and_then(|cloud| cloud.slot).is_some_and(|said| said.value == slot)
         || vm.options.get(&slot.to_string()).is_some_and(|desired| desired.value != OptionValue::Remove)
 }
 
@@ -172,11 +172,7 @@ fn check_drive_options(vm: &Vm, disk: &Disk, faults: &mut Faults) {
         disk.options.get("iothread").is_some_and(|desired| desired.value.as_deref() == Some("1"));
     let controller = vm.options.get("scsihw").map(|desired| &desired.value);
     let is_single = controller == Some(&OptionValue::Whole("virtio-scsi-single".to_owned()));
-    if has_thread
-        && disk.slot.bus() == Bus::Scsi
-        && !is_single
-        && (controller.is_some() || vm.clone.is_none())
-    {
+    if has_thread && disk.slot.bus() == Bus::Scsi && !is_single && controller.is_some() {
         let path = vm.path(&format!("disks.{slot}.iothread"));
         let span = disk.options["iothread"].span;
         let hint = "add `scsihw: virtio-scsi-single`";
@@ -207,9 +203,11 @@ fn check_roles(vm: &Vm, faults: &mut Faults) {
 
 fn check_cloud_init(vm: &Vm, faults: &mut Faults) {
     let Some(cloud) = &vm.cloud_init else { return };
-    if let Some(disk) = vm.disks.get(&cloud.slot).and_then(Desired::set) {
-        let message = format!("`{}` is the slot of the cloud-init drive", cloud.slot);
-        let path = vm.path(&format!("disks.{}", cloud.slot));
+    if let Some(slot) = cloud.slot
+        && let Some(disk) = vm.disks.get(&slot.value).and_then(Desired::set)
+    {
+        let message = format!("`{}` is the slot of the cloud-init drive", slot.value);
+        let path = vm.path(&format!("disks.{}", slot.value));
         faults.error_hint(disk.span, path, message, "use another slot, or write `cloud_init: {slot: …}`");
     }
     let is_faulty = |slot: &DeviceSlot| {

@@ -1,0 +1,102 @@
+//! Whether what the spec names and the plan does not make is there: ISO images, cloud-init data, hook scripts.
+
+use super::input::PlanInput;
+use super::preflight::{check, is_volume_slot, settings};
+use crate::observed::Rights;
+use crate::plan::{Action, Check, CheckOutcome, Step, StepId};
+use pve_config::{Drive, PropertyString};
+use pve_types::{NodeName, Privilege, VolumeId};
+use std::collections::{BTreeMap, BTreeSet};
+
+/// What a volume is for.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
+enum Use {
+    Iso,
+    CloudInit,
+    HookScript,
+}
+
+impl Use {
+    fn name(self) -> &'static str {
+        match self {
+            Self::Iso => "ISO image",
+            Self::CloudInit => "cloud-init data",
+            Self::HookScript => "hook script",
+        }
+    }
+    fn hint(self) -> &'static str {
+        match self {
+            Self::Iso => "upload it, or correct `iso:`",
+            Self::CloudInit => "write it there, correct the volume, or name a file of the spec: `{file: …}`",
+            Self::HookScript => "write it there and make it executable, or correct `hookscript:`",
+        }
+    }
+}
+
+/// Returns a check for each volume that steps name.
+// PVE: pve-guest-common src/PVE/GuestHelpers.pm check_hookscript, qemu-server src/PVE/QemuServer/Cloudinit.pm
+// read_cloudinit_snippets_file: both die when the file is not there.
+pub(super) fn checks(input: &PlanInput<'_>, steps: &[Step]) -> Vec<Check> {
+    let placed: BTreeSet<&VolumeId> = steps
+        .iter()
+        .filter_map(|step| match &step.action {
+            Action::PlaceSnippet { volume, .. } => Some(volume),
+            _ => None,
+        })
+        .collect();
+    let mut desired: BTreeMap<(&NodeName, Use, VolumeId), Vec<StepId>> = BTreeMap::new();
+    for (step, node, key, text) in settings(steps) {
+        for (used_as, volume) in volumes(key, text) {
+            if !placed.contains(&volume) {
+                desired.entry((node, used_as, volume)).or_default().push(step.id.clone());
+            }
+        }
+    }
+    let judged = desired.into_iter().filter_map(|((node, used_as, volume), needed_by)| {
+        let is_there = input.observed.has_volume(node, &volume)?;
+        let need = format!("{} {volume} at {node}", used_as.name());
+        Some(match is_there {
+            true => check(need, needed_by, CheckOutcome::Passed, None),
+            false if is_hidden(input, used_as, &volume) => {
+                let detail = format!(
+                    "these credentials do not see it (Datastore.Allocate on /storage/{} would show it)",
+                    volume.storage()
+                );
+                check(need, needed_by, CheckOutcome::Unknown, Some(detail))
+            }
+            false => {
+                let detail = format!("it is not there; {}", used_as.hint());
+                check(need, needed_by, CheckOutcome::Refused, Some(detail))
+            }
+        })
+    });
+    judged.collect()
+}
+
+fn volumes(key: &str, text: &str) -> Vec<(Use, VolumeId)> {
+    match key {
+        "cicustom" => {
+            let fields = PropertyString::parse(key, text).unwrap_or_default();
+            let volumes = fields.iter().filter_map(|(_, volume)| volume.parse().ok());
+            volumes.map(|volume| (Use::CloudInit, volume)).collect()
+        }
+        "hookscript" => text.parse().ok().map(|volume| (Use::HookScript, volume)).into_iter().collect(),
+        _ if is_volume_slot(key) => {
+            let drive = Drive::parse(key, text).ok().filter(Drive::is_cdrom);
+            let volume =
+                drive.as_ref().and_then(Drive::volume).filter(|volume| volume.name().starts_with("iso/"));
+            volume.map(|volume| (Use::Iso, volume.clone())).into_iter().collect()
+        }
+        _ => Vec::new(),
+    }
+}
+
+/// Tells whether PVE would hide the volume from these credentials. Where there is SSH, root looked.
+// PVE: pve-storage src/PVE/Storage.pm check_volume_access: snippets are shown to those with Datastore.Allocate only.
+fn is_hidden(input: &PlanInput<'_>, used_as: Use, volume: &VolumeId) -> bool {
+    let path = format!("/storage/{}", volume.storage());
+    let hides = |rights: &Rights| !rights.holds(Privilege::DatastoreAllocate, &path);
+    used_as != Use::Iso
+        && !input.transports.ssh_available
+        && input.observed.rights.as_ref().is_some_and(hides)
+}
