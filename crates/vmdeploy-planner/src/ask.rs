@@ -59,6 +59,11 @@ pub fn ask(deployment: &Deployment, context: &AskContext) -> Vec<Query> {
         for image in images_of(deployment, vm) {
             queries.extend(image_query(image, node));
         }
+        let cpu = vm.options.get("cpu").and_then(|desired| desired.value.text("cpu"));
+        if cpu.is_some_and(|text| pve_config::Cpu::parse(&text).is_ok_and(|cpu| cpu.custom_model().is_some()))
+        {
+            queries.insert(Query::CpuModels { node: node.clone() });
+        }
         for (storage, content) in named_content(vm) {
             queries.insert(Query::Content { node: node.clone(), storage, content });
         }

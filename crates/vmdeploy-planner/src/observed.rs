@@ -65,6 +65,11 @@ pub enum Query {
         /// Its path.
         path: String,
     },
+    /// The CPU models that a node knows, custom ones among them.
+    CpuModels {
+        /// The node.
+        node: NodeName,
+    },
     /// What the credentials may do.
     Rights,
     /// High availability's resources, and its groups or rules.
@@ -166,6 +171,9 @@ pub struct ObservedNode {
     pub cpus: Option<u32>,
     /// Its memory, where it is known.
     pub memory: Option<Bytes>,
+    /// The CPU models that it knows, custom ones as `custom-NAME`; `None` where it was not asked, or could not be.
+    #[serde(default)]
+    pub cpu_models: Option<BTreeSet<String>>,
 }
 
 /// A storage as one node sees it.

@@ -89,6 +89,7 @@ fn note_resources(observed: &mut Observed, resources: &[Resource]) {
                     bridges: None,
                     cpus: resource.maxcpu.filter(|cpus| *cpus >= 1.0).map(|cpus| cpus as u32),
                     memory: resource.maxmem.filter(|bytes| *bytes > 0).map(Bytes::new),
+                    cpu_models: None,
                 };
                 observed.nodes.insert(node.clone(), seen);
             }

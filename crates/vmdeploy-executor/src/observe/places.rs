@@ -20,6 +20,8 @@ pub(super) enum Place {
         vnets: BTreeSet<BridgeName>,
         storages: Vec<ObservedStorage>,
     },
+    /// The CPU models of a node, where it tells them.
+    CpuModels(NodeName, Option<BTreeSet<String>>),
     Images(Vec<ObservedImage>),
     /// A listing by its name, if the storage answered.
     Content(Option<String>, Vec<ObservedImage>),
@@ -46,8 +48,8 @@ pub(super) fn with_guest_nodes(queries: &[Query], observed: &Observed) -> BTreeS
                     }));
                 }
             }
-            Query::Node { .. } | Query::Content { .. } | Query::File { .. } => {
-                drop(places.insert(query.clone()))
+            Query::Node { .. } | Query::Content { .. } | Query::File { .. } | Query::CpuModels { .. } => {
+                places.insert(query.clone());
             }
             _ => {}
         }
@@ -89,6 +91,7 @@ pub(super) async fn observe(
                 look_at_content(connections, node, storage, content).await.map(Some)
             }
             Query::File { node, path } => look_at_file(connections, node, path).await,
+            Query::CpuModels { node } => cpu_models(connections, node).await.map(Some),
             _ => Ok(None),
         }
     });
@@ -107,6 +110,11 @@ pub(super) fn note(observed: &mut Observed, places: Vec<Place>) -> BTreeSet<Brid
                     seen.bridges = bridges;
                 }
                 observed.storages.extend(storages);
+            }
+            Place::CpuModels(node, models) => {
+                if let Some(seen) = observed.nodes.get_mut(&node) {
+                    seen.cpu_models = models;
+                }
             }
             Place::Images(images) => observed.images.extend(images),
             Place::Content(listing, images) => {
@@ -193,6 +201,19 @@ async fn look_at_content(
         format: volume.format,
     };
     Ok(Place::Content(listing, volumes.into_iter().map(image).collect()))
+}
+
+async fn cpu_models(connections: &Connections, node: &NodeName) -> Result<Place, Failure> {
+    let address = format!("/nodes/{node}/capabilities/qemu/cpu");
+    let rows: Vec<serde_json::Value> = match connections.api().get(&address, pve_api::Params::new()).await {
+        Ok(rows) => rows,
+        Err(error) if is_optional(&error) || error.is_unreachable() => {
+            return Ok(Place::CpuModels(node.clone(), None));
+        }
+        Err(error) => return Err(Failure::from(error).at(node)),
+    };
+    let models = rows.iter().filter_map(|row| row["name"].as_str().map(str::to_owned)).collect();
+    Ok(Place::CpuModels(node.clone(), Some(models)))
 }
 
 /// Lists the volumes of a storage by a command on the node.

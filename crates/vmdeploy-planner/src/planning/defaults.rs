@@ -39,9 +39,7 @@ pub(crate) fn cloud_slot(vm: &Vm, traits: GuestTraits, there: &BTreeMap<String, 
     };
     let is_q35 = value("machine").is_some_and(|text| Machine::parse(&text).is_ok_and(|it| it.is_q35()));
     let is_ovmf = value("bios").as_deref() == Some("ovmf");
-    let is_free = |slot: &DeviceSlot| {
-        vm.disks.get(slot).and_then(Desired::set).is_none() && !there.contains_key(&slot.to_string())
-    };
+    let is_free = |slot: &DeviceSlot| !vm.disks.contains_key(slot) && !there.contains_key(&slot.to_string());
     let buses =
         if (is_q35 || is_ovmf) && !traits.windows { [Bus::Scsi, Bus::Ide] } else { [Bus::Ide, Bus::Scsi] };
     // Of IDE the slot that PVE's own tools take; of SCSI the last, which no disk is likely to want later.

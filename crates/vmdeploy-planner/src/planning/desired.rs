@@ -477,6 +477,10 @@ impl Collector<'_, '_> {
 
     fn remove(&mut self, (key, path): (&str, &str), span: Span, part: Part) {
         let Some(from) = self.base.get(key).filter(|_| !self.skips(path)) else { return };
+        // What means the same as nothing is no difference, such as the machine version that PVE pins for Windows.
+        if self.base.exists && self.traits.same_config_value(key, Some(from), None) {
+            return;
+        }
         self.changes.push(KeyChange {
             key: key.to_owned(),
             to: None,

@@ -4,7 +4,7 @@ use super::input::PlanInput;
 use super::preflight::{check, is_volume_slot, settings};
 use crate::observed::Rights;
 use crate::plan::{Action, Check, CheckOutcome, Step, StepId};
-use pve_config::{Drive, PropertyString};
+use pve_config::{Cpu, Drive, PropertyString};
 use pve_types::{NodeName, Privilege, VolumeId};
 use std::collections::{BTreeMap, BTreeSet};
 
@@ -69,6 +69,48 @@ pub(super) fn checks(input: &PlanInput<'_>, steps: &[Step]) -> Vec<Check> {
                 check(need, needed_by, CheckOutcome::Refused, Some(detail))
             }
         })
+    });
+    judged.collect()
+}
+
+/// Returns a check for each custom CPU model that steps name.
+// PVE: qemu-server src/PVE/QemuServer/CPUConfig.pm get_custom_model: "Custom cputype 'NAME' not found".
+pub(super) fn cpu_models(input: &PlanInput<'_>, steps: &[Step]) -> Vec<Check> {
+    let mut desired: BTreeMap<(&NodeName, String), Vec<StepId>> = BTreeMap::new();
+    for (step, node, _, text) in settings(steps).filter(|(_, _, key, _)| *key == "cpu") {
+        if let Ok(cpu) = Cpu::parse(text)
+            && cpu.custom_model().is_some()
+        {
+            desired.entry((node, cpu.cputype)).or_default().push(step.id.clone());
+        }
+    }
+    let judged = desired.into_iter().filter_map(|((node, model), needed_by)| {
+        let known = input.observed.nodes.get(node)?.cpu_models.as_ref()?;
+        let need = format!("CPU model {} at {node}", model.escape_debug());
+        if known.contains(&model) {
+            return Some(check(need, needed_by, CheckOutcome::Passed, None));
+        }
+        // PVE: qemu-server src/PVE/API2/Qemu/CPU.pm index.
+        let path = format!("/mapping/cpu/{}", model.trim_start_matches("custom-"));
+        let shows = |rights: &Rights| {
+            rights.holds(Privilege::SysAudit, "/nodes")
+                || [Privilege::MappingAudit, Privilege::MappingUse, Privilege::MappingModify]
+                    .iter()
+                    .any(|privilege| rights.holds(*privilege, &path))
+        };
+        let (outcome, detail) = match &input.observed.rights {
+            Some(rights) if !shows(rights) => (
+                CheckOutcome::Unknown,
+                format!("these credentials do not see it; with Mapping.Use on {path} they would"),
+            ),
+            _ => {
+                let custom: Vec<&str> =
+                    known.iter().map(String::as_str).filter(|name| name.starts_with("custom-")).collect();
+                let has = if custom.is_empty() { "no custom model".to_owned() } else { custom.join(", ") };
+                (CheckOutcome::Refused, format!("the cluster has {has}; correct `cpu.type`, or define it"))
+            }
+        };
+        Some(check(need, needed_by, outcome, Some(detail)))
     });
     judged.collect()
 }

@@ -20,6 +20,7 @@ pub(crate) fn checks(input: &PlanInput<'_>, changes: &[Change], steps: &[Step]) 
     checks.extend(mappings::checks(input, steps));
     checks.extend(pools(input, steps));
     checks.extend(existence::checks(input, steps));
+    checks.extend(existence::cpu_models(input, steps));
     checks.extend(processors(input, steps));
     checks.extend(locks(input, changes, steps));
     checks.extend(hidden_guests(input, changes));

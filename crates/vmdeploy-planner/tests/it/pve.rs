@@ -495,6 +495,7 @@ impl Pve {
                 bridges: Some(bridges),
                 cpus: Some(16),
                 memory: Some(Bytes::from_gib(64)),
+                cpu_models: None,
             };
             observed.nodes.insert(name.parse().unwrap(), node);
             for storage in &self.storages {

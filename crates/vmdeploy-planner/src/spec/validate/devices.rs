@@ -89,12 +89,11 @@ fn check_disk(vm: &Vm, disk: &Disk, source: &Source<'_>, deployment: &Deployment
                 );
             }
             if let ImageSource::Volume { volume } = &known.source
-                && let Some(format) = &disk.format
                 && volume.value.name().ends_with(".iso")
             {
                 let message = "an ISO image is attached by `iso`, not copied by `image`";
-                let hint = "write its volume, such as `iso: local:iso/debian.iso`, in place of `image`";
-                faults.error_hint(format.span, &path, message, hint);
+                let hint = format!("write `iso: {}` in place of `image`", volume.value);
+                faults.error_hint(image.span, &path, message, hint);
             }
         }
         DiskContent::Blank => needs(vm, disk, source, NeedSize::Yes, faults),
@@ -115,6 +114,12 @@ fn check_disk(vm: &Vm, disk: &Disk, source: &Source<'_>, deployment: &Deployment
             }
         }
         DiskContent::Volume(volume) => {
+            // PVE: qemu-server src/PVE/API2/Qemu.pm: "explicit 'media=cdrom' is required for iso images".
+            if volume.value.name().starts_with("iso/") {
+                let message = "an ISO image is attached by `iso`, not by `volume`";
+                let hint = format!("write `iso: {}` in place of `volume`", volume.value);
+                faults.error_hint(volume.span, format!("{path}.volume"), message, hint);
+            }
             if let Some(storage) =
                 disk.storage.as_ref().filter(|storage| storage.value != *volume.value.storage())
             {

@@ -23,10 +23,14 @@ fn whole<'v>(vm: &'v Vm, key: &str) -> Option<&'v str> {
 
 /// Refuses options that PVE takes only together, or from a list of its own.
 ///
-/// A clone begins with its source's options and an adopted guest has its own: of these only what the spec says by itself
-/// is judged here, the rest when planning. What memory a VM has whose spec does not say it is not known here either.
+/// A clone begins with its source's options: of these only what the spec says by itself is judged here, the rest when
+/// planning. What memory a VM has whose spec does not say it is not known here either. An adopted guest is as it is, and
+/// judged only where a plan changes it.
 fn check_conflicts(vm: &Vm, faults: &mut Faults) {
-    let is_new = vm.clone.is_none() && vm.uuid.is_none();
+    if vm.uuid.is_some() {
+        return;
+    }
+    let is_new = vm.clone.is_none();
     let config = vm.options.iter().filter_map(|(key, desired)| Some((key.clone(), desired.value.text(key)?)));
     for conflict in pve_config::conflicts(&config.collect()) {
         let is_said = |key: &String| vm.options.contains_key(key);
