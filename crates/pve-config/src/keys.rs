@@ -37,6 +37,12 @@ pub enum Shape {
     WordSet,
     /// Words parted by `;`, `,` or blanks, in order.
     WordList,
+    /// Numbers and ranges of them (`0-3;8`); order and how they are grouped do not matter.
+    NumberSet,
+    /// An IP address, with or without a prefix length, or a word in its place (`dhcp`).
+    Address,
+    /// PCI addresses parted by `;`; the domain `0000` may be left out.
+    PciAddresses,
     /// An Ethernet address.
     Mac,
     /// Percent-encoded text.

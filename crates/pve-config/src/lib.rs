@@ -12,6 +12,7 @@
 //! ```
 
 mod compare;
+mod conflicts;
 mod drive;
 mod guest;
 mod keys;
@@ -21,7 +22,8 @@ mod property;
 mod slot;
 mod value;
 
-pub use compare::{overlay, same_config_value, same_field, same_value};
+pub use compare::{GuestTraits, overlay, same_config_value, same_field, same_value};
+pub use conflicts::{Conflict, conflicts, cpu_flags, is_builtin_cpu};
 pub use drive::{Drive, DriveSource};
 pub use guest::{
     GuestConfig, PASSWORD_MASK, Section, after_restart, decode_description, encode_description, file_digest,
@@ -31,7 +33,7 @@ pub use keys::{
     check_value, find_key, is_generated, known_keys,
 };
 pub use nic::{IpAddress, IpConfig, Nic};
-pub use options::{Agent, Boot, Cpu, Machine, Memory, Smbios1, Startup, Tags};
+pub use options::{Agent, Boot, Chipset, Cpu, Machine, Memory, Smbios1, Startup, Tags, machine_type};
 pub use property::PropertyString;
 pub use slot::{Bus, DeviceSlot};
 pub use value::percent_decode;

@@ -81,6 +81,39 @@ pub struct Machine {
     pub kind: String,
 }
 
+/// The chipset of a machine type.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Chipset {
+    /// `pc`, `pc-i440fx-10.0`, `pc-10.0`.
+    I440fx,
+    /// `q35`, `pc-q35-10.0`.
+    Q35,
+    /// `virt`, `virt-10.0`.
+    Virt,
+}
+
+/// Reads a machine type: its chipset, and the version that it is pinned to, such as `10.0+pve1`.
+///
+/// A type that is none is an i440fx machine pinned to whatever it says, which equals only itself.
+// PVE: qemu-server src/PVE/QemuServer/Machine.pm $machine_fmt.
+pub fn machine_type(text: &str) -> (Chipset, Option<&str>) {
+    match text {
+        "pc" => return (Chipset::I440fx, None),
+        "q35" => return (Chipset::Q35, None),
+        "virt" => return (Chipset::Virt, None),
+        _ => {}
+    }
+    let prefixes = [
+        ("pc-i440fx-", Chipset::I440fx),
+        ("pc-q35-", Chipset::Q35),
+        ("virt-", Chipset::Virt),
+        ("pc-", Chipset::I440fx),
+    ];
+    let found =
+        prefixes.into_iter().find_map(|(prefix, chipset)| Some((chipset, text.strip_prefix(prefix)?)));
+    found.map_or((Chipset::I440fx, Some(text)), |(chipset, version)| (chipset, Some(version)))
+}
+
 impl Machine {
     /// Reads a value of `machine`.
     ///
@@ -91,7 +124,7 @@ impl Machine {
     }
     /// Tells whether it is a q35 machine, as PCI express passthrough needs.
     pub fn is_q35(&self) -> bool {
-        self.kind == "q35" || self.kind.starts_with("pc-q35-")
+        machine_type(&self.kind).0 == Chipset::Q35
     }
 }
 
@@ -115,25 +148,67 @@ impl Memory {
     }
 }
 
-/// `smbios1`: what the guest's firmware tells of itself.
+/// `smbios1`: what the guest's firmware tells of itself, every field but `base64` as the guest reads it.
+///
+/// PVE stores the texts as they were given, or all of them (the UUID apart) in base64 with `base64=1`; both mean the same.
+// PVE: qemu-server src/PVE/QemuServer.pm $smbios1_fmt, config_to_command.
 #[derive(Debug, Clone, PartialEq, Eq, Default)]
 pub struct Smbios1 {
-    /// All fields.
+    /// The fields as the guest reads them; `base64` is not among them.
     pub fields: PropertyString,
+    /// Whether the value was, or is to be, written in base64.
+    pub base64: bool,
 }
 
 impl Smbios1 {
     /// Reads a value of `smbios1`.
     ///
     /// # Errors
-    /// It is no property string.
+    /// It is no property string, or it says `base64=1` and a text is not in base64, or not UTF-8.
     pub fn parse(text: &str) -> Result<Self, ParseError> {
-        Ok(Self { fields: PropertyString::parse("smbios1", text)? })
+        use base64::Engine as _;
+        let mut fields = PropertyString::parse("smbios1", text)?;
+        let base64 = fields.flag("base64").unwrap_or(false);
+        fields.remove("base64");
+        if base64 {
+            let refuse = || ParseError::new("SMBIOS value", text, "it says `base64=1`, and is not in base64");
+            let engine = base64::engine::general_purpose::STANDARD;
+            let mut plain = PropertyString::default();
+            for (name, value) in fields.iter() {
+                let bytes = || engine.decode(value).ok().and_then(|bytes| String::from_utf8(bytes).ok());
+                let value = if name == "uuid" { value.to_owned() } else { bytes().ok_or_else(refuse)? };
+                plain.set(name, value);
+            }
+            fields = plain;
+        }
+        Ok(Self { fields, base64 })
+    }
+    /// Prints it as PVE takes it: in base64 where it was so, or where a text has characters that PVE takes only so.
+    pub fn print(&self) -> String {
+        use base64::Engine as _;
+        let texts = || self.fields.iter().filter(|(name, _)| *name != "uuid");
+        if !self.base64 && texts().all(|(_, value)| is_plain_smbios(value)) {
+            return self.fields.print("smbios1");
+        }
+        let mut coded = self.fields.clone();
+        let engine = base64::engine::general_purpose::STANDARD;
+        texts().for_each(|(name, value)| coded.set(name, engine.encode(value)));
+        if texts().next().is_some() {
+            coded.set("base64", "1");
+        }
+        coded.print("smbios1")
     }
     /// Returns the UUID in lower case.
     pub fn uuid(&self) -> Option<String> {
         self.fields.get("uuid").map(str::to_ascii_lowercase)
     }
+}
+
+/// Tells whether PVE takes the text without base64.
+// PVE: qemu-server src/PVE/QemuServer.pm $smbios1_fmt: `[A-Za-z0-9+\/]+={0,2}`.
+fn is_plain_smbios(text: &str) -> bool {
+    let body = text.strip_suffix("==").or_else(|| text.strip_suffix('=')).unwrap_or(text);
+    !body.is_empty() && body.bytes().all(|byte| byte.is_ascii_alphanumeric() || b"+/".contains(&byte))
 }
 
 /// `startup`: when the guest is started and stopped with its node.
@@ -206,6 +281,30 @@ mod tests {
             Startup { order: Some(2), up_s: None, down_s: Some(60) }
         );
         assert!(Startup::parse("order=x").is_err());
+    }
+
+    #[test]
+    fn smbios_texts_are_read_as_the_guest_reads_them() {
+        let coded = Smbios1::parse("base64=1,product=Q2xpZW50IFBD,uuid=AB").unwrap();
+        assert_eq!(coded.fields.get("product"), Some("Client PC"));
+        assert_eq!(coded.print(), "base64=1,product=Q2xpZW50IFBD,uuid=AB");
+        let mut plain = Smbios1::parse("manufacturer=Lab,uuid=AB").unwrap();
+        assert_eq!(plain.print(), "manufacturer=Lab,uuid=AB");
+        // One text that needs base64 turns all of them into it.
+        plain.fields.set("product", "Client PC");
+        assert_eq!(plain.print(), "base64=1,manufacturer=TGFi,product=Q2xpZW50IFBD,uuid=AB");
+        assert!(Smbios1::parse("base64=1,product=%%").is_err());
+        assert_eq!(Smbios1::parse("base64=1,uuid=AB").unwrap().print(), "uuid=AB");
+    }
+
+    #[test]
+    fn a_machine_type_is_a_chipset_and_perhaps_a_version() {
+        let check = |text, chipset, version| assert_eq!(machine_type(text), (chipset, version), "{text}");
+        check("pc", Chipset::I440fx, None);
+        check("pc-10.0", Chipset::I440fx, Some("10.0"));
+        check("pc-i440fx-10.0+pve1", Chipset::I440fx, Some("10.0+pve1"));
+        check("pc-q35-9.2", Chipset::Q35, Some("9.2"));
+        check("virt", Chipset::Virt, None);
     }
 
     #[test]

@@ -3,8 +3,10 @@
 use crate::observed::{Observed, Query};
 use crate::plan::PlanContext;
 use crate::planning::{expected_uuid_of, kinds_of, store_queries};
-use crate::spec::{CloneSource, Deployment, DiskContent, Image, ImageSource, Vm, VmidWish};
-use pve_types::{NodeName, Vmid, VolumeId};
+use crate::spec::{
+    CloneSource, Deployment, Desired, DiskContent, Image, ImageSource, SnippetSource, Vm, VmidWish,
+};
+use pve_types::{NodeName, StorageId, Vmid, VolumeId};
 use std::collections::BTreeSet;
 
 /// What decides what is asked, beside the spec.
@@ -41,22 +43,46 @@ pub fn ask(deployment: &Deployment, context: &AskContext) -> Vec<Query> {
     queries.insert(Query::Pending { vms: vms.iter().map(|vm| vm.name.value.clone()).collect() });
     let of_cluster =
         deployment.clusters.get(&cluster).and_then(|cluster| cluster.node.as_ref()).map(|node| &node.value);
+    // A guest may be on another node than its spec says, and a clone's source on any.
+    queries.insert(Query::GuestNodes {
+        vmids: also(&vms),
+        vms: vms.iter().map(|vm| (vm.name.value.clone(), named_content(vm))).collect(),
+    });
     for vm in vms {
         queries.extend(kinds_of(vm).into_iter().map(|kind| Query::Mappings { kind }));
         let node = vm.node.as_ref().map(|node| &node.value).or(of_cluster).or(context.default_node.as_ref());
         // Without a node the only one of the cluster is meant; the observer looks at all online nodes then.
         let Some(node) = node else { continue };
         queries.insert(Query::Node { node: node.clone() });
+        let of_ha = vm.ha.set().into_iter().flat_map(|ha| ha.on_nodes.keys());
+        queries.extend(of_ha.map(|node| Query::Node { node: node.clone() }));
         for image in images_of(deployment, vm) {
             queries.extend(image_query(image, node));
         }
-        for volume in named_volumes(vm) {
-            let content = Observed::content_of(volume).to_owned();
-            let storage = volume.storage().clone();
+        let cpu = vm.options.get("cpu").and_then(|desired| desired.value.text("cpu"));
+        if cpu.is_some_and(|text| pve_config::Cpu::parse(&text).is_ok_and(|cpu| cpu.custom_model().is_some()))
+        {
+            queries.insert(Query::CpuModels { node: node.clone() });
+        }
+        for (storage, content) in named_content(vm) {
             queries.insert(Query::Content { node: node.clone(), storage, content });
         }
     }
     queries.into_iter().collect()
+}
+
+/// Returns the listings that show whether what the VM names is there.
+fn named_content(vm: &Vm) -> BTreeSet<(StorageId, String)> {
+    let of = |volume: &VolumeId, content: &str| (volume.storage().clone(), content.to_owned());
+    let custom = vm.cloud_init.iter().flat_map(|cloud| cloud.custom.values().filter_map(Desired::set));
+    let snippets = custom.filter_map(|source| match source {
+        SnippetSource::Volume(volume) => Some(of(volume, "snippets")),
+        SnippetSource::File(_) => None,
+    });
+    let hook = vm.options.get("hookscript").and_then(|desired| desired.value.text("hookscript"));
+    let hook = hook.and_then(|text| Some(of(&text.parse().ok()?, "snippets")));
+    let drives = named_volumes(vm).map(|volume| of(volume, Observed::content_of(volume)));
+    drives.chain(snippets).chain(hook).collect()
 }
 
 fn first_cluster(deployment: &Deployment) -> String {

@@ -42,6 +42,13 @@ pub enum Query {
         /// The node.
         node: NodeName,
     },
+    /// The bridges and storages of the nodes that these guests are on, and there the content that is named.
+    GuestNodes {
+        /// Guests by number: what is cloned, holders.
+        vmids: BTreeSet<Vmid>,
+        /// VMs of the spec by name, with the storages and content types whose volumes they name.
+        vms: BTreeMap<GuestName, BTreeSet<(StorageId, String)>>,
+    },
     /// The volumes of a content type on a node's storage.
     Content {
         /// The node.
@@ -57,6 +64,11 @@ pub enum Query {
         node: NodeName,
         /// Its path.
         path: String,
+    },
+    /// The CPU models that a node knows, custom ones among them.
+    CpuModels {
+        /// The node.
+        node: NodeName,
     },
     /// What the credentials may do.
     Rights,
@@ -176,6 +188,9 @@ pub struct ObservedNode {
     pub cpus: Option<u32>,
     /// Its memory, where it is known.
     pub memory: Option<Bytes>,
+    /// The CPU models that it knows, custom ones as `custom-NAME`; `None` where it was not asked, or could not be.
+    #[serde(default)]
+    pub cpu_models: Option<BTreeSet<String>>,
 }
 
 /// A storage as one node sees it.
@@ -204,6 +219,24 @@ pub struct ObservedStorage {
     pub default_format: Option<String>,
     /// The formats that it can hold; empty where they are not known.
     pub formats: BTreeSet<String>,
+    /// Whether a `zfspool` makes sparse volumes; `None` where it is not known, or the storage is of another kind.
+    #[serde(default)]
+    pub sparse: Option<bool>,
+}
+
+impl ObservedStorage {
+    /// Tells whether the storage sets nothing aside for what is not written, so that the sizes of its disks may be more
+    /// than it has together.
+    ///
+    /// PVE makes ZFS volumes with a reservation unless the storage is `sparse`; a storage of files holds sparse ones.
+    // PVE: pve-storage src/PVE/Storage/ZFSPoolPlugin.pm zfs_create_zvol, src/PVE/Storage/Plugin.pm alloc_image.
+    pub fn is_thin(&self) -> bool {
+        match self.kind.as_str() {
+            "lvmthin" | "rbd" | "btrfs" | "dir" | "nfs" | "cifs" | "cephfs" | "glusterfs" => true,
+            "zfspool" | "zfs" => self.sparse == Some(true),
+            _ => false,
+        }
+    }
 }
 
 /// A guest.

@@ -118,8 +118,20 @@ pub fn is_root_only(key: &str, value: &str, version: PveVersion) -> bool {
         "usb" => field("host").is_some_and(|host| host != "spice"),
         "hostpci" => field("host").is_some() || field("romfile").is_some(),
         "rng" => !version.at_least(8, 0),
+        // PVE: pve-storage src/PVE/Storage.pm check_volume_access: "Only root can pass arbitrary filesystem paths".
+        "ide" | "sata" | "scsi" | "virtio" => {
+            Drive::parse(key, value).is_ok_and(|drive| matches!(drive.source, DriveSource::Path(_)))
+        }
         _ => false,
     }
+}
+
+/// Tells whether only root@pam with a password may change or remove the option by API while it has this value.
+// PVE: qemu-server src/PVE/API2/Qemu.pm update_vm_api checks what is there of serial ports, USB and PCI devices; of a
+// drive it checks only what is set.
+pub fn is_root_only_while_set(key: &str, there: &str, version: PveVersion) -> bool {
+    let of_drive = key.parse::<DeviceSlot>().is_ok_and(|slot| slot.bus().is_drive());
+    !of_drive && is_root_only(key, there, version)
 }
 
 /// Returns what a step needs; nothing where it goes by SSH or stays on this machine.

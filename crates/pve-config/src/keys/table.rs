@@ -2,8 +2,8 @@
 
 use super::{Field, Key, Shape};
 use Shape::{
-    Bool, Choice, Folded, Integer, Lines, Mac, Number, Percent, Properties, Secret, Size, Text, Volume,
-    WordList, WordSet,
+    Address, Bool, Choice, Folded, Integer, Lines, Mac, Number, NumberSet, PciAddresses, Percent, Properties,
+    Secret, Size, Text, Volume, WordList, WordSet,
 };
 
 const ANY: i64 = i64::MAX;
@@ -167,7 +167,7 @@ const NET: Shape = Properties(&[
     field("queues", Integer(0, 64)).is("0"),
     field("rate", Number(0.0, UP)).is("0"),
     field("tag", Integer(1, 4094)),
-    field("trunks", WordSet),
+    field("trunks", NumberSet),
     field("host-tunnel", Text).since(9, 2),
 ]);
 
@@ -190,7 +190,7 @@ const AGENT: Shape = Properties(&[
 ]);
 
 const HOSTPCI: Shape = Properties(&[
-    field("host", Folded).first(),
+    field("host", PciAddresses).first(),
     field("mapping", Text).since(8, 0),
     field("pcie", Bool).is("0"),
     field("rombar", Bool).is("1"),
@@ -255,7 +255,7 @@ const LOCKS: &[&str] = &[
 
 pub(super) const KEYS: &[Key] = &[
     key("acpi", Bool).is("1"),
-    key("affinity", Text).root(),
+    key("affinity", NumberSet).root(),
     key("agent", AGENT),
     key("allow-ksm", Bool).is("1").since(9, 0),
     key(
@@ -333,7 +333,12 @@ pub(super) const KEYS: &[Key] = &[
     .root(),
     key(
         "ipconfig",
-        Properties(&[field("gw", Folded), field("gw6", Folded), field("ip", Folded), field("ip6", Folded)]),
+        Properties(&[
+            field("gw", Address),
+            field("gw6", Address),
+            field("ip", Address),
+            field("ip6", Address),
+        ]),
     )
     .numbered(32),
     key("ivshmem", Properties(&[field("size", Integer(1, ANY)), field("name", Text)])).root(),
@@ -354,8 +359,8 @@ pub(super) const KEYS: &[Key] = &[
     key(
         "numa",
         Properties(&[
-            field("cpus", WordSet),
-            field("hostnodes", WordSet),
+            field("cpus", NumberSet),
+            field("hostnodes", NumberSet),
             field("memory", Number(0.0, UP)),
             field("policy", Choice(&["preferred", "bind", "interleave"])),
         ]),
@@ -381,7 +386,7 @@ pub(super) const KEYS: &[Key] = &[
         Choice(&["lsi", "lsi53c810", "virtio-scsi-pci", "virtio-scsi-single", "megasas", "pvscsi"]),
     )
     .is("lsi"),
-    key("searchdomain", Text),
+    key("searchdomain", WordList),
     key("serial", SERIAL).numbered(4),
     key("shares", Integer(0, 50_000)).is("1000"),
     key(

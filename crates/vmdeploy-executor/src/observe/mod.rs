@@ -47,6 +47,7 @@ async fn observe_all(connections: &Connections, queries: &[Query]) -> Result<Obs
     let mut observed = Observed::nothing(version);
     note_resources(&mut observed, &resources?);
     observed.quorate = quorate?;
+    let queries_of_places = places::with_guest_nodes(queries, &observed);
     let ha = async {
         match queries.contains(&Query::Ha) {
             true => places::ha(connections, version).await.map(Some),
@@ -55,7 +56,7 @@ async fn observe_all(connections: &Connections, queries: &[Query]) -> Result<Obs
     };
     let (configs, places, rights, vnets, ha, mappings) = futures::join!(
         guests::observe(connections, queries, &observed),
-        places::observe(connections, queries),
+        places::observe(connections, &queries_of_places),
         rights(connections, queries),
         vnets(connections, queries),
         ha,
@@ -64,6 +65,7 @@ async fn observe_all(connections: &Connections, queries: &[Query]) -> Result<Obs
     observed.guests = configs?;
     observed.every_guest = connections.has_ssh() && asks_configs(queries);
     let seen_vnets = places::note(&mut observed, places?);
+    places::note_sparse(connections, &mut observed).await?;
     observed.rights = rights?;
     observed.vnets = vnets?;
     observed.mappings = mappings?;
@@ -109,6 +111,7 @@ fn note_resources(observed: &mut Observed, resources: &[Resource]) {
                     bridges: None,
                     cpus: resource.maxcpu.filter(|cpus| *cpus >= 1.0).map(|cpus| cpus as u32),
                     memory: resource.maxmem.filter(|bytes| *bytes > 0).map(Bytes::new),
+                    cpu_models: None,
                 };
                 observed.nodes.insert(node.clone(), seen);
             }

@@ -3,9 +3,9 @@
 use super::is_optional;
 use crate::{Connections, Failure};
 use pve_api::{ContentFilter, InterfaceKind, NetworkInterface, StorageState};
-use pve_ssh::command::files;
+use pve_ssh::command::{files, pvesm};
 use pve_ssh::parse;
-use pve_types::{BridgeName, Bytes, NodeName, PveVersion, StorageId};
+use pve_types::{BridgeName, Bytes, GuestName, NodeName, PveVersion, StorageId};
 use std::collections::{BTreeMap, BTreeSet};
 use std::time::Duration;
 use vmdeploy_planner::observed::{Observed, ObservedHa, ObservedImage, ObservedStorage, Query};
@@ -20,13 +20,70 @@ pub(super) enum Place {
         vnets: BTreeSet<BridgeName>,
         storages: Vec<ObservedStorage>,
     },
+    /// The CPU models of a node, where it tells them.
+    CpuModels(NodeName, Option<BTreeSet<String>>),
     Images(Vec<ObservedImage>),
     /// A listing by its name, if the storage answered.
     Content(Option<String>, Vec<ObservedImage>),
 }
 
+/// Returns the queries about places, those added that lead to where guests are.
+pub(super) fn with_guest_nodes(queries: &[Query], observed: &Observed) -> BTreeSet<Query> {
+    let mut places = BTreeSet::new();
+    for query in queries {
+        match query {
+            Query::GuestNodes { vmids, vms } => {
+                for guest in observed.guests.values() {
+                    let content =
+                        guest.name.as_deref().and_then(|name| vms.get(&name.parse::<GuestName>().ok()?));
+                    if content.is_none() && !vmids.contains(&guest.vmid) {
+                        continue;
+                    }
+                    let node = &guest.node;
+                    places.insert(Query::Node { node: node.clone() });
+                    places.extend(content.into_iter().flatten().map(|(storage, content)| Query::Content {
+                        node: node.clone(),
+                        storage: storage.clone(),
+                        content: content.clone(),
+                    }));
+                }
+            }
+            Query::Node { .. } | Query::Content { .. } | Query::File { .. } | Query::CpuModels { .. } => {
+                places.insert(query.clone());
+            }
+            _ => {}
+        }
+    }
+    places
+}
+
+/// Notes which ZFS storages make sparse volumes: only the cluster's configuration of its storages tells.
+pub(super) async fn note_sparse(connections: &Connections, observed: &mut Observed) -> Result<(), Failure> {
+    if !observed.storages.iter().any(|seen| matches!(seen.kind.as_str(), "zfspool" | "zfs")) {
+        return Ok(());
+    }
+    let rows: Vec<serde_json::Value> = match connections.api().get("/storage", pve_api::Params::new()).await {
+        Ok(rows) => rows,
+        Err(error) if is_optional(&error) => return Ok(()),
+        Err(error) => return Err(error.into()),
+    };
+    for row in &rows {
+        let is_set = matches!(row["sparse"].as_i64(), Some(1)) || row["sparse"].as_str() == Some("1");
+        let zfs = |seen: &&mut ObservedStorage| matches!(seen.kind.as_str(), "zfspool" | "zfs");
+        for seen in observed.storages.iter_mut().filter(zfs) {
+            if row["storage"].as_str() == Some(seen.storage.as_str()) {
+                seen.sparse = Some(is_set);
+            }
+        }
+    }
+    Ok(())
+}
+
 /// Asks everything about nodes, storages and images, all at once.
-pub(super) async fn observe(connections: &Connections, queries: &[Query]) -> Result<Vec<Place>, Failure> {
+pub(super) async fn observe(
+    connections: &Connections,
+    queries: &BTreeSet<Query>,
+) -> Result<Vec<Place>, Failure> {
     let looks = queries.iter().map(|query| async move {
         match query {
             Query::Node { node } => look_at_node(connections, node).await.map(Some),
@@ -34,6 +91,7 @@ pub(super) async fn observe(connections: &Connections, queries: &[Query]) -> Res
                 look_at_content(connections, node, storage, content).await.map(Some)
             }
             Query::File { node, path } => look_at_file(connections, node, path).await,
+            Query::CpuModels { node } => cpu_models(connections, node).await.map(Some),
             _ => Ok(None),
         }
     });
@@ -52,6 +110,11 @@ pub(super) fn note(observed: &mut Observed, places: Vec<Place>) -> BTreeSet<Brid
                     seen.bridges = bridges;
                 }
                 observed.storages.extend(storages);
+            }
+            Place::CpuModels(node, models) => {
+                if let Some(seen) = observed.nodes.get_mut(&node) {
+                    seen.cpu_models = models;
+                }
             }
             Place::Images(images) => observed.images.extend(images),
             Place::Content(listing, images) => {
@@ -104,6 +167,7 @@ fn observed_storage(node: &NodeName, state: &StorageState) -> Option<ObservedSto
         available: state.avail.map(Bytes::new),
         default_format: default_format.or_else(old_default),
         formats: state.supported_formats().into_iter().collect(),
+        sparse: None,
     })
 }
 
@@ -113,6 +177,10 @@ async fn look_at_content(
     storage: &StorageId,
     content: &str,
 ) -> Result<Place, Failure> {
+    // Snippets are shown to few credentials; root on the node sees them all.
+    if content == "snippets" && connections.has_ssh() && !connections.is_pvesh() {
+        return list_on_node(connections, node, storage, content).await;
+    }
     let filter = ContentFilter { content: Some(content.to_owned()), vmid: None };
     let mut listing = Some(format!("{node}/{storage}/{content}"));
     let volumes = match connections.api().node(node).storage(storage).content(&filter).await {
@@ -133,6 +201,46 @@ async fn look_at_content(
         format: volume.format,
     };
     Ok(Place::Content(listing, volumes.into_iter().map(image).collect()))
+}
+
+async fn cpu_models(connections: &Connections, node: &NodeName) -> Result<Place, Failure> {
+    let address = format!("/nodes/{node}/capabilities/qemu/cpu");
+    let rows: Vec<serde_json::Value> = match connections.api().get(&address, pve_api::Params::new()).await {
+        Ok(rows) => rows,
+        Err(error) if is_optional(&error) || error.is_unreachable() => {
+            return Ok(Place::CpuModels(node.clone(), None));
+        }
+        Err(error) => return Err(Failure::from(error).at(node)),
+    };
+    let models = rows.iter().filter_map(|row| row["name"].as_str().map(str::to_owned)).collect();
+    Ok(Place::CpuModels(node.clone(), Some(models)))
+}
+
+/// Lists the volumes of a storage by a command on the node.
+async fn list_on_node(
+    connections: &Connections,
+    node: &NodeName,
+    storage: &StorageId,
+    content: &str,
+) -> Result<Place, Failure> {
+    let host = connections.host(node).await?;
+    let options = pve_ssh::RunOptions::within(Duration::from_secs(60));
+    let output = host.run(&pvesm::list(storage), options, &mut |_, _| {}).await?;
+    // A storage that is not there, or does not answer, has nothing to list; the plan's checks say so.
+    if !output.success() {
+        return Ok(Place::Content(None, Vec::new()));
+    }
+    let rows = parse::pvesm_list(&output.stdout).map_err(pve_ssh::Error::from)?;
+    let image = |row: parse::VolumeRow| ObservedImage {
+        node: node.clone(),
+        location: row.volume.to_string(),
+        present: true,
+        size: row.size,
+        virtual_size: None,
+        format: Some(row.format),
+    };
+    let images = rows.into_iter().filter(|row| row.content == content).map(image).collect();
+    Ok(Place::Content(Some(format!("{node}/{storage}/{content}")), images))
 }
 
 /// Looks at a file on a node; without SSH nothing can be said about it.

@@ -221,6 +221,7 @@ async fn a_template_is_made_and_cloned_linked() {
         guest: guest(2),
         full: false,
         storage: None,
+        format: None,
         description: mark("r2", &guest(2)),
         pool: None,
     };

@@ -118,6 +118,7 @@ async fn row_03_clones_of_one_source_wait_for_each_other() {
             guest: guest.clone(),
             full: true,
             storage: None,
+            format: None,
             description: mark("r2", &guest),
             pool: None,
         };

@@ -355,6 +355,9 @@ pub enum Action {
         full: bool,
         /// Where copied disks go.
         storage: Option<StorageId>,
+        /// The format of copied disks; that of the source where it is not said. Only with `full`.
+        #[serde(default, skip_serializing_if = "Option::is_none")]
+        format: Option<String>,
         /// The description with the marker line.
         description: String,
         /// The pool that it is made in.

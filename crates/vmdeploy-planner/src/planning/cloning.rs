@@ -3,13 +3,13 @@
 use super::chain::{Link, delete_guest};
 use super::create::Making;
 use super::desired::{Base, desired};
-use super::disks::cd_file;
-use super::images;
+use super::disks::{cd_file, known_formats};
+use super::images::{self, Room};
 use super::input::{Current, Findings, PlanInput, Resolved, reason};
 use crate::plan::{Action, GuestRef, PatchValue, Slot, Step, StepId};
 use crate::spec::{CloneFrom, CloneMode, CloneSource, Disk, DiskContent, Vm};
 use pve_config::{Drive, PropertyString, same_field};
-use pve_types::{Bytes, GuestName};
+use pve_types::{Bytes, GuestName, StorageId};
 use std::collections::BTreeMap;
 
 /// How many clones of clones are followed to know what a clone begins with.
@@ -54,9 +54,11 @@ pub(crate) fn source(
         findings.refuse(input.deployment, at(), message, format!("add `--target {}`", source.guest.name));
         return None;
     }
-    if source.guest.node != guest.node && !on_shared_storage(input, &source) {
+    if source.guest.node != guest.node
+        && let Some(local) = local_storage(input, &source, guest)
+    {
         let message = format!(
-            "`{}` is on {} and has a disk on local storage, so that it cannot be cloned to {}",
+            "`{}` is on {} and has a disk on {local}, which is local storage, so that it cannot be cloned to {}",
             source.guest.name, source.guest.node, guest.node
         );
         findings.refuse(input.deployment, at(), message, format!("write `node: {}`", source.guest.node));
@@ -172,7 +174,7 @@ fn predicted(
 }
 
 /// Returns the configuration with what the spec says of the VM laid over it.
-fn laid_over(
+pub(crate) fn laid_over(
     input: &PlanInput<'_>,
     vm: &Vm,
     guest: &GuestRef,
@@ -239,10 +241,17 @@ fn drives(config: &BTreeMap<String, String>) -> impl Iterator<Item = (&str, Driv
     })
 }
 
-fn on_shared_storage(input: &PlanInput<'_>, source: &Source) -> bool {
-    drives(&source.config)
-        .filter_map(|(_, drive)| drive.volume().cloned())
-        .all(|volume| input.is_shared(&source.guest.node, volume.storage()))
+/// Returns the first storage of the source's disks and CD drives that is known not to be shared.
+///
+/// A storage that no node could be asked about is not known to be local: PVE judges it when it clones.
+// PVE: qemu-server src/PVE/API2/Qemu.pm check_storage_access_clone.
+fn local_storage(input: &PlanInput<'_>, source: &Source, guest: &GuestRef) -> Option<StorageId> {
+    let volumes = drives(&source.config).filter_map(|(_, drive)| drive.volume().cloned());
+    let is_local = |storage: &StorageId| {
+        let seen = input.storage(&source.guest.node, storage).or_else(|| input.storage(&guest.node, storage));
+        seen.is_some_and(|seen| !seen.shared)
+    };
+    volumes.map(|volume| volume.storage().clone()).find(is_local)
 }
 
 /// Appends the clone step.
@@ -254,18 +263,30 @@ pub(crate) fn push_clone(
 ) {
     let full = clone.mode == CloneMode::Full;
     let storage = clone.storage.as_ref().filter(|_| full).map(|storage| storage.value.clone());
+    let format = clone.format.as_ref().filter(|_| full).map(|format| format.value.clone());
+    refuse_format(making, source, clone);
     let pool = making.vm.pool.set().cloned();
     let mut copied = Bytes::new(0);
     for (_, drive) in drives(&source.config).filter(|(_, drive)| full && !drive.is_cdrom()) {
         let size = drive.size().unwrap_or_default();
         copied = copied + size;
+        let room = Room::sparse(size);
         let target = storage.clone().or_else(|| drive.volume().map(|volume| volume.storage().clone()));
         if let Some(target) =
             target.filter(|target| making.input.storage(&making.guest.node, target).is_some())
         {
-            let probe = making.shared.needs_space(&making.guest.node, &target, size);
+            let probe = making.shared.needs_room(&making.guest.node, &target, room);
             making.chain.wait_for([probe]);
         }
+    }
+    // PVE: qemu-server src/PVE/API2/Qemu.pm clone_vm: "cannot clone TPM state while VM is running".
+    if source.running && full && source.config.contains_key("tpmstate0") {
+        let name = &source.guest.name;
+        let message =
+            format!("`{name}` is running, and PVE copies the TPM state of a VM only while it is stopped");
+        let hint = format!("shut VM {} down first, or clone a template", source.guest.vmid);
+        let at = (clone.from.span, making.vm.path("clone"));
+        making.findings.refuse(making.input.deployment, at, message, hint);
     }
     if source.running {
         let text = format!(
@@ -287,6 +308,7 @@ pub(crate) fn push_clone(
         guest: making.guest.clone(),
         full,
         storage,
+        format,
         description,
         pool,
     };
@@ -300,6 +322,7 @@ pub(crate) fn push_clone(
 pub(crate) fn check(input: &PlanInput<'_>, findings: &mut Findings, vm: &Vm, disk: &Disk, text: &str) {
     let slot = disk.slot.to_string();
     let Ok(drive) = Drive::parse(&slot, text) else { return };
+    super::firmware::refuse_remaking(input, findings, vm, disk, text);
     let wants_cd = cd_file(disk).is_some();
     if wants_cd != drive.is_cdrom() {
         let (desired, there) = if wants_cd { ("a CD drive", "a disk") } else { ("a disk", "a CD drive") };
@@ -336,15 +359,37 @@ pub(crate) fn options(disk: &Disk, text: &str) -> Option<PatchValue> {
     (!fields.is_empty()).then_some(PatchValue::Options { fields })
 }
 
-/// Plans the growth of a cloned disk, and refuses what a clone cannot change.
-pub(crate) fn grow(
-    input: &PlanInput<'_>,
-    findings: &mut Findings,
-    vm: &Vm,
-    disk: &Disk,
-    text: &str,
-    growth: &mut Vec<(Slot, Bytes)>,
-) {
+/// Refuses a format that a storage of the copied disks cannot hold: PVE would silently take another.
+// PVE: qemu-server src/PVE/API2/Qemu.pm clone_vm, parameter `format`.
+fn refuse_format(making: &mut Making<'_, '_>, source: &Source, clone: &CloneFrom) {
+    let Some(format) = &clone.format else { return };
+    let input = making.input;
+    let at = || (format.span, making.vm.path("clone.format"));
+    if clone.mode != CloneMode::Full {
+        let hint = "take `format` out, or write `mode: full`";
+        let message = "a linked clone has the format of its template";
+        return making.findings.refuse(input.deployment, at(), message, hint);
+    }
+    let disks = drives(&source.config).filter(|(_, drive)| !drive.is_cdrom());
+    let targets = disks.filter_map(|(_, drive)| match &clone.storage {
+        Some(storage) => Some(storage.value.clone()),
+        None => drive.volume().map(|volume| volume.storage().clone()),
+    });
+    for target in targets.collect::<std::collections::BTreeSet<_>>() {
+        let Some(known) = input.storage(&making.guest.node, &target).and_then(known_formats) else {
+            continue;
+        };
+        if !known.iter().any(|known| known == &format.value) {
+            let message = format!("{target} holds {}, not {}", known.join(", "), format.value.escape_debug());
+            let hint = format!("write `format: {}`, leave it out, or name another `storage`", known[0]);
+            making.findings.refuse(input.deployment, at(), message, hint);
+        }
+    }
+}
+
+/// Plans the growth of a cloned disk, counts the room that it takes, and refuses what a clone cannot change.
+pub(crate) fn grow(making: &mut Making<'_, '_>, disk: &Disk, text: &str, growth: &mut Vec<(Slot, Bytes)>) {
+    let (input, vm) = (making.input, making.vm);
     let slot = disk.slot.to_string();
     let Some(size) = &disk.size else { return };
     let there = Drive::parse(&slot, text).ok().and_then(|drive| drive.size());
@@ -353,10 +398,23 @@ pub(crate) fn grow(
             let at = (size.span, vm.path(&format!("disks.{slot}.size")));
             let message =
                 format!("`{slot}` shall have {}, but the disk that is cloned has {there}", size.value);
-            findings.refuse(input.deployment, at, message, format!("write `size: {there}` or more"));
+            making.findings.refuse(input.deployment, at, message, format!("write `size: {there}` or more"));
         }
         Some(there) if size.value == there => {}
-        _ => growth.push((slot, size.value)),
+        _ => {
+            let of_clone = vm.clone.as_ref().filter(|clone| clone.mode == CloneMode::Full);
+            let target =
+                of_clone.and_then(|clone| clone.storage.as_ref()).map(|storage| storage.value.clone());
+            let there_on = || Drive::parse(&slot, text).ok()?.volume().map(|volume| volume.storage().clone());
+            let by = Bytes::new(size.value.get().saturating_sub(there.unwrap_or_default().get()));
+            if let Some(target) = target.or_else(there_on)
+                && input.storage(&making.guest.node, &target).is_some()
+            {
+                let probe = making.shared.needs_room(&making.guest.node, &target, Room::sparse(by));
+                making.chain.wait_for([probe]);
+            }
+            growth.push((slot, size.value));
+        }
     }
 }
 

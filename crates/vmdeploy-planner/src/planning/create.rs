@@ -1,5 +1,6 @@
 //! Making a VM: created or cloned, configured, started, waited for.
 
+use super::boot::{BOOT_WHY, Before, order_set_last};
 use super::chain::{Chain, Link, delete_guest};
 use super::desired::{Base, DesiredConfig, KeyChange, Part, Snippet, desired};
 use super::disks::{DiskPlanner, NewDisk, default_boot_order, push_new_growth};
@@ -112,7 +113,7 @@ impl<'m, 'a> Making<'m, 'a> {
             self.add_disks(shape, &mut split.base, &mut growth);
             self.push_create(std::mem::take(&mut split.base), create_transport);
         }
-        let boot = boot_after_cds(&mut split.attach);
+        let boot = order_set_last(Before::Unknown, &mut [&mut split.attach]);
         self.push_set(
             "attach",
             split.attach,
@@ -132,6 +133,8 @@ impl<'m, 'a> Making<'m, 'a> {
         let Some(source) = cloning::source(self.input, self.findings, self.vm, self.guest, clone) else {
             return;
         };
+        let whole = cloning::laid_over(self.input, self.vm, self.guest, source.config.clone(), false);
+        super::together::refuse_conflicts(self.input, self.findings, self.vm, &whole, None);
         let base = Base { values: &source.config, exists: false };
         let DesiredConfig { changes, snippets } =
             desired(self.input, self.findings, self.vm, &self.guest.uuid, &self.guest.node, &base);
@@ -152,13 +155,15 @@ impl<'m, 'a> Making<'m, 'a> {
         );
         self.change_cloned_disks(&source, shape, &mut split.attach, &mut growth);
         split.base.set.extend(std::mem::take(&mut split.password.set));
+        let boot = source.config.get("boot").map(String::as_str);
+        let before = Before::Known { values: &source.config, boot };
+        let boot = order_set_last(before, &mut [&mut split.base, &mut split.attach]);
         let plain = std::mem::take(&mut split.base);
         self.push_set(
             "configure",
             plain,
             self.input.transports.api_first("writes the UUID right after the clone, before anything else"),
         );
-        let boot = boot_after_cds(&mut split.attach);
         self.push_set(
             "attach",
             split.attach,
@@ -295,7 +300,7 @@ impl<'m, 'a> Making<'m, 'a> {
                 (Desired::Set(disk), None) => self.add_disk(shape, &disk.value, patch, growth),
                 (Desired::Set(disk), Some(text)) => {
                     cloning::check(self.input, self.findings, vm, &disk.value, text);
-                    cloning::grow(self.input, self.findings, vm, &disk.value, text, growth);
+                    cloning::grow(self, &disk.value, text, growth);
                     if let Some(value) = cloning::options(&disk.value, text) {
                         patch.set.insert(name.clone(), value);
                     }
@@ -381,26 +386,6 @@ fn joined_reason(size: Option<String>, options: &str) -> String {
     let parts: Vec<String> =
         size.into_iter().chain((!options.is_empty()).then(|| options.to_owned())).collect();
     if parts.is_empty() { "as cloned".to_owned() } else { parts.join(", ") }
-}
-
-/// Why the boot order has a call of its own.
-pub(crate) const BOOT_WHY: &str = "said last: PVE appends each CD drive that is added to the boot order";
-
-/// Takes the boot order out of a change of a guest that is there, if a CD drive comes with it.
-// PVE: qemu-server src/PVE/API2/Qemu.pm update_vm_api: "append new CD drives to bootorder to mark them bootable".
-pub(crate) fn boot_after_cds(patch: &mut ConfigPatch) -> ConfigPatch {
-    let mut boot = ConfigPatch::default();
-    if patch.set.values().any(is_cd)
-        && let Some(order) = patch.set.remove("boot")
-    {
-        boot.set.insert("boot".to_owned(), order);
-    }
-    boot
-}
-
-/// Tells whether the value is a CD drive, other than cloud-init's.
-pub(crate) fn is_cd(value: &PatchValue) -> bool {
-    matches!(value, PatchValue::Text(text) if text.split(',').any(|part| part == "media=cdrom") && !text.contains("cloudinit"))
 }
 
 /// Refuses options that no token may set, at their lines.

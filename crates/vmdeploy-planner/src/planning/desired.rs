@@ -7,10 +7,10 @@ use crate::digest;
 use crate::plan::{LocalFileFacts, PatchValue, Reason, SecretForm, Slot};
 use crate::rights;
 use crate::spec::{
-    CloudInit, Delivery, Desired, DesiredField, DesiredFields, DesiredOption, Nic, OptionValue,
-    SnippetSource, Span, SshKey, Vm,
+    CloudInit, Delivery, Desired, DesiredField, DesiredFields, DesiredOption, Nic, OptionValue, Password,
+    SnippetSource, Span, SshKey, Vm, password_form_fault,
 };
-use pve_config::{Drive, PropertyString, overlay, same_config_value, same_field};
+use pve_config::{Drive, GuestTraits, PropertyString, Smbios1};
 use pve_types::{Bytes, NodeName, StorageId, VolumeId};
 use std::collections::BTreeMap;
 
@@ -80,9 +80,12 @@ pub(crate) fn desired(
     node: &NodeName,
     base: &Base<'_>,
 ) -> DesiredConfig {
-    let mut collector = Collector { input, findings, vm, base, changes: Vec::new(), snippets: Vec::new() };
+    let traits = traits_of(vm, base.get("ostype"));
+    let mut collector =
+        Collector { input, findings, vm, base, traits, changes: Vec::new(), snippets: Vec::new() };
     collector.name_and_tags();
     collector.options(uuid);
+    collector.defaults();
     collector.nics();
     if let Some(cloud) = &vm.cloud_init {
         collector.cloud_init(cloud, node);
@@ -101,11 +104,22 @@ pub(crate) fn is_ignored(vm: &Vm, path: &str) -> bool {
     })
 }
 
+/// Returns what kind of guest the VM is once the plan is carried out; `there` is the `ostype` that it has, or that a
+/// clone begins with.
+pub(crate) fn traits_of(vm: &Vm, there: Option<&str>) -> GuestTraits {
+    match vm.options.get("ostype").map(|desired| &desired.value) {
+        Some(OptionValue::Whole(ostype)) => GuestTraits::of_ostype(Some(ostype)),
+        Some(OptionValue::Remove) => GuestTraits::default(),
+        Some(OptionValue::Fields(_)) | None => GuestTraits::of_ostype(there),
+    }
+}
+
 struct Collector<'c, 'a> {
     input: &'c PlanInput<'a>,
     findings: &'c mut Findings,
     vm: &'c Vm,
     base: &'c Base<'c>,
+    traits: GuestTraits,
     changes: Vec<KeyChange>,
     snippets: Vec<Snippet>,
 }
@@ -145,29 +159,44 @@ impl Collector<'_, '_> {
         self.smbios(uuid);
     }
 
+    /// Adds what a new VM gets where its spec says nothing.
+    fn defaults(&mut self) {
+        if self.base.exists {
+            return;
+        }
+        for (key, text) in super::defaults::of_new_vm(self.vm, self.traits) {
+            self.changes.push(KeyChange {
+                key: key.to_owned(),
+                to: Some(PatchValue::Text(text.to_owned())),
+                part: Part::Plain,
+                reasons: Vec::new(),
+                span: self.vm.name.span,
+            });
+        }
+    }
+
     /// The UUID stands in one property string with whatever the spec says of the machine's maker.
     fn smbios(&mut self, uuid: &str) {
         let desired = self.vm.options.get("smbios1");
         let span = desired.map_or(self.vm.name.span, |desired| desired.span);
-        let base = self.base.get("smbios1");
-        let mut value = base.and_then(|text| PropertyString::parse("smbios1", text).ok()).unwrap_or_default();
+        let there = self.base.get("smbios1").and_then(|text| Smbios1::parse(text).ok()).unwrap_or_default();
+        let mut value = there.clone();
         match desired.map(|desired| &desired.value) {
-            Some(OptionValue::Whole(text)) => {
-                value = PropertyString::parse("smbios1", text).unwrap_or_default();
-            }
+            Some(OptionValue::Whole(text)) => value = Smbios1::parse(text).unwrap_or_default(),
             Some(OptionValue::Fields(fields)) => {
-                for (name, desired) in fields {
-                    match &desired.value {
-                        Some(text) => value.set(name.clone(), text.clone()),
-                        None => drop(value.remove(name)),
+                let said = Smbios1::parse(&printed("smbios1", fields)).unwrap_or_default().fields;
+                for name in fields.keys().filter(|name| *name != "base64") {
+                    match said.get(name) {
+                        Some(text) => value.fields.set(name.clone(), text),
+                        None => drop(value.fields.remove(name)),
                     }
                 }
             }
-            Some(OptionValue::Remove) => value = PropertyString::default(),
+            Some(OptionValue::Remove) => value = Smbios1::default(),
             None => {}
         }
-        value.set("uuid", uuid);
-        self.whole(("smbios1", "uuid"), span, &value.print("smbios1"), Part::Plain);
+        value.fields.set("uuid", uuid);
+        self.whole(("smbios1", "uuid"), span, &value.print(), Part::Plain);
     }
 
     /// Refuses what this version of PVE does not know, at its line.
@@ -191,7 +220,7 @@ impl Collector<'_, '_> {
         }
         let part = match key {
             "boot" => Part::Boot,
-            _ if needs_root(self.input, key, desired) => Part::RootOnly,
+            _ if self.needs_root(key, desired) => Part::RootOnly,
             _ => Part::Plain,
         };
         match &desired.value {
@@ -199,6 +228,14 @@ impl Collector<'_, '_> {
             OptionValue::Whole(text) => self.whole((key, &desired.path), desired.span, text, part),
             OptionValue::Fields(fields) => self.fields((key, &desired.path), desired.span, fields, part),
         }
+    }
+
+    /// Tells whether the API lets only root@pam with a password make the change, for what it sets or for what is there.
+    fn needs_root(&self, key: &str, desired: &DesiredOption) -> bool {
+        let text = desired.value.text(key).unwrap_or_default();
+        let version = self.input.transports.version;
+        let guards = |there: &str| rights::is_root_only_while_set(key, there, version);
+        rights::is_root_only(key, &text, version) || self.base.get(key).is_some_and(guards)
     }
 
     fn nics(&mut self) {
@@ -257,6 +294,7 @@ impl Collector<'_, '_> {
         if let Some(password) = &cloud.password
             && (!self.base.exists || self.input.context.set_passwords)
         {
+            self.check_password_form(password);
             let form = if password.clear { SecretForm::Clear } else { SecretForm::Sha512Crypt };
             let mut why = reason("cloud_init.password", None, Some("<secret>".to_owned()));
             why.note = Some("set, and never compared".to_owned());
@@ -270,14 +308,32 @@ impl Collector<'_, '_> {
         }
     }
 
+    /// Notes that the guest cannot use a password in this form, where only what is there says what the guest is.
+    fn check_password_form(&mut self, password: &Password) {
+        let is_checked_already =
+            self.vm.options.contains_key("ostype") || (self.vm.clone.is_none() && self.vm.uuid.is_none());
+        if is_checked_already {
+            return;
+        }
+        if let Some((message, hint)) = password_form_fault(self.traits.windows, password.clear) {
+            self.findings.note(&self.vm.name.value, message, Some(hint));
+        }
+    }
+
     fn cloud_drive(&mut self, cloud: &CloudInit) {
-        let slot = cloud.slot.to_string();
         let path = "cloud_init.slot";
         let is_cloud = |key: &str, text: &str| {
             slot_of_drive(key) && Drive::parse(key, text).is_ok_and(|drive| drive.is_cloud_init())
         };
         let there =
             self.base.values.iter().find(|(key, text)| is_cloud(key, text)).map(|(key, _)| key.clone());
+        let slot = match (&cloud.slot, &there) {
+            (Some(slot), _) => slot.value,
+            // A drive that is there stays where it is.
+            (None, Some(_)) => return,
+            (None, None) => super::defaults::cloud_slot(self.vm, self.traits, self.base.values),
+        };
+        let slot = slot.to_string();
         if there.as_deref() == Some(slot.as_str()) || self.skips(path) {
             return;
         }
@@ -421,6 +477,10 @@ impl Collector<'_, '_> {
 
     fn remove(&mut self, (key, path): (&str, &str), span: Span, part: Part) {
         let Some(from) = self.base.get(key).filter(|_| !self.skips(path)) else { return };
+        // What means the same as nothing is no difference, such as the machine version that PVE pins for Windows.
+        if self.base.exists && self.traits.same_config_value(key, Some(from), None) {
+            return;
+        }
         self.changes.push(KeyChange {
             key: key.to_owned(),
             to: None,
@@ -432,10 +492,10 @@ impl Collector<'_, '_> {
 
     fn whole(&mut self, (key, path): (&str, &str), span: Span, text: &str, part: Part) {
         let from = self.base.get(key);
-        if self.skips(path) || (self.base.exists && same_config_value(key, from, Some(text))) {
+        if self.skips(path) || (self.base.exists && self.traits.same_config_value(key, from, Some(text))) {
             return;
         }
-        if !self.base.exists && from.is_some_and(|from| pve_config::same_value(key, from, text)) {
+        if !self.base.exists && from.is_some_and(|from| self.traits.same_value(key, from, text)) {
             return;
         }
         self.changes.push(KeyChange {
@@ -463,7 +523,7 @@ impl Collector<'_, '_> {
         places: Option<&DesiredFields>,
     ) {
         let from = self.base.get(key);
-        let Ok(to) = overlay(key, from, desired.iter().copied()) else {
+        let Ok(to) = self.traits.overlay(key, from, desired.iter().copied()) else {
             let at = (span, self.vm.path(path));
             let message =
                 format!("what `{key}` holds now cannot be read: `{}`", from.unwrap_or("").escape_debug());
@@ -472,14 +532,15 @@ impl Collector<'_, '_> {
             self.findings.refuse(self.input.deployment, at, message, hint);
             return;
         };
-        let is_same = || same_config_value(key, from, Some(&to)) && !fills_in(key, from, &desired);
+        let is_same =
+            || self.traits.same_config_value(key, from, Some(&to)) && !fills_in(key, from, &desired);
         if desired.is_empty() || is_same() && (self.base.exists || from.is_some()) {
             return;
         }
         if to.is_empty() {
             return self.remove((key, path), span, part);
         }
-        let reasons = field_reasons(key, path, from, &to, &desired, places);
+        let reasons = field_reasons(self.traits, (key, path), from, &to, &desired, places);
         let value = Some(PatchValue::Text(to));
         self.changes.push(KeyChange { key: key.to_owned(), to: value, part, reasons, span });
     }
@@ -498,8 +559,8 @@ fn fills_in(key: &str, from: Option<&str>, desired: &[(&str, Option<&str>)]) -> 
 }
 
 fn field_reasons(
-    key: &str,
-    path: &str,
+    traits: GuestTraits,
+    (key, path): (&str, &str),
     from: Option<&str>,
     to: &str,
     desired: &[(&str, Option<&str>)],
@@ -508,7 +569,7 @@ fn field_reasons(
     let Some(from) = from else { return vec![reason(path, None, Some(shown(key, to)))] };
     let old = PropertyString::parse(key, from).unwrap_or_default();
     let differs = |name: &str, desired: Option<&str>| {
-        !same_field(key, name, old.get(name), desired) && old.get(name) != desired
+        !traits.same_field(key, name, old.get(name), desired) && old.get(name) != desired
     };
     desired
         .iter()
@@ -532,20 +593,6 @@ fn shown(key: &str, text: &str) -> String {
         "smbios1" => text.strip_prefix("uuid=").filter(|rest| !rest.contains(',')).unwrap_or(text).to_owned(),
         _ => text.to_owned(),
     }
-}
-
-fn needs_root(input: &PlanInput<'_>, key: &str, desired: &DesiredOption) -> bool {
-    let text = match &desired.value {
-        OptionValue::Remove => String::new(),
-        OptionValue::Whole(text) => text.clone(),
-        OptionValue::Fields(fields) => {
-            let fields =
-                fields.iter().filter_map(|(name, desired)| Some((name.as_str(), desired.value.as_deref()?)));
-            let value: PropertyString = fields.collect();
-            value.print(key)
-        }
-    };
-    rights::is_root_only(key, &text, input.transports.version)
 }
 
 /// Returns the fields that are set, as a property string.

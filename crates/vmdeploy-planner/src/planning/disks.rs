@@ -1,9 +1,10 @@
 //! Making new disks: blank, from an image, or from what is there already.
 
 use super::chain::{Chain, Link, output_of};
-use super::images::{self, ReadyImage, Shared};
+use super::images::{self, ReadyImage, Room, Shared};
 use super::input::{Findings, PlanInput, reason};
 use super::transports::Shape;
+use crate::observed::ObservedStorage;
 use crate::plan::{Action, DiskSource, GuestRef, PatchValue, Reason, Slot, Transport};
 use crate::spec::{DesiredFields, Disk, DiskContent, EmptyDrive, Vm};
 use pve_config::{Bus, DeviceSlot};
@@ -65,13 +66,7 @@ impl DiskPlanner<'_, '_> {
     fn check_format(&mut self, disk: &Disk, storage: &StorageId) {
         let Some(format) = &disk.format else { return };
         let Some(seen) = self.input.storage(&self.guest.node, storage) else { return };
-        let is_block =
-            matches!(seen.kind.as_str(), "lvmthin" | "zfspool" | "zfs" | "rbd" | "iscsidirect" | "iscsi");
-        let known: Vec<&str> = match (is_block, seen.formats.is_empty()) {
-            (true, _) => vec!["raw"],
-            (false, false) => seen.formats.iter().map(String::as_str).collect(),
-            (false, true) => return,
-        };
+        let Some(known) = known_formats(seen) else { return };
         if !known.contains(&format.value.as_str()) {
             let at = (format.span, self.vm.path(&format!("disks.{}.format", disk.slot)));
             let message =
@@ -97,7 +92,11 @@ impl DiskPlanner<'_, '_> {
                 (size.value, size.value.to_gib_decimal())
             }
         };
-        chain.wait_for([self.shared.needs_space(&self.guest.node, &storage, size)]);
+        let room = match disk.slot.bus() {
+            Bus::Efidisk | Bus::Tpmstate => Room::full(size),
+            _ => Room::sparse(size),
+        };
+        chain.wait_for([self.shared.needs_room(&self.guest.node, &storage, room)]);
         let format =
             disk.format.as_ref().map(|format| format!("format={}", format.value)).unwrap_or_default();
         let mut new = plain(disk, &format!("{storage}:{gib}"), &joined(&[&format, options]));
@@ -131,7 +130,8 @@ impl DiskPlanner<'_, '_> {
             return None;
         }
         let size = desired.or(ready.virtual_size).unwrap_or(ready.copied);
-        chain.wait_for([self.shared.needs_space(&self.guest.node, &storage, size)]);
+        let room = Room { size, written: ready.copied.min(size) };
+        chain.wait_for([self.shared.needs_room(&self.guest.node, &storage, room)]);
         chain.wait_for(ready.after.iter().cloned());
         let grow_to = desired.filter(|desired| ready.virtual_size != Some(*desired));
         let format = disk.format.as_ref().map(|format| format.value.clone());
@@ -179,6 +179,18 @@ impl DiskPlanner<'_, '_> {
         let link = if chain.makes_guest() { link } else { link.frees_its_volume(self.guest, chain) };
         let step = chain.push(link);
         PatchValue::Drive { volume: output_of(&step), options: options.to_owned() }
+    }
+}
+
+/// Returns the formats that disks on a storage can have; `None` where they are not known.
+// PVE: pve-storage src/PVE/Storage/*Plugin.pm plugindata: block storages hold raw volumes only.
+pub(crate) fn known_formats(seen: &ObservedStorage) -> Option<Vec<&str>> {
+    let is_block =
+        matches!(seen.kind.as_str(), "lvmthin" | "zfspool" | "zfs" | "rbd" | "iscsidirect" | "iscsi");
+    match (is_block, seen.formats.is_empty()) {
+        (true, _) => Some(vec!["raw"]),
+        (false, false) => Some(seen.formats.iter().map(String::as_str).collect()),
+        (false, true) => None,
     }
 }
 
@@ -271,12 +283,15 @@ fn joined_words(parts: &[&str]) -> String {
 /// Returns the boot order of a new VM whose spec says none.
 ///
 /// PVE would compute one from the disks that are there in the create call, and that differs from transport to transport.
-// PVE: qemu-server src/PVE/QemuServer.pm get_default_bootdevices: first disk, first CD, first NIC.
+// PVE: qemu-server src/PVE/QemuServer.pm get_default_bootdevices: first disk, first CD, first NIC; the buses in the order
+// of src/PVE/QemuServer/Drive.pm valid_drive_names.
 pub(crate) fn default_boot_order(vm: &Vm, clone_boots: bool) -> Option<String> {
     if clone_boots {
         return None;
     }
-    let drives = || vm.disks.iter().filter(|(slot, _)| slot.bus().is_drive());
+    let buses = [Bus::Ide, Bus::Scsi, Bus::Virtio, Bus::Sata];
+    let drives =
+        || buses.into_iter().flat_map(|bus| vm.disks.iter().filter(move |(slot, _)| slot.bus() == bus));
     let set = |slot: &DeviceSlot| vm.disks.get(slot).and_then(crate::spec::Desired::set);
     let with_image =
         drives().find(|(slot, _)| set(slot).is_some_and(|d| matches!(d.content, DiskContent::Image(_))));

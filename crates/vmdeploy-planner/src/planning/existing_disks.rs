@@ -3,7 +3,8 @@
 use super::chain::Chain;
 use super::desired::is_ignored;
 use super::disks::{DiskPlanner, NewDisk, cd_file};
-use super::images::Shared;
+use super::firmware;
+use super::images::{Room, Shared};
 use super::input::{Current, Findings, PlanInput, reason};
 use super::renames::renames;
 use super::transports::Shape;
@@ -156,6 +157,9 @@ impl Comparing<'_, '_> {
             let hint = format!("see `qm config {}` on {}", guest.vmid, guest.node);
             return self.refuse("", self.disk.span, message, hint);
         };
+        if firmware::refuse_remaking(self.input, self.findings, self.vm, self.disk, text) {
+            return;
+        }
         let file = cd_file(self.disk);
         match file {
             Some(file) if drive.is_cdrom() => self.options(slot, text, Some(file)),
@@ -247,6 +251,16 @@ impl Comparing<'_, '_> {
         if desired.value == *volume.storage() || self.is_ignored("storage") {
             return;
         }
+        if firmware::refuse_live_move(
+            self.input,
+            self.findings,
+            self.vm,
+            self.current,
+            self.disk,
+            desired.span,
+        ) {
+            return;
+        }
         let mut why =
             reason(self.path("storage"), Some(volume.storage().to_string()), Some(desired.value.to_string()));
         why.note = Some("moved; PVE deletes the old volume once the disk is copied".to_owned());
@@ -256,7 +270,7 @@ impl Comparing<'_, '_> {
             return self.in_snapshot(guest, slot, desired.span);
         }
         let size = self.disk.size.as_ref().map(|size| size.value).max(drive.size()).unwrap_or_default();
-        chain.wait_for([self.shared.needs_space(&guest.node, &desired.value, size)]);
+        chain.wait_for([self.shared.needs_room(&guest.node, &desired.value, Room::sparse(size))]);
         let format = self.disk.format.as_ref().map(|format| format.value.clone());
         let (storage, volume) = (desired.value.clone(), volume.clone());
         self.changes.moves.push(DiskMove { slot: slot.to_owned(), volume, storage, format });
@@ -286,7 +300,7 @@ impl Comparing<'_, '_> {
         if there < desired.value {
             let by = Bytes::new(desired.value.get() - there.get());
             if let Some(volume) = drive.volume() {
-                chain.wait_for([self.shared.needs_space(&guest.node, volume.storage(), by)]);
+                chain.wait_for([self.shared.needs_room(&guest.node, volume.storage(), Room::sparse(by))]);
             }
             let mut why = reason(self.path("size"), Some(there.to_string()), Some(desired.value.to_string()));
             why.note = Some("the guest's own file system is grown by the guest".to_owned());

@@ -16,8 +16,36 @@ use std::collections::{BTreeMap, BTreeSet};
 #[derive(Default)]
 pub(crate) struct Shared {
     pub(crate) steps: BTreeMap<StepId, Step>,
-    /// What the plan writes to each storage, by node.
-    pub(crate) space: BTreeMap<NodeName, BTreeMap<StorageId, Bytes>>,
+    /// What the plan needs of each storage, by node.
+    pub(crate) space: BTreeMap<NodeName, BTreeMap<StorageId, Room>>,
+}
+
+/// What new volumes need of a storage.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
+pub(crate) struct Room {
+    /// How large they are: what a storage that is not thin sets aside for them.
+    pub(crate) size: Bytes,
+    /// What is written to them at least while they are made: what a thin storage must have free.
+    pub(crate) written: Bytes,
+}
+
+impl Room {
+    /// Returns the room of volumes that are written whole.
+    pub(crate) fn full(size: Bytes) -> Self {
+        Self { size, written: size }
+    }
+    /// Returns the room of volumes of which it is not known whether anything is written.
+    pub(crate) fn sparse(size: Bytes) -> Self {
+        Self { size, written: Bytes::new(0) }
+    }
+    /// Returns the room of both together.
+    pub(crate) fn and(self, other: Self) -> Self {
+        Self { size: self.size + other.size, written: self.written + other.written }
+    }
+    /// Returns what the storage must have free.
+    pub(crate) fn needed(self, thin: bool) -> Bytes {
+        if thin { self.written } else { self.size }
+    }
 }
 
 impl Shared {
@@ -27,10 +55,10 @@ impl Shared {
         self.steps.entry(id.clone()).or_insert(step);
         id
     }
-    /// Records that something is written to a storage; returns the step that looks whether there is room.
-    pub(crate) fn needs_space(&mut self, node: &NodeName, storage: &StorageId, bytes: Bytes) -> StepId {
+    /// Records what new volumes need of a storage; returns the step that checks its free space.
+    pub(crate) fn needs_room(&mut self, node: &NodeName, storage: &StorageId, room: Room) -> StepId {
         let sum = self.space.entry(node.clone()).or_default().entry(storage.clone()).or_default();
-        *sum = *sum + bytes;
+        *sum = sum.and(room);
         StepId(format!("-/{}", probe_name(node)))
     }
 }
@@ -257,7 +285,7 @@ fn placed(
     let is_new =
         seen.is_none() && !shared.steps.contains_key(&StepId(format!("-/place-{}-{place}", image.name)));
     if let Some(size) = local_size.filter(|_| is_new) {
-        shared.needs_space(node, &storage, size);
+        shared.needs_room(node, &storage, Room::full(size));
     }
     let transport = input.transports.api_first(why);
     let link = Link::new(format!("place-{}-{place}", image.name), action, transport, 7_200)

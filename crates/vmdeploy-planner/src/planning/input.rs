@@ -86,6 +86,10 @@ impl<'a> PlanInput<'a> {
         };
         self.observed.storages.iter().filter(fits).min_by(|a, b| a.storage.cmp(&b.storage))
     }
+    /// Tells whether the storage sets nothing aside for what is not written; one that is not known does.
+    pub(crate) fn is_thin(&self, node: &NodeName, storage: &StorageId) -> bool {
+        self.storage(node, storage).is_some_and(ObservedStorage::is_thin)
+    }
     /// Tells whether all nodes see the same on this storage.
     pub(crate) fn is_shared(&self, node: &NodeName, storage: &StorageId) -> bool {
         self.storage(node, storage).is_some_and(|seen| seen.shared)

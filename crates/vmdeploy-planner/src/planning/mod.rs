@@ -4,12 +4,16 @@
 //! `update`, `removal`), look what they need (`preflight`).
 
 mod availability;
+mod boot;
 mod chain;
 mod cloning;
 mod create;
+mod defaults;
 mod desired;
 mod disks;
+mod existence;
 mod existing_disks;
+mod firmware;
 mod hotplug;
 mod images;
 mod input;
@@ -21,6 +25,8 @@ mod ready;
 mod removal;
 mod renames;
 mod resolve;
+mod room;
+mod together;
 mod transports;
 mod update;
 
@@ -37,7 +43,7 @@ use chain::{Chain, Link};
 use create::Making;
 use images::Shared;
 use input::{Current, Findings, PlanInput, Resolved};
-use pve_types::{GuestName, NodeName};
+use pve_types::{GuestName, NodeName, StorageId};
 use removal::{Removal, kept_disks, losses, push_removal};
 use resolve::Marks;
 use std::collections::{BTreeMap, BTreeSet};
@@ -457,8 +463,9 @@ impl<'p, 'a> Planner<'p, 'a> {
 
     fn into_plan(self, steps: Vec<Step>) -> Plan {
         let input = self.input;
-        let checks = preflight::checks(input, &self.shared.space, &self.changes, &steps);
         let mut notes = self.findings.notes;
+        let mut checks = preflight::checks(input, &self.changes, &steps);
+        checks.extend(room::checks(input, &self.shared.space, &mut notes));
         notes.extend(general_notes(input, &steps));
         let mut plan = Plan {
             format_version: PLAN_FORMAT_VERSION,
@@ -496,7 +503,11 @@ impl<'p, 'a> Planner<'p, 'a> {
                 "one `pvesm status` answers for all storages of the node",
                 "one call answers for all storages of the node",
             );
-            let action = Action::ProbeStorage { node: node.clone(), needed: needed.clone() };
+            let of_storage = |(storage, room): (&StorageId, &images::Room)| {
+                (storage.clone(), room.needed(self.input.is_thin(node, storage)))
+            };
+            let needed = needed.iter().map(of_storage).collect();
+            let action = Action::ProbeStorage { node: node.clone(), needed };
             let step =
                 Link::new(images::probe_name(node), action, transport, 60).into_step(None, BTreeSet::new());
             self.shared.steps.insert(step.id.clone(), step);

@@ -1,39 +1,32 @@
 //! What the steps need of the cluster, and whether it is there: said before anything is done.
 
+use super::existence;
 use super::input::PlanInput;
 use super::mappings;
 use crate::observed::{ObservedStorage, Rights};
 use crate::plan::{Action, Change, Check, CheckOutcome, PatchValue, Step, StepId, Transport, Verb};
-use crate::render::rounded;
 use crate::rights::{Need, bridge_path, needs_of_steps};
 use pve_config::{Bus, DeviceSlot, Drive, DriveSource, PropertyString};
-use pve_types::{BridgeName, Bytes, NodeName, PoolId, Privilege, StorageId, VolumeId};
+use pve_types::{BridgeName, NodeName, PoolId, Privilege, StorageId, VolumeId};
 use std::collections::{BTreeMap, BTreeSet};
 
 /// Returns every check of the plan, those of places first.
-pub(crate) fn checks(
-    input: &PlanInput<'_>,
-    space: &BTreeMap<NodeName, BTreeMap<StorageId, Bytes>>,
-    changes: &[Change],
-    steps: &[Step],
-) -> Vec<Check> {
+pub(crate) fn checks(input: &PlanInput<'_>, changes: &[Change], steps: &[Step]) -> Vec<Check> {
     let mut checks = nodes(input, steps);
     checks.extend(nodes_of_ha(input, steps));
     checks.extend(shells(input, steps));
-    checks.extend(storages(input, space, steps));
+    checks.extend(storages(input, steps));
     checks.extend(bridges(input, steps));
     checks.extend(mappings::checks(input, steps));
     checks.extend(pools(input, steps));
-    checks.extend(named_volumes(input, steps));
+    checks.extend(existence::checks(input, steps));
+    checks.extend(existence::cpu_models(input, steps));
     checks.extend(processors(input, steps));
     checks.extend(locks(input, changes, steps));
     checks.extend(hidden_guests(input, changes));
     checks.extend(rights(input, steps));
     checks
 }
-
-/// A storage, with its node where it is not shared.
-type Place<'a> = (Option<&'a NodeName>, &'a StorageId);
 
 /// Returns a check that is no right.
 pub(super) fn check(
@@ -144,7 +137,7 @@ fn targets(steps: &[Step]) -> BTreeMap<(NodeName, StorageId), Vec<StepId>> {
     targets
 }
 
-fn is_volume_slot(key: &str) -> bool {
+pub(super) fn is_volume_slot(key: &str) -> bool {
     key.parse::<DeviceSlot>().is_ok_and(|slot| slot.bus().holds_volume())
 }
 
@@ -157,11 +150,7 @@ fn new_volume(key: &str, text: &str) -> Option<StorageId> {
     }
 }
 
-fn storages(
-    input: &PlanInput<'_>,
-    space: &BTreeMap<NodeName, BTreeMap<StorageId, Bytes>>,
-    steps: &[Step],
-) -> Vec<Check> {
+fn storages(input: &PlanInput<'_>, steps: &[Step]) -> Vec<Check> {
     let mut checks = Vec::new();
     for ((node, storage), needed_by) in targets(steps) {
         checks.push(takes(input, &node, &storage, ("images", "disk images"), needed_by));
@@ -170,19 +159,6 @@ fn storages(
         let content = volume.name().split('/').next().unwrap_or_default();
         let what = if content == "snippets" { "snippets" } else { "placed images" };
         checks.push(takes(input, node, volume.storage(), (content, what), needed_by));
-    }
-    // A shared storage has one free space, however many nodes write to it.
-    let mut sums: BTreeMap<Place<'_>, (Bytes, Vec<&NodeName>)> = BTreeMap::new();
-    for (node, needed) in space {
-        for (storage, bytes) in needed {
-            let place = if input.is_shared(node, storage) { None } else { Some(node) };
-            let sum = sums.entry((place, storage)).or_default();
-            sum.0 = sum.0 + *bytes;
-            sum.1.push(node);
-        }
-    }
-    for ((_, storage), (needed, nodes)) in sums {
-        checks.extend(has_room(input, storage, needed, &nodes));
     }
     checks
 }
@@ -240,40 +216,6 @@ fn names(input: &PlanInput<'_>, node: &NodeName) -> String {
     let of_node = input.observed.storages.iter().filter(|seen| seen.node == *node);
     let names: BTreeSet<&str> = of_node.map(|seen| seen.storage.as_str()).collect();
     names.into_iter().collect::<Vec<_>>().join(", ")
-}
-
-fn has_room(input: &PlanInput<'_>, storage: &StorageId, needed: Bytes, nodes: &[&NodeName]) -> Option<Check> {
-    let node = nodes.first()?;
-    let seen = input.storage(node, storage)?;
-    let at = if seen.shared { String::new() } else { format!(" at {node}") };
-    let need = format!("{} free on {storage}{at}", rounded(needed));
-    let needed_by =
-        nodes.iter().map(|node| StepId(format!("-/{}", super::images::probe_name(node)))).collect();
-    let Some(available) = seen.available else {
-        return Some(check(
-            need,
-            needed_by,
-            CheckOutcome::Unknown,
-            Some("its free space is not known".to_owned()),
-        ));
-    };
-    if needed <= available {
-        return Some(check(
-            need,
-            needed_by,
-            CheckOutcome::Passed,
-            Some(format!("{} free", rounded(available))),
-        ));
-    }
-    // Thin storages take more than they have; the disks may still fill up together.
-    let is_thin = matches!(seen.kind.as_str(), "lvmthin" | "zfspool" | "rbd" | "btrfs");
-    if is_thin && seen.total.is_none_or(|total| needed <= total) {
-        let detail = format!("{} free: the disks fit only while they are not full", rounded(available));
-        return Some(check(need, needed_by, CheckOutcome::Unknown, Some(detail)));
-    }
-    let outcome = if is_thin { CheckOutcome::Unknown } else { CheckOutcome::Refused };
-    let detail = format!("{} free; take smaller disks or another storage", rounded(available));
-    Some(check(need, needed_by, outcome, Some(detail)))
 }
 
 fn bridges(input: &PlanInput<'_>, steps: &[Step]) -> Vec<Check> {
@@ -377,30 +319,6 @@ pub(super) fn settings(steps: &[Step]) -> impl Iterator<Item = (&Step, &NodeName
             _ => None,
         })
     })
-}
-
-/// ISO images and disks that the spec names by volume must be there.
-fn named_volumes(input: &PlanInput<'_>, steps: &[Step]) -> Vec<Check> {
-    let mut desired: BTreeMap<(&NodeName, VolumeId), Vec<StepId>> = BTreeMap::new();
-    for (step, node, key, text) in settings(steps) {
-        let drive = is_volume_slot(key).then(|| Drive::parse(key, text).ok()).flatten();
-        let Some(volume) = drive.as_ref().and_then(Drive::volume) else { continue };
-        if volume.name() != "cloudinit" {
-            desired.entry((node, volume.clone())).or_default().push(step.id.clone());
-        }
-    }
-    let judged = desired.into_iter().filter_map(|((node, volume), needed_by)| {
-        let is_there = input.observed.has_volume(node, &volume)?;
-        let is_iso = crate::observed::Observed::content_of(&volume) == "iso";
-        let need = format!("{} {volume} at {node}", if is_iso { "ISO image" } else { "volume" });
-        let detail = match is_iso {
-            _ if is_there => return Some(check(need, needed_by, CheckOutcome::Passed, None)),
-            true => "it is not there; upload it, or correct `iso:`",
-            false => "it is not there (or these credentials do not see it); correct `volume:`",
-        };
-        Some(check(need, needed_by, CheckOutcome::Refused, Some(detail.to_owned())))
-    });
-    judged.collect()
 }
 
 /// A guest with more processors than its node does not start.

@@ -3,9 +3,10 @@
 mod slots;
 
 use super::availability::{foreign_place, merged_ha, own_ha, push_ha, same_ha, shown_ha};
+use super::boot::{BOOT_WHY, Before, order_set_last};
 use super::chain::{Chain, Link};
-use super::create::{BOOT_WHY, is_cd, push_snippets, refuse_root_only};
-use super::desired::{Base, KeyChange, Part, desired, is_ignored};
+use super::create::{push_snippets, refuse_root_only};
+use super::desired::{Base, KeyChange, Part, desired};
 use super::disks::push_growth;
 use super::existing_disks::{DiskChanges, DiskMove, OptionFields, existing_disks};
 use super::hotplug;
@@ -18,7 +19,8 @@ use crate::plan::{
     Action, ConfigPatch, DesiredHa, GuestRef, PatchValue, Reason, Revert, Slot, Step, Transport,
     TransportChoice, Verb,
 };
-use crate::spec::{Desired, Ha, OptionValue, Permission, PowerState, Spanned, Vm};
+use crate::spec::{Desired, Ha, Permission, PowerState, Spanned, Vm};
+use pve_config::{Bus, DeviceSlot};
 use pve_types::PoolId;
 use std::collections::BTreeMap;
 
@@ -91,6 +93,7 @@ impl Updating<'_, '_> {
         } else if let Some(change) = self.forced_keys(&plain.changes) {
             plain.changes.push(change);
         }
+        self.refuse_conflicts(&plain.changes, &values);
         if self.input.transports.choice == TransportChoice::Api
             && !self.input.transports.api_may_set_root_only()
         {
@@ -113,8 +116,7 @@ impl Updating<'_, '_> {
         self.stop_for_slots(&plain.changes, &disks);
         self.refuse_growth_that_waits(&disks);
         push_snippets(self.input, &mut self.chain, self.guest, &plain.snippets);
-        let touches_cloud_init =
-            plain.changes.iter().any(|change| matches!(change.part, Part::CloudInit | Part::Password));
+        let touches_cloud_init = plain.changes.iter().any(|change| is_cloud_init_data(&change.key));
         self.push_config(plain.changes, &disks);
         self.push_disk_work(disks);
         self.push_cloud_init(touches_cloud_init);
@@ -123,6 +125,19 @@ impl Updating<'_, '_> {
         self.template();
         self.power();
         self.say_where_it_is();
+    }
+
+    fn refuse_conflicts(&mut self, changes: &[KeyChange], values: &BTreeMap<String, String>) {
+        let mut config = values.clone();
+        for change in changes {
+            match &change.to {
+                Some(PatchValue::Text(text)) => drop(config.insert(change.key.clone(), text.clone())),
+                Some(_) => {}
+                None => drop(config.remove(&change.key)),
+            }
+        }
+        let changed = changes.iter().map(|change| change.key.clone()).collect();
+        super::together::refuse_conflicts(self.input, self.findings, self.vm, &config, Some(&changed));
     }
 
     fn look_for_replacement(&mut self) {
@@ -249,7 +264,9 @@ impl Updating<'_, '_> {
             on_node.set.extend(std::mem::take(&mut by_api.set));
             on_node.delete.extend(std::mem::take(&mut by_api.delete));
         }
-        let boot = self.boot_after_cds(disks, &mut by_api, &mut on_node);
+        let before =
+            Before::Known { values: &self.current.config.values, boot: self.current.effective("boot") };
+        let boot = order_set_last(before, &mut [&mut by_api, &mut on_node]);
         let mut digest = self.current.config.digest.clone();
         // Only the first change can name the digest that was observed: each changes the file itself.
         if let Some(of_import) = self.chain.steps.iter_mut().find_map(|step| match &mut step.action {
@@ -267,25 +284,6 @@ impl Updating<'_, '_> {
         let node_transport = self.input.transports.node_only(why).unwrap_or((Transport::Api, why.to_owned()));
         self.push_patch("attach", on_node, node_transport, &mut digest);
         self.push_patch("boot", boot, self.input.transports.api_first(BOOT_WHY), &mut digest);
-    }
-
-    /// Takes the boot order out of the changes where a CD drive is added, which PVE appends to it.
-    fn boot_after_cds(
-        &self,
-        disks: &DiskChanges,
-        by_api: &mut ConfigPatch,
-        on_node: &mut ConfigPatch,
-    ) -> ConfigPatch {
-        let mut boot = ConfigPatch::default();
-        let desired = self.vm.options.get("boot").filter(|desired| !is_ignored(self.vm, &desired.path));
-        if let Some(OptionValue::Whole(order)) = desired.map(|desired| &desired.value)
-            && disks.new_slots.iter().filter_map(|slot| disks.set.get(slot)).any(is_cd)
-        {
-            by_api.set.remove("boot");
-            on_node.set.remove("boot");
-            boot.set.insert("boot".to_owned(), PatchValue::Text(order.clone()));
-        }
-        boot
     }
 
     fn transport_of(&self, part: Part, has_node_work: bool) -> Transport {
@@ -611,6 +609,15 @@ impl Updating<'_, '_> {
         };
         Update { verb, reasons: self.reasons, steps: self.chain.steps, replace: self.replace }
     }
+}
+
+/// Tells whether the data on the cloud-init drive is made of this key.
+// PVE: qemu-server src/PVE/QemuServer.pm cloudinit_pending_properties: cloud-init's own options, `name` and every NIC.
+fn is_cloud_init_data(key: &str) -> bool {
+    let own =
+        ["cicustom", "cipassword", "citype", "ciupgrade", "ciuser", "nameserver", "searchdomain", "sshkeys"];
+    let of_slot = |slot: DeviceSlot| matches!(slot.bus(), Bus::Net | Bus::Ipconfig);
+    key == "name" || own.contains(&key) || key.parse().is_ok_and(of_slot)
 }
 
 fn text_of(value: &PatchValue) -> Option<&str> {

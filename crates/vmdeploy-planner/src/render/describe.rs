@@ -5,6 +5,7 @@ use crate::plan::{
     Action, Condition, ConfigPatch, DiskSource, ImageOrigin, IpFamily, PatchValue, Ref, Revert, SecretForm,
     SecretRef, Step, Verb,
 };
+use pve_types::{Bytes, StorageId};
 
 /// Returns what the action does: a verb phrase without the VM's name, on one line and free of control characters.
 ///
@@ -12,8 +13,11 @@ use crate::plan::{
 pub fn summary(action: &Action) -> String {
     match action {
         Action::ProbeStorage { node, needed } => {
-            let parts: Vec<String> =
-                needed.iter().map(|(storage, bytes)| format!("{} on {storage}", rounded(*bytes))).collect();
+            let part = |(storage, bytes): (&StorageId, &Bytes)| match bytes.get() {
+                0 => storage.to_string(),
+                _ => format!("{} on {storage}", rounded(*bytes)),
+            };
+            let parts: Vec<String> = needed.iter().map(part).collect();
             format!("check free space on {node}: {}", parts.join(", "))
         }
         Action::PlaceImage { image, node, volume, origin, .. } => {

@@ -400,8 +400,23 @@ fn check_text(node: Node<'_>, text: &str, rule: &TextRule, path: Path<'_>, fault
     }
     if let Err(reason) = (rule.check)(text) {
         let message = format!("`{}` is not a valid {}: {reason}", shown(text), rule.name);
-        faults.error_hint(node.span(), path, message, format!("write it like `{}`", rule.example));
+        let hint = path_hint(rule, text, path).unwrap_or_else(|| format!("write it like `{}`", rule.example));
+        faults.error_hint(node.span(), path, message, hint);
     }
+}
+
+/// Returns where a path of the node is written, if one stands where a volume is expected.
+fn path_hint(rule: &TextRule, text: &str, path: Path<'_>) -> Option<String> {
+    if rule.name != rules::VOLUME.name || !text.starts_with('/') {
+        return None;
+    }
+    if path.to_string().starts_with("images.") {
+        return Some("write a file of the node as `path:` in place of `volume:`".to_owned());
+    }
+    Some(
+        "write a device or file of the node as PVE does, in `raw`: `raw: {scsi1: \"/dev/disk/by-id/…\"}`"
+            .to_owned(),
+    )
 }
 
 fn check_scalar(node: Node<'_>, kind: &Kind, path: Path<'_>, faults: &mut Faults) {

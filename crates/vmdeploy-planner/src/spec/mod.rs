@@ -32,5 +32,6 @@ pub use model::*;
 pub use read::{LoadOptions, Loaded, errors, load};
 pub use reference::reference_markdown;
 pub use tree::{MAX_DEPTH, MAX_FILE_BYTES, MAX_NODES};
+pub(crate) use validate::password_form_fault;
 pub use validate::{boot_order, cloud_init_storage};
 pub use version::check_disk_version;

@@ -267,6 +267,8 @@ pub struct SpecLimits {
     pub per_storage: Option<u32>,
     /// Clones at once of one source.
     pub per_source: Option<u32>,
+    /// How much of a thin storage's size its disks may have together, in percent; no limit where it is not said.
+    pub overcommit_percent: Option<u32>,
 }
 
 /// An image that disks are made from.
@@ -398,6 +400,16 @@ impl Vm {
     }
 }
 
+impl Vm {
+    /// Returns where the spec speaks of the first of these options of PVE that it has; the VM itself where of none.
+    pub fn place_of(&self, keys: &[String]) -> (Span, String) {
+        match keys.iter().find_map(|key| self.options.get(key)) {
+            Some(desired) => (desired.span, self.path(&desired.path)),
+            None => (self.name.span, self.path("")),
+        }
+    }
+}
+
 /// Which number a VM shall have.
 #[derive(Debug, Clone, PartialEq, Eq, Default)]
 pub enum VmidWish {
@@ -430,6 +442,22 @@ pub enum OptionValue {
     Whole(String),
     /// These fields of its property string shall be so; others stay (see [`pve_config::overlay`]).
     Fields(DesiredFields),
+}
+
+impl OptionValue {
+    /// Returns what it says as PVE writes it, without what the spec leaves as it is; nothing where it removes `key`.
+    pub fn text(&self, key: &str) -> Option<String> {
+        match self {
+            Self::Remove => None,
+            Self::Whole(text) => Some(text.clone()),
+            Self::Fields(fields) => {
+                let set =
+                    |(name, desired): (&String, &DesiredField)| Some((name.clone(), desired.value.clone()?));
+                let value: pve_config::PropertyString = fields.iter().filter_map(set).collect();
+                (!value.is_empty()).then(|| value.print(key))
+            }
+        }
+    }
 }
 
 /// Fields of a property string by PVE's name (`file`, `discard`, `cputype` …), the default key by its name too.
@@ -561,8 +589,9 @@ pub struct Nic {
 pub struct CloudInit {
     /// Where the spec names it.
     pub span: Span,
-    /// The drive's slot, `ide2` where it is not said.
-    pub slot: DeviceSlot,
+    /// The drive's slot; where it is not said a drive that exists stays, and a new one gets a slot that the guest's
+    /// kernel has a driver for.
+    pub slot: Option<Spanned<DeviceSlot>>,
     /// The drive's storage; that of the boot disk where it is not said.
     pub storage: Option<Spanned<StorageId>>,
     /// The drive's format; the storage's default where it is not said.

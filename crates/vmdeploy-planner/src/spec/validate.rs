@@ -6,6 +6,7 @@ mod network;
 mod numbers;
 mod vm;
 
+pub(crate) use devices::password_form_fault;
 pub use devices::{boot_order, cloud_init_storage};
 
 use super::faults::Faults;

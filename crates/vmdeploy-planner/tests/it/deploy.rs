@@ -436,7 +436,8 @@ fn missing_rights_bridges_space_and_nodes_are_checks_that_refuse() {
             .replace("50GiB", "900TiB")
             .replace("storage: fast", "storage: local"),
     );
-    let observed = pve.observed();
+    let mut observed = pve.observed();
+    observed.storages.iter_mut().for_each(|seen| seen.kind = "lvm".to_owned());
     let plan = crate::specs::try_plan_with(&observed, &crate::specs::load(&spec), |_| {}).unwrap();
     let missing: Vec<&str> = plan.refusals().map(|check| check.need.as_str()).collect();
     let bridge = plan.checks.iter().find(|check| check.need == "bridge vmbr7 at pve1").unwrap();

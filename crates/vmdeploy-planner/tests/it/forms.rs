@@ -109,7 +109,7 @@ fn only_what_is_needed_is_asked_and_in_bulk() {
     let (storage, content) = ("local".parse().unwrap(), "iso".to_owned());
     assert!(queries.contains(&Query::Content { node: node(), storage, content }));
     assert_eq!(queries.iter().filter(|query| matches!(query, Query::Configs { .. })).count(), 1);
-    assert_eq!(queries.len(), 9, "{queries:?}");
+    assert_eq!(queries.len(), 10, "{queries:?}");
 }
 
 #[test]

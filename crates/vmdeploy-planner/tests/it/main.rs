@@ -12,6 +12,7 @@ mod mappings;
 mod nasty;
 mod properties;
 mod pve;
+mod semantics;
 mod spec_faults;
 mod spec_files;
 mod spec_import;

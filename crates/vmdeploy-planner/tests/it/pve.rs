@@ -149,7 +149,7 @@ impl Pve {
                 made.pool = pool.clone();
                 made.values.entry("boot".to_owned()).or_insert_with(|| "order=net0".to_owned());
             }
-            Action::CloneVm { source, guest, full, storage, description, pool } => {
+            Action::CloneVm { source, guest, full, storage, format: _, description, pool } => {
                 self.clone_guest(
                     source.vmid,
                     guest.vmid,
@@ -256,16 +256,20 @@ impl Pve {
 
     fn set(&mut self, vmid: Vmid, patch: &ConfigPatch, outputs: &BTreeMap<StepId, String>) {
         let there = &self.guests[&vmid];
-        let is_new = |key: &&String| !there.values.contains_key(*key) && !there.pending.contains_key(*key);
         // A create call makes no difference of old and new.
         let is_made = !there.values.contains_key("name");
-        let added: Vec<String> = patch.set.keys().filter(is_new).filter(|_| !is_made).cloned().collect();
         // PVE: each guest has one cloud-init volume; those of a request are made before what it removes is gone.
         let is_drive =
             |value: &PatchValue| matches!(value, PatchValue::Text(text) if text.contains(":cloudinit"));
         if patch.set.values().any(is_drive) {
             assert!(!there.values.values().any(|text| text.contains("-cloudinit")), "vm-{vmid}-cloudinit exists");
         }
+        let order =
+            there.values.get("boot").and_then(|boot| boot.strip_prefix("order=")).filter(|_| !is_made);
+        let mut order: Vec<String> =
+            order.map(|order| order.split(';').map(str::to_owned).collect()).unwrap_or_default();
+        order.retain(|slot| !patch.delete.contains(slot));
+        let has_order = !order.is_empty();
         for key in &patch.delete {
             assert!(!patch.set.contains_key(key), "{key} is set and deleted at once");
             self.put(vmid, key, None);
@@ -327,22 +331,28 @@ impl Pve {
         }
         let guest = self.guests.get_mut(&vmid).unwrap();
         guest.digest += 1;
-        // PVE: qemu-server src/PVE/API2/Qemu.pm update_vm_api: each CD drive that is added is appended to the boot order.
-        for slot in added {
+        // PVE: qemu-server src/PVE/API2/Qemu.pm update_vm_api: each CD drive that is set and not in the order that the
+        // guest had is appended to it, and what comes of that is stored over any order of the same call.
+        let before = order.len();
+        for slot in patch.set.keys().filter(|_| has_order) {
             let is_cd = |text: &String| text.contains("media=cdrom") && !text.contains("cloudinit");
-            let value =
-                guest.pending.get(&slot).cloned().flatten().or_else(|| guest.values.get(&slot).cloned());
-            let pending = guest.pending.get("boot").cloned().flatten();
-            let order = pending.or_else(|| guest.values.get("boot").cloned()).unwrap_or_default();
-            let has_it = order.trim_start_matches("order=").split(';').any(|device| device == slot);
-            if value.as_ref().is_some_and(is_cd) && order.starts_with("order=") && !has_it {
-                let order = format!("{order};{slot}");
-                match guest.running {
-                    true => drop(guest.pending.insert("boot".to_owned(), Some(order))),
-                    false => drop(guest.values.insert("boot".to_owned(), order)),
-                }
+            let waits = guest.pending.get(slot).cloned().flatten();
+            let value = waits.or_else(|| guest.values.get(slot).cloned());
+            if slot.parse::<DeviceSlot>().is_ok()
+                && value.as_ref().is_some_and(is_cd)
+                && !order.contains(slot)
+            {
+                order.push(slot.clone());
             }
         }
+        if order.len() > before {
+            let order = format!("order={}", order.join(";"));
+            match guest.running {
+                true => drop(guest.pending.insert("boot".to_owned(), Some(order))),
+                false => drop(guest.values.insert("boot".to_owned(), order)),
+            }
+        }
+        pin_windows(guest, patch, is_made);
         // A drive that is plugged in is written after everything else is set.
         let is_drive =
             |value: &PatchValue| matches!(value, PatchValue::Text(text) if text.contains(":cloudinit"));
@@ -520,6 +530,7 @@ impl Pve {
                 bridges: Some(bridges),
                 cpus: Some(16),
                 memory: Some(Bytes::from_gib(64)),
+                cpu_models: None,
             };
             observed.nodes.insert(name.parse().unwrap(), node);
             for storage in &self.storages {
@@ -539,6 +550,7 @@ impl Pve {
                     available: Some(self.space),
                     default_format: Some("raw".to_owned()),
                     formats: BTreeSet::new(),
+                    sparse: None,
                 });
             }
             for image in &self.images {
@@ -625,8 +637,28 @@ fn unuse(guest: &mut Guest, volume: &str) {
     guest.values.insert(free.unwrap(), volume.to_owned());
 }
 
+/// Pins the machine version where a guest is made as, or becomes, Windows.
+// PVE: qemu-server src/PVE/QemuServer/Machine.pm check_and_pin_machine_string.
+fn pin_windows(guest: &mut Guest, patch: &ConfigPatch, is_made: bool) {
+    let is_windows = guest.values.get("ostype").is_some_and(|ostype| ostype.starts_with('w'));
+    let becomes = is_made || (patch.set.contains_key("ostype") && !patch.set.contains_key("machine"));
+    let machine = guest.values.get("machine").cloned().unwrap_or_else(|| "pc".to_owned());
+    let mut machine = PropertyString::parse("machine", &machine).unwrap();
+    let pinned = match machine.get("type").unwrap_or("pc") {
+        "pc" => "pc-i440fx-10.0+pve1",
+        "q35" => "pc-q35-10.0+pve1",
+        _ => return,
+    };
+    if is_windows && becomes {
+        machine.set("type", pinned);
+        guest.values.insert("machine".to_owned(), machine.print("machine"));
+    }
+}
+
 fn is_cloud_init(key: &str) -> bool {
     key.starts_with("ci")
+        || key.starts_with("net")
+        || key == "name"
         || key.starts_with("ipconfig")
         || matches!(key, "sshkeys" | "nameserver" | "searchdomain")
 }

@@ -125,7 +125,7 @@ fn devices_fit_together() {
         &["a disk on `virtio` has no `ssd`"],
     );
     check(
-        "vms: {a: {disks: {ide2: {iso: none}}, cloud_init: {storage: local}}}",
+        "vms: {a: {disks: {ide2: {iso: none}}, cloud_init: {slot: ide2, storage: local}}}",
         &["`ide2` is the slot of the cloud-init drive"],
     );
     check("vms: {a: {ready: {agent: 5m}}}", &["which the VM does not enable"]);

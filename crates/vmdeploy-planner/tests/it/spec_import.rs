@@ -56,7 +56,7 @@ fn told(deployment: &Deployment, name: &str) -> Vec<String> {
     let mut lines: Vec<String> = vm.options.iter().map(option).collect();
     let cloud = vm.cloud_init.as_ref().unwrap();
     lines.extend(cloud.options.iter().map(option));
-    lines.push(format!("{}: {}:cloudinit", cloud.slot, cloud.storage.as_ref().unwrap().value));
+    lines.push(format!("{}: {}:cloudinit", cloud.slot.unwrap().value, cloud.storage.as_ref().unwrap().value));
     for disk in vm.disks.values().filter_map(|disk| disk.set()) {
         let size = disk.size.map_or_else(|| "image".to_owned(), |size| size.value.to_string());
         let format =

@@ -6,7 +6,7 @@ use crate::output;
 use std::io::Write as _;
 use std::path::Path;
 
-/// Writes `.env` (0600) and `vms/first.yaml`, where they are not there yet.
+/// Writes `.env` (0600), `vms/first.yaml` and its cloud-init data, where they are not there yet.
 #[derive(Debug, clap::Args)]
 pub struct Args {}
 
@@ -15,14 +15,19 @@ const DOTENV: &str = include_str!("../../../../.env.example");
 /// What the first spec begins as.
 const FIRST_SPEC: &str = include_str!("first-spec.yaml");
 const FIRST_SPEC_PATH: &str = "vms/first.yaml";
+/// The cloud-init data that the first spec names, relative to its own folder.
+const GUEST_AGENT: &str = include_str!("guest-agent.yaml");
+const GUEST_AGENT_PATH: &str = "vms/cloud/guest-agent.yaml";
 
 /// Writes what is missing, and never over anything.
 ///
 /// # Errors
 /// A file that cannot be written.
 pub fn run(_args: &Args) -> CommandResult {
-    let made = [write_new(Path::new(".env"), DOTENV)?, write_new(Path::new(FIRST_SPEC_PATH), FIRST_SPEC)?];
-    if made == [false, false] {
+    let files = [(".env", DOTENV), (FIRST_SPEC_PATH, FIRST_SPEC), (GUEST_AGENT_PATH, GUEST_AGENT)];
+    let made = files.map(|(path, text)| write_new(Path::new(path), text));
+    let made = made.into_iter().collect::<Result<Vec<bool>, Failure>>()?;
+    if !made.contains(&true) {
         output::say("nothing to write: .env and the first spec are there already");
     }
     let make = |target: &str| format!("`make {target} SPEC={FIRST_SPEC_PATH}`");

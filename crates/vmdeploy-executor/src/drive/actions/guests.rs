@@ -73,7 +73,7 @@ impl Job {
     }
 
     pub(super) async fn clone_vm(&self, action: &Action) -> Result<Done, Failure> {
-        let Action::CloneVm { source, guest, full, storage, description, pool } = action else {
+        let Action::CloneVm { source, guest, full, storage, format, description, pool } = action else {
             return Err(Failure::new(FailureKind::Internal, "this is no clone"));
         };
         if self.probe
@@ -89,6 +89,7 @@ impl Job {
             pool: pool.clone(),
             full: Some(*full),
             storage: storage.clone().filter(|_| *full),
+            format: format.clone().filter(|_| *full),
             target: (guest.node != node).then(|| guest.node.clone()),
             ..CloneVm::default()
         };

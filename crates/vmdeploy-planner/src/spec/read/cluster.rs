@@ -158,7 +158,13 @@ fn read_ssh(view: &View<'_>, object: &'static Object) -> Ssh {
 
 fn read_limits(view: &View<'_>, object: &Object) -> SpecLimits {
     let get = |key| view.some(object, key).and_then(|view| view.parse::<u32>()).map(|limit| limit.value);
-    SpecLimits { per_node: get("per_node"), per_storage: get("per_storage"), per_source: get("per_source") }
+    let overcommit = view.some(object, "overcommit").and_then(|view| view.parse::<f64>());
+    SpecLimits {
+        per_node: get("per_node"),
+        per_storage: get("per_storage"),
+        per_source: get("per_source"),
+        overcommit_percent: overcommit.map(|factor| (factor.value * 100.0).round() as u32),
+    }
 }
 
 /// PVE makes a disk of the bytes that are there: what is packed must be unpacked before.
@@ -199,7 +205,7 @@ pub(super) fn read_images(named: &Named<'_>, faults: &mut Faults) -> BTreeMap<St
         check_complete(&view, object, path, faults);
         let checksum = view.some(object, "checksum").and_then(|view| view.text());
         if view.some(object, "url").is_some() && checksum.is_none() {
-            let hint = "add `checksum: \"sha512:…\"`, as the image's publisher states it";
+            let hint = "add `checksum: \"sha512:…\"`, as the image's publisher states it; where no checksum is published, download the image, run `sha256sum` on it and write `sha256:…`, or use it as `file:`";
             faults.error_hint(*span, path, "an image by `url` needs its `checksum`", hint);
         }
         let Some(source) = read_source(name, &view, object) else { continue };

@@ -193,10 +193,9 @@ pub(super) fn read_cloud_init(view: &View<'_>) -> CloudInit {
     let get = |key| view.some(&CLOUD_INIT, key);
     let mut options = Options::new();
     lower_options(view, &CLOUD_INIT, IN_VM.key("cloud_init"), &mut options);
-    let slot = get("slot").and_then(|view| view.parse::<DeviceSlot>());
     CloudInit {
         span: view.span(),
-        slot: slot.map_or_else(default_slot, |slot| slot.value),
+        slot: get("slot").and_then(|view| view.parse::<DeviceSlot>()),
         storage: get("storage").and_then(|view| view.parse()),
         format: get("format").and_then(|view| view.parse()),
         options,
@@ -215,10 +214,6 @@ pub(super) fn read_cloud_init(view: &View<'_>) -> CloudInit {
         },
         snippets: get("snippets").and_then(|view| view.parse()),
     }
-}
-
-fn default_slot() -> DeviceSlot {
-    DeviceSlot::new(Bus::Ide, 2).expect("there is an ide2")
 }
 
 fn read_password(view: &View<'_>) -> Option<Password> {

@@ -3,7 +3,7 @@
 use super::rules;
 use super::vm::VM;
 use super::{Field, Kind, Nullable, Object, field};
-use Kind::{Bool, Choice, Duration, Int, List, Map, OneOrMany, Size, Text};
+use Kind::{Bool, Choice, Duration, Int, List, Map, Number, OneOrMany, Size, Text};
 
 pub(crate) const TOP: Object = Object::new(
     "spec",
@@ -144,6 +144,12 @@ const LIMITS: Object = Object::new(
         field("per_node", Int(1, 64), "steps at once on one node, by each transport").default("4"),
         field("per_storage", Int(1, 64), "copies at once to one storage").default("2"),
         field("per_source", Int(1, 64), "clones at once of one source").default("1"),
+        field(
+            "overcommit",
+            Number(0.1, 1000.0),
+            "how much larger than a thin storage its disks may be, what it holds and what a plan adds together; `1.0` is not larger",
+        )
+        .default("no limit; a plan warns"),
     ],
 );
 

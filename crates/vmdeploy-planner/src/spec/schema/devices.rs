@@ -245,7 +245,7 @@ pub(crate) const VIRTIOFS: Object = Object::new(
 .shorthand("mapping");
 
 pub(crate) const CLOUD_INIT: Object = Object::new("cloud_init", "What the guest is told when it boots.", &[
-    field("slot", Text(&rules::DRIVE_SLOT), "the slot of its drive").default("ide2"),
+    field("slot", Text(&rules::DRIVE_SLOT), "the slot of its drive").default("when made: `ide2`; `scsi30` with q35 or OVMF"),
     field("storage", Text(&rules::STORAGE), "the storage of its drive").default("the boot disk's"),
     field("format", FORMAT, "the drive's format on storages of files").default("the storage's"),
     field("type", Choice(&["nocloud", "configdrive2", "opennebula"]), "how the data is laid out").option("citype"),

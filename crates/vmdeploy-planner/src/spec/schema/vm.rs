@@ -66,13 +66,15 @@ pub(crate) const VM: Object = Object::new(
         field("bios", Kind::Object(&BIOS), "its firmware"),
         field("tpm", Kind::Object(&TPM), "its TPM").nullable().means("`tpmstate0`"),
         field("ostype", Choice(pve_config::OSTYPES), "what runs in it, so that PVE suits it")
-            .option("ostype"),
+            .option("ostype")
+            .default("when made from an image: `l26`"),
         field(
             "scsihw",
             Choice(&["lsi", "lsi53c810", "virtio-scsi-pci", "virtio-scsi-single", "megasas", "pvscsi"]),
             "its SCSI controller",
         )
-        .option("scsihw"),
+        .option("scsihw")
+        .default("when made: `virtio-scsi-single`"),
         field(
             "disks",
             Map(&rules::DRIVE_SLOT, &Kind::Object(&DISK), Nullable::Yes),

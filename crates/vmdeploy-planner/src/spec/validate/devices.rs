@@ -1,9 +1,11 @@
 //! Disks, cloud-init, boot order.
 
 use crate::spec::faults::Faults;
-use crate::spec::model::{CloneSource, Deployment, Desired, Disk, DiskContent, ImageSource, OptionValue, Vm};
+use crate::spec::model::{
+    CloneSource, CloudInit, Deployment, Desired, Disk, DiskContent, ImageSource, OptionValue, Vm,
+};
 use crate::spec::read::name_hint;
-use pve_config::{Boot, Bus, DeviceSlot, find_key};
+use pve_config::{Boot, Bus, DeviceSlot, GuestTraits, find_key};
 
 pub(super) fn check_devices(vm: &Vm, deployment: &Deployment, faults: &mut Faults) {
     let source = clone_source(vm, deployment);
@@ -51,7 +53,7 @@ fn clone_source<'a>(vm: &Vm, deployment: &'a Deployment) -> Source<'a> {
 fn has_device(vm: &Vm, slot: DeviceSlot) -> bool {
     vm.disks.get(&slot).is_some_and(|disk| disk.set().is_some())
         || vm.nics.get(&slot).is_some_and(|nic| nic.set().is_some())
-        || vm.cloud_init.as_ref().is_some_and(|cloud| cloud.slot == slot)
+        || vm.cloud_init.as_ref().and_then(|cloud| cloud.slot).is_some_and(|said| said.value == slot)
         || vm.options.get(&slot.to_string()).is_some_and(|desired| desired.value != OptionValue::Remove)
 }
 
@@ -87,12 +89,11 @@ fn check_disk(vm: &Vm, disk: &Disk, source: &Source<'_>, deployment: &Deployment
                 );
             }
             if let ImageSource::Volume { volume } = &known.source
-                && let Some(format) = &disk.format
                 && volume.value.name().ends_with(".iso")
             {
                 let message = "an ISO image is attached by `iso`, not copied by `image`";
-                let hint = "write its volume, such as `iso: local:iso/debian.iso`, in place of `image`";
-                faults.error_hint(format.span, &path, message, hint);
+                let hint = format!("write `iso: {}` in place of `image`", volume.value);
+                faults.error_hint(image.span, &path, message, hint);
             }
         }
         DiskContent::Blank => needs(vm, disk, source, NeedSize::Yes, faults),
@@ -113,6 +114,12 @@ fn check_disk(vm: &Vm, disk: &Disk, source: &Source<'_>, deployment: &Deployment
             }
         }
         DiskContent::Volume(volume) => {
+            // PVE: qemu-server src/PVE/API2/Qemu.pm: "explicit 'media=cdrom' is required for iso images".
+            if volume.value.name().starts_with("iso/") {
+                let message = "an ISO image is attached by `iso`, not by `volume`";
+                let hint = format!("write `iso: {}` in place of `volume`", volume.value);
+                faults.error_hint(volume.span, format!("{path}.volume"), message, hint);
+            }
             if let Some(storage) =
                 disk.storage.as_ref().filter(|storage| storage.value != *volume.value.storage())
             {
@@ -132,13 +139,14 @@ enum NeedSize {
 
 /// A disk that is to be made needs a storage, and a size where it has no image.
 fn needs(vm: &Vm, disk: &Disk, source: &Source<'_>, size: NeedSize, faults: &mut Faults) {
-    if source.may_have(disk.slot) {
-        return;
-    }
     let path = vm.path(&format!("disks.{}", disk.slot));
     let is_faulty = |key: &str, faults: &Faults| {
         faults.has_faulty_key(vm.name.value.as_str(), &format!("disks.{}.{key}", disk.slot))
     };
+    // Content that could not be read is content all the same: no new disk is meant.
+    if source.may_have(disk.slot) || ["image", "volume", "iso"].iter().any(|key| is_faulty(key, faults)) {
+        return;
+    }
     if disk.storage.is_none() && !is_faulty("storage", faults) {
         let hint = "add `storage: local-lvm` (or put it into `defaults` or a profile)";
         faults.error_hint(disk.span, &path, "the key `storage` is missing", hint);
@@ -169,11 +177,7 @@ fn check_drive_options(vm: &Vm, disk: &Disk, faults: &mut Faults) {
         disk.options.get("iothread").is_some_and(|desired| desired.value.as_deref() == Some("1"));
     let controller = vm.options.get("scsihw").map(|desired| &desired.value);
     let is_single = controller == Some(&OptionValue::Whole("virtio-scsi-single".to_owned()));
-    if has_thread
-        && disk.slot.bus() == Bus::Scsi
-        && !is_single
-        && (controller.is_some() || vm.clone.is_none())
-    {
+    if has_thread && disk.slot.bus() == Bus::Scsi && !is_single && controller.is_some() {
         let path = vm.path(&format!("disks.{slot}.iothread"));
         let span = disk.options["iothread"].span;
         let hint = "add `scsihw: virtio-scsi-single`";
@@ -204,9 +208,11 @@ fn check_roles(vm: &Vm, faults: &mut Faults) {
 
 fn check_cloud_init(vm: &Vm, faults: &mut Faults) {
     let Some(cloud) = &vm.cloud_init else { return };
-    if let Some(disk) = vm.disks.get(&cloud.slot).and_then(Desired::set) {
-        let message = format!("`{}` is the slot of the cloud-init drive", cloud.slot);
-        let path = vm.path(&format!("disks.{}", cloud.slot));
+    if let Some(slot) = cloud.slot
+        && let Some(disk) = vm.disks.get(&slot.value).and_then(Desired::set)
+    {
+        let message = format!("`{}` is the slot of the cloud-init drive", slot.value);
+        let path = vm.path(&format!("disks.{}", slot.value));
         faults.error_hint(disk.span, path, message, "use another slot, or write `cloud_init: {slot: …}`");
     }
     let is_faulty = |slot: &DeviceSlot| {
@@ -226,20 +232,37 @@ fn check_cloud_init(vm: &Vm, faults: &mut Faults) {
             hint,
         );
     }
-    if let Some(password) = cloud.password.as_ref().filter(|password| password.clear) {
-        let windows = vm
-            .options
-            .get("ostype")
-            .is_some_and(|desired| matches!(&desired.value, OptionValue::Whole(os) if os.starts_with('w')));
-        if !windows {
-            let message = "a password in clear is for Windows guests; others take its hash";
-            faults.warn(
-                password.source.span,
-                vm.path("cloud_init.password"),
-                message,
-                "remove `clear`, or set `ostype`",
-            );
-        }
+    check_password(vm, cloud, faults);
+}
+
+/// Warns of a password in a form that the guest cannot use, where the spec alone says what the guest is; what a clone
+/// begins with is known when planning.
+fn check_password(vm: &Vm, cloud: &CloudInit, faults: &mut Faults) {
+    let Some(password) = &cloud.password else { return };
+    let windows = match vm.options.get("ostype").map(|desired| &desired.value) {
+        Some(OptionValue::Whole(ostype)) => GuestTraits::of_ostype(Some(ostype)).windows,
+        Some(OptionValue::Remove) => false,
+        Some(OptionValue::Fields(_)) | None if vm.clone.is_some() || vm.uuid.is_some() => return,
+        Some(OptionValue::Fields(_)) | None => false,
+    };
+    if let Some((message, hint)) = password_form_fault(windows, password.clear) {
+        faults.warn(password.source.span, vm.path("cloud_init.password"), message, hint);
+    }
+}
+
+/// Returns what is wrong with the form in which a password is sent, and what to write.
+// PVE: qemu-server src/PVE/API2/Qemu.pm update_vm_api: `cipassword` is hashed where the guest is not Windows.
+pub fn password_form_fault(windows: bool, clear: bool) -> Option<(&'static str, &'static str)> {
+    match (windows, clear) {
+        (true, false) => Some((
+            "a Windows guest takes this hash for the password itself: cloudbase-init needs the password in clear",
+            "add `clear: true` to the password",
+        )),
+        (false, true) => Some((
+            "a password in clear is for Windows guests; others take its hash",
+            "remove `clear`, or set `ostype`",
+        )),
+        (true, true) | (false, false) => None,
     }
 }
 

@@ -95,15 +95,17 @@ fn check_nic(vm: &Vm, nic: &Nic, faults: &mut Faults) {
         };
         // A link-local gateway is in every IPv6 network.
         let is_link_local = matches!(address, IpAddr::V6(v6) if v6.segments()[0] & 0xffc0 == 0xfe80);
-        if !net.contains(&address) && !is_link_local {
+        // A host's address (`/32`, `/128`) has every gateway outside: cloud-init makes a route to it on the link.
+        let is_host = net.prefix_len() == net.max_prefix_len();
+        if !net.contains(&address) && !is_link_local && !is_host {
             let range = format!("{} to {}", net.network(), net.broadcast());
             let message = format!("the gateway {address} is not in the network of {net}, which is {range}");
-            faults.error_hint(
-                gateway.span,
-                path,
-                message,
-                "correct the address, its prefix length, or the gateway",
+            let hint = format!(
+                "correct the address, its prefix length, or the gateway; a gateway outside is right only on the link itself, where `{}/{}` says so",
+                net.addr(),
+                net.max_prefix_len()
             );
+            faults.warn(gateway.span, path, message, hint);
         } else if address == net.addr() {
             let hint = "write the address of the network's router";
             faults.error_hint(gateway.span, path, "the gateway is the guest's own address", hint);

@@ -4,13 +4,11 @@ use crate::spec::faults::Faults;
 use crate::spec::hints::closest;
 use crate::spec::model::{OptionValue, PowerState, Vm};
 use crate::spec::schema::VM;
-use pve_config::{Bus, Machine};
+use pve_config::Bus;
 
 pub(super) fn check_vm(vm: &Vm, faults: &mut Faults) {
-    check_memory(vm, faults);
-    check_processors(vm, faults);
+    check_conflicts(vm, faults);
     check_firmware(vm, faults);
-    check_passthrough(vm, faults);
     check_ready(vm, faults);
     check_template(vm, faults);
     check_lifecycle(vm, faults);
@@ -23,48 +21,28 @@ fn whole<'v>(vm: &'v Vm, key: &str) -> Option<&'v str> {
     }
 }
 
-fn part<'v>(vm: &'v Vm, key: &str, part: &str) -> Option<&'v str> {
-    match &vm.options.get(key)?.value {
-        OptionValue::Fields(fields) => fields.get(part)?.value.as_deref(),
-        _ => None,
+/// Refuses options that PVE takes only together, or from a list of its own.
+///
+/// A clone begins with its source's options: of these only what the spec says by itself is judged here, the rest when
+/// planning. What memory a VM has whose spec does not say it is not known here either. An adopted guest is as it is, and
+/// judged only where a plan changes it.
+fn check_conflicts(vm: &Vm, faults: &mut Faults) {
+    if vm.uuid.is_some() {
+        return;
     }
-}
-
-fn number(text: Option<&str>) -> Option<u64> {
-    text?.parse().ok()
-}
-
-fn check_memory(vm: &Vm, faults: &mut Faults) {
-    // PVE: qemu-server src/PVE/QemuServer.pm: "balloon value too large (must be smaller than assigned memory)".
-    let memory = number(part(vm, "memory", "current"));
-    if let (Some(balloon), Some(memory)) = (number(whole(vm, "balloon")), memory)
-        && balloon > memory
-    {
-        let span = vm.options["balloon"].span;
-        faults.error_hint(
-            span,
-            vm.path("memory.balloon"),
-            format!("{balloon}MiB is more than the memory, {memory}MiB"),
-            format!("write at most `{memory}MiB`"),
-        );
-    }
-}
-
-fn check_processors(vm: &Vm, faults: &mut Faults) {
-    let of = |key| number(whole(vm, key));
-    let all = of("cores").unwrap_or(1) * of("sockets").unwrap_or(1);
-    if let Some(vcpus) = of("vcpus").filter(|vcpus| *vcpus > all) {
-        let message = format!("{vcpus} is more than sockets times cores, {all}");
-        let hint = format!("write at most `{all}`");
-        faults.error_hint(vm.options["vcpus"].span, vm.path("cpu.vcpus"), message, hint);
-    }
-    let has_nodes = vm.options.iter().find(|(key, _)| key.starts_with("numa") && key.as_str() != "numa");
-    if let Some((key, desired)) = has_nodes
-        && whole(vm, "numa") != Some("1")
-        && vm.clone.is_none()
-    {
-        let message = format!("`{key}` means nothing without NUMA");
-        faults.error_hint(desired.span, vm.path(&desired.path), message, "add `cpu: {numa: true}`");
+    let is_new = vm.clone.is_none();
+    let config = vm.options.iter().filter_map(|(key, desired)| Some((key.clone(), desired.value.text(key)?)));
+    for conflict in pve_config::conflicts(&config.collect()) {
+        let is_said = |key: &String| vm.options.contains_key(key);
+        let is_known = if is_new {
+            conflict.keys.iter().all(|key| key != "memory" || is_said(key))
+        } else {
+            conflict.keys.iter().all(is_said)
+        };
+        if is_known {
+            let (span, path) = vm.place_of(&conflict.keys);
+            faults.error_hint(span, path, conflict.message, conflict.hint);
+        }
     }
 }
 
@@ -79,35 +57,6 @@ fn check_firmware(vm: &Vm, faults: &mut Faults) {
     if let Some(efi) = efi.filter(|_| bios != Some("ovmf") && vm.clone.is_none()) {
         let message = "an EFI disk means nothing to SeaBIOS";
         faults.error_hint(efi.span, vm.path("bios.efi"), message, "write `bios: {type: ovmf, efi: {…}}`");
-    }
-}
-
-fn check_passthrough(vm: &Vm, faults: &mut Faults) {
-    let machine = part(vm, "machine", "type").and_then(|kind| Machine::parse(kind).ok());
-    let is_q35 = machine.as_ref().is_some_and(Machine::is_q35);
-    for (key, desired) in vm.options.iter().filter(|(key, _)| key.starts_with("hostpci")) {
-        // PVE: qemu-server src/PVE/QemuServer/PCI.pm: "q35 machine model is not enabled".
-        if part(vm, key, "pcie") == Some("1") && !is_q35 && (machine.is_some() || vm.clone.is_none()) {
-            let message = "PCI express needs a q35 machine";
-            faults.error_hint(
-                desired.span,
-                vm.path(&desired.path),
-                message,
-                "add `machine: q35`, or remove `pcie`",
-            );
-        }
-    }
-    for (key, desired) in vm.options.iter().filter(|(key, _)| key.starts_with("vga")) {
-        let Some(port) = part(vm, key, "type").filter(|kind| kind.starts_with("serial")) else { continue };
-        if !vm.options.contains_key(port) && vm.clone.is_none() {
-            let message = format!("the display is `{port}`, which the VM has not");
-            faults.error_hint(
-                desired.span,
-                vm.path("vga"),
-                message,
-                format!("add `serial: {{{port}: socket}}`"),
-            );
-        }
     }
 }
 

@@ -17,6 +17,7 @@ mod json;
 mod lab;
 mod migrating;
 mod power;
+mod semantics;
 mod specs;
 mod status;
 mod tokens;
