@@ -3,14 +3,14 @@
 use crate::{Connections, Failure};
 use futures::StreamExt as _;
 use pve_api::Resource;
-use pve_config::GuestConfig;
+use pve_config::{GuestConfig, Section};
 use pve_ssh::command::files;
 use pve_ssh::parse::{self, GuestKind};
 use pve_types::{Vmid, VolumeId};
 use std::collections::{BTreeMap, BTreeSet};
 use std::time::Duration;
-use vmdeploy_planner::identity::may_be_ours;
-use vmdeploy_planner::observed::{Observed, ObservedConfig, ObservedGuest, Query};
+use vmdeploy_planner::identity::{facts_of, may_be_ours};
+use vmdeploy_planner::observed::{GuestFacts, Observed, ObservedConfig, ObservedGuest, Query};
 
 /// How many configurations are asked for at once through the API.
 const AT_ONCE: usize = 8;
@@ -42,6 +42,7 @@ pub(super) fn from_resource(resource: &Resource) -> Option<ObservedGuest> {
         template: resource.template.unwrap_or(false),
         pool: resource.pool.clone(),
         volumes: BTreeSet::new(),
+        facts: GuestFacts::default(),
         config: None,
     })
 }
@@ -78,15 +79,27 @@ async fn by_ssh(
             template: false,
             pool: None,
             volumes: BTreeSet::new(),
+            facts: GuestFacts::default(),
             config: None,
         });
         guest.node = file.node;
         guest.volumes = volumes_of(&file.text);
+        let config = GuestConfig::parse_file(&file.text);
+        note_facts(guest, &config.current, &config.pending);
         if file.kind == GuestKind::Vm {
-            guest.config = kept_of_file(query, file.vmid, &file.text);
+            guest.config = kept_of_file(query, file.vmid, &file.text, config);
         }
     }
     Ok(guests)
+}
+
+/// Notes what is kept of every guest, and its name: the configuration knows it before the list of guests does.
+fn note_facts(guest: &mut ObservedGuest, values: &Section, pending: &BTreeMap<String, Option<String>>) {
+    let name = if guest.kind == "qemu" { "name" } else { "hostname" };
+    if let Some(name) = values.get(name) {
+        guest.name = Some(name.clone());
+    }
+    guest.facts = facts_of(&guest.kind, &pve_config::after_restart(values.clone(), pending));
 }
 
 fn kind_of(kind: GuestKind) -> &'static str {
@@ -113,8 +126,7 @@ fn volumes_of(text: &str) -> BTreeSet<VolumeId> {
 }
 
 /// Returns a configuration from its file, if it may be kept.
-fn kept_of_file(query: &Query, vmid: Vmid, text: &str) -> Option<ObservedConfig> {
-    let config = GuestConfig::parse_file(text);
+fn kept_of_file(query: &Query, vmid: Vmid, text: &str, config: GuestConfig) -> Option<ObservedConfig> {
     may_be_ours(query, vmid, config.get("description"), config.get("smbios1")).then(|| ObservedConfig {
         lock: config.get("lock").map(str::to_owned),
         snapshots: !config.snapshots.is_empty(),
@@ -157,8 +169,9 @@ async fn by_api(
 ) -> Result<BTreeMap<Vmid, ObservedGuest>, Failure> {
     let looks = guests.into_values().map(|guest| async move {
         let mut guest = guest;
-        if guest.kind == "qemu" {
-            look(connections, query, &mut guest).await?;
+        match guest.kind.as_str() {
+            "qemu" => look(connections, query, &mut guest).await?,
+            _ => look_at_container(connections, &mut guest).await?,
         }
         Ok::<_, Failure>((guest.vmid, guest))
     });
@@ -186,6 +199,8 @@ async fn look(connections: &Connections, query: &Query, guest: &mut ObservedGues
     let digest = values.remove("digest");
     let text: String = values.iter().map(|(key, value)| format!("{key}: {value}\n")).collect();
     guest.volumes = volumes_of(&text);
+    let values = GuestConfig::from_api(values).current;
+    note_facts(guest, &values, &pending);
     let value = |key: &str| values.get(key).map(String::as_str);
     if !may_be_ours(query, guest.vmid, value("description"), value("smbios1")) {
         return Ok(());
@@ -197,8 +212,25 @@ async fn look(connections: &Connections, query: &Query, guest: &mut ObservedGues
         cloud_init_stale: stale,
         digest,
         pending,
-        values: GuestConfig::from_api(values).current,
+        values,
     });
+    Ok(())
+}
+
+/// Asks for a container's addresses and volumes.
+async fn look_at_container(connections: &Connections, guest: &mut ObservedGuest) -> Result<(), Failure> {
+    let path = format!("/nodes/{}/lxc/{}/config", guest.node, guest.vmid);
+    let told: BTreeMap<String, serde_json::Value> =
+        match connections.api().get(&path, pve_api::Params::new()).await {
+            Ok(told) => told,
+            Err(error) if super::is_optional(&error) || error.is_unreachable() => return Ok(()),
+            Err(error) => return Err(error.into()),
+        };
+    let values: Section =
+        told.into_iter().filter_map(|(key, value)| Some((key, value.as_str()?.to_owned()))).collect();
+    let text: String = values.iter().map(|(key, value)| format!("{key}: {value}\n")).collect();
+    guest.volumes = volumes_of(&text);
+    note_facts(guest, &values, &BTreeMap::new());
     Ok(())
 }
 
@@ -229,10 +261,14 @@ mod tests {
 
     fn query(also: &[u32]) -> Query {
         Query::Configs {
-            project: "web".to_owned(),
+            projects: BTreeSet::from(["web".to_owned()]),
             uuids: BTreeSet::new(),
             also: also.iter().map(|vmid| Vmid::new(*vmid).unwrap()).collect(),
         }
+    }
+
+    fn kept_of_file(query: &Query, vmid: Vmid, text: &str) -> Option<ObservedConfig> {
+        super::kept_of_file(query, vmid, text, GuestConfig::parse_file(text))
     }
 
     #[test]

@@ -55,7 +55,7 @@ async fn observe_all(connections: &Connections, queries: &[Query]) -> Result<Obs
     };
     let (configs, places, rights, vnets, ha, mappings) = futures::join!(
         guests::observe(connections, queries, &observed),
-        places::observe(connections, queries),
+        places::observe(connections, queries, &observed.nodes),
         rights(connections, queries),
         vnets(connections, queries),
         ha,

@@ -8,7 +8,7 @@ use crate::plan::{LocalFileFacts, PatchValue, Reason, SecretForm, Slot};
 use crate::rights;
 use crate::spec::{
     CloudInit, Delivery, Desired, DesiredField, DesiredFields, DesiredOption, Nic, OptionValue,
-    SnippetSource, Span, SshKey, Vm,
+    SnippetSource, Span, SshKey, Vm, smbios_in_base64,
 };
 use pve_config::{Drive, PropertyString, overlay, same_config_value, same_field};
 use pve_types::{Bytes, NodeName, StorageId, VolumeId};
@@ -150,7 +150,9 @@ impl Collector<'_, '_> {
         let desired = self.vm.options.get("smbios1");
         let span = desired.map_or(self.vm.name.span, |desired| desired.span);
         let base = self.base.get("smbios1");
-        let mut value = base.and_then(|text| PropertyString::parse("smbios1", text).ok()).unwrap_or_default();
+        let stored = base.and_then(|text| PropertyString::parse("smbios1", text).ok()).unwrap_or_default();
+        let encoded = smbios_in_base64(&stored);
+        let mut value = encoded.clone();
         match desired.map(|desired| &desired.value) {
             Some(OptionValue::Whole(text)) => {
                 value = PropertyString::parse("smbios1", text).unwrap_or_default();
@@ -165,6 +167,10 @@ impl Collector<'_, '_> {
             }
             Some(OptionValue::Remove) => value = PropertyString::default(),
             None => {}
+        }
+        // Where the texts stay as they are, so does the form in which they are stored.
+        if value == encoded {
+            value = stored;
         }
         value.set("uuid", uuid);
         self.whole(("smbios1", "uuid"), span, &value.print("smbios1"), Part::Plain);

@@ -28,6 +28,7 @@ pub use diagnostic::{Diagnostic, Excerpt, Severity, SourceFile, Span};
 pub use import_env::{Imported, StorageKind, import_env};
 pub use json_schema::json_schema;
 pub use lock::{print_lock, updated_lock};
+pub(crate) use lower::smbios_in_base64;
 pub use model::*;
 pub use read::{LoadOptions, Loaded, errors, load};
 pub use reference::reference_markdown;

@@ -34,7 +34,7 @@ fn adopted(mut pve: Pve) -> String {
     };
     let (was, running) = (before(&pve), pve.guests[&vmid()].running);
     let observed = pve.observed();
-    let yaml = adopt("mine", &[(vmid(), observed.guests.get(&vmid()))]).unwrap();
+    let yaml = adopt("mine", &[vmid()], &observed).spec.unwrap();
     let first = deploy(&mut pve, &yaml);
     let name = first.changes[0].vm.to_string();
     assert_eq!(steps(&first), [format!("{name}/configure API")], "{yaml}\n{:#?}", first.changes);
@@ -342,11 +342,15 @@ fn a_running_guest_and_one_with_pending_changes_are_adopted_as_they_are() {
 #[test]
 fn two_guests_of_one_name_are_adopted_one_by_one() {
     let pve = world(&[]);
-    let observed = pve.observed();
-    let one = observed.guests.get(&vmid());
-    let mut other = one.unwrap().clone();
+    let mut observed = pve.observed();
+    let mut other = observed.guests[&vmid()].clone();
     other.vmid = "202".parse().unwrap();
-    let refused = adopt("mine", &[(vmid(), one), (other.vmid, Some(&other))]).unwrap_err();
+    let smbios1 = "uuid=BBBBBBBB-0000-4000-8000-000000000002".to_owned();
+    other.config.as_mut().unwrap().values.insert("smbios1".to_owned(), smbios1);
+    observed.guests.insert(other.vmid, other);
+    let both = adopt("mine", &[vmid(), "202".parse().unwrap()], &observed);
+    let [refused] = &both.refused[..] else { panic!("{both:?}") };
     assert_eq!(refused.to_string(), "VMs 201 and 202 are both called `odd`");
     assert_eq!(refused.hint(), "adopt them into two projects, or rename one: `qm set 202 --name NEW`");
+    assert!(both.spec.unwrap().contains("vmid: 201"));
 }

@@ -542,6 +542,7 @@ impl Guest {
             template: self.template,
             pool: self.pool.clone(),
             volumes,
+            facts: vmdeploy_planner::identity::facts_of("qemu", &self.values),
             config: Some(ObservedConfig {
                 values: self.values.clone(),
                 pending: self.pending.clone(),
