@@ -191,7 +191,7 @@ fn a_lost_lock_file_never_makes_a_second_vm() {
     assert!(crate::specs::plan(&pve, &spec).is_empty());
 }
 
-fn foreign(vmid: u32, kind: &str) -> ObservedGuest {
+pub fn foreign(vmid: u32, kind: &str) -> ObservedGuest {
     ObservedGuest {
         vmid: Vmid::new(vmid).unwrap(),
         node: "pve1".parse().unwrap(),

@@ -15,6 +15,7 @@ use vmdeploy_planner::spec::{Deployment, ImageSource, OptionValue};
 /// The size of the disk in every image of this world.
 pub const IMAGE_SIZE: Bytes = Bytes::from_gib(3);
 
+#[derive(Clone)]
 pub struct Guest {
     pub node: NodeName,
     pub running: bool,
