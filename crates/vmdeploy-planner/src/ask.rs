@@ -1,8 +1,9 @@
 //! What must be observed before a deployment can be planned: only what it needs, in bulk.
 
+use crate::identity::guest_uuid;
 use crate::observed::{Observed, Query};
 use crate::plan::PlanContext;
-use crate::planning::{expected_uuid_of, kinds_of, store_queries};
+use crate::planning::{kinds_of, store_queries};
 use crate::spec::{
     CloneSource, Deployment, Desired, DiskContent, Image, ImageSource, SnippetSource, Vm, VmidWish,
 };
@@ -35,11 +36,7 @@ pub fn ask(deployment: &Deployment, context: &AskContext) -> Vec<Query> {
     // High availability is asked even where the spec says nothing of it: a managed guest moves by itself, and is not
     // destroyed before it is taken out.
     let mut queries = BTreeSet::from([Query::Version, Query::Resources, Query::Rights, Query::Ha]);
-    queries.insert(Query::Configs {
-        project: deployment.project.value.clone(),
-        uuids: vms.iter().map(|vm| expected_uuid_of(&cluster, &deployment.project, vm)).collect(),
-        also: also(&vms),
-    });
+    queries.insert(identities(deployment, &vms));
     queries.insert(Query::Pending { vms: vms.iter().map(|vm| vm.name.value.clone()).collect() });
     let of_cluster =
         deployment.clusters.get(&cluster).and_then(|cluster| cluster.node.as_ref()).map(|node| &node.value);
@@ -83,6 +80,21 @@ fn named_content(vm: &Vm) -> BTreeSet<(StorageId, String)> {
     let hook = hook.and_then(|text| Some(of(&text.parse().ok()?, "snippets")));
     let drives = named_volumes(vm).map(|volume| of(volume, Observed::content_of(volume)));
     drives.chain(snippets).chain(hook).collect()
+}
+
+/// Returns what must be known to say which guest each VM is.
+pub fn identities(deployment: &Deployment, vms: &[&Vm]) -> Query {
+    let project = &deployment.project.value;
+    let former = vms.iter().filter_map(|vm| Some(vm.moved_from.as_ref()?.project.as_ref()?.value.clone()));
+    let uuid = |vm: &&Vm| {
+        let derived = || guest_uuid(&vm.cluster, project, &vm.name);
+        vm.uuid.as_ref().map_or_else(derived, |uuid| uuid.value.clone())
+    };
+    Query::Configs {
+        projects: former.chain([project.clone()]).collect(),
+        uuids: vms.iter().map(uuid).collect(),
+        also: also(vms),
+    }
 }
 
 fn first_cluster(deployment: &Deployment) -> String {

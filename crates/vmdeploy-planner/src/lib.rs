@@ -16,6 +16,6 @@ pub mod timing;
 pub mod verify;
 pub mod volumes;
 
-pub use adopt::{AdoptError, adopt};
-pub use ask::{AskContext, ask, image_query};
+pub use adopt::{AdoptError, Adopted, adopt};
+pub use ask::{AskContext, ask, identities, image_query};
 pub use planning::{Draft, draft_plan, make_plan, plan_push};

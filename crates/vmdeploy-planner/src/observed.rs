@@ -1,7 +1,7 @@
 //! What was seen of the cluster, and what must be asked to see it.
 //!
 //! An observation is serialisable, so that a plan can be made from a file and a bug report is a fixture.
-//! Of guests that are not ours it keeps VMID, node, name, kind, status and what their disks are, nothing else.
+//! Of guests that are not ours it keeps VMID, node, name, kind, status, what their disks are and [`GuestFacts`].
 
 use pve_types::{
     BridgeName, Bytes, GuestName, MappingKind, NodeName, PoolId, Privilege, PveVersion, StorageId, Vmid,
@@ -25,8 +25,8 @@ pub enum Query {
     ///
     /// [`crate::identity::may_be_ours`] tells which configurations may be kept; the others are dropped unread.
     Configs {
-        /// The project whose marks are looked for.
-        project: String,
+        /// The projects whose ownership markers are looked for: the spec's, and those that its VMs were moved from.
+        projects: BTreeSet<String>,
         /// The UUIDs that the spec's VMs have or will have, lower-case with dashes.
         uuids: BTreeSet<String>,
         /// Guests whose configuration is needed even when they bear no mark: clone sources, holders.
@@ -259,6 +259,9 @@ pub struct ObservedGuest {
     pub pool: Option<PoolId>,
     /// What its configuration names as disks; `None` where the configuration could not be read.
     pub volumes: Option<GuestVolumes>,
+    /// What is kept of every guest's configuration, whoever owns it; empty where the configuration could not be read.
+    #[serde(default)]
+    pub facts: GuestFacts,
     /// Its whole configuration; only for guests that bear our mark or were asked for by VMID.
     pub config: Option<ObservedConfig>,
 }
@@ -282,6 +285,33 @@ impl FromIterator<VolumeId> for GuestVolumes {
     fn from_iter<I: IntoIterator<Item = VolumeId>>(volumes: I) -> Self {
         Self { ids: volumes.into_iter().collect(), ..Self::default() }
     }
+}
+
+/// What is kept of every guest's configuration, whoever owns it: what tells its owner, and the addresses that nobody
+/// else may have. Made by [`crate::identity::facts_of`].
+#[derive(Debug, Clone, PartialEq, Eq, Default, Serialize, Deserialize)]
+#[serde(deny_unknown_fields, default)]
+pub struct GuestFacts {
+    /// The lines of its description that are ownership markers, readable or not; hostile until printed through an escape.
+    pub markers: Vec<String>,
+    /// Its SMBIOS UUID, lower-case with dashes; one that waits for a restart before the current one.
+    pub uuid: Option<String>,
+    /// The static addresses that its configuration gives to its NICs.
+    pub addresses: Vec<StaticAddress>,
+}
+
+/// A static address of a guest's NIC, and the network that it is in.
+#[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct StaticAddress {
+    /// The NIC's slot: `net0`.
+    pub nic: String,
+    /// Its bridge or VNet; `None` where the NIC has none, or it could not be read.
+    pub bridge: Option<String>,
+    /// Its VLAN tag.
+    pub vlan: Option<u16>,
+    /// The address.
+    pub address: std::net::IpAddr,
 }
 
 /// A guest's configuration, as its file or the API gives it.

@@ -58,7 +58,7 @@ pub fn world_digest(plan: &Plan, observed: &Observed) -> String {
     let vmids = vmids(plan);
     let uuids: BTreeSet<&str> = plan.changes.iter().map(|change| change.guest.uuid.as_str()).collect();
     let has_our_uuid = |guest: &&crate::observed::ObservedGuest| {
-        let uuid = guest.config.as_ref().and_then(crate::identity::config_uuid);
+        let uuid = crate::identity::uuid_of(guest);
         uuid.is_some_and(|uuid| uuids.contains(uuid.as_str()))
     };
     let (nodes, storages) = places(plan);
@@ -156,7 +156,9 @@ fn images(plan: &Plan) -> BTreeSet<(&NodeName, String)> {
 /// Returns what must be observed to check the plan again, without its spec.
 pub fn ask_again(plan: &Plan) -> BTreeSet<Query> {
     let uuids = plan.changes.iter().map(|change| change.guest.uuid.clone()).collect();
-    let configs = Query::Configs { project: plan.project.clone(), uuids, also: vmids(plan) };
+    let former = plan.changes.iter().filter_map(|change| Some(change.formerly.as_ref()?.project.clone()));
+    let projects = former.chain([plan.project.clone()]).collect();
+    let configs = Query::Configs { projects, uuids, also: vmids(plan) };
     let names = plan.changes.iter().map(|change| change.vm.clone()).collect();
     let mut queries = BTreeSet::from([
         Query::Version,

@@ -402,8 +402,15 @@ impl Job {
             },
         }
     }
+    /// Tells whether a marker is that of the plan's VM: by the name and project that it has, or had before this run.
     pub(crate) fn is_marker_of(&self, marker: &Marker, guest: &GuestRef) -> bool {
-        marker.vmid == guest.vmid && marker.name == guest.name && marker.project == self.shared.plan.project
+        let is_now = || marker.name == guest.name && marker.project == self.shared.plan.project;
+        let was = || {
+            let change = self.shared.plan.changes.iter().find(|change| change.guest.vmid == guest.vmid);
+            let former = change.and_then(|change| change.formerly.as_ref());
+            former.is_some_and(|former| marker.name == former.name && marker.project == former.project)
+        };
+        marker.vmid == guest.vmid && (is_now() || was())
     }
 
     /// Waits for a task to its end, telling how far it is.

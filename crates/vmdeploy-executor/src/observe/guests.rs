@@ -3,14 +3,14 @@
 use crate::{Connections, Failure};
 use futures::StreamExt as _;
 use pve_api::{ApiError, Resource};
-use pve_config::GuestConfig;
+use pve_config::{GuestConfig, Section};
 use pve_ssh::command::files;
 use pve_ssh::parse::{self, GuestKind};
 use pve_types::Vmid;
 use std::collections::{BTreeMap, BTreeSet};
 use std::time::Duration;
-use vmdeploy_planner::identity::may_be_ours;
-use vmdeploy_planner::observed::{GuestVolumes, Observed, ObservedConfig, ObservedGuest, Query};
+use vmdeploy_planner::identity::{facts_of, may_be_ours};
+use vmdeploy_planner::observed::{GuestFacts, GuestVolumes, Observed, ObservedConfig, ObservedGuest, Query};
 use vmdeploy_planner::volumes::DiskName;
 
 /// How many configurations are asked for at once through the API.
@@ -43,6 +43,7 @@ pub(super) fn from_resource(resource: &Resource) -> Option<ObservedGuest> {
         template: resource.template.unwrap_or(false),
         pool: resource.pool.clone(),
         volumes: None,
+        facts: GuestFacts::default(),
         config: None,
     })
 }
@@ -79,15 +80,27 @@ async fn by_ssh(
             template: false,
             pool: None,
             volumes: None,
+            facts: GuestFacts::default(),
             config: None,
         });
         guest.node = file.node;
         guest.volumes = Some(volumes_of(&file.text));
+        let config = GuestConfig::parse_file(&file.text);
+        note_facts(guest, &config.current, &config.pending);
         if file.kind == GuestKind::Vm {
-            guest.config = kept_of_file(query, file.vmid, &file.text);
+            guest.config = kept_of_file(query, file.vmid, &file.text, config);
         }
     }
     Ok(guests)
+}
+
+/// Notes what is kept of every guest, and its name: the configuration knows it before the list of guests does.
+fn note_facts(guest: &mut ObservedGuest, values: &Section, pending: &BTreeMap<String, Option<String>>) {
+    let name = if guest.kind == "qemu" { "name" } else { "hostname" };
+    if let Some(name) = values.get(name) {
+        guest.name = Some(name.clone());
+    }
+    guest.facts = facts_of(&guest.kind, &pve_config::after_restart(values.clone(), pending));
 }
 
 fn kind_of(kind: GuestKind) -> &'static str {
@@ -134,8 +147,7 @@ fn disk_of(line: &str) -> Option<DiskName> {
 }
 
 /// Returns a configuration from its file, if it may be kept.
-fn kept_of_file(query: &Query, vmid: Vmid, text: &str) -> Option<ObservedConfig> {
-    let config = GuestConfig::parse_file(text);
+fn kept_of_file(query: &Query, vmid: Vmid, text: &str, config: GuestConfig) -> Option<ObservedConfig> {
     may_be_ours(query, vmid, config.get("description"), config.get("smbios1")).then(|| ObservedConfig {
         lock: config.get("lock").map(str::to_owned),
         snapshots: !config.snapshots.is_empty(),
@@ -210,6 +222,8 @@ async fn look(connections: &Connections, query: &Query, guest: &mut ObservedGues
     let waiting = pending.iter().filter_map(|(key, value)| Some((key, value.as_ref()?)));
     let lines = values.iter().chain(waiting).map(|(key, value)| format!("{key}: {value}\n"));
     guest.volumes = Some(volumes_of(&lines.collect::<String>()));
+    let values = GuestConfig::from_api(values).current;
+    note_facts(guest, &values, &pending);
     let value = |key: &str| values.get(key).map(String::as_str);
     if !may_be_ours(query, guest.vmid, value("description"), value("smbios1")) {
         return Ok(());
@@ -224,7 +238,7 @@ async fn look(connections: &Connections, query: &Query, guest: &mut ObservedGues
         cloud_init_stale: stale,
         digest,
         pending,
-        values: GuestConfig::from_api(values).current,
+        values,
     });
     Ok(())
 }
@@ -244,8 +258,8 @@ async fn note_snapshots(
     };
     for snapshot in snapshots.into_iter().filter(|snapshot| snapshot.name != "current") {
         let params = pve_api::Params::new().with("snapshot", snapshot.name);
-        let named = match volumes_told(connections, &path, params).await {
-            Ok(named) => named,
+        let named = match section_at(connections, &path, params).await {
+            Ok(values) => volumes_of(&lines_of(&values)),
             // It has just gone.
             Err(error) if super::is_optional(&error) => continue,
             Err(error) => return Err(error.into()),
@@ -257,26 +271,32 @@ async fn note_snapshots(
     Ok(())
 }
 
-/// Asks what a container has for disks.
+/// Reads a container's addresses and disks.
 async fn look_at_container(connections: &Connections, guest: &mut ObservedGuest) -> Result<(), Failure> {
     let path = format!("/nodes/{}/lxc/{}/config", guest.node, guest.vmid);
-    guest.volumes = match volumes_told(connections, &path, pve_api::Params::new()).await {
-        Ok(volumes) => Some(volumes),
-        Err(error) if error.is_denied() || error.is_absent() || error.is_unreachable() => None,
+    match section_at(connections, &path, pve_api::Params::new()).await {
+        Ok(values) => {
+            guest.volumes = Some(volumes_of(&lines_of(&values)));
+            note_facts(guest, &values, &BTreeMap::new());
+        }
+        Err(error) if error.is_denied() || error.is_absent() || error.is_unreachable() => guest.volumes = None,
         Err(error) => return Err(error.into()),
-    };
+    }
     Ok(())
 }
 
-/// Returns what the configuration at a path of the API names as disks.
-async fn volumes_told(
+/// Reads the configuration at a path of the API.
+async fn section_at(
     connections: &Connections,
     path: &str,
     params: pve_api::Params,
-) -> Result<GuestVolumes, ApiError> {
+) -> Result<Section, ApiError> {
     let told: BTreeMap<String, serde_json::Value> = connections.api().get(path, params).await?;
-    let lines = told.iter().filter_map(|(key, value)| Some(format!("{key}: {}\n", value.as_str()?)));
-    Ok(volumes_of(&lines.collect::<String>()))
+    Ok(told.into_iter().filter_map(|(key, value)| Some((key, value.as_str()?.to_owned()))).collect())
+}
+
+fn lines_of(values: &Section) -> String {
+    values.iter().map(|(key, value)| format!("{key}: {value}\n")).collect()
 }
 
 /// Returns the keys in which the cloud-init drive differs from the configuration, as PVE tells them.
@@ -306,10 +326,14 @@ mod tests {
 
     fn query(also: &[u32]) -> Query {
         Query::Configs {
-            project: "web".to_owned(),
+            projects: BTreeSet::from(["web".to_owned()]),
             uuids: BTreeSet::new(),
             also: also.iter().map(|vmid| Vmid::new(*vmid).unwrap()).collect(),
         }
+    }
+
+    fn kept_of_file(query: &Query, vmid: Vmid, text: &str) -> Option<ObservedConfig> {
+        super::kept_of_file(query, vmid, text, GuestConfig::parse_file(text))
     }
 
     #[test]

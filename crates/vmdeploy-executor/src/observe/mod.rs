@@ -56,7 +56,7 @@ async fn observe_all(connections: &Connections, queries: &[Query]) -> Result<Obs
     };
     let (configs, places, rights, vnets, ha, mappings) = futures::join!(
         guests::observe(connections, queries, &observed),
-        places::observe(connections, &queries_of_places),
+        places::observe(connections, &queries_of_places, &observed.nodes),
         rights(connections, queries),
         vnets(connections, queries),
         ha,

@@ -8,7 +8,7 @@ use pve_ssh::parse;
 use pve_types::{BridgeName, Bytes, GuestName, NodeName, PveVersion, StorageId};
 use std::collections::{BTreeMap, BTreeSet};
 use std::time::Duration;
-use vmdeploy_planner::observed::{Observed, ObservedHa, ObservedImage, ObservedStorage, Query};
+use vmdeploy_planner::observed::{Observed, ObservedHa, ObservedImage, ObservedNode, ObservedStorage, Query};
 use vmdeploy_planner::plan::DesiredHa;
 
 /// What one query about a place found.
@@ -80,11 +80,21 @@ pub(super) async fn note_sparse(connections: &Connections, observed: &mut Observ
 }
 
 /// Asks everything about nodes, storages and images, all at once.
+///
+/// A node that the cluster does not have is not asked: the plan says so, whichever transport there is.
 pub(super) async fn observe(
     connections: &Connections,
     queries: &BTreeSet<Query>,
+    nodes: &BTreeMap<NodeName, ObservedNode>,
 ) -> Result<Vec<Place>, Failure> {
-    let looks = queries.iter().map(|query| async move {
+    let is_there = |query: &&Query| match query {
+        Query::Node { node }
+        | Query::Content { node, .. }
+        | Query::File { node, .. }
+        | Query::CpuModels { node } => nodes.contains_key(node),
+        _ => true,
+    };
+    let looks = queries.iter().filter(is_there).map(|query| async move {
         match query {
             Query::Node { node } => look_at_node(connections, node).await.map(Some),
             Query::Content { node, storage, content } => {

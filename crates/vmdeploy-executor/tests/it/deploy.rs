@@ -50,7 +50,11 @@ async fn what_was_deployed_is_observed_and_destroyed() {
         Query::Rights,
         Query::Node { node: "pve1".parse().unwrap() },
         Query::File { node: "pve1".parse().unwrap(), path: crate::fixture::IMAGE.to_owned() },
-        Query::Configs { project: "test".to_owned(), uuids: [guest(1).uuid].into(), also: [].into() },
+        Query::Configs {
+            projects: ["test".to_owned()].into(),
+            uuids: [guest(1).uuid].into(),
+            also: [].into(),
+        },
     ];
     let observed = observe(&fixture.connections, &queries).await.unwrap();
     assert_eq!(observed.guests.len(), 2);
@@ -87,7 +91,7 @@ async fn observing_by_api_and_by_ssh_sees_the_same() {
     fixture.run(plan("r1", 1)).await;
     let queries = [
         Query::Resources,
-        Query::Configs { project: "test".to_owned(), uuids: [].into(), also: [].into() },
+        Query::Configs { projects: ["test".to_owned()].into(), uuids: [].into(), also: [].into() },
         Query::Pending { vms: [guest(1).name].into() },
     ];
     let config = crate::fixture::config(&fixture.lab, &fixture.folder, Transports::Api);
@@ -107,7 +111,8 @@ async fn very_many_configurations_are_read_whole() {
         world.guests.insert(pve_types::Vmid::new(vmid).unwrap(), guest);
     }
     let fixture = Fixture::of(world, "[]", Transports::Both).await;
-    let queries = [Query::Configs { project: "test".to_owned(), uuids: [].into(), also: [].into() }];
+    let queries =
+        [Query::Configs { projects: ["test".to_owned()].into(), uuids: [].into(), also: [].into() }];
     let observed = observe(&fixture.connections, &queries).await.unwrap();
     assert_eq!(observed.guests.len(), 100);
 }

@@ -314,6 +314,7 @@ pub fn plan_of(run: &str, guests: &[GuestRef], steps: Vec<Step>) -> Plan {
         verb: Verb::Create,
         reasons: Vec::new(),
         on_failure: OnFailure::Rollback,
+        formerly: None,
     };
     Plan {
         format_version: PLAN_FORMAT_VERSION,

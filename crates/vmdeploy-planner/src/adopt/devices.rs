@@ -1,29 +1,10 @@
-//! Chipset, display, firmware and devices of the node, in the words of the spec.
+//! Firmware and devices of the node, in the words of the spec.
 
-use super::{Writer, without_what_pve_notes};
-use crate::spec::raise::{AGENT, EFI, MACHINE, NUMA_NODE, PCI, TPM, USB, VGA, VIRTIOFS, quoted, raised};
+use super::writer::{Writer, without_what_pve_notes};
+use crate::spec::raise::{EFI, NUMA_NODE, PCI, TPM, USB, VIRTIOFS, quoted, raised};
 use pve_config::{Bus, DeviceSlot, Drive};
 
 impl Writer {
-    /// Writes the chipset, the display and the agent.
-    pub(super) fn chipset(&mut self) {
-        for (key, object) in [("machine", &MACHINE), ("vga", &VGA), ("agent", &AGENT)] {
-            let Some(value) = self.property(key) else { continue };
-            let Some(raised) = raised(object, &value).filter(|raised| !raised.fields.is_empty()) else {
-                continue;
-            };
-            // What stands for the whole is written as that.
-            let only =
-                object.shorthand.and_then(|field| raised.fields.first()?.strip_prefix(&format!("{field}: ")));
-            match only.filter(|_| raised.fields.len() == 1) {
-                Some(value) => self.line(format!("{key}: {value}")),
-                None => self.line(format!("{key}: {{{}}}", raised.fields.join(", "))),
-            }
-            self.take(key);
-            self.leave(key, raised.rest);
-        }
-    }
-
     /// Writes the firmware, its disk and the TPM.
     pub(super) fn firmware(&mut self) {
         // To SeaBIOS an EFI disk means nothing, and a spec may not have both.

@@ -89,6 +89,20 @@ pub struct Change {
     pub reasons: Vec<Reason>,
     /// What follows when one of its steps fails.
     pub on_failure: OnFailure,
+    /// The owner that the guest's marker names before the run, where that is not the plan's project and the VM's name:
+    /// the VM is renamed or moved in place. `None` for every other VM.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub formerly: Option<Owner>,
+}
+
+/// A VM as an ownership marker names it.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct Owner {
+    /// The project.
+    pub project: String,
+    /// The VM's name in the spec.
+    pub name: GuestName,
 }
 
 /// The closed set of things that can happen to a VM.

@@ -144,6 +144,7 @@ impl<'m, 'a> Making<'m, 'a> {
         self.place_snippets(&snippets);
         let marker = mark::wanted_marker(self.input, self.vm, self.guest, None);
         let description = mark::wanted_description(self.vm, &marker, "");
+        mark::refuse_long_description(self.input, self.findings, self.vm, &description);
         cloning::push_clone(self, &source, clone, description);
         let mut split = self.split(changes, shape, Transport::Api);
         let mut growth = Vec::new();
@@ -236,6 +237,7 @@ impl<'m, 'a> Making<'m, 'a> {
     fn describe_mark(&mut self, patch: &mut ConfigPatch) {
         let marker = mark::wanted_marker(self.input, self.vm, self.guest, None);
         let description = mark::wanted_description(self.vm, &marker, "");
+        mark::refuse_long_description(self.input, self.findings, self.vm, &description);
         if let Some(text) = self.vm.description.set() {
             self.reasons.push(reason("description", None, Some(text.clone())));
         }

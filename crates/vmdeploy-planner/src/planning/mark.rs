@@ -2,7 +2,7 @@
 
 use super::desired::{is_ignored, keys_digest};
 use super::images::{self, source_digest};
-use super::input::{Current, PlanInput};
+use super::input::{Current, Findings, PlanInput};
 use crate::identity::{self, Marker};
 use super::chain::{Chain, Link};
 use crate::plan::{Action, ConfigPatch, GuestRef, PatchValue, Slot};
@@ -38,9 +38,12 @@ pub(crate) fn marker_after(
     renamed: &BTreeMap<Slot, Slot>,
 ) -> Marker {
     let old = current.and_then(|current| current.marker.as_ref());
-    let derived = identity::guest_uuid(&input.cluster, &input.deployment.project, &vm.name);
+    // A cluster that the spec calls otherwise now is the same cluster: nothing is written for that alone.
+    let same = old.filter(|old| identity::is_same_cluster(&old.cluster, &input.cluster));
+    let cluster = same.map_or_else(|| input.cluster.clone(), |old| old.cluster.clone());
+    let derived = identity::guest_uuid(&cluster, &input.deployment.project, &vm.name);
     let mut marker = Marker {
-        cluster: input.cluster.clone(),
+        cluster,
         project: input.deployment.project.value.clone(),
         name: vm.name.value.clone(),
         vmid: guest.vmid,
@@ -140,6 +143,20 @@ pub(crate) fn wanted_description(vm: &Vm, marker: &Marker, current: &str) -> Str
     identity::marked_description(text, marker)
 }
 
+/// Refuses a description that is too long with the ownership marker below it.
+pub(crate) fn refuse_long_description(input: &PlanInput<'_>, findings: &mut Findings, vm: &Vm, whole: &str) {
+    let length = whole.chars().count();
+    let Some(over) = length.checked_sub(identity::MAX_DESCRIPTION).filter(|over| *over > 0) else { return };
+    let span = vm.description.span().unwrap_or(vm.name.span);
+    let message = format!(
+        "the description of `{}` has {length} characters with its ownership marker, and PVE takes {}",
+        vm.name.value,
+        identity::MAX_DESCRIPTION
+    );
+    let hint = format!("shorten it by {over} characters");
+    findings.refuse(input.deployment, (span, vm.path("description")), message, hint);
+}
+
 fn sources(input: &PlanInput<'_>, vm: &Vm, current: Option<&Current<'_>>) -> BTreeMap<Slot, String> {
     let old = current.and_then(|current| current.marker.as_ref()).map(|marker| marker.sources.clone());
     let mut sources = old.unwrap_or_default();
@@ -164,10 +181,11 @@ fn sources(input: &PlanInput<'_>, vm: &Vm, current: Option<&Current<'_>>) -> BTr
             Desired::Set(_) | Desired::Unmanaged => {}
         }
     }
-    if current.is_none()
-        && let Some(clone) = &vm.clone
-    {
-        sources.insert(CLONE.to_owned(), clone_digest(clone));
+    if let Some(clone) = &vm.clone {
+        let renamed = || sources.get(CLONE).is_some_and(|before| was_renamed(input, before, clone));
+        if current.is_none() || renamed() {
+            sources.insert(CLONE.to_owned(), clone_digest(clone));
+        }
     }
     match vm.cloud_init.as_ref().and_then(keys_digest) {
         Some(digest) => drop(sources.insert(KEYS.to_owned(), digest)),
@@ -201,16 +219,24 @@ pub(crate) fn clone_digest(clone: &CloneFrom) -> String {
     }
 }
 
+/// Tells whether the marker remembers another clone source than the spec names; one that was renamed is the same.
+pub(crate) fn is_other_source(input: &PlanInput<'_>, marker: &Marker, clone: &CloneFrom) -> bool {
+    let Some(before) = marker.sources.get(CLONE) else { return false };
+    *before != clone_digest(clone) && !was_renamed(input, before, clone)
+}
+
+/// Tells whether the digest is that of the clone's source under the name that it had.
+fn was_renamed(input: &PlanInput<'_>, digest: &str, clone: &CloneFrom) -> bool {
+    let CloneSource::Vm(name) = &clone.from.value else { return false };
+    let old = input.deployment.vm(name).and_then(|source| source.renamed_from.as_ref());
+    old.is_some_and(|old| *digest == crate::digest::short(&format!("vm {}", old.value)))
+}
+
 /// Tells whether the list of keys, accounts among them, is another one than the mark remembers.
 pub(crate) fn keys_changed(vm: &Vm, marker: Option<&Marker>) -> bool {
     let desired = vm.cloud_init.as_ref().and_then(keys_digest);
     let remembered = marker.and_then(|marker| marker.sources.get(KEYS).cloned());
     desired.is_some() && desired != remembered
-}
-
-/// Returns the digest of the clone's source that the mark remembers.
-pub(crate) fn remembered_clone(marker: &Marker) -> Option<&String> {
-    marker.sources.get(CLONE)
 }
 
 fn keep(vm: &Vm, current: Option<&Current<'_>>) -> BTreeMap<Slot, Option<Vmid>> {

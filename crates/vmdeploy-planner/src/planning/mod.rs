@@ -3,6 +3,7 @@
 //! The stages: find each VM's guest (`resolve`), compare (`desired`, `existing_disks`, `mark`), write the steps (`create`,
 //! `update`, `removal`), look what they need (`preflight`).
 
+mod addresses;
 mod availability;
 mod boot;
 mod chain;
@@ -30,11 +31,11 @@ mod together;
 mod transports;
 mod update;
 
-use crate::identity::Marker;
+use crate::identity::{DEFAULT_CLUSTER, Marker, Owners};
 use crate::observed::ObservedGuest;
 use crate::plan::{
-    Action, Change, GuestRef, Limits, Note, OnFailure, PLAN_FORMAT_VERSION, Plan, PlanContext, PlanMode,
-    Step, StepId, Verb,
+    Action, Change, GuestRef, Limits, Note, OnFailure, Owner, PLAN_FORMAT_VERSION, Plan, PlanContext,
+    PlanMode, Step, StepId, Verb,
 };
 use crate::spec::{
     Deployment, Diagnostic, Disk, DiskContent, Image, Permission, PowerState, Span, Vm, check_disk_version,
@@ -43,15 +44,13 @@ use chain::{Chain, Link};
 use create::Making;
 use images::Shared;
 use input::{Current, Findings, PlanInput, Resolved};
-use pve_types::{GuestName, NodeName, StorageId};
+use pve_types::{GuestName, NodeName, StorageId, Vmid};
 use removal::{Removal, kept_disks, losses, push_removal};
-use resolve::Marks;
 use std::collections::{BTreeMap, BTreeSet};
 use transports::Shape;
 
 pub(crate) use images::store_queries;
 pub(crate) use mappings::{kinds_of, mapping_of};
-pub(crate) use resolve::expected_uuid_of;
 
 /// Makes the plan that brings the cluster to what the spec says (or, to destroy, removes the spec's VMs).
 ///
@@ -61,8 +60,8 @@ pub(crate) use resolve::expected_uuid_of;
 /// Everything that the spec asks for and that cannot be done, all at once, each at its place with the way out.
 pub fn make_plan(deployment: &Deployment, context: &PlanContext<'_>) -> Result<Plan, Vec<Diagnostic>> {
     let mut input = scene_of(deployment, context).map_err(|refused| vec![refused])?;
-    let (marks, findings) = resolve_all(&mut input);
-    planned(&input, &marks, findings).finish()
+    let (owners, findings) = resolve_all(&mut input);
+    planned(&input, &owners, findings).finish()
 }
 
 /// A plan that is maybe refused: to judge what it needs and how far VMs are from the spec, never to carry it out.
@@ -82,8 +81,8 @@ pub fn draft_plan(deployment: &Deployment, context: &PlanContext<'_>) -> Draft {
         Ok(input) => input,
         Err(refused) => return Draft { refused: vec![refused], ..Draft::default() },
     };
-    let (marks, findings) = resolve_all(&mut input);
-    let mut planner = planned(&input, &marks, findings);
+    let (owners, findings) = resolve_all(&mut input);
+    let mut planner = planned(&input, &owners, findings);
     let steps = planner.take_steps();
     let Findings { diagnostics, refused, .. } = planner.findings;
     planner.changes.retain(|change| !refused.contains(&change.vm));
@@ -104,12 +103,12 @@ pub fn plan_push(
     node: Option<&NodeName>,
 ) -> Result<Plan, Vec<Diagnostic>> {
     let mut input = scene_of(deployment, context).map_err(|refused| vec![refused])?;
-    let (marks, findings) = resolve_all(&mut input);
+    let (owners, findings) = resolve_all(&mut input);
     let places = |step: &Step| match &step.action {
         Action::PlaceImage { image: placed, node, .. } if *placed == image.name => Some(node.clone()),
         _ => None,
     };
-    let mut wholly = planned(&input, &marks, findings);
+    let mut wholly = planned(&input, &owners, findings);
     let mut nodes: BTreeSet<NodeName> = wholly.take_steps().iter().filter_map(places).collect();
     if nodes.is_empty() {
         nodes.extend(node.cloned());
@@ -137,7 +136,7 @@ fn scene_of<'a>(
 }
 
 /// Finds each VM's guest, and what is refused before any step is written.
-fn resolve_all<'a>(input: &mut PlanInput<'a>) -> (Marks<'a>, Findings) {
+fn resolve_all<'a>(input: &mut PlanInput<'a>) -> (Owners<'a>, Findings) {
     let mut findings = Findings::default();
     let vms = vms_of(input);
     check_targets(input, &vms, &mut findings);
@@ -149,16 +148,19 @@ fn resolve_all<'a>(input: &mut PlanInput<'a>) -> (Marks<'a>, Findings) {
             findings.refused_since(before, &vm.name);
         }
     }
-    let marks = Marks::read(input);
-    resolve::resolve(input, &marks, &vms, &mut findings);
-    (marks, findings)
+    let owners = Owners::of(input.observed);
+    resolve::resolve(input, &owners, &vms, &mut findings);
+    if input.context.mode == PlanMode::Deploy {
+        addresses::check(input, &owners, &mut findings);
+    }
+    (owners, findings)
 }
 
-fn planned<'p, 'a>(input: &'p PlanInput<'a>, marks: &Marks<'a>, findings: Findings) -> Planner<'p, 'a> {
+fn planned<'p, 'a>(input: &'p PlanInput<'a>, owners: &Owners<'a>, findings: Findings) -> Planner<'p, 'a> {
     let mut planner = Planner::new(input, findings);
     let vms = vms_of(input);
     match input.context.mode {
-        PlanMode::Deploy => planner.deploy(&vms, marks),
+        PlanMode::Deploy => planner.deploy(&vms, owners),
         PlanMode::Destroy => planner.destroy(&vms),
     }
     planner
@@ -252,7 +254,7 @@ impl<'p, 'a> Planner<'p, 'a> {
         desired.filter_map(|vm| self.input.guests.get(&vm.name.value)).collect()
     }
 
-    fn deploy(&mut self, vms: &[&Vm], marks: &Marks<'a>) {
+    fn deploy(&mut self, vms: &[&Vm], owners: &Owners<'a>) {
         for resolved in self.targets(vms) {
             let before = self.findings.refusals();
             check_power_wishes(self.input.deployment, resolved.vm, &mut self.findings);
@@ -262,7 +264,7 @@ impl<'p, 'a> Planner<'p, 'a> {
             }
             self.findings.refused_since(before, &resolved.vm.name);
         }
-        self.prune(vms, marks);
+        self.prune(owners);
     }
 
     fn create(&mut self, resolved: &Resolved<'a>) {
@@ -339,25 +341,25 @@ impl<'p, 'a> Planner<'p, 'a> {
         }
     }
 
-    fn prune(&mut self, vms: &[&Vm], marks: &Marks<'a>) {
-        let names: BTreeSet<&GuestName> = vms.iter().map(|vm| &vm.name.value).collect();
-        let mut gone: Vec<(&ObservedGuest, &Marker)> = marks
-            .ours()
-            .filter(|(_, marker)| {
-                marker.cluster == self.input.cluster
-                    && marker.project == *self.input.deployment.project
-                    && !names.contains(&marker.name)
-            })
-            .collect();
+    fn prune(&mut self, owners: &Owners<'a>) {
+        let mut gone = gone(self.input, owners);
         gone.sort_by_key(|(guest, _)| guest.vmid);
         let Some(allowed) = self.input.context.prune else {
             for (guest, marker) in &gone {
                 let text = format!("VM {} is ours and no longer in the spec; it is left alone", guest.vmid);
-                let hint = format!(
+                let prune = format!(
                     "`--prune={}` deletes the {} VMs that the spec no longer has",
                     gone.len(),
                     gone.len()
                 );
+                let is_new = |change: &&Change| change.verb == Verb::Create;
+                let hint = match self.changes.iter().find(is_new) {
+                    Some(made) => format!(
+                        "{prune}; if it has a new name, such as `{}`, write `renamed_from: {}` there",
+                        made.vm, marker.name
+                    ),
+                    None => prune,
+                };
                 self.findings.note(&marker.name, text, Some(&hint));
             }
             return;
@@ -450,7 +452,17 @@ impl<'p, 'a> Planner<'p, 'a> {
         let judged = ownership::Judged { guest: &guest, vm };
         ownership::check(self.input, &mut self.findings, &mut self.claimed, &judged, &steps);
         self.steps.insert(guest.name.clone(), steps);
-        self.changes.push(Change { vm: guest.name.clone(), guest, verb, reasons, on_failure });
+        let current = self.input.guests.get(&guest.name).and_then(|resolved| resolved.current.as_ref());
+        let marker = current.and_then(|current| current.marker.as_ref());
+        let formerly = marker
+            .filter(|marker| self.is_other_identity(marker, &guest.name))
+            .map(|marker| Owner { project: marker.project.clone(), name: marker.name.clone() });
+        self.changes.push(Change { vm: guest.name.clone(), guest, verb, reasons, on_failure, formerly });
+    }
+
+    /// Tells whether a marker is that of a VM which was renamed or moved since.
+    fn is_other_identity(&self, marker: &Marker, name: &GuestName) -> bool {
+        marker.name != *name || marker.project != *self.input.deployment.project
     }
 
     fn finish(mut self) -> Result<Plan, Vec<Diagnostic>> {
@@ -513,6 +525,24 @@ impl<'p, 'a> Planner<'p, 'a> {
             self.shared.steps.insert(step.id.clone(), step);
         }
     }
+}
+
+/// Returns the project's guests that are no VM of the spec, under a new name neither.
+pub(super) fn gone<'a, 'o>(
+    input: &PlanInput<'a>,
+    owners: &'o Owners<'a>,
+) -> Vec<(&'a ObservedGuest, &'o Marker)> {
+    let names: BTreeSet<&GuestName> = input.deployment.vms.iter().map(|vm| &vm.name.value).collect();
+    let current = input.guests.values().filter_map(|resolved| resolved.current.as_ref());
+    let known: BTreeSet<Vmid> = current.map(|current| current.guest.vmid).collect();
+    let is_gone = |guest: &ObservedGuest, marker: &Marker| {
+        // A guest that no `clusters:` was there for belongs to the cluster that it is seen on.
+        (marker.cluster == input.cluster || marker.cluster == DEFAULT_CLUSTER)
+            && marker.project == *input.deployment.project
+            && !names.contains(&marker.name)
+            && !known.contains(&guest.vmid)
+    };
+    owners.ours().filter(|(guest, marker)| is_gone(guest, marker)).collect()
 }
 
 /// Puts the steps into an order that respects `after`: shared ones first, then VM by VM, those that wait later.

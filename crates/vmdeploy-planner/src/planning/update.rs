@@ -160,8 +160,8 @@ impl Updating<'_, '_> {
                 self.look_at_file(disk, &name, path);
             }
         }
-        if let (Some(clone), Some(before)) = (&self.vm.clone, remembered.and_then(mark::remembered_clone))
-            && *before != mark::clone_digest(clone)
+        if let (Some(clone), Some(marker)) = (&self.vm.clone, remembered)
+            && mark::is_other_source(self.input, marker, clone)
             && !super::desired::is_ignored(self.vm, "clone")
         {
             let mut why = reason("clone", Some("another source".to_owned()), Some("this one".to_owned()));
@@ -315,6 +315,7 @@ impl Updating<'_, '_> {
         if desired.trim_end() == description.trim_end() {
             return;
         }
+        mark::refuse_long_description(self.input, self.findings, self.vm, &desired);
         let (from, to) = (identity::description_text(description), identity::description_text(&desired));
         if from != to {
             let shown = |text: String| (!text.is_empty()).then_some(text);
@@ -322,9 +323,17 @@ impl Updating<'_, '_> {
         }
         if self.current.marker.as_ref() != Some(&marker) {
             let mut why = reason("(ownership mark)", None, None);
-            why.note = Some(match self.current.marker {
-                None => "the VM is adopted: it gets the mark, and keeps its UUID".to_owned(),
-                Some(_) => "the mark remembers images and kept disks".to_owned(),
+            why.note = Some(match &self.current.marker {
+                None => "the VM is adopted: it gets the marker, and keeps its UUID".to_owned(),
+                Some(old) if (&old.project, &old.name) != (&marker.project, &marker.name) => format!(
+                    "it was `{}` of project `{}`, and keeps its UUID",
+                    old.name,
+                    old.project.escape_debug()
+                ),
+                Some(old) if old.cluster != marker.cluster => {
+                    format!("its cluster was called `{}`", old.cluster.escape_debug())
+                }
+                Some(_) => "the marker remembers images and kept disks".to_owned(),
             });
             self.reasons.push(why);
         }
@@ -593,10 +602,31 @@ impl Updating<'_, '_> {
             return;
         }
         let text =
-            format!("it is on {actual}, the spec says {}; where a VM runs is no difference", desired.value);
+            format!("it is on {actual}, and the spec says {}: a deployment migrates no VM", desired.value);
+        let online = match (self.current.is_running(), self.has_local_disk()) {
+            (true, true) => " --online --with-local-disks",
+            (true, false) => " --online",
+            (false, _) => "",
+        };
+        let (vmid, to) = (self.guest.vmid, &desired.value);
         let hint =
-            format!("`qm migrate {} {} --online` on {actual} moves it", self.guest.vmid, desired.value);
+            format!("`qm migrate {vmid} {to}{online}` on {actual} moves it, or write `node: {actual}`");
         self.findings.note(&self.guest.name, text, Some(&hint));
+    }
+
+    /// Tells whether a disk is on a storage that is not known to be shared; PVE migrates it online only when told to.
+    // PVE: qemu-server src/PVE/API2/Qemu.pm migrate_vm: `with-local-disks`.
+    fn has_local_disk(&self) -> bool {
+        let is_local = |(key, text): (&String, &String)| {
+            let slot = key.parse::<pve_config::DeviceSlot>().ok().filter(|slot| slot.bus().holds_volume());
+            let drive = slot.and_then(|_| pve_config::Drive::parse(key, text).ok());
+            let drive = drive.filter(|drive| !drive.is_cdrom() || drive.is_cloud_init());
+            drive
+                .as_ref()
+                .and_then(pve_config::Drive::volume)
+                .is_some_and(|volume| !self.input.is_shared(&self.current.guest.node, volume.storage()))
+        };
+        self.current.config.values.iter().any(is_local)
     }
 
     fn finish(self) -> Update {

@@ -1,7 +1,10 @@
 //! The check of what a file says against the table, key by key, before anything is merged.
 
+use super::diagnostic::Span;
 use super::faults::{Faults, Path};
-use super::hints::{closest, example, number_hint, shape_hint, time_hint, truth_hint, unit_hint, word_hint};
+use super::hints::{
+    closest, example, nearest, number_hint, shape_hint, time_hint, truth_hint, unit_hint, word_hint,
+};
 use super::schema::{Field, Kind, Nullable, Object, TextRule, rules};
 use super::tree::{Node, Shape};
 use pve_types::Bytes;
@@ -91,15 +94,20 @@ fn each_entry<'a>(
 fn check_field(value: Node<'_>, field: &'static Field, path: Path<'_>, faults: &mut Faults) {
     if !value.is_null() {
         check_kind(value, &field.kind, path, faults);
-    } else if !field.nullable {
-        let hint = match &field.kind {
-            Kind::Map(rule, _, Nullable::Yes) => {
-                format!("name what shall go: `{}: {{{}: null}}`", field.key, rule.example)
-            }
-            kind => format!("leave the key out, or write {}", kind.describe()),
-        };
-        faults.error_hint(value.span(), path, "`null` removes nothing here", hint);
+    } else if !field.nullable && !path.is_layered() {
+        refuse_null(value.span(), field, path, faults);
     }
+}
+
+/// Refuses a `null` that removes nothing.
+pub(crate) fn refuse_null(span: Span, field: &Field, path: Path<'_>, faults: &mut Faults) {
+    let hint = match &field.kind {
+        Kind::Map(rule, _, Nullable::Yes) => {
+            format!("name what shall go: `{}: {{{}: null}}`", field.key, rule.example)
+        }
+        kind => format!("leave the key out, or write {}", kind.describe()),
+    };
+    faults.error_hint(span, path, "`null` removes nothing here", hint);
 }
 
 fn key_text<'a>(key: Node<'a>, path: Path<'_>, faults: &mut Faults) -> Option<&'a str> {
@@ -131,13 +139,26 @@ fn unknown_key(
     let hint = match (name, suggestion(name, object)) {
         ("<<", _) => "merge keys are not part of a spec: use `profiles:` and `profile:`".to_owned(),
         (_, Some(hint)) => hint,
-        (_, None) => {
-            let mut keys: Vec<_> = object.fields.iter().map(|field| field.key).collect();
-            keys.sort_unstable();
-            format!("the keys here are {}", keys.join(", "))
-        }
+        (_, None) => keys_hint(name, object),
     };
     faults.error_hint(key.span(), path, message, hint);
+}
+
+/// How many keys are named where none is close to what was written.
+const NAMED_KEYS: usize = 12;
+
+/// Names the keys, or the closest ones of many.
+fn keys_hint(name: &str, object: &Object) -> String {
+    let mut keys: Vec<_> = object.fields.iter().map(|field| field.key).collect();
+    keys.sort_unstable();
+    if keys.len() <= NAMED_KEYS {
+        return format!("the keys here are {}", keys.join(", "));
+    }
+    let near = nearest(name, &keys, 3).join("`, `");
+    format!(
+        "the nearest keys are `{near}`; docs/spec.md and `vmdeploy schema` have all keys of `{}`",
+        object.name
+    )
 }
 
 /// Returns what was probably meant by an unknown key.
@@ -151,6 +172,26 @@ fn suggestion(name: &str, object: &Object) -> Option<String> {
 
 /// What other tools, and PVE, call what a spec calls otherwise.
 const SYNONYMS: &[((&str, &str), &str)] = &[
+    (
+        ("vm", "count"),
+        "name each VM below `vms:`; what they have in common goes into `profiles:` or `defaults:`",
+    ),
+    (
+        ("vm", "replicas"),
+        "name each VM below `vms:`; what they have in common goes into `profiles:` or `defaults:`",
+    ),
+    (
+        ("vm", "for_each"),
+        "name each VM below `vms:`; what they have in common goes into `profiles:` or `defaults:`",
+    ),
+    (
+        ("vm", "depends_on"),
+        "VMs are made at the same time; `startup: {order: N}` orders their starts with the node",
+    ),
+    (("vm", "target_node"), "write `node: pve1`"),
+    (("vm", "host"), "write `node: pve1`, or `inventory: {host: ADDRESS}` for its address"),
+    (("vm", "hostname"), "the key of the VM is its name"),
+    (("vm", "iso"), "write `disks: {ide2: {iso: \"local:iso/NAME.iso\"}}`"),
     (("vm", "cores"), "write `cpu: {cores: N}`, or `cpu: N`"),
     (("vm", "sockets"), "write `cpu: {sockets: N}`"),
     (("vm", "cpus"), "write `cpu: N`"),
@@ -263,7 +304,7 @@ fn check_map(
     }
     each_entry(node, MAX_ENTRIES, path, faults, |key, name, value, faults| {
         check_text(key, name, rule, path, faults);
-        if !(value.is_null() && nullable == Nullable::Yes) {
+        if !value.is_null() || !(nullable == Nullable::Yes || path.is_layered()) {
             check_kind(value, kind, path.key(name), faults);
         }
     });

@@ -17,6 +17,14 @@ impl<'p> Path<'p> {
     /// The top of a spec.
     pub(crate) const TOP: Path<'static> = Path { outer: None, key: "" };
 
+    /// Tells whether this is in a VM or in what VMs have in common: there `null` may replace what lies below it.
+    pub(crate) fn is_layered(&self) -> bool {
+        match self.outer {
+            Some(outer) if outer.outer.is_some() => outer.is_layered(),
+            Some(_) => matches!(self.key, "vms" | "profiles" | "defaults"),
+            None => false,
+        }
+    }
     /// Returns the path of a key of this place.
     pub(crate) fn key(&'p self, key: &'p str) -> Path<'p> {
         Path { outer: Some(self), key }

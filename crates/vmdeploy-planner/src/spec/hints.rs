@@ -14,6 +14,16 @@ pub(crate) fn closest<'a>(name: &str, words: impl Iterator<Item = &'a str>) -> O
     words.filter(near).min_by_key(|word| distance(name, word))
 }
 
+/// Returns the words that are closest, however far they are; those that share a beginning first.
+pub(crate) fn nearest<'a>(name: &str, words: &[&'a str], most: usize) -> Vec<&'a str> {
+    let short: String = name.chars().take(40).collect();
+    let shared = |word: &str| word.chars().zip(short.chars()).take_while(|(one, other)| one == other).count();
+    let mut sorted: Vec<&str> = words.to_vec();
+    sorted.sort_by_key(|word| (distance(&short, word), std::cmp::Reverse(shared(word)), *word));
+    sorted.truncate(most);
+    sorted
+}
+
 /// What other tools, and people, call what we call by another word.
 const ELSEWHERE: &[(&str, &[&str])] = &[
     ("when-needed", &["if-needed"]),

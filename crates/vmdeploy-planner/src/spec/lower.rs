@@ -7,6 +7,7 @@ use super::model::{DesiredField, DesiredFields, DesiredOption, OptionValue};
 use super::schema::{Field, Kind, Lower, Object, Pve};
 use super::tree::{Node, Shape};
 use super::view::{View, plain_number, size};
+use pve_config::PropertyString;
 use std::collections::BTreeMap;
 
 /// Options by PVE's key.
@@ -181,6 +182,43 @@ fn base64(bytes: &[u8]) -> String {
     text
 }
 
+/// Returns the text that is encoded; `None` where it is no base64, or no text.
+pub(crate) fn from_base64(encoded: &str) -> Option<String> {
+    let digit = |c: u8| match c {
+        b'A'..=b'Z' => Some(c - b'A'),
+        b'a'..=b'z' => Some(c - b'a' + 26),
+        b'0'..=b'9' => Some(c - b'0' + 52),
+        b'+' => Some(62),
+        b'/' => Some(63),
+        _ => None,
+    };
+    let digits: Vec<u32> =
+        encoded.trim_end_matches('=').bytes().map(|c| digit(c).map(u32::from)).collect::<Option<_>>()?;
+    let mut bytes = Vec::with_capacity(digits.len());
+    for group in digits.chunks(4) {
+        let bits = group.iter().enumerate().fold(0_u32, |bits, (at, digit)| bits | digit << (18 - 6 * at));
+        let [_, one, two, three] = bits.to_be_bytes();
+        bytes.extend(&[one, two, three][..group.len().checked_sub(1)?]);
+    }
+    String::from_utf8(bytes).ok()
+}
+
+/// Returns an `smbios1` with all its texts in base64, the only form that takes every text.
+// PVE: qemu-server src/PVE/QemuServer.pm: `base64` says whether the texts are encoded.
+pub(crate) fn smbios_in_base64(value: &PropertyString) -> PropertyString {
+    let mut encoded = value.clone();
+    let texts: Vec<(String, String)> = value
+        .iter()
+        .filter(|(name, _)| !matches!(*name, "uuid" | "base64"))
+        .map(|(name, text)| (name.to_owned(), base64(text.as_bytes())))
+        .collect();
+    if value.flag("base64") != Some(true) && !texts.is_empty() {
+        texts.into_iter().for_each(|(name, text)| encoded.set(name, text));
+        encoded.set("base64", "1");
+    }
+    encoded
+}
+
 /// Returns a desired for a field that the spec does not say itself, at the place of what implies it.
 pub(crate) fn implied(path: Path<'_>, span: Span, value: &str) -> DesiredField {
     DesiredField { path: path.to_string(), span, value: Some(value.to_owned()) }
@@ -197,6 +235,7 @@ mod tests {
             [("", ""), ("f", "Zg=="), ("fo", "Zm8="), ("foo", "Zm9v"), ("foob", "Zm9vYg==")]
         {
             assert_eq!(base64(plain.as_bytes()), encoded);
+            assert_eq!(from_base64(encoded).as_deref(), Some(plain));
         }
     }
 }

@@ -358,6 +358,12 @@ pub struct Vm {
     pub vmid: VmidWish,
     /// The UUID of an adopted guest; else it is derived from cluster, project and name. Lower-case with dashes.
     pub uuid: Option<Spanned<String>>,
+    /// The name that it had: a guest with that name in its ownership marker is this VM, and is renamed.
+    pub renamed_from: Option<Spanned<GuestName>>,
+    /// The project and cluster key that it had, as [`Vm::renamed_from`].
+    pub moved_from: Option<MovedFrom>,
+    /// What it may share with another VM.
+    pub allow_duplicate: BTreeSet<Duplicate>,
     /// The node it is made on.
     pub node: Option<Spanned<NodeName>>,
     /// The pool it is in.
@@ -408,6 +414,24 @@ impl Vm {
             None => (self.name.span, self.path("")),
         }
     }
+}
+
+/// The identity that a VM had; what is not said is as it is now. At least one of the two is said.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct MovedFrom {
+    /// The project.
+    pub project: Option<Spanned<String>>,
+    /// The cluster's key in the spec.
+    pub cluster: Option<Spanned<String>>,
+}
+
+/// Something that two VMs have in common by mistake, as a rule.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
+pub enum Duplicate {
+    /// The name of a VM of another project.
+    Name,
+    /// A static address on the same network.
+    Address,
 }
 
 /// Which number a VM shall have.

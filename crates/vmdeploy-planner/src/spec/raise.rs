@@ -1,11 +1,93 @@
 //! From PVE's options back to the spec's keys: the way of `lower`, backwards, for guests that are adopted.
 
-use super::check::parse_number;
+use super::check::{parse_duration, parse_number};
 use super::schema::{Field, Kind, Lower, Object, Pve};
 use pve_config::PropertyString;
-use std::collections::BTreeSet;
+use std::collections::{BTreeMap, BTreeSet};
 
-pub(crate) use super::schema::{AGENT, DISK, EFI, MACHINE, NIC, NUMA_NODE, PCI, TPM, USB, VGA, VIRTIOFS};
+pub(crate) use super::schema::{CLOUD_INIT, DISK, EFI, NIC, NUMA_NODE, PCI, SMBIOS, TPM, USB, VIRTIOFS, VM};
+
+/// Returns the keys of an object that are options of PVE, or parts of one, with their values as YAML; without those that
+/// are `skipped`.
+///
+/// What is said is taken from `values`; of an option that is said in part, the rest goes to `unsaid`, as PVE writes it.
+pub(crate) fn raise_options(
+    object: &'static Object,
+    skipped: &[&str],
+    values: &mut BTreeMap<String, String>,
+    unsaid: &mut Vec<String>,
+) -> Vec<(&'static str, String)> {
+    let mut said = SaidParts::new();
+    let keys = options_of(object, skipped, values, &mut said);
+    for (key, parts) in said {
+        let Some(Ok(value)) = values.remove(key).map(|text| PropertyString::parse(key, &text)) else {
+            continue;
+        };
+        let rest = value.iter().filter(|(name, _)| !parts.contains(name));
+        let rest: Vec<String> = rest.map(|(name, text)| format!("{name}={text}")).collect();
+        if !rest.is_empty() {
+            unsaid.push(format!("{key}: {}", rest.join(",")));
+        }
+    }
+    keys
+}
+
+/// The parts of each option that are said.
+type SaidParts = BTreeMap<&'static str, BTreeSet<&'static str>>;
+
+fn options_of(
+    object: &'static Object,
+    skipped: &[&str],
+    values: &mut BTreeMap<String, String>,
+    said: &mut SaidParts,
+) -> Vec<(&'static str, String)> {
+    let mut keys = Vec::new();
+    for field in object.fields.iter().filter(|field| !skipped.contains(&field.key)) {
+        let text = match (field.pve, &field.kind) {
+            (Pve::Option(key), _) => {
+                let text = values.get(key).and_then(|text| yaml(field, text, truth(text)));
+                if text.is_some() {
+                    values.remove(key);
+                }
+                text
+            }
+            (Pve::Part(key, part), _) => {
+                let value = values.get(key).and_then(|text| PropertyString::parse(key, text).ok());
+                let text = value.and_then(|value| yaml(field, value.get(part)?, value.flag(part)));
+                if text.is_some() {
+                    said.entry(key).or_default().insert(part);
+                }
+                text
+            }
+            (Pve::None, Kind::Object(inner)) => in_short(inner, options_of(inner, &[], values, said)),
+            _ => None,
+        };
+        keys.extend(text.map(|text| (field.key, text)));
+    }
+    keys
+}
+
+/// Returns a map, or the scalar that stands for it.
+fn in_short(object: &'static Object, fields: Vec<(&'static str, String)>) -> Option<String> {
+    match fields.as_slice() {
+        [] => None,
+        [(key, text)] if object.shorthand == Some(*key) => Some(text.clone()),
+        _ => {
+            let fields: Vec<String> =
+                fields.into_iter().map(|(key, text)| format!("{key}: {text}")).collect();
+            Some(format!("{{{}}}", fields.join(", ")))
+        }
+    }
+}
+
+/// Returns the truth that a whole option says.
+fn truth(text: &str) -> Option<bool> {
+    match text {
+        "1" | "on" | "yes" | "true" => Some(true),
+        "0" | "off" | "no" | "false" => Some(false),
+        _ => None,
+    }
+}
 
 /// A property string of PVE in the words of the spec.
 #[derive(Debug, PartialEq, Eq)]
@@ -69,18 +151,38 @@ fn yaml(field: &Field, text: &str, flag: Option<bool>) -> Option<String> {
             _ => None,
         },
         (Lower::Plain, kind) => plain(kind, text),
-        (Lower::Join(by), Kind::List(item)) => {
-            let items: Option<Vec<String>> = text.split(by).map(|text| plain(item, text)).collect();
-            items.map(|items| format!("[{}]", items.join(", ")))
-        }
+        (Lower::Join(by), Kind::List(item) | Kind::OneOrMany(item)) => list(item, text, by),
+        (Lower::Join(by), Kind::OneOf(kinds)) => kinds.iter().find_map(|kind| match kind {
+            Kind::Only(false) => (text == "0").then(|| "false".to_owned()),
+            Kind::List(item) => list(item, text, by),
+            _ => None,
+        }),
         (Lower::Percent, kind) => plain(kind, &pve_config::percent_decode(text)?),
-        (Lower::Mib, Kind::Size(min, max, _)) => {
-            let mib = text.parse::<u64>().ok()?;
-            let fits = mib.checked_mul(1 << 20).is_some_and(|bytes| (*min..=*max).contains(&bytes));
-            fits.then(|| format!("{mib}MiB"))
+        (Lower::Base64, kind) => plain(kind, &super::lower::from_base64(text)?),
+        (Lower::Prefix(prefix), kind) => plain(kind, text.strip_prefix(prefix)?),
+        (Lower::Seconds, Kind::Duration) => {
+            let written = format!("{}s", text.parse::<u64>().ok()?);
+            parse_duration(&written).map(|_| written)
         }
+        (Lower::Mib, Kind::Size(min, max, _)) => mib(text, *min, *max),
+        (Lower::Mib, Kind::OneOf(kinds)) => kinds.iter().find_map(|kind| match kind {
+            Kind::Only(false) => (text == "0").then(|| "false".to_owned()),
+            Kind::Size(min, max, _) => mib(text, *min, *max),
+            _ => None,
+        }),
         _ => None,
     }
+}
+
+fn list(item: &Kind, text: &str, by: &str) -> Option<String> {
+    let items: Option<Vec<String>> = text.split(by).map(|text| plain(item, text)).collect();
+    items.map(|items| format!("[{}]", items.join(", ")))
+}
+
+fn mib(text: &str, min: u64, max: u64) -> Option<String> {
+    let mib = text.parse::<u64>().ok()?;
+    let fits = mib.checked_mul(1 << 20).is_some_and(|bytes| (min..=max).contains(&bytes));
+    fits.then(|| format!("{mib}MiB"))
 }
 
 /// Returns a value that stands in PVE as it stands in the spec.
@@ -110,6 +212,14 @@ pub(crate) fn quoted(text: &str) -> String {
 mod tests {
     use super::*;
 
+    /// Returns the object that a key of a VM takes.
+    fn of(key: &str) -> &'static Object {
+        match VM.field(key).map(|field| &field.kind) {
+            Some(Kind::Object(object)) => object,
+            other => panic!("{key}: {other:?}"),
+        }
+    }
+
     #[track_caller]
     fn check(object: &'static Object, key: &str, text: &str, expect: Option<(&str, &str)>) {
         let raised = raised(object, &PropertyString::parse(key, text).unwrap());
@@ -136,9 +246,43 @@ mod tests {
             Some(("cpus: \"0-3\", memory: 2048MiB, policy: \"bind\"", "")),
         );
         check(&EFI, "efidisk0", "efitype=4m,ms-cert=2029", Some(("type: \"4m\"", "ms-cert=2029")));
-        check(&VGA, "vga", "qxl,memory=64", Some(("type: \"qxl\", memory: 64MiB", "")));
-        check(&MACHINE, "machine", "type=isapc,brandnew=1", Some(("", "brandnew=1,type=isapc")));
-        check(&AGENT, "agent", "1,type=isa", Some(("enabled: true, type: \"isa\"", "")));
+    }
+
+    #[test]
+    fn an_option_is_said_in_part_where_the_spec_has_no_word_for_the_rest() {
+        let check = |key: &str, option: &str, text: &str, expect: &str, left: &str| {
+            let mut values = BTreeMap::from([(option.to_owned(), text.to_owned())]);
+            let mut unsaid = Vec::new();
+            let said = raise_options(of(key), &[], &mut values, &mut unsaid);
+            let said: Vec<String> = said.into_iter().map(|(key, text)| format!("{key}: {text}")).collect();
+            unsaid.extend(values.into_iter().map(|(key, text)| format!("{key}: {text}")));
+            assert_eq!((said.join(", "), unsaid.join(" ")), (expect.to_owned(), left.to_owned()), "{text}");
+        };
+        check("vga", "vga", "qxl,memory=64", "type: \"qxl\", memory: 64MiB", "");
+        check("machine", "machine", "type=isapc,brandnew=1", "", "machine: type=isapc,brandnew=1");
+        check("machine", "machine", "q35,brandnew=1", "type: \"q35\"", "machine: brandnew=1");
+        check("agent", "agent", "1,type=isa", "enabled: true, type: \"isa\"", "");
+        check("startup", "startup", "order=3,up=90", "order: 3, up: 90s", "");
+        check(
+            "rng",
+            "rng0",
+            "source=/dev/urandom,max_bytes=1024",
+            "source: \"urandom\", max_bytes: 1024",
+            "",
+        );
+        check("memory", "balloon", "0", "balloon: false", "");
+        check("memory", "hugepages", "1024", "hugepages: \"1024\"", "");
+        check(
+            "cpu",
+            "cpu",
+            "host,flags=+aes;-pcid,hidden=1",
+            "type: \"host\", flags: [\"+aes\", \"-pcid\"], hidden: true",
+            "",
+        );
+    }
+
+    #[test]
+    fn numa_nodes_need_whole_sizes() {
         check(&NUMA_NODE, "numa0", "cpus=0,memory=2048.5", Some(("cpus: \"0\"", "memory=2048.5")));
     }
 

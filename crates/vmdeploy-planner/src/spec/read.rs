@@ -83,6 +83,7 @@ fn parse_all(files: &[SourceFile], faults: &mut Faults) -> Option<Vec<Tree>> {
 struct Top<'a> {
     project: Option<Spanned<String>>,
     transport: Option<Spanned<TransportChoice>>,
+    moved_from: Option<Node<'a>>,
     defaults: Option<Node<'a>>,
     clusters: Named<'a>,
     images: Named<'a>,
@@ -104,7 +105,7 @@ impl<'a> Named<'a> {
     fn names(&self) -> impl Iterator<Item = &'a str> {
         self.at.keys().copied()
     }
-    fn add_all(&mut self, node: Node<'a>, path: Path<'_>, faults: &mut Faults) {
+    fn add_all(&mut self, node: Node<'a>, path: Path<'_>, files: &[SourceFile], faults: &mut Faults) {
         for (key, value) in node.entries() {
             let Some(name) = key.text() else { continue };
             if faults.are_full() {
@@ -114,9 +115,9 @@ impl<'a> Named<'a> {
                 // Twice in one map is a fault that the check has told of already.
                 let first = self.list[at].1;
                 if first.file != key.span().file || !same_map(node, first) {
-                    let place = if first.file == key.span().file { "" } else { " of another file" };
-                    let hint =
-                        format!("give one of them another name; the first is at line {}{place}", first.line);
+                    let file = files.get(usize::from(first.file)).map_or("", |file| file.name.as_str());
+                    let place = format!("{}:{}", file.escape_debug(), first.line);
+                    let hint = format!("give one of them another name; the first is at {place}");
                     let message = "this name is taken already, in another place of the spec";
                     faults.error_hint(key.span(), path.key(name), message, hint);
                 }
@@ -149,7 +150,7 @@ fn read_all(
         if faults.have_given_up() {
             return None;
         }
-        top.add(*document, faults);
+        top.add(*document, files, faults);
     }
     if documents.is_empty() {
         let place = Span { file: 0, line: u32::from(!files.is_empty()), column: 1 };
@@ -193,7 +194,7 @@ fn read_all(
 }
 
 impl<'a> Top<'a> {
-    fn add(&mut self, document: Node<'a>, faults: &mut Faults) {
+    fn add(&mut self, document: Node<'a>, files: &[SourceFile], faults: &mut Faults) {
         let path = Path::TOP;
         let get = |key| document.get(key).filter(|node| !node.is_null());
         match document.shape() {
@@ -209,8 +210,10 @@ impl<'a> Top<'a> {
         {
             match &self.project {
                 Some(first) if first.value != name => {
-                    let first = first.value.escape_debug();
-                    let message = format!("another file says `{first}`: a spec has one project");
+                    let file =
+                        files.get(usize::from(first.span.file)).map_or("another file", |file| &file.name);
+                    let (file, first) = (file.escape_debug(), first.value.escape_debug());
+                    let message = format!("`{file}` says `{first}`: a spec has one project");
                     let hint =
                         format!("write `project: {first}`, or plan the files of each project by themselves");
                     faults.error_hint(node.span(), path.key("project"), message, hint);
@@ -233,15 +236,21 @@ impl<'a> Top<'a> {
                 _ => self.transport = Some(Spanned::new(transport, node.span())),
             }
         }
-        if let Some(node) = get("defaults") {
-            match self.defaults {
-                Some(_) => faults.error_hint(
-                    node.span(),
-                    path.key("defaults"),
-                    "`defaults` stands in two places of the spec",
-                    "write one for all VMs, and `profiles:` for the differences",
-                ),
-                None => self.defaults = Some(node),
+        for (key, place, hint) in [
+            ("defaults", &mut self.defaults, "write one for all VMs, and `profiles:` for the differences"),
+            (
+                "moved_from",
+                &mut self.moved_from,
+                "write one for all VMs, and `moved_from:` at a VM for the differences",
+            ),
+        ] {
+            match get(key) {
+                Some(node) if place.is_some() => {
+                    let message = format!("`{key}` stands in two places of the spec");
+                    faults.error_hint(node.span(), path.key(key), message, hint);
+                }
+                Some(node) => *place = Some(node),
+                None => {}
             }
         }
         for (key, named) in [
@@ -251,7 +260,7 @@ impl<'a> Top<'a> {
             ("vms", &mut self.vms),
         ] {
             if let Some(node) = get(key) {
-                named.add_all(node, path.key(key), faults);
+                named.add_all(node, path.key(key), files, faults);
             }
         }
     }
@@ -334,7 +343,12 @@ impl<'a> Top<'a> {
             return None;
         }
         super::view::check_complete(&view, &VM, path, faults);
-        vm::read_vm(&view, name, span, clusters, path, faults)
+        let mut vm = vm::read_vm(&view, name, span, clusters, path, faults)?;
+        if vm.moved_from.is_none() && view.get(&VM, "moved_from").is_none() {
+            let of_all = self.moved_from.and_then(|node| View::of(vec![node]));
+            vm.moved_from = of_all.as_ref().and_then(vm::read_moved_from);
+        }
+        Some(vm)
     }
 
     /// Returns what the images say of their templates.

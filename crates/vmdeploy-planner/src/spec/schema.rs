@@ -10,7 +10,7 @@ mod vm;
 
 pub(crate) use cluster::{LOCK, TOP};
 pub(crate) use devices::{CLOUD_INIT, DISK, EFI, NIC, NUMA_NODE, PCI, TPM, USB, VIRTIOFS};
-pub(crate) use vm::{AGENT, MACHINE, VGA, VM};
+pub(crate) use vm::{MOVED_FROM, SMBIOS, VM};
 
 /// A map with fixed keys.
 #[derive(Debug)]

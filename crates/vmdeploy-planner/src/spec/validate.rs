@@ -2,6 +2,7 @@
 
 mod clones;
 mod devices;
+mod identity;
 mod network;
 mod numbers;
 mod vm;
@@ -23,6 +24,7 @@ pub(crate) fn validate(
 ) {
     clones::resolve_templates(deployment, templates, faults);
     numbers::check_numbers(deployment, faults);
+    identity::check_identity(deployment, faults);
     network::check_network(deployment, faults);
     clones::check_clones(deployment, faults);
     clones::check_builds(deployment, faults);

@@ -4,7 +4,7 @@
 //! anything else (a scalar, a list, `null`) replaces what lies below it.
 //! A scalar that is short for a map counts as that map.
 
-use super::check::{parse_bool, parse_duration, parse_number};
+use super::check::{parse_bool, parse_duration, parse_number, refuse_null};
 use super::diagnostic::Span;
 use super::faults::{Faults, Path};
 use super::model::{Desired, Spanned};
@@ -39,6 +39,16 @@ impl<'a> View<'a> {
     /// Tells whether it is removed.
     pub(crate) fn is_null(&self) -> bool {
         self.top().is_null()
+    }
+    /// Tells whether its `null` hides a value of a layer below.
+    fn hides(&self, field: &Field, object: &Object) -> bool {
+        let child = |layer: &Node<'a>| match layer.shape() {
+            Shape::Map => layer.get(field.key),
+            Shape::Plain(_) | Shape::Quoted(_) if object.shorthand == Some(field.key) => Some(*layer),
+            _ => None,
+        };
+        let mut values = self.layers.iter().filter_map(child);
+        values.next().is_some_and(Node::is_null) && values.any(|value| !value.is_null())
     }
     /// Tells whether it is a map, or a scalar in place of one.
     pub(crate) fn is_map(&self) -> bool {
@@ -160,12 +170,19 @@ pub(crate) fn check_complete(view: &View<'_>, object: &'static Object, path: Pat
     }
     let present = view.present(object);
     for field in object.fields.iter().filter(|field| field.required) {
-        if !present.iter().any(|(there, _)| there.key == field.key) {
+        if !present
+            .iter()
+            .any(|(there, value)| there.key == field.key && (field.nullable || !value.is_null()))
+        {
             let hint = format!("add `{}: …`, {}", field.key, field.kind.describe());
             faults.error_hint(view.span(), path, format!("the key `{}` is missing", field.key), hint);
         }
     }
     for (field, value) in &present {
+        // In `defaults` and profiles it is known only of each VM whether there is anything below.
+        if value.is_null() && !field.nullable && path.is_layered() && !view.hides(field, object) {
+            refuse_null(value.span(), field, path.key(field.key), faults);
+        }
         check_complete_kind(value, &field.kind, path.key(field.key), faults);
     }
     check_exactly_one(view, object, path, faults);

@@ -2,6 +2,7 @@
 
 use crate::pve::Pve;
 use crate::specs::{deploy, plan, steps};
+use pve_config::Shape;
 use pve_types::Vmid;
 use std::collections::BTreeMap;
 use vmdeploy_planner::adopt;
@@ -10,6 +11,231 @@ const PLAIN: &str = "version: 1\nproject: made\nvms:\n  odd: {vmid: 201, node: p
 
 fn vmid() -> Vmid {
     "201".parse().unwrap()
+}
+
+/// Draws a value of a shape: one that PVE takes there, as a rule.
+fn value_of(shape: Shape, draw: &mut dyn FnMut(usize) -> usize) -> Option<String> {
+    let words = ["a", "web.example.org", "x-1", "12"];
+    Some(match shape {
+        Shape::Bool => ["0", "1"][draw(2)].to_owned(),
+        Shape::Integer(min, max) => {
+            (min + draw(usize::try_from((max - min).clamp(0, 4000)).ok()? + 1) as i64).to_string()
+        }
+        Shape::Number(min, _) => format!("{}", min + draw(40) as f64 / 4.0),
+        Shape::Choice(words) => words[draw(words.len())].to_owned(),
+        Shape::Text | Shape::Folded | Shape::Lines => words[draw(words.len())].to_owned(),
+        Shape::Size => format!("{}M", 1 + draw(4000)),
+        Shape::WordSet | Shape::WordList => words[draw(words.len())].to_owned(),
+        Shape::Mac => format!("BC:24:11:00:{:02X}:{:02X}", draw(256), draw(256)),
+        Shape::Percent => ["a%20b", "abc"][draw(2)].to_owned(),
+        Shape::Volume => format!("fast:vm-201-disk-{}", draw(1000)),
+        Shape::Secret => return None,
+        Shape::Properties(fields) => {
+            let mut parts = Vec::new();
+            for field in fields {
+                if field.is_default || draw(4) == 0 {
+                    parts.push(format!("{}={}", field.name, value_of(field.shape, draw)?));
+                }
+            }
+            parts.join(",")
+        }
+    })
+}
+
+/// Values that a table of shapes does not think of.
+const SPECIAL: &[(&str, &[&str])] = &[
+    ("name", &["null", "on", "1234", "web.example.org"]),
+    ("hotplug", &["0", "1", "network,disk", "network,disk,usb,cpu,memory"]),
+    (
+        "smbios1",
+        &[
+            "uuid=AAAAAAAA-0000-4000-8000-000000000001,serial=123,manufacturer=ACME",
+            "uuid=AAAAAAAA-0000-4000-8000-000000000001,base64=1,serial=MTIz,family=w6k=,sku=/w==",
+        ],
+    ),
+    ("hookscript", &["local:snippets/hook.pl"]),
+    ("affinity", &["0-3,7"]),
+    ("startup", &["order=3,up=30,down=60", "order=1", "up=5"]),
+    ("description", &["a note\nof two lines: x # y", "'quoted' \"twice\""]),
+    ("tags", &["b;a", "a,b c"]),
+    ("scsi3", &["/dev/disk/by-id/ata-X,size=1G", "none,media=cdrom"]),
+    ("scsi4", &["fast:vm-201-disk-0,size=1G"]),
+    ("scsi0", &["fast:vm-201-disk-0,size=1G,cache=none"]),
+    ("ide2", &["fast:vm-201-cloudinit,media=cdrom,size=4M"]),
+    ("cicustom", &["user=local:snippets/u.yaml,vendor=local:snippets/v.yaml"]),
+    ("nameserver", &["10.0.0.1 fd00::1", "none of these"]),
+    ("searchdomain", &["lab.example.org"]),
+    ("ipconfig0", &["ip=10.0.0.5/24,gw=10.0.0.1", "ip=dhcp,ip6=auto", "ip=10.0.0.5/32,gw=192.168.1.1"]),
+    (
+        "net0",
+        &["virtio=BC:24:11:00:00:01,bridge=vmbr0", "e1000=BC:24:11:00:00:01,bridge=vmbr0,tag=20,mtu=1400"],
+    ),
+    ("cpu", &["host,flags=+aes;-pcid", "cputype=x86-64-v2-AES,hidden=1", "custom-mine"]),
+    ("rng0", &["source=/dev/urandom,max_bytes=1024,period=1000", "/dev/hwrng"]),
+    ("watchdog", &["model=i6300esb,action=reset", "ib700"]),
+    ("audio0", &["device=ich9-intel-hda,driver=none"]),
+];
+
+/// Returns the configuration of a random odd guest: keys of the table, and values that it does not think of.
+fn odd(seed: u64) -> BTreeMap<String, String> {
+    let mut state = seed.wrapping_mul(0x9e37_79b9_7f4a_7c15) | 1;
+    let mut draw = move |below: usize| {
+        state ^= state << 13;
+        state ^= state >> 7;
+        state ^= state << 17;
+        (state >> 11) as usize % below.max(1)
+    };
+    let mut values = BTreeMap::from([
+        ("name".to_owned(), "odd".to_owned()),
+        ("smbios1".to_owned(), "uuid=AAAAAAAA-0000-4000-8000-000000000001".to_owned()),
+    ]);
+    for key in pve_config::all_keys().iter().filter(|key| !key.generated && key.name != "unused") {
+        if draw(6) != 0 {
+            continue;
+        }
+        let name = match key.count {
+            0 => key.name.to_owned(),
+            count => format!("{}{}", key.name, draw(usize::from(count))),
+        };
+        let is_special =
+            SPECIAL.iter().any(|(special, _)| *special == key.name) || name == "lock" || name == "template";
+        if let Some(value) = value_of(key.shape, &mut draw).filter(|value| !value.is_empty() && !is_special) {
+            values.insert(name, value);
+        }
+    }
+    for (key, choices) in SPECIAL {
+        if draw(3) == 0 {
+            values.insert((*key).to_owned(), choices[draw(choices.len())].to_owned());
+        }
+    }
+    values
+}
+
+#[test]
+fn a_random_odd_guest_is_adopted_with_nothing_but_the_marker() {
+    for seed in 1..=150 {
+        let values = odd(seed);
+        let mut pve = world(&[]);
+        pve.guests.get_mut(&vmid()).unwrap().values.clone_from(&values);
+        let said = std::panic::catch_unwind(|| adopted(pve));
+        assert!(said.is_ok(), "seed {seed}: {values:#?}");
+    }
+}
+
+#[test]
+fn every_key_that_the_language_has_is_written_as_that_key() {
+    let check = |config: &[(&str, &str)], parts: &[&str]| {
+        let yaml = adopted(world(config));
+        let keys: String = yaml
+            .lines()
+            .filter(|line| !line.trim_start().starts_with('#'))
+            .map(|line| format!("{line}\n"))
+            .collect();
+        for part in parts {
+            assert!(keys.contains(part), "`{part}` is not in\n{yaml}");
+        }
+        assert!(!keys.contains("raw:"), "{yaml}");
+    };
+    check(
+        &[
+            ("startup", "order=3,up=90"),
+            ("affinity", "0-3"),
+            ("hotplug", "disk,network"),
+            ("numa", "1"),
+            ("memory", "2048"),
+            ("hugepages", "2"),
+            ("args", "-no-reboot"),
+            ("hookscript", "local:snippets/hook.pl"),
+            ("tablet", "0"),
+            ("kvm", "0"),
+            ("cpu", "host,flags=+aes;-pcid"),
+            ("audio0", "device=ich9-intel-hda,driver=none"),
+            ("watchdog", "model=i6300esb,action=reset"),
+            ("rng0", "source=/dev/urandom,max_bytes=1024,period=1000"),
+        ],
+        &[
+            "startup: {order: 3, up: 90s}",
+            "affinity: \"0-3\"",
+            "hotplug: [\"disk\", \"network\"]",
+            "hugepages: \"2\"",
+            "args: \"-no-reboot\"",
+            "hookscript: \"local:snippets/hook.pl\"",
+            "tablet: false",
+            "kvm: false",
+            "type: \"host\", flags: [\"+aes\", \"-pcid\"]",
+            "audio: {device: \"ich9-intel-hda\", driver: \"none\"}",
+            "watchdog: {model: \"i6300esb\", action: \"reset\"}",
+            "rng: {source: \"urandom\", max_bytes: 1024, period: 1000}",
+        ],
+    );
+    check(
+        &[
+            ("ide2", "fast:vm-201-cloudinit,media=cdrom,size=4M"),
+            ("cicustom", "user=local:snippets/u.yaml,vendor=local:snippets/v.yaml"),
+            ("ciupgrade", "0"),
+            ("nameserver", "10.0.0.1 10.0.0.2"),
+            ("searchdomain", "lab.example.org"),
+            ("smbios1", "uuid=AAAAAAAA-0000-4000-8000-000000000001,serial=123"),
+        ],
+        &[
+            "upgrade: false",
+            "dns: {servers: [\"10.0.0.1\", \"10.0.0.2\"], search: [\"lab.example.org\"]}",
+            "user_data: {volume: \"local:snippets/u.yaml\"}",
+            "vendor_data: {volume: \"local:snippets/v.yaml\"}",
+            "smbios: {serial: \"123\"}",
+        ],
+    );
+    // A disk of the node has no other form, and one volume is one disk.
+    let yaml = adopted(world(&[
+        ("scsi0", "fast:vm-201-disk-0,size=1G"),
+        ("scsi1", "fast:vm-201-disk-0,size=1G"),
+        ("scsi2", "/dev/disk/by-id/ata-X,size=1G"),
+    ]));
+    assert!(yaml.contains("      scsi2: \"/dev/disk/by-id/ata-X,size=1G\""), "{yaml}");
+    assert!(
+        yaml.contains("# not managed: scsi1: fast:vm-201-disk-0,size=1G (the same volume as scsi0)"),
+        "{yaml}"
+    );
+}
+
+#[test]
+fn a_guest_that_cannot_be_adopted_does_not_stop_the_others() {
+    let mut pve = world(&[]);
+    let guest = |values: &[(&str, &str)]| {
+        let mut guest = pve.guests[&vmid()].clone();
+        guest.values = values.iter().map(|(key, value)| ((*key).to_owned(), (*value).to_owned())).collect();
+        guest
+    };
+    let long = "x".repeat(8150);
+    let others = [
+        ("301", guest(&[("name", "bare"), ("smbios1", "serial=123,manufacturer=ACME")])),
+        (
+            "302",
+            guest(&[
+                ("name", "long"),
+                ("smbios1", "uuid=AAAAAAAA-0000-4000-8000-000000000009"),
+                ("description", &long),
+            ]),
+        ),
+        ("303", guest(&[("name", "null"), ("smbios1", "uuid=AAAAAAAA-0000-4000-8000-000000000003")])),
+    ];
+    let vmids: Vec<Vmid> =
+        ["201", "301", "302", "303", "304"].iter().map(|vmid| vmid.parse().unwrap()).collect();
+    pve.guests.extend(others.into_iter().map(|(vmid, guest)| (vmid.parse::<Vmid>().unwrap(), guest)));
+    let adopted = adopt("mine", &vmids, &pve.observed());
+    let refused: Vec<String> = adopted.refused.iter().map(ToString::to_string).collect();
+    assert_eq!(refused.len(), 3, "{refused:?}");
+    assert_eq!(refused[0], "VM 301 has no UUID");
+    let hint = adopted.refused[0].hint();
+    assert!(
+        hint.contains("manufacturer=ACME") && hint.contains("serial=123") && hint.contains("uuid="),
+        "{hint}"
+    );
+    assert!(refused[1].starts_with("the notes of VM 302 are "), "{refused:?}");
+    assert_eq!(refused[2], "there is no guest 304");
+    let yaml = adopted.spec.unwrap();
+    assert!(yaml.contains("  \"null\":\n"), "{yaml}");
+    assert_eq!(steps(&deploy(&mut pve, &yaml)), ["odd/configure API", "null/configure API"]);
 }
 
 /// A world with a guest of this configuration, made by nobody we know.
@@ -34,7 +260,7 @@ fn adopted(mut pve: Pve) -> String {
     };
     let (was, running) = (before(&pve), pve.guests[&vmid()].running);
     let observed = pve.observed();
-    let yaml = adopt("mine", &[(vmid(), observed.guests.get(&vmid()))]).unwrap();
+    let yaml = adopt("mine", &[vmid()], &observed).spec.unwrap();
     let first = deploy(&mut pve, &yaml);
     let name = first.changes[0].vm.to_string();
     assert_eq!(steps(&first), [format!("{name}/configure API")], "{yaml}\n{:#?}", first.changes);
@@ -342,11 +568,15 @@ fn a_running_guest_and_one_with_pending_changes_are_adopted_as_they_are() {
 #[test]
 fn two_guests_of_one_name_are_adopted_one_by_one() {
     let pve = world(&[]);
-    let observed = pve.observed();
-    let one = observed.guests.get(&vmid());
-    let mut other = one.unwrap().clone();
+    let mut observed = pve.observed();
+    let mut other = observed.guests[&vmid()].clone();
     other.vmid = "202".parse().unwrap();
-    let refused = adopt("mine", &[(vmid(), one), (other.vmid, Some(&other))]).unwrap_err();
+    let smbios1 = "uuid=BBBBBBBB-0000-4000-8000-000000000002".to_owned();
+    other.config.as_mut().unwrap().values.insert("smbios1".to_owned(), smbios1);
+    observed.guests.insert(other.vmid, other);
+    let both = adopt("mine", &[vmid(), "202".parse().unwrap()], &observed);
+    let [refused] = &both.refused[..] else { panic!("{both:?}") };
     assert_eq!(refused.to_string(), "VMs 201 and 202 are both called `odd`");
     assert_eq!(refused.hint(), "adopt them into two projects, or rename one: `qm set 202 --name NEW`");
+    assert!(both.spec.unwrap().contains("vmid: 201"));
 }

@@ -3,7 +3,7 @@
 use crate::pve::Pve;
 use crate::specs::{deploy, destroy, plan, plan_with, refused, steps};
 use pve_types::Vmid;
-use vmdeploy_planner::observed::{GuestVolumes, ObservedGuest};
+use vmdeploy_planner::observed::{GuestFacts, GuestVolumes, ObservedGuest};
 use vmdeploy_planner::plan::{CheckOutcome, TransportChoice, Verb};
 
 const HEAD: &str = "version: 1\nproject: web\n";
@@ -200,6 +200,10 @@ pub fn foreign(vmid: u32, kind: &str) -> ObservedGuest {
         template: false,
         pool: None,
         volumes: Some(GuestVolumes::default()),
+        facts: GuestFacts {
+            uuid: Some("2b2b2b2b-0000-4000-8000-000000000001".to_owned()),
+            ..GuestFacts::default()
+        },
         config: None,
     }
 }
@@ -394,7 +398,7 @@ fn adopting_adds_the_mark_and_nothing_else() {
     guest.values.insert("smbios1".to_owned(), "uuid=AAAAAAAA-0000-4000-8000-000000000001".to_owned());
     let before = guest.values.clone();
     let observed = pve.observed();
-    let yaml = vmdeploy_planner::adopt("web", &[(web01(), observed.guests.get(&web01()))]).unwrap();
+    let yaml = vmdeploy_planner::adopt("web", &[web01()], &observed).spec.unwrap();
     let plan = deploy(&mut pve, &yaml);
     assert_eq!(steps(&plan), ["web01/configure API"], "{yaml}");
     let mut after = pve.guests[&web01()].values.clone();

@@ -7,6 +7,7 @@ mod documents;
 mod draft;
 mod forms;
 mod generator;
+mod identities;
 mod images;
 mod mappings;
 mod nasty;

@@ -16,6 +16,7 @@ use vmdeploy_planner::spec::{Deployment, ImageSource, OptionValue};
 /// The size of the disk in every image of this world.
 pub const IMAGE_SIZE: Bytes = Bytes::from_gib(3);
 
+#[derive(Clone)]
 pub struct Guest {
     pub node: NodeName,
     pub running: bool,
@@ -589,6 +590,7 @@ impl Guest {
             template: self.template,
             pool: self.pool.clone(),
             volumes: Some(volumes),
+            facts: vmdeploy_planner::identity::facts_of("qemu", &self.values),
             config: Some(ObservedConfig {
                 values: self.values.clone(),
                 pending: self.pending.clone(),

@@ -1,6 +1,7 @@
 //! `vmdeploy adopt`: a spec of guests that were made by hand.
 
 use crate::context::Context;
+use crate::escape;
 use crate::exit::Exit;
 use crate::failure::{CommandResult, Failure};
 use crate::output;
@@ -12,13 +13,13 @@ use vmdeploy_executor::observe;
 use vmdeploy_planner::adopt;
 use vmdeploy_planner::observed::Query;
 
-/// Writes a spec of guests that were made by hand; deploying it adds our mark, and changes nothing else.
+/// Writes a spec of guests that were made by hand; deploying it adds the ownership marker, and changes nothing else.
 #[derive(Debug, clap::Args)]
 pub struct Args {
     /// The guests
     #[arg(required = true, value_name = "VMID")]
     vmids: Vec<Vmid>,
-    /// The project that they shall belong to
+    /// The project that they will belong to
     #[arg(long, value_name = "NAME")]
     project: String,
     /// Write the spec into this new file instead of stdout
@@ -29,30 +30,39 @@ pub struct Args {
 /// Writes the spec.
 ///
 /// # Errors
-/// A guest is no VM, is marked already, or may not be seen.
+/// None of the guests can be adopted. A guest that cannot does not stand in the way of the others.
 pub async fn run(args: &Args, context: &Context) -> CommandResult {
     let connections = reach::open(reach::connections_config(&context.environment)?).await?;
     let also: BTreeSet<Vmid> = args.vmids.iter().copied().collect();
     let queries = [
         Query::Version,
         Query::Resources,
-        Query::Configs { project: args.project.clone(), uuids: BTreeSet::new(), also },
+        Query::Configs { projects: BTreeSet::from([args.project.clone()]), uuids: BTreeSet::new(), also },
     ];
     let observed = observe(&connections, &queries).await.map_err(|failure| executor_failure(&failure))?;
     connections.close().await;
-    let guests: Vec<_> = args.vmids.iter().map(|vmid| (*vmid, observed.guests.get(vmid))).collect();
-    let text = adopt(&args.project, &guests).map_err(|error| {
+    let adopted = adopt(&args.project, &args.vmids, &observed);
+    adopted.notes.iter().for_each(|note| output::say(&format!("note: {}", escape::one_line(note))));
+    let refused = adopted.refused.iter().map(|error| {
         let hint = error.hint();
-        Failure::of(Exit::OBSERVED, error).hint(hint)
-    })?;
+        Failure::of(Exit::OBSERVED, error.clone()).hint(hint)
+    });
+    let mut refused: Vec<Failure> = refused.collect();
+    let Some(text) = adopted.spec else {
+        // The last one ends the command; the others are said before it.
+        let last = refused.pop().unwrap_or_else(|| Failure::usage("no guest is named"));
+        refused.iter().for_each(|failure| output::write_stderr(&failure.render()));
+        return Err(last);
+    };
     match &args.out {
         None => output::write_stdout(&text),
         Some(path) => write_new(path, &text)?,
     }
+    refused.iter().for_each(|failure| output::write_stderr(&failure.render()));
     output::say(
-        "next: read it, then `vmdeploy plan` on it shows that only the mark is added; `deploy` adds it",
+        "next: read it, then `vmdeploy plan` on it shows that only the marker is added; `deploy` adds it",
     );
-    Ok(Exit::DONE)
+    Ok(if refused.is_empty() { Exit::DONE } else { Exit::OBSERVED })
 }
 
 fn write_new(path: &PathBuf, text: &str) -> Result<(), Failure> {

@@ -4,16 +4,23 @@ use crate::api_client;
 use crate::context::Context;
 use crate::exit::Exit;
 use crate::failure::{CommandResult, Failure};
+use crate::fleet::{self, Member};
+use crate::planning::{self, PlanArgs};
+use crate::spec_files::{OptionalSpecArgs, load_whole_if_named};
 use crate::{output, reach};
 use pve_api::{
     AddressFilter, AgentTrouble, Client, FoundAddress, IpFamily, Qemu, QemuConfig, ResourceKind,
     choose_address, choose_neighbour,
 };
 use pve_types::{NodeName, Vmid};
+use std::path::PathBuf;
 use std::time::Duration;
 use vmdeploy_executor::Connections;
+use vmdeploy_planner::identity::{Marker, MarkerSearch};
 
 /// Prints the address of a VM: of its NICs by their MAC addresses, as its guest agent tells it.
+///
+/// A VM of the spec is found by its ownership marker, as every command finds it; any other one by PVE's name or number.
 ///
 /// Exits with 20 if the VM has no agent configured, 21 if the agent is not running (yet), 22 if there is no address
 /// yet, and 7 if the credentials do not allow to ask.
@@ -21,6 +28,9 @@ use vmdeploy_executor::Connections;
 pub struct Args {
     /// The VM's name or number
     vm: String,
+    /// Spec file or folder whose VM is meant; else VMDEPLOY_SPEC, if it is set
+    #[arg(long = "spec", value_name = "SPEC")]
+    specs: Vec<PathBuf>,
     /// Only the address of this NIC, such as net0
     #[arg(long, value_name = "NIC")]
     nic: Option<String>,
@@ -50,10 +60,10 @@ pub struct Args {
 /// There is no such VM, it has no address, or it may not be asked for.
 pub async fn run(args: &Args, context: &Context) -> CommandResult {
     let cidr = args.cidr.as_deref().map(parse_cidr).transpose()?;
-    let connections = reach::open(reach::connections_config(&context.environment)?).await?;
-    let guest = find(connections.api(), &args.vm).await?;
+    let (connections, guest) = connect_and_find(args, context).await?;
     let vm = connections.api().node(&guest.node).qemu(guest.vmid);
     let config = vm.config().await.map_err(api_client::failure)?;
+    refuse_copy(&args.vm, &guest, &config)?;
     let family = match (args.ipv4, args.ipv6) {
         (true, _) => Some(IpFamily::V4),
         (_, true) => Some(IpFamily::V6),
@@ -95,6 +105,50 @@ pub struct Guest {
     pub node: NodeName,
     /// How it is called in messages.
     pub label: String,
+}
+
+/// Finds the VM: the spec's, where it has one of that name or number, else the cluster's.
+async fn connect_and_find(args: &Args, context: &Context) -> Result<(Connections, Guest), Failure> {
+    let specs = OptionalSpecArgs { specs: args.specs.clone() };
+    let Some(spec) = load_whole_if_named(&specs, context)? else {
+        let connections = reach::open(reach::connections_config(&context.environment)?).await?;
+        let guest = find(connections.api(), &args.vm).await?;
+        return Ok((connections, guest));
+    };
+    let connections = planning::open(&PlanArgs::default(), &spec, context).await?;
+    let members = fleet::members(&spec.deployment, &connections).await?;
+    let number: Option<Vmid> = args.vm.parse().ok();
+    let is_meant = |member: &&Member<'_>| {
+        member.name().as_str() == args.vm
+            || (number.is_some() && member.place().map(|(_, vmid)| vmid) == number)
+    };
+    let guest = match members.iter().find(is_meant) {
+        Some(member) => of_member(member)?,
+        None => find(connections.api(), &args.vm).await?,
+    };
+    Ok((connections, guest))
+}
+
+fn of_member(member: &Member<'_>) -> Result<Guest, Failure> {
+    fleet::refuse_faults(std::slice::from_ref(member))?;
+    let Some((node, vmid)) = member.place() else {
+        return Err(Failure::new(Exit::OBSERVED, format!("`{}` does not exist yet", member.name()))
+            .hint("`vmdeploy deploy` makes it"));
+    };
+    Ok(Guest { vmid, node: node.clone(), label: format!("VM `{}` ({vmid})", member.name()) })
+}
+
+/// A guest that was copied or restored by hand has the name of another: only its number means it.
+fn refuse_copy(said: &str, guest: &Guest, config: &QemuConfig) -> Result<(), Failure> {
+    let marker = Marker::find(config.get("description").unwrap_or_default());
+    match marker {
+        MarkerSearch::Found(marker) if marker.vmid != guest.vmid && said != guest.vmid.to_string() => {
+            let message = format!("{} is a copy of VM {}, by its ownership marker", guest.label, marker.vmid);
+            Err(Failure::new(Exit::OBSERVED, message)
+                .hint(format!("if it is meant, say its number: {}", guest.vmid)))
+        }
+        _ => Ok(()),
+    }
 }
 
 /// Finds the VM of a name or number.

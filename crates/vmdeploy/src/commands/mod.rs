@@ -21,6 +21,7 @@ pub mod lab;
 pub mod man;
 pub mod plan;
 pub mod power;
+pub mod rename;
 pub mod report;
 pub mod resume;
 pub mod runs;
@@ -52,6 +53,8 @@ pub enum Command {
     Deploy(Box<deploy::Args>),
     /// Destroy the spec's VMs
     Destroy(Box<destroy::Args>),
+    /// Give a VM another name, in place and in the spec
+    Rename(Box<rename::Args>),
     /// Show the spec's VMs as they are
     Status(status::Args),
     /// Start VMs of the spec, in the order of their startup
@@ -113,6 +116,7 @@ impl Command {
             Self::Plan(args) => plan::run(&args, context).await,
             Self::Deploy(args) => deploy::run(&args, context).await,
             Self::Destroy(args) => destroy::run(&args, context).await,
+            Self::Rename(args) => rename::run(&args, context).await,
             Self::Status(args) => status::run(&args, context).await,
             Self::Start(args) => power::start(&args, context).await,
             Self::Shutdown(args) => power::shutdown(&args, context).await,

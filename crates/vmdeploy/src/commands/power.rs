@@ -132,6 +132,7 @@ async fn switch(switch: Switch, args: &Args, context: &Context) -> CommandResult
     let spec = load(&SpecArgs { specs: args.specs.clone() }, context)?;
     let connections = planning::open(&PlanArgs::default(), &spec, context).await?;
     let members = selection.of(fleet::members(&spec.deployment, &connections).await?)?;
+    fleet::refuse_faults(&members)?;
     let (wanted, absent): (Vec<Member<'_>>, Vec<Member<'_>>) =
         members.into_iter().partition(|member| member.guest.is_some());
     absent.iter().for_each(|member| output::print_line(&format!("{}: absent", member.name())));

@@ -34,6 +34,7 @@ pub async fn run(args: &Args, context: &Context) -> CommandResult {
     let connections = planning::open(&PlanArgs::default(), &spec, context).await?;
     let selection = Selection { target: vec![args.vm.clone()], ..Selection::default() };
     let members = selection.of(fleet::members(&spec.deployment, &connections).await?)?;
+    fleet::refuse_faults(&members)?;
     let members = fleet::look(members, &connections).await;
     connections.close().await;
     let (inventory, unknown) = build(&spec.deployment, &members);

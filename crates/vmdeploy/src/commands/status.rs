@@ -116,7 +116,7 @@ fn row(member: &Member<'_>, drift: &BTreeMap<String, String>) -> Row {
         uptime_s: member.live.as_ref().and_then(|live| live.uptime_s),
         drift: drift.get(member.name().as_str()).cloned().unwrap_or_else(|| "unknown".to_owned()),
         pending: pending(member),
-        note: member.trouble.clone().or(trouble),
+        note: member.fault.as_ref().map(|(message, hint)| format!("{message}: {hint}")).or(trouble),
     }
 }
 

@@ -32,7 +32,7 @@ impl Source {
 
 /// The addresses that were found, the best first.
 #[derive(Debug, Clone, PartialEq, Eq, Default)]
-pub struct Found {
+pub struct Addresses {
     /// The addresses.
     pub addresses: Vec<IpAddr>,
     /// Where they are known from.
@@ -76,18 +76,18 @@ fn mac_in(value: &str) -> Option<MacAddr> {
 }
 
 /// Returns the address that is meant, as the agent tells it.
-pub fn choose(interfaces: &[GuestInterface], desired: &AddressFilter) -> Found {
+pub fn choose(interfaces: &[GuestInterface], desired: &AddressFilter) -> Addresses {
     match choose_address(interfaces, desired) {
-        Some(found) => Found { addresses: vec![found.address], ..Found::default() },
-        None => Found {
+        Some(found) => Addresses { addresses: vec![found.address], ..Addresses::default() },
+        None => Addresses {
             trouble: Some("the guest agent knows no fitting address yet".to_owned()),
-            ..Found::default()
+            ..Addresses::default()
         },
     }
 }
 
 /// Returns the static address that cloud-init sets, of the first NIC that has one.
-pub fn configured_address(config: Option<&ObservedConfig>) -> Found {
+pub fn configured_address(config: Option<&ObservedConfig>) -> Addresses {
     let values = config.map(|config| config.values.iter()).into_iter().flatten();
     let mut addresses: Vec<(u32, IpAddr)> = values
         .filter_map(|(key, value)| {
@@ -96,7 +96,7 @@ pub fn configured_address(config: Option<&ObservedConfig>) -> Found {
         .collect();
     addresses.sort();
     let addresses = addresses.into_iter().take(1).map(|(_, address)| address).collect();
-    Found { addresses, source: Source::CloudInit, trouble: None }
+    Addresses { addresses, source: Source::CloudInit, trouble: None }
 }
 
 /// Returns the address in e.g. `ip=10.0.0.5/24,gw=10.0.0.1`; `dhcp` and `auto` are none.

@@ -2,7 +2,7 @@
 
 mod addresses;
 
-pub use addresses::{Found, Source, choose, configured_address, desired};
+pub use addresses::{Addresses, Source, choose, configured_address, desired};
 
 use crate::escape;
 use crate::exit::Exit;
@@ -13,7 +13,8 @@ use pve_api::{AgentTrouble, ApiError};
 use pve_types::{GuestName, NodeName, Vmid};
 use std::collections::{BTreeMap, BTreeSet};
 use vmdeploy_executor::{Connections, observe};
-use vmdeploy_planner::identity::{Ownership, config_uuid, guest_uuid, ownership};
+use vmdeploy_planner::identities;
+use vmdeploy_planner::identity::{Found, Owners};
 use vmdeploy_planner::observed::{Observed, ObservedGuest, Query};
 use vmdeploy_planner::spec::{Deployment, Vm};
 
@@ -27,8 +28,8 @@ pub struct Member<'a> {
     pub vm: &'a Vm,
     /// Its guest.
     pub guest: Option<ObservedGuest>,
-    /// What stands in the way of calling a guest ours, as a fragment.
-    pub trouble: Option<String>,
+    /// Why it cannot be said which guest it is, and what to do about that.
+    pub fault: Option<(String, String)>,
     /// What was asked of the running guest.
     pub live: Option<Live>,
 }
@@ -39,7 +40,7 @@ pub struct Live {
     /// How long it runs, in seconds.
     pub uptime_s: Option<u64>,
     /// Where it is reached.
-    pub found: Found,
+    pub found: Addresses,
 }
 
 impl Member<'_> {
@@ -86,22 +87,11 @@ impl Member<'_> {
     }
 }
 
-/// Returns the UUID by which the VM's guest is known.
-pub fn uuid_of(deployment: &Deployment, vm: &Vm) -> String {
-    let derived = || guest_uuid(&vm.cluster, &deployment.project.value, &vm.name.value);
-    vm.uuid.as_ref().map_or_else(derived, |uuid| uuid.value.clone())
-}
-
 /// Returns what must be known of the cluster to find the deployment's guests.
 pub fn queries(deployment: &Deployment) -> Vec<Query> {
-    let uuids = deployment.vms.iter().map(|vm| uuid_of(deployment, vm)).collect();
-    let vms = deployment.vms.iter().map(|vm| vm.name.value.clone()).collect();
-    vec![
-        Query::Version,
-        Query::Resources,
-        Query::Configs { project: deployment.project.value.clone(), uuids, also: BTreeSet::new() },
-        Query::Pending { vms },
-    ]
+    let vms: Vec<&Vm> = deployment.vms.iter().collect();
+    let names = vms.iter().map(|vm| vm.name.value.clone()).collect();
+    vec![Query::Version, Query::Resources, identities(deployment, &vms), Query::Pending { vms: names }]
 }
 
 /// Observes the cluster and finds each VM's guest, in the spec's order.
@@ -117,33 +107,38 @@ pub async fn members<'a>(
     Ok(find(deployment, &observed))
 }
 
-/// Finds each VM's guest among those observed.
+/// Finds each VM's guest among those observed, by the rule that plans use too.
 pub fn find<'a>(deployment: &'a Deployment, observed: &Observed) -> Vec<Member<'a>> {
-    let mut by_uuid: BTreeMap<String, Vec<&ObservedGuest>> = BTreeMap::new();
-    for guest in observed.guests.values() {
-        if let Some(uuid) = guest.config.as_ref().and_then(config_uuid) {
-            by_uuid.entry(uuid).or_default().push(guest);
-        }
-    }
-    deployment
-        .vms
-        .iter()
-        .map(|vm| member(vm, by_uuid.get(&uuid_of(deployment, vm)).map_or(&[], Vec::as_slice)))
-        .collect()
+    let owners = Owners::of(observed);
+    deployment.vms.iter().map(|vm| member(deployment, vm, &owners)).collect()
 }
 
-fn member<'a>(vm: &'a Vm, candidates: &[&ObservedGuest]) -> Member<'a> {
-    let (ours, others): (Vec<&ObservedGuest>, Vec<&ObservedGuest>) =
-        candidates.iter().partition(|guest| matches!(ownership(guest), Ownership::Ours(_)));
-    let (guest, trouble) = match (ours.as_slice(), others.as_slice()) {
-        ([one], _) => (Some((*one).clone()), None),
-        ([], []) => (None, None),
-        ([], [other, ..]) => (None, Some(format!("VM {} has its UUID and not its mark", other.vmid))),
-        ([first, second, ..], _) => {
-            (None, Some(format!("VMs {} and {} both bear its mark", first.vmid, second.vmid)))
-        }
+fn member<'a>(deployment: &'a Deployment, vm: &'a Vm, owners: &Owners<'_>) -> Member<'a> {
+    let (guest, fault) = match owners.find(deployment, vm) {
+        Ok(Found::Ours(guest, _)) => (Some(guest.clone()), None),
+        // Until a deployment has written the marker, it is not ours.
+        Ok(Found::Adopted(_) | Found::Absent) => (None, None),
+        Err(fault) => (None, Some((fault.message(vm), fault.hint(deployment, vm)))),
     };
-    Member { vm, guest, trouble, live: None }
+    Member { vm, guest, fault, live: None }
+}
+
+/// Refuses to go on where it cannot be said which guest one of these VMs is.
+///
+/// # Errors
+/// What stands in the way, for all of them at once.
+pub fn refuse_faults(members: &[Member<'_>]) -> Result<(), Failure> {
+    let faults: Vec<&(String, String)> = members.iter().filter_map(|member| member.fault.as_ref()).collect();
+    let lines: Vec<&str> = faults.iter().map(|(message, _)| message.as_str()).collect();
+    if lines.is_empty() {
+        return Ok(());
+    }
+    let failure = Failure::list(
+        Exit::OBSERVED,
+        "the spec does not fit the guests that exist; nothing was changed",
+        &lines,
+    );
+    Err(faults.iter().fold(failure, |failure, (_, hint)| failure.hint(hint.clone())))
 }
 
 /// Asks every running guest how long it runs and where it is reached, several at a time.
@@ -167,7 +162,7 @@ async fn live(member: &Member<'_>, uptimes: &BTreeMap<Vmid, u64>, connections: &
     let config = member.guest.as_ref().and_then(|guest| guest.config.as_ref());
     let found = match interfaces {
         Ok(interfaces) => choose(&interfaces, &desired(member.vm, config)),
-        Err(error) => Found { trouble: Some(agent_trouble(&error)), ..configured_address(config) },
+        Err(error) => Addresses { trouble: Some(agent_trouble(&error)), ..configured_address(config) },
     };
     Live { uptime_s: uptimes.get(&vmid).copied(), found }
 }

@@ -77,7 +77,8 @@ fn address(member: &Member<'_>) -> Result<(IpAddr, Source), String> {
         return Ok((address, Source::Spec));
     }
     let Some(live) = &member.live else {
-        return Err(member.trouble.clone().unwrap_or_else(|| format!("it is {}", member.state())));
+        let absent = || format!("it is {}", member.state());
+        return Err(member.fault.as_ref().map_or_else(absent, |(message, _)| message.clone()));
     };
     match live.found.addresses.first() {
         Some(address) => Ok((*address, live.found.source)),
@@ -115,8 +116,8 @@ fn user(vm: &Vm) -> Option<String> {
 }
 
 fn groups(deployment: &Deployment, member: &Member<'_>) -> BTreeSet<String> {
-    let mut groups: BTreeSet<String> =
-        member.vm.inventory.groups.iter().map(|group| group_name(group)).collect();
+    // The spec's own groups keep their names: playbooks name them so, and Ansible takes dashes.
+    let mut groups: BTreeSet<String> = member.vm.inventory.groups.clone();
     groups.insert(group_name(&format!("project_{}", deployment.project.value)));
     groups.extend(member.tags().iter().map(|tag| group_name(&format!("tag_{tag}"))));
     if let Some(guest) = &member.guest {
@@ -126,7 +127,7 @@ fn groups(deployment: &Deployment, member: &Member<'_>) -> BTreeSet<String> {
     groups
 }
 
-/// Returns the name as Ansible takes it for a group: letters, digits and `_`, no digit first.
+/// Returns the name of a group that is made of something else's name: letters, digits and `_`, no digit first.
 fn group_name(name: &str) -> String {
     let plain = |character: char| if character.is_ascii_alphanumeric() { character } else { '_' };
     let name: String = name.chars().map(plain).collect();

@@ -4,7 +4,6 @@ use crate::local_files;
 use pve_types::{Privilege, PveVersion, Vmid};
 use serde::Serialize;
 use std::collections::{BTreeMap, BTreeSet};
-use vmdeploy_planner::identity::config_uuid;
 use vmdeploy_planner::observed::{Observed, ObservedGuest, Rights};
 use vmdeploy_planner::plan::{PlanContext, PlanMode, Step};
 use vmdeploy_planner::rights::{Need, needs_of_steps};
@@ -75,12 +74,10 @@ pub fn as_if_new(deployment: &Deployment, observed: &Observed) -> Observed {
 
 /// Returns the observation as if none of the deployment's VMs were there yet.
 fn without_our_guests(deployment: &Deployment, observed: &Observed) -> Observed {
-    let ours: BTreeSet<String> =
-        deployment.vms.iter().map(|vm| crate::fleet::uuid_of(deployment, vm)).collect();
+    let members = crate::fleet::find(deployment, observed);
+    let ours: BTreeSet<Vmid> = members.iter().filter_map(|member| Some(member.place()?.1)).collect();
     let mut world = observed.clone();
-    world.guests.retain(|_, guest| {
-        guest.config.as_ref().and_then(config_uuid).is_none_or(|uuid| !ours.contains(&uuid))
-    });
+    world.guests.retain(|vmid, _| !ours.contains(vmid));
     world
 }
 

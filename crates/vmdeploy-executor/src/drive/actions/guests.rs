@@ -37,11 +37,12 @@ impl Job {
             Ok(task) => self.follow(task).await?,
             Err(error) => return self.taken_or(guest, error.into()).await,
         };
+        let done = self.confirm_made(guest, Done::plain().with(Some(finished))).await?;
         if !hashes.is_empty() {
             let ready = Ready { set: hashes, delete: Vec::new() };
             self.qm_set(&self.node_of(guest), guest.vmid, &ready, None).await?;
         }
-        Ok(Done::plain().with(Some(finished)))
+        Ok(done)
     }
 
     /// Writes down the volumes of the guest's number that are there before it is made, on the storages that it gets some
@@ -94,7 +95,10 @@ impl Job {
             ..CloneVm::default()
         };
         match self.qemu_at(&node, source.vmid).clone_to(guest.vmid, &how).await {
-            Ok(task) => Ok(Done::plain().with(Some(self.follow(task).await?))),
+            Ok(task) => {
+                let done = Done::plain().with(Some(self.follow(task).await?));
+                self.confirm_made(guest, done).await
+            }
             Err(error) => self.taken_or(guest, error.into()).await,
         }
     }

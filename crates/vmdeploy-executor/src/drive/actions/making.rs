@@ -54,6 +54,23 @@ impl Job {
         }
     }
 
+    /// Confirms that the guest which was made is this run's.
+    ///
+    /// `qm` and `pvesh` do not always tell their task. One that began meanwhile for the same number may be another run's,
+    /// so the marker decides, which is written with the guest.
+    pub(super) async fn confirm_made(&self, guest: &GuestRef, done: Done) -> Result<Done, Failure> {
+        if !self.shared.connections.is_pvesh() {
+            return Ok(done);
+        }
+        let Some(seen) = self.settled(guest, false).await? else {
+            return Err(crate::drive::job::gone(guest));
+        };
+        match self.whose(guest, &seen) {
+            Whose::ThisRun => Ok(done),
+            whose => Err(taken_by(guest, &whose)),
+        }
+    }
+
     /// Returns the guest as it is when nobody makes it any more; `None` when it is not there.
     ///
     /// With `patient`, absence counts only when no request of an earlier attempt can be on its way any more.

@@ -205,7 +205,9 @@ pub(super) fn read_images(named: &Named<'_>, faults: &mut Faults) -> BTreeMap<St
         check_complete(&view, object, path, faults);
         let checksum = view.some(object, "checksum").and_then(|view| view.text());
         if view.some(object, "url").is_some() && checksum.is_none() {
-            let hint = "add `checksum: \"sha512:…\"`, as the image's publisher states it; where no checksum is published, download the image, run `sha256sum` on it and write `sha256:…`, or use it as `file:`";
+            let hint = "add `checksum: \"sha512:…\"`, as the image's publisher states it; where none is published, download the \
+                        image, check it, and write what `sha256sum FILE` prints as `checksum: \"sha256:…\"`, or use the \
+                        download itself: `file: PATH` in place of `url`";
             faults.error_hint(*span, path, "an image by `url` needs its `checksum`", hint);
         }
         let Some(source) = read_source(name, &view, object) else { continue };

@@ -19,6 +19,10 @@ pub(super) fn of(
     if let Some(defaults) = top.defaults {
         value(&mut hash, defaults);
     }
+    if let Some(moved) = top.moved_from {
+        hash.update([b'm']);
+        value(&mut hash, moved);
+    }
     for (mark, things) in
         [(b'c', &top.clusters), (b'i', &top.images), (b'f', &top.profiles), (b'v', &top.vms)]
     {

@@ -8,10 +8,11 @@ use crate::spec::diagnostic::Span;
 use crate::spec::faults::{Faults, Path};
 use crate::spec::lower::{Options, lower_options};
 use crate::spec::model::{
-    CloneFrom, CloneMode, CloneSource, Desired, DesiredOption, Ha, Inventory, Lifecycle, OptionValue,
-    Permission, PowerState, Ready, ReadyCommand, ReadyIp, ReadyTcp, Spanned, Vm, VmidWish,
+    CloneFrom, CloneMode, CloneSource, Desired, DesiredOption, Duplicate, Ha, Inventory, Lifecycle,
+    MovedFrom, OptionValue, Permission, PowerState, Ready, ReadyCommand, ReadyIp, ReadyTcp, Spanned, Vm,
+    VmidWish,
 };
-use crate::spec::schema::{Object, VM};
+use crate::spec::schema::{MOVED_FROM, Object, VM};
 use crate::spec::tree::{Node, Shape};
 use crate::spec::view::View;
 use pve_types::{GuestName, NodeName, Vmid};
@@ -47,6 +48,9 @@ pub(super) fn read_vm(
         cluster: cluster_of(view, span, clusters, path, faults),
         vmid: read_vmid(get("vmid").as_ref(), path, faults),
         uuid: get("uuid").and_then(|uuid| uuid.text()).map(|uuid| uuid.map(str::to_ascii_lowercase)),
+        renamed_from: get("renamed_from").and_then(|old| old.parse::<GuestName>()),
+        moved_from: get("moved_from").as_ref().and_then(read_moved_from),
+        allow_duplicate: get("allow_duplicate").map(|view| read_duplicates(&view)).unwrap_or_default(),
         node: placed(view, "node", path, faults).and_then(|node| node.parse::<NodeName>()),
         pool: View::desired(placed(view, "pool", path, faults).as_ref()),
         ha: read_ha(view.get(&VM, "ha").as_ref()),
@@ -130,6 +134,22 @@ fn read_vmid(view: Option<&View<'_>>, path: Path<'_>, faults: &mut Faults) -> Vm
             VmidWish::Any
         }
     }
+}
+
+/// Reads the identity that VMs had.
+pub(super) fn read_moved_from(view: &View<'_>) -> Option<MovedFrom> {
+    let get = |key| Some(view.some(&MOVED_FROM, key)?.text()?.map(str::to_owned));
+    let moved = MovedFrom { project: get("project"), cluster: get("cluster") };
+    (moved.project.is_some() || moved.cluster.is_some()).then_some(moved)
+}
+
+fn read_duplicates(view: &View<'_>) -> BTreeSet<Duplicate> {
+    let duplicate = |word: &str| match word {
+        "name" => Some(Duplicate::Name),
+        "address" => Some(Duplicate::Address),
+        _ => None,
+    };
+    texts(view).filter_map(duplicate).collect()
 }
 
 fn read_text(view: Option<&View<'_>>) -> Desired<String> {

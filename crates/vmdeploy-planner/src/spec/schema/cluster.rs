@@ -1,7 +1,7 @@
 //! The top of a spec: clusters, images, profiles.
 
 use super::rules;
-use super::vm::VM;
+use super::vm::{MOVED_FROM, VM};
 use super::{Field, Kind, Nullable, Object, field};
 use Kind::{Bool, Choice, Duration, Int, List, Map, Number, OneOrMany, Size, Text};
 
@@ -14,6 +14,11 @@ pub(crate) const TOP: Object = Object::new(
             "project",
             Text(&rules::PROJECT),
             "what the VMs belong to; part of every VM's ownership mark; said once",
+        ),
+        field(
+            "moved_from",
+            Kind::Object(&MOVED_FROM),
+            "the project or cluster key that all VMs had which do not say their own",
         ),
         field(
             "transport",

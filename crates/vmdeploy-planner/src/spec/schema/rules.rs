@@ -170,8 +170,8 @@ fn one_line(text: &str) -> Result<(), String> {
 fn description(text: &str) -> Result<(), String> {
     let bad = |c: char| c.is_control() && c != '\n' && c != '\t';
     require(!text.chars().any(bad), "control characters are not allowed")?;
-    // PVE: qemu-server src/PVE/QemuServer.pm: maxLength 8192; some of it is left for the ownership mark.
-    require(text.chars().count() <= 7000, "it is longer than 7000 characters")?;
+    // PVE: qemu-server src/PVE/QemuServer.pm: maxLength 8192; whether the ownership marker fits is known when planning.
+    require(text.chars().count() <= 8192, "it is longer than 8192 characters")?;
     require(!text.contains("<!-- vmdeploy"), "it holds a line that looks like an ownership mark")
 }
 fn all(text: &str, allowed: &str) -> bool {
@@ -466,6 +466,8 @@ fn key_source(text: &str) -> Result<(), String> {
         return require(all(account, "-_."), "an account's name follows the `:`");
     }
     let kinds = ["ssh-", "ecdsa-", "sk-ssh-", "sk-ecdsa-"];
+    let is_path = text.ends_with(".pub") || text.starts_with(['~', '/', '.']);
+    require(!is_path, "it is a path: write `{file: PATH}`")?;
     let is_key = kinds.iter().any(|kind| text.starts_with(kind)) && text.split_whitespace().count() >= 2;
     require(is_key, "it is a public key (`ssh-ed25519 AAAA…`), `github:NAME`, or `{file: PATH}`")
 }

@@ -28,6 +28,20 @@ pub(crate) const VM: Object = Object::new(
         field("uuid", Text(&rules::UUID), "the UUID of an adopted guest")
             .means("`smbios1`: `uuid`")
             .default("made of cluster, project and name"),
+        field("renamed_from", Text(&rules::GUEST), "the name that it had; its guest is renamed in place")
+            .default("none"),
+        field(
+            "moved_from",
+            Kind::Object(&MOVED_FROM),
+            "the project or cluster key that it had; its guest moves in place",
+        )
+        .default("the spec's `moved_from`"),
+        field(
+            "allow_duplicate",
+            OneOrMany(&Choice(&["name", "address"])),
+            "what it may share with other VMs: the name of a VM of another project, or a static address",
+        )
+        .default("none"),
         field("node", Text(&rules::NODE), "short for `placement.node`"),
         field("placement", Kind::Object(&PLACEMENT), "where it is made"),
         field("pool", Text(&rules::POOL), "the pool that it is in").nullable().means("pool member"),
@@ -180,6 +194,17 @@ const RANGE: Object = Object::new(
     &[field("range", List(&Int(100, 999_999_999)), "the first and the last, `[200, 299]`").required()],
 );
 
+pub(crate) const MOVED_FROM: Object = Object::new(
+    "moved_from",
+    "The identity that VMs had.",
+    &[
+        field("project", Text(&rules::PROJECT), "the project that they belonged to").default("the spec's"),
+        field("cluster", Text(&rules::WORD), "the name that their cluster had in the spec")
+            .default("the cluster's"),
+    ],
+)
+.shorthand("project");
+
 const PLACEMENT: Object = Object::new(
     "placement",
     "Where a VM is made.",
@@ -319,7 +344,7 @@ const MEMORY: Object = Object::new(
 )
 .shorthand("size");
 
-pub(crate) const MACHINE: Object = Object::new(
+const MACHINE: Object = Object::new(
     "machine",
     "The chipset.",
     &[
@@ -333,7 +358,7 @@ pub(crate) const MACHINE: Object = Object::new(
 )
 .shorthand("type");
 
-pub(crate) const AGENT: Object = Object::new(
+const AGENT: Object = Object::new(
     "agent",
     "The QEMU guest agent.",
     &[
@@ -347,7 +372,7 @@ pub(crate) const AGENT: Object = Object::new(
 )
 .shorthand("enabled");
 
-pub(crate) const VGA: Object = Object::new(
+const VGA: Object = Object::new(
     "vga",
     "The display.",
     &[
@@ -399,7 +424,7 @@ const WATCHDOG: Object = Object::new(
 )
 .shorthand("model");
 
-const SMBIOS: Object = Object::new(
+pub(crate) const SMBIOS: Object = Object::new(
     "smbios",
     "What the firmware tells of itself; the UUID is ours to write.",
     &[

@@ -1,7 +1,7 @@
 //! Addresses of all kinds.
 
 use crate::spec::faults::Faults;
-use crate::spec::model::{Deployment, DesiredField, Nic, Vm};
+use crate::spec::model::{Deployment, DesiredField, Duplicate, Nic, Vm};
 use ipnet::IpNet;
 use std::collections::HashMap;
 use std::net::IpAddr;
@@ -48,8 +48,12 @@ fn check_addresses(deployment: &Deployment, faults: &mut Faults) {
                 let value = |nic: &Nic| {
                     (nic.bridge.as_ref().map(|bridge| bridge.value.clone()), nic.vlan.map(|vlan| vlan.value))
                 };
+                if vm.allow_duplicate.contains(&Duplicate::Address) {
+                    continue;
+                }
                 if value(nic) == value(other_nic) {
-                    faults.error_hint(address.span, path, message, "give each NIC an address of its own");
+                    let hint = "give each NIC an address of its own; if both may have it, write `allow_duplicate: address` at both VMs";
+                    faults.error_hint(address.span, path, message, hint);
                 } else {
                     faults.warn(
                         address.span,
@@ -157,11 +161,8 @@ fn check_has_cloud_init(vm: &Vm, faults: &mut Faults) {
     if vm.cloud_init.is_some() || vm.clone.is_some() {
         return;
     }
-    let Some(desired) =
-        vm.nics.values().filter_map(|nic| nic.set()).flat_map(|nic| nic.ipconfig.values()).next()
-    else {
-        return;
-    };
+    let mut addresses = vm.nics.values().filter_map(|nic| nic.set()).flat_map(|nic| nic.ipconfig.values());
+    let Some(desired) = addresses.find(|desired| desired.value.is_some()) else { return };
     let hint = "add `cloud_init: {user: NAME, ssh_keys: [...]}`, or remove the address";
     faults.error_hint(
         desired.span,

@@ -10,6 +10,7 @@ mod foreign;
 mod general;
 mod gitops;
 mod hostile;
+mod identity;
 mod images;
 mod init;
 mod interrupt;

@@ -1,9 +1,17 @@
-//! Which guests are ours.
+//! Which guests are ours, and which VM of a spec each of them is.
 //!
-//! A guest is ours if its `smbios1` UUID is the one that cluster, project and name give (or the one that the mark
-//! of an adopted guest names), the marker line in its description says so, and the marker's VMID is the guest's own.
-//! Anything less is foreign and never touched. The mark keeps us from touching what is not ours; it is no defence
-//! against someone who may edit the guest.
+//! A guest is ours if its description has one ownership marker, the marker's VMID is the guest's own, and its `smbios1`
+//! UUID is the one that the marker names, or else the one that cluster, project and name give. Anything less is foreign
+//! and never touched. The marker keeps us from touching what is not ours; it is no defence against a person who may edit
+//! the guest.
+//!
+//! [`Owners::find`] is the one rule that says which guest a VM of a spec is; every command uses it.
+
+mod facts;
+mod owners;
+
+pub use facts::facts_of;
+pub use owners::{DEFAULT_CLUSTER, Found, IdentityFault, Owners, is_same_cluster};
 
 use crate::observed::{ObservedConfig, ObservedGuest, Query};
 use crate::plan::Slot;
@@ -22,6 +30,20 @@ pub fn guest_uuid(cluster: &str, project: &str, name: &GuestName) -> String {
     Uuid::new_v5(&NAMESPACE, format!("{cluster}/{project}/{name}").as_bytes()).to_string()
 }
 
+/// Returns another UUID for such a VM, for when a guest has the first one.
+fn numbered_uuid(cluster: &str, project: &str, name: &GuestName, number: u32) -> String {
+    Uuid::new_v5(&NAMESPACE, format!("{cluster}/{project}/{name}/{number}").as_bytes()).to_string()
+}
+
+/// Returns a UUID for a guest that has none of its own and shall be adopted.
+pub(crate) fn uuid_for_adopted(project: &str, vmid: Vmid) -> String {
+    Uuid::new_v5(&NAMESPACE, format!("adopted/{project}/{vmid}").as_bytes()).to_string()
+}
+
+/// How many characters a description may have, the marker included.
+// PVE: qemu-server src/PVE/QemuServer.pm: maxLength of `description`.
+pub const MAX_DESCRIPTION: usize = 8192;
+
 /// The line in a guest's description that names its owner; an HTML comment, which the web interface hides.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Marker {
@@ -35,7 +57,8 @@ pub struct Marker {
     pub vmid: Vmid,
     /// The run that made or adopted it.
     pub run: String,
-    /// The UUID of an adopted guest, which keeps the one that it had; `None` where it is [`guest_uuid`].
+    /// The UUID of a guest that keeps the one that it had: it was adopted, renamed or moved to another project. `None`
+    /// where it is [`guest_uuid`] of the other fields.
     pub uuid: Option<String>,
     /// A short digest of the image, or clone source, that each disk was made from.
     pub sources: BTreeMap<Slot, String>,
@@ -165,15 +188,15 @@ pub fn smbios_uuid(smbios1: &str) -> Option<String> {
     Some(value.parse::<Uuid>().ok()?.to_string())
 }
 
-/// Tells whether a configuration may be kept: it bears a mark of the query's project, has one of its UUIDs, or its
-/// VMID was asked for. Every other guest's configuration must be dropped by whoever observes.
+/// Tells whether a configuration may be kept: it has a marker of one of the query's projects, has one of its UUIDs, or
+/// its VMID was asked for. The observer must drop every other guest's configuration.
 pub fn may_be_ours(query: &Query, vmid: Vmid, description: Option<&str>, smbios1: Option<&str>) -> bool {
-    let Query::Configs { project, uuids, also } = query else { return false };
+    let Query::Configs { projects, uuids, also } = query else { return false };
     let marked = || {
         let marks = description.unwrap_or("").lines().filter(|line| is_marker_line(line));
-        marks.into_iter().any(|line: &str| {
-            line.split_whitespace().any(|field| field.strip_prefix("project=") == Some(project.as_str()))
-        })
+        let project =
+            |field: &str| field.strip_prefix("project=").is_some_and(|name| projects.contains(name));
+        marks.into_iter().any(|line: &str| line.split_whitespace().any(project))
     };
     also.contains(&vmid)
         || smbios1.and_then(smbios_uuid).is_some_and(|uuid| uuids.contains(&uuid))
@@ -187,22 +210,23 @@ pub enum Ownership {
     Ours(Marker),
     /// A copy of one of ours, made by hand: the marker names another VMID.
     Copy(Marker),
-    /// Marker and VMID are right and the UUID is not: a clone whose run was killed before the UUID was written.
+    /// Marker and VMID are right and the UUID is not: a clone whose run was killed before the UUID was written, or a guest
+    /// whose UUID was changed by hand.
     Unfinished(Marker),
-    /// It has this UUID, but no readable marker.
+    /// It has this UUID, and no readable marker.
     Unmarked {
         /// The UUID.
         uuid: Option<String>,
     },
 }
 
-/// Returns whose the guest is. A guest whose configuration was not kept is [`Ownership::Unmarked`].
+/// Returns whose the guest is. A guest whose configuration could not be read is [`Ownership::Unmarked`].
 pub fn ownership(guest: &ObservedGuest) -> Ownership {
-    let Some(config) = &guest.config else { return Ownership::Unmarked { uuid: None } };
-    let uuid = config_uuid(config);
-    let MarkerSearch::Found(marker) = Marker::find(config_description(config)) else {
-        return Ownership::Unmarked { uuid };
+    let (search, uuid) = match &guest.config {
+        Some(config) => (Marker::find(config_description(config)), config_uuid(config)),
+        None => (Marker::find(&guest.facts.markers.join("\n")), guest.facts.uuid.clone()),
     };
+    let MarkerSearch::Found(marker) = search else { return Ownership::Unmarked { uuid } };
     if marker.vmid != guest.vmid {
         Ownership::Copy(marker)
     } else if uuid.as_deref() == Some(marker.expected_uuid().as_str()) {
@@ -210,6 +234,11 @@ pub fn ownership(guest: &ObservedGuest) -> Ownership {
     } else {
         Ownership::Unfinished(marker)
     }
+}
+
+/// Returns the UUID of a guest, whoever owns it.
+pub fn uuid_of(guest: &ObservedGuest) -> Option<String> {
+    guest.config.as_ref().map_or_else(|| guest.facts.uuid.clone(), config_uuid)
 }
 
 /// Returns the description of a configuration, decoded; empty where there is none.
@@ -307,6 +336,7 @@ mod tests {
             template: false,
             pool: None,
             volumes: None,
+            facts: crate::observed::GuestFacts::default(),
             config: Some(config),
         }
     }
@@ -327,7 +357,7 @@ mod tests {
     fn only_configurations_that_may_be_ours_are_kept() {
         let (line, uuid) = (marker().to_string(), marker().expected_uuid());
         let query = Query::Configs {
-            project: "web".to_owned(),
+            projects: BTreeSet::from(["web".to_owned()]),
             uuids: BTreeSet::from([uuid.clone()]),
             also: BTreeSet::from([Vmid::new(999).unwrap()]),
         };
