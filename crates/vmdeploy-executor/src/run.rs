@@ -3,7 +3,7 @@
 use crate::drive::{Begin, Shared, drive};
 use crate::journal::{JournalError, RunsError, RunsFolder};
 use crate::secrets::SecretResolver;
-use crate::{Cancellation, Connections, Event, ResumeMode, RunReport, StoredRun};
+use crate::{Cancellation, Connections, Event, LocalFiles, ResumeMode, RunReport, StoredRun};
 use std::path::PathBuf;
 use std::sync::Arc;
 use std::time::Duration;
@@ -16,8 +16,8 @@ use vmdeploy_planner::plan::{CheckedPlan, OnFailure};
 pub struct RunOptions {
     /// Where plan and journal are kept.
     pub runs: RunsFolder,
-    /// The folder that relative paths in the plan start from: the spec's.
-    pub spec_folder: PathBuf,
+    /// The files of this machine that the plan may name, and the spec's folder, from which relative paths start.
+    pub files: LocalFiles,
     /// What follows when a step fails, if the command line says so; else each VM's own rule holds.
     pub on_failure: Option<OnFailure>,
     /// Gets secrets and public keys when they are needed.
@@ -45,7 +45,7 @@ impl RunOptions {
     pub fn new(runs: RunsFolder, spec_folder: impl Into<PathBuf>, secrets: Arc<dyn SecretResolver>) -> Self {
         Self {
             runs,
-            spec_folder: spec_folder.into(),
+            files: LocalFiles::of(spec_folder),
             on_failure: None,
             secrets,
             allow_commands: false,

@@ -6,7 +6,8 @@ use crate::exit::Exit;
 use crate::failure::Failure;
 use crate::output;
 use crate::run_output::{RunOutput, summary};
-use crate::secrets::{Allowed, Resolver};
+use crate::local_files;
+use crate::secrets::Resolver;
 use crate::signals::{Asked, Signals};
 use std::future::Future;
 use std::path::{Path, PathBuf};
@@ -36,9 +37,6 @@ pub struct RunArgs {
     /// Let the spec run commands on this machine, for secrets and readiness
     #[arg(long)]
     pub allow_commands: bool,
-    /// Let the spec read secrets below this folder, too
-    #[arg(long, value_name = "FOLDER")]
-    pub allow_path: Vec<PathBuf>,
 }
 
 /// `--on-failure`.
@@ -103,11 +101,12 @@ pub async fn go_on(
 }
 
 fn options(spec_folder: &Path, args: &RunArgs, context: &Context) -> RunOptions {
-    let allowed = Allowed { commands: args.allow_commands, paths: args.allow_path.clone() };
-    let secrets = Arc::new(Resolver::new(&context.environment, spec_folder, allowed));
+    let files = local_files::of(context, spec_folder);
+    let secrets = Arc::new(Resolver::new(&context.environment, files.clone(), args.allow_commands));
     RunOptions {
         on_failure: args.on_failure.map(OnFailure::from),
         allow_commands: args.allow_commands,
+        files,
         ..RunOptions::new(runs_folder(context), spec_folder, secrets)
     }
 }

@@ -2,6 +2,7 @@
 
 use crate::context::Context;
 use crate::exit::Exit;
+use crate::files;
 use crate::failure::{CommandResult, Failure};
 use crate::output;
 use crate::reach::{self, executor_failure};
@@ -47,7 +48,7 @@ pub async fn run(args: &Args, context: &Context) -> CommandResult {
     })?;
     match &args.out {
         None => output::write_stdout(&text),
-        Some(path) => write_new(path, &text)?,
+        Some(path) => files::write_new(path, &text).map_err(|error| files::cannot_write(path, error))?,
     }
     output::say(
         "next: read it, then `vmdeploy plan` on it shows that only the mark is added; `deploy` adds it",
@@ -55,10 +56,3 @@ pub async fn run(args: &Args, context: &Context) -> CommandResult {
     Ok(Exit::DONE)
 }
 
-fn write_new(path: &PathBuf, text: &str) -> Result<(), Failure> {
-    use std::io::Write as _;
-    let file = std::fs::OpenOptions::new().write(true).create_new(true).open(path);
-    file.and_then(|mut file| file.write_all(text.as_bytes())).map_err(|error| {
-        Failure::of(Exit::USAGE, error).context(format!("cannot write `{}`", path.display()))
-    })
-}
