@@ -32,7 +32,7 @@ pub use journal::{
     RunsError, RunsFolder, StoredRun, read,
 };
 pub use local_files::{LocalFileError, LocalFiles, Reach};
-pub use observe::{observe, only_node};
+pub use observe::{check_cluster, identify, observe, only_node};
 pub use outcome::{Outcome, RevertNote};
 pub use report::{
     Leftover, REPORT_FORMAT_VERSION, Resuming, RunReport, RunResult, Span, SpanKind, StepReport, StepState,

@@ -2,6 +2,7 @@
 
 use crate::drive::{Begin, Shared, drive};
 use crate::journal::{JournalError, RunsError, RunsFolder};
+use crate::observe::check_cluster;
 use crate::secrets::SecretResolver;
 use crate::{Cancellation, Connections, Event, LocalFiles, ResumeMode, RunReport, StoredRun};
 use std::path::PathBuf;
@@ -77,6 +78,9 @@ pub enum RunError {
         /// Why, and what to do.
         source: Box<crate::Failure>,
     },
+    /// The connections lead to another cluster than the run's, or it could not be asked which it is.
+    #[error("the run is not resumed: nothing was asked to change")]
+    OtherCluster(#[source] Box<crate::Failure>),
     /// The stored run is at its end.
     #[error("the run `{run}` is finished; there is nothing to resume")]
     NothingToResume {
@@ -127,6 +131,7 @@ pub async fn resume(
     if !stored.is_resumable() {
         return Err(RunError::NothingToResume { run: stored.run });
     }
+    check_cluster(&stored.plan, connections).await.map_err(|failure| RunError::OtherCluster(Box::new(failure)))?;
     let journal = stored.reopen()?;
     let shared = Shared::new(connections.clone(), stored.plan, options.clone()).after_an_interruption();
     let begin = Begin { journal, mode: Some(mode), plan_digest: stored.plan_digest, cut_off: None };

@@ -45,7 +45,9 @@ pub fn main() -> std::process::ExitCode {
     logging::start(cli.verbose, cli.log_format);
     let verbosity = cli.verbose;
     let exit = run(cli).unwrap_or_else(|failure| report(&failure, verbosity));
-    exit.into()
+    output::finish();
+    // As other tools end when `| head` has read enough.
+    if output::reader_of_data_is_gone() { Exit::INTERNAL.into() } else { exit.into() }
 }
 
 fn run(cli: Cli) -> CommandResult {

@@ -30,14 +30,49 @@ pub fn config_for(
 
 /// Returns the settings as [`config_for`] does, each transport with its own faults.
 pub fn transports_for(context: &Context, spec: &LoadedSpec, name: Option<&str>) -> Transports {
-    let clusters = &spec.deployment.clusters;
-    let only = || if clusters.len() == 1 { clusters.values().next() } else { None };
-    let Some(cluster) = name.map_or_else(only, |name| clusters.get(name)) else {
-        return Transports::of(&context.environment);
+    let refused = |failure| Transports { api: Err(failure), ssh: Ok(None) };
+    let scope = match context.environment.connection() {
+        Ok(scope) => scope,
+        Err(failure) => return refused(failure),
     };
-    match context.environment.connection() {
-        Ok(scope) => Meeting { context, spec, cluster, scope }.transports(),
-        Err(failure) => Transports { api: Err(failure), ssh: Ok(None) },
+    match chosen(spec, name, scope) {
+        Ok(Some(cluster)) => Meeting { context, spec, cluster, scope }.transports(),
+        Ok(None) => Transports::of(&context.environment),
+        Err(failure) => refused(failure),
+    }
+}
+
+/// Returns the cluster that is meant: the named one, the only one, or the one that the environment leads to; `None` where
+/// the spec describes none.
+fn chosen<'a>(
+    spec: &'a LoadedSpec,
+    name: Option<&str>,
+    scope: CredentialScope<'_>,
+) -> Result<Option<&'a Cluster>, Failure> {
+    let clusters = &spec.deployment.clusters;
+    if let Some(name) = name {
+        return Ok(clusters.get(name));
+    }
+    if clusters.len() < 2 {
+        return Ok(clusters.values().next());
+    }
+    let port = scope.number(names::API_PORT)?.unwrap_or(pve_api::Endpoint::PORT);
+    let hosts = reach::list(scope.get(names::API_HOST).unwrap_or_default());
+    let is_asked = |endpoint: &Endpoint| endpoint.port == port && hosts.iter().any(|host| is_host(endpoint, host));
+    let mut fitting =
+        clusters.values().filter(|cluster| cluster.endpoints.iter().any(|endpoint| is_asked(&endpoint.value)));
+    match (fitting.next(), fitting.next()) {
+        (Some(one), None) => Ok(Some(one)),
+        _ => {
+            let known: Vec<&str> = clusters.keys().map(String::as_str).collect();
+            let message = format!(
+                "the spec describes several clusters ({}), and {} does not say which is meant",
+                known.join(", "),
+                names::API_HOST
+            );
+            Err(Failure::usage(message)
+                .hint(format!("set {} to an endpoint of one of them, or name it with `--cluster`", names::API_HOST)))
+        }
     }
 }
 

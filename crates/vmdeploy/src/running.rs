@@ -8,14 +8,14 @@ use crate::output;
 use crate::run_output::{RunOutput, summary};
 use crate::local_files;
 use crate::secrets::Resolver;
-use crate::signals::{Asked, Signals};
+use crate::signals::Signals;
 use std::future::Future;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use tokio::sync::mpsc;
 use vmdeploy_executor::{
     Cancellation, Canceller, Connections, Event, EventKind, ResumeMode, RunError, RunOptions, RunReport,
-    RunsError, RunsFolder, StoredRun, cancellation, execute, resume,
+    JournalError, RunsError, RunsFolder, StoredRun, cancellation, execute, resume,
 };
 use vmdeploy_planner::plan::{CheckedPlan, OnFailure};
 
@@ -122,6 +122,7 @@ where
     F: Future<Output = Result<RunReport, RunError>>,
 {
     let mut signals = Signals::catch()?;
+    output::begin_run();
     let (sender, mut events) = mpsc::unbounded_channel();
     let (canceller, stop) = cancellation();
     let mut shown = RunOutput::choose(json);
@@ -131,9 +132,9 @@ where
     let result = loop {
         tokio::select! {
             biased;
+            () = signals.next() => heard = pass_on(heard, &canceller),
             Some(event) = events.recv() => note(&mut shown, &event, options, spec_folder),
             result = &mut run => break result,
-            asked = signals.next() => heard = pass_on(asked, heard, &canceller),
         }
     };
     while let Ok(event) = events.try_recv() {
@@ -160,8 +161,8 @@ fn remember_spec_folder(run: &Path, spec_folder: &Path) {
     }
 }
 
-fn pass_on(asked: Asked, heard: u32, canceller: &Canceller) -> u32 {
-    if asked == Asked::Interrupt && heard > 0 {
+fn pass_on(heard: u32, canceller: &Canceller) -> u32 {
+    if heard > 0 {
         canceller.stop_now();
     } else {
         canceller.stop_when_idle();
@@ -192,6 +193,11 @@ pub fn exit_of(report: &RunReport) -> Exit {
 pub fn run_failure(error: RunError) -> Failure {
     if let RunError::Runs(error) = error {
         return runs_failure(error);
+    }
+    if let RunError::OtherCluster(failure) = &error {
+        let exit = crate::reach::executor_failure(failure).exit();
+        let hint = failure.hint.clone();
+        return hint.into_iter().fold(Failure::of(exit, error), Failure::hint);
     }
     let (exit, hint) = match &error {
         RunError::Journal(_) => {
@@ -245,14 +251,16 @@ fn runs_failure(error: RunsError) -> Failure {
             Exit::USAGE,
             Some("put the file back as it was, for the run rests on it; else `vmdeploy plan` shows what is there".to_owned()),
         ),
-        RunsError::Plan { .. } | RunsError::Journal(_) => {
-            (Exit::INTERNAL, Some("`vmdeploy plan` shows what the cluster has, whatever is recorded here".to_owned()))
+        RunsError::Plan { .. } | RunsError::Journal(JournalError::Line { .. } | JournalError::Format { .. }) => {
+            (Exit::USAGE, Some("`vmdeploy plan` shows what the cluster has, whatever is recorded here".to_owned()))
         }
-        RunsError::Io { source, .. } if is_full(source.kind()) => (
+        RunsError::Io { source, .. } | RunsError::Journal(JournalError::Io { source, .. })
+            if is_full(source.kind()) => (
+
             Exit::USAGE,
             Some(format!("make room on the disk, or name another folder in {}", names::RUNS)),
         ),
-        RunsError::Io { path, .. } => (
+        RunsError::Io { path, .. } | RunsError::Journal(JournalError::Io { path, .. }) => (
             Exit::USAGE,
             Some(format!("is `{}` there, and may you write to it? {} names another folder", path.display(), names::RUNS)),
         ),

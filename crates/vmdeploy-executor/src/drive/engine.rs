@@ -239,6 +239,15 @@ impl Engine {
                     None => continue,
                 },
             };
+            // A run that was stopped for a while, and lost its lock meanwhile, sends nothing more out.
+            if let Some(news) = ClusterLock::confirm(lock).await
+                && let Some(stop) = self.heed(news)?
+            {
+                let commands = self.scheduler.on(stop);
+                if let Some(stopped) = self.obey(commands)? {
+                    return Ok(stopped);
+                }
+            }
             let commands = self.scheduler.on(input);
             if let Some(stopped) = self.obey(commands)? {
                 return Ok(stopped);

@@ -144,6 +144,10 @@ impl Shared {
     pub(crate) fn after_an_interruption(self) -> Self {
         Self { known: Some(Mutex::default()), ..self }
     }
+    /// Tells whether the run goes on after an interruption.
+    pub(crate) fn is_resumed(&self) -> bool {
+        self.known.is_some()
+    }
     /// Notes what a step saw of its guest's volumes before it made one; the first look counts.
     pub(crate) fn note_saw(&self, step: &StepId, volumes: &[VolumeId]) {
         lock(&self.saws).entry(step.clone()).or_insert_with(|| volumes.iter().cloned().collect());

@@ -76,7 +76,7 @@ pub async fn run(args: &Args, context: &Context) -> CommandResult {
     };
     let verdict = verdict(&user, &config, (spec.as_ref(), cluster), context).await?;
     if args.json {
-        output::print_line(&serde_json::to_string_pretty(&verdict).map_err(anyhow::Error::from)?);
+        output::print_line(&output::json(&verdict)?);
     } else {
         show(&verdict, args.all);
     }

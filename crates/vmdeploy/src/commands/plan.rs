@@ -94,7 +94,7 @@ fn shown(args: &Args, plan: Plan) -> CommandResult {
 
 fn text(args: &Args, plan: &Plan) -> Result<String, Failure> {
     if args.json {
-        return Ok(format!("{}\n", serde_json::to_string_pretty(plan).map_err(anyhow::Error::from)?));
+        return Ok(format!("{}\n", output::json(plan)?));
     }
     if args.markdown {
         return Ok(render::markdown(plan));

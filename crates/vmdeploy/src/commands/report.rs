@@ -35,7 +35,7 @@ pub fn run(args: &Args, context: &Context) -> CommandResult {
         files::write_private(file, &page).map_err(|error| files::cannot_write(file, error))?;
         output::write_stderr(&format!("wrote {}\n", file.display()));
     } else if args.json {
-        output::print_line(&serde_json::to_string_pretty(&report).map_err(anyhow::Error::from)?);
+        output::print_line(&output::json(&report)?);
     } else {
         output::write_stdout(&steps(&report).render());
         output::write_stdout(&summary(&report));

@@ -16,6 +16,7 @@ impl Job {
             self.let_pass().await?;
             job.check_still_the_same().await?;
         }
+        self.sweep_keys().await;
         match &job.step.action {
             Action::DeleteVm { guest, .. } => job.remove_made(guest).await,
             Action::FreeVolume { node, volume } => {

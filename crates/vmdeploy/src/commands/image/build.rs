@@ -114,7 +114,7 @@ pub(super) async fn build(args: &BuildArgs, context: &Context) -> CommandResult 
     let exit = place_it(args, &order, &spec, &mut record, context).await?;
     write_record(&order, &record)?;
     if args.run.json {
-        output::print_line(&serde_json::to_string(&record).map_err(anyhow::Error::from)?);
+        output::print_line(&pve_types::escape_json(&serde_json::to_string(&record).map_err(anyhow::Error::from)?));
     }
     Ok(exit)
 }

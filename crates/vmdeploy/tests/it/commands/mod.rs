@@ -20,3 +20,4 @@ mod power;
 mod specs;
 mod status;
 mod tokens;
+mod trust;
