@@ -38,6 +38,15 @@ impl Client {
         self.transport.kind()
     }
 
+    /// Returns where calls go, as `host:port`: the place that answered last comes first.
+    pub fn addresses(&self) -> Vec<String> {
+        self.transport.addresses()
+    }
+    /// Returns the SHA-256 of the certificate that the cluster showed last, over HTTPS.
+    pub fn certificate(&self) -> Option<Fingerprint> {
+        self.transport.certificate()
+    }
+
     /// Logs in now; without it the first call does. With a token there is nothing to do.
     ///
     /// # Errors

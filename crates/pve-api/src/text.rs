@@ -7,16 +7,11 @@ pub(crate) fn one_line(text: &str) -> String {
         match c {
             '\n' => clean.push_str("; "),
             '\t' => clean.push(' '),
-            c if is_unsafe(c) => clean.extend(c.escape_debug()),
+            c if pve_types::is_unprintable(c) => clean.extend(c.escape_unicode()),
             c => clean.push(c),
         }
     }
     clean
-}
-
-/// Tells whether `c` could steer a terminal or reorder what it shows.
-fn is_unsafe(c: char) -> bool {
-    c.is_control() || matches!(c, '\u{200e}' | '\u{200f}' | '\u{202a}'..='\u{202e}' | '\u{2066}'..='\u{2069}')
 }
 
 /// Returns `text` with every one of `secrets` replaced.

@@ -1,7 +1,7 @@
 //! The seam between typed calls and the way they travel.
 
 use crate::error::ApiError;
-use crate::https::Upload;
+use crate::https::{Fingerprint, Upload};
 use crate::request::Request;
 use crate::response::Response;
 use futures::future::{BoxFuture, FutureExt as _};
@@ -22,6 +22,14 @@ pub trait Transport: Send + Sync + std::fmt::Debug {
     /// Tells which way it goes.
     fn kind(&self) -> TransportKind {
         TransportKind::Other
+    }
+    /// Returns where calls go, as `host:port`: the place that answered last comes first. Empty where there is no such place.
+    fn addresses(&self) -> Vec<String> {
+        Vec::new()
+    }
+    /// Returns the SHA-256 of the certificate that was shown last, where calls go by TLS and one was made.
+    fn certificate(&self) -> Option<Fingerprint> {
+        None
     }
     /// Sends a call; an error that PVE answers with is a `Response`, not an `Err`.
     fn call<'a>(&'a self, request: &'a Request) -> BoxFuture<'a, Result<Response, ApiError>>;

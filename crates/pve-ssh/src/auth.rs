@@ -4,6 +4,7 @@ use crate::config::{Credential, HostConfig};
 use crate::connection::Client;
 use crate::error::{ConnectCause, Error};
 use crate::keyring::{self, KeyError};
+use crate::strength;
 use crate::text::Escaped;
 use pve_types::Secret;
 use russh::MethodKind;
@@ -90,7 +91,11 @@ impl LogIn<'_> {
         key: Arc<PrivateKey>,
         certificate: Option<Certificate>,
     ) -> Result<bool, Error> {
-        let hash = self.rsa_hash(key.algorithm().is_rsa()).await?;
+        if let Some(why) = strength::weakness(key.public_key()) {
+            self.tried.push(format!("{name} (not used: {why})"));
+            return Ok(false);
+        }
+        let Some(hash) = self.rsa_hash(name, key.algorithm().is_rsa()).await? else { return Ok(false) };
         if let Some(certificate) = certificate {
             self.tried.push(format!("{name} with its certificate"));
             let user = self.config.user.clone();
@@ -127,8 +132,13 @@ impl LogIn<'_> {
             if !only.is_empty() && !wanted.iter().any(|wanted| wanted.key_data() == key.key_data()) {
                 continue;
             }
-            self.tried.push(format!("agent key {}", Escaped(identity.comment())));
-            let hash = self.rsa_hash(key.algorithm().is_rsa()).await?;
+            let name = format!("agent key {}", Escaped(identity.comment()));
+            if let Some(why) = strength::weakness(&key) {
+                self.tried.push(format!("{name} (not used: {why})"));
+                continue;
+            }
+            let Some(hash) = self.rsa_hash(&name, key.algorithm().is_rsa()).await? else { continue };
+            self.tried.push(name);
             let user = self.config.user.clone();
             let outcome = match identity {
                 AgentIdentity::PublicKey { .. } => {
@@ -178,14 +188,22 @@ impl LogIn<'_> {
         }
     }
 
-    /// Returns the strongest hash for RSA signatures; the first form of 1995 is refused by every current sshd.
-    async fn rsa_hash(&self, is_rsa: bool) -> Result<Option<HashAlg>, Error> {
+    /// Returns the strongest hash for RSA signatures; `None` where the host takes only SHA-1, with which nothing is
+    /// signed.
+    async fn rsa_hash(&mut self, name: &str, is_rsa: bool) -> Result<Option<Option<HashAlg>>, Error> {
         if !is_rsa {
-            return Ok(None);
+            return Ok(Some(None));
         }
         let asked = limit(self.config, self.handle.best_supported_rsa_hash()).await?;
-        let best = asked.map_err(|error| self.broken(error.to_string()))?;
-        Ok(best.unwrap_or(Some(HashAlg::Sha512)))
+        match asked.map_err(|error| self.broken(error.to_string()))? {
+            Some(None) => {
+                self.tried.push(format!("{name} (not used: the host takes RSA signatures with SHA-1 only)"));
+                Ok(None)
+            }
+            Some(best) => Ok(Some(best)),
+            // A host that does not say what it takes.
+            None => Ok(Some(Some(HashAlg::Sha512))),
+        }
     }
 
     fn broken(&self, reason: String) -> Error {

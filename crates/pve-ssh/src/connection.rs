@@ -6,6 +6,8 @@ use crate::config::{HostConfig, Timeouts};
 use crate::error::{ConnectCause, Error};
 use crate::known_hosts::{HostKeyError, Verifier};
 use crate::patience::Patient;
+use crate::strength;
+use crate::text::Escaped;
 use russh::client::{self, DisconnectReason, Handle, Msg};
 use russh::keys::PublicKeyOrCertificate;
 use russh::{Channel, cipher};
@@ -178,13 +180,17 @@ fn cause(error: russh::Error) -> ConnectCause {
         }
         russh::Error::Disconnect | russh::Error::HUP => ConnectCause::Dropped,
         russh::Error::IO(error) => ConnectCause::Io(error),
+        russh::Error::NoCommonAlgo { kind: russh::AlgorithmKind::Key, theirs, .. } => ConnectCause::WeakHostKey {
+            offered: theirs.iter().map(|name| Escaped(name).to_string()).collect::<Vec<_>>().join(", "),
+        },
         other => ConnectCause::Protocol(other.to_string()),
     }
 }
 
 fn settings(timeouts: &Timeouts, verifier: &Verifier) -> client::Config {
     let mut preferred = russh::Preferred::default();
-    let types = verifier.preferred_types(&preferred.key);
+    let strong: Vec<_> = preferred.key.iter().filter(|algorithm| strength::is_strong(algorithm)).cloned().collect();
+    let types = verifier.preferred_types(&strong);
     if verifier.has_authority() {
         preferred.host_key_certificates = Cow::Owned(types.clone());
     }
@@ -249,7 +255,7 @@ impl client::Handler for Client {
     async fn disconnected(&mut self, reason: DisconnectReason<Self::Error>) -> Result<(), Self::Error> {
         let text = match reason {
             DisconnectReason::ReceivedDisconnect(info) if !info.message.is_empty() => {
-                format!("the host said `{}`", crate::text::Escaped(&info.message))
+                format!("the host said `{}`", Escaped(&info.message))
             }
             DisconnectReason::ReceivedDisconnect(_) => "the host ended the connection".to_owned(),
             DisconnectReason::Error(russh::Error::KeepaliveTimeout) => {
@@ -258,7 +264,7 @@ impl client::Handler for Client {
             DisconnectReason::Error(russh::Error::HUP | russh::Error::Disconnect) => {
                 "the host closed the connection".to_owned()
             }
-            DisconnectReason::Error(error) => crate::text::Escaped(&error.to_string()).to_string(),
+            DisconnectReason::Error(error) => Escaped(&error.to_string()).to_string(),
         };
         self.lost.send_replace(Some(text));
         Ok(())

@@ -117,7 +117,12 @@ impl Host {
     ) -> Result<Downloaded, Error> {
         let part = Part::beside(&download.target);
         let local = |source| DownloadError::Local { path: download.target.clone(), source };
-        let file = tokio::fs::File::create(&part.0).await.map_err(local)?;
+        // Left by a download that was killed; a link of that name would lead elsewhere.
+        match tokio::fs::remove_file(&part.0).await {
+            Err(error) if error.kind() != std::io::ErrorKind::NotFound => return Err(local(error).into()),
+            _ => {}
+        }
+        let file = tokio::fs::File::create_new(&part.0).await.map_err(local)?;
         let privilege = self.privilege().await?;
         let (slot, channel) = self.open_channel("sftp").await?;
         let sftp = sftp::open(self, channel, privilege, download.stall).await?;

@@ -204,6 +204,15 @@ pub enum ConnectCause {
     /// The host closed the connection before it was set up, as sshd does when too many set up at once.
     #[error("the host closed the connection before it was set up (sshd's MaxStartups does so under load)")]
     Dropped,
+    /// The host has no key of a type that is secure.
+    #[error(
+        "it offers only host keys that are not secure ({offered}); SHA-1 (`ssh-rsa`) and DSA are refused: \
+         update sshd there, or make new keys with `ssh-keygen -A`"
+    )]
+    WeakHostKey {
+        /// What it offers.
+        offered: String,
+    },
     /// What answers there does not speak SSH as we do.
     #[error("{}", Escaped(.0))]
     Protocol(String),

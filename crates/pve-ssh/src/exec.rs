@@ -162,6 +162,9 @@ pub(crate) async fn run(
     let frame = Frame { privilege: around.privilege, limit: options.deadline + HOST_SLACK };
     let text = frame.shell_text(command).map_err(|error| Stopped::Failed(error.into()))?;
     start(around, &channel, command, text).await.map_err(Stopped::Failed)?;
+    if let (None, Some(secret)) = (&options.stdin, command.stdin()) {
+        options.stdin = Some(Box::new(std::io::Cursor::new(secret.expose().as_bytes().to_vec())));
+    }
     let (read, write) = channel.split();
     let running = Running { read, write, gather: Gather::new(options.output_limit, options.keep) };
     let mut guard =

@@ -37,6 +37,7 @@ mod host;
 mod keyring;
 mod patience;
 mod sftp;
+mod strength;
 mod upload;
 
 pub use command::{Command, CommandError, Privilege};

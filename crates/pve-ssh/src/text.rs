@@ -1,27 +1,6 @@
 //! Text from afar, made fit for a terminal.
 
-/// Shows a text with its control characters escaped, so that nothing from a node can drive a terminal.
-///
-/// Newlines are escaped as well: an error is one line.
-pub struct Escaped<'a>(pub &'a str);
-
-impl std::fmt::Display for Escaped<'_> {
-    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
-        for c in self.0.chars() {
-            if is_unfit(c) {
-                write!(f, "{}", c.escape_debug())?;
-            } else {
-                std::fmt::Write::write_char(f, c)?;
-            }
-        }
-        Ok(())
-    }
-}
-
-/// Tells whether `c` is a control character, or one of those that turn the direction of text around.
-fn is_unfit(c: char) -> bool {
-    c.is_control() || matches!(c, '\u{200e}' | '\u{200f}' | '\u{2028}'..='\u{202e}' | '\u{2066}'..='\u{2069}')
-}
+pub use pve_types::Escaped;
 
 /// Returns the last `limit` lines of `text` that hold something, each escaped, joined by ` | `.
 pub(crate) fn tail(text: &str, limit: usize) -> String {
@@ -47,7 +26,7 @@ mod tests {
         for (text, expect) in [
             ("plain ü", "plain ü"),
             ("\u{1b}[2J", r"\u{1b}[2J"),
-            ("a\r\nb\tc", r"a\r\nb\tc"),
+            ("a\r\nb\tc", r"a\u{d}\u{a}b\u{9}c"),
             ("\u{9b}31m", r"\u{9b}31m"),
             ("a\u{202e}b", r"a\u{202e}b"),
         ] {

@@ -17,6 +17,7 @@ mod hex;
 mod mac;
 mod mapping;
 mod names;
+mod printable;
 mod privilege;
 mod secret;
 mod upid;
@@ -32,6 +33,7 @@ pub use mapping::MappingKind;
 pub use names::{
     BridgeName, GroupId, GuestName, NodeName, PoolId, RealmId, RoleId, StorageId, TokenName, UserId,
 };
+pub use printable::{Escaped, escape_json, is_unprintable};
 pub use privilege::Privilege;
 pub use secret::Secret;
 pub use upid::{TaskStatus, Upid};

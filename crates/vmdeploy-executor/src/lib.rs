@@ -13,6 +13,7 @@ mod drive;
 mod event;
 mod failure;
 mod journal;
+mod local_files;
 mod observe;
 mod outcome;
 mod report;
@@ -29,7 +30,8 @@ pub use journal::{
     Entry, JOURNAL_FORMAT_VERSION, JournalError, JournalWriter, ProjectLock, Record, ResumeMode, RunSummary,
     RunsError, RunsFolder, StoredRun, read,
 };
-pub use observe::{observe, only_node};
+pub use local_files::{LocalFileError, LocalFiles, Reach};
+pub use observe::{check_cluster, identify, observe, only_node};
 pub use outcome::{Outcome, RevertNote};
 pub use report::{
     Leftover, REPORT_FORMAT_VERSION, Resuming, RunReport, RunResult, Span, SpanKind, StepReport, StepState,

@@ -2,8 +2,9 @@
 
 use crate::drive::{Begin, CutOff, Shared, drive};
 use crate::journal::{JournalError, RunsError, RunsFolder};
+use crate::observe::check_cluster;
 use crate::secrets::SecretResolver;
-use crate::{Cancellation, Connections, Event, ResumeMode, RunReport, StoredRun};
+use crate::{Cancellation, Connections, Event, LocalFiles, ResumeMode, RunReport, StoredRun};
 use std::path::PathBuf;
 use std::sync::Arc;
 use std::time::Duration;
@@ -16,8 +17,8 @@ use vmdeploy_planner::plan::{CheckedPlan, OnFailure};
 pub struct RunOptions {
     /// Where plan and journal are kept.
     pub runs: RunsFolder,
-    /// The folder that relative paths in the plan start from: the spec's.
-    pub spec_folder: PathBuf,
+    /// The files of this machine that the plan may name, and the spec's folder, from which relative paths start.
+    pub files: LocalFiles,
     /// What follows when a step fails, if the command line says so; else each VM's own rule holds.
     pub on_failure: Option<OnFailure>,
     /// Gets secrets and public keys when they are needed.
@@ -48,7 +49,7 @@ impl RunOptions {
     pub fn new(runs: RunsFolder, spec_folder: impl Into<PathBuf>, secrets: Arc<dyn SecretResolver>) -> Self {
         Self {
             runs,
-            spec_folder: spec_folder.into(),
+            files: LocalFiles::of(spec_folder),
             on_failure: None,
             secrets,
             allow_commands: false,
@@ -81,6 +82,9 @@ pub enum RunError {
         /// Why, and what to do.
         source: Box<crate::Failure>,
     },
+    /// The connections lead to another cluster than the run's, or it could not be asked which it is.
+    #[error("the run is not resumed: nothing was asked to change")]
+    OtherCluster(#[source] Box<crate::Failure>),
     /// The stored run is at its end.
     #[error("the run `{run}` is finished; there is nothing to resume")]
     NothingToResume {
@@ -131,6 +135,7 @@ pub async fn resume(
     if !stored.is_resumable(mode) {
         return Err(RunError::NothingToResume { run: stored.run });
     }
+    check_cluster(&stored.plan, connections).await.map_err(|failure| RunError::OtherCluster(Box::new(failure)))?;
     let journal = stored.reopen()?;
     let shared = Shared::new(connections.clone(), stored.plan, options.clone()).after_an_interruption();
     let begin = Begin { journal, mode: Some(mode), plan_digest: stored.plan_digest, cut_off: CutOff::default() };

@@ -81,6 +81,41 @@ pub enum Query {
     },
 }
 
+/// Which cluster answered.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct ClusterIdentity {
+    /// Where it was asked, as `host:port`: of the API, or of SSH where there is no API.
+    pub address: String,
+    /// The cluster's name in PVE, or that of the node which is in no cluster; `None` where it may not be asked.
+    pub name: Option<String>,
+    /// The SHA-256 of the API's certificate, where it was asked over TLS.
+    pub certificate: Option<String>,
+}
+
+impl ClusterIdentity {
+    /// Tells whether `now`, which is reached at any of `addresses`, is the cluster that this was: its name is not another,
+    /// and it shows the same certificate or is reached at the same address.
+    pub fn is(&self, now: &Self, addresses: &[String]) -> bool {
+        let host = |address: &str| address.rsplit_once(':').map_or(address.to_owned(), |(host, _)| host.to_owned());
+        let renamed = matches!((&self.name, &now.name), (Some(one), Some(other)) if one != other);
+        let same_certificate = self.certificate.is_some() && self.certificate == now.certificate;
+        // One by the API and the other by SSH: the ports say nothing.
+        let other_transport = self.certificate.is_some() != now.certificate.is_some();
+        let same_host = || addresses.iter().any(|address| host(address) == host(&self.address));
+        !renamed && (same_certificate || addresses.contains(&self.address) || (other_transport && same_host()))
+    }
+}
+
+impl std::fmt::Display for ClusterIdentity {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        match &self.name {
+            Some(name) => write!(f, "{} ({})", self.address, pve_types::Escaped(name)),
+            None => f.write_str(&self.address),
+        }
+    }
+}
+
 /// What was seen.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(deny_unknown_fields)]
@@ -120,6 +155,9 @@ pub struct Observed {
     /// not asked, or could not be.
     #[serde(default)]
     pub mappings: BTreeMap<MappingKind, BTreeMap<String, BTreeSet<NodeName>>>,
+    /// Which cluster answered.
+    #[serde(default)]
+    pub answered_by: Option<ClusterIdentity>,
 }
 
 impl Observed {
@@ -140,6 +178,7 @@ impl Observed {
             listings: BTreeSet::new(),
             quorate: None,
             mappings: BTreeMap::new(),
+            answered_by: None,
         }
     }
     /// Returns the storage as the node sees it.
@@ -380,4 +419,36 @@ pub struct ObservedHa {
     /// The groups (up to PVE 8) and node-affinity rules (from 9 on) that place guests.
     #[serde(default)]
     pub places: BTreeMap<Vmid, String>,
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn identity(address: &str, name: &str, certificate: &str) -> ClusterIdentity {
+        let some = |text: &str| Some(text.to_owned()).filter(|text| !text.is_empty());
+        ClusterIdentity { address: address.to_owned(), name: some(name), certificate: some(certificate) }
+    }
+
+    #[track_caller]
+    fn check(before: (&str, &str, &str), now: (&str, &str, &str), others: &[&str], expect: bool) {
+        let [before, now] = [before, now].map(|(address, name, certificate)| identity(address, name, certificate));
+        let mut addresses = vec![now.address.clone()];
+        addresses.extend(others.iter().map(|other| (*other).to_owned()));
+        assert_eq!(before.is(&now, &addresses), expect, "{before:?} {now:?} {others:?}");
+    }
+
+    #[test]
+    fn a_cluster_is_known_by_its_name_and_by_certificate_or_address() {
+        let before = ("pve1:8006", "prod", "AA");
+        check(before, before, &[], true);
+        check(before, ("pve1:8006", "prod", "BB"), &[], true);
+        check(before, ("10.0.0.1:8006", "prod", "AA"), &[], true);
+        check(before, ("pve2:8006", "prod", "BB"), &["pve1:8006"], true);
+        check(before, ("pve1:22", "prod", ""), &[], true);
+        check(before, ("pve2:8006", "prod", "BB"), &[], false);
+        check(before, ("pve1:9006", "prod", "BB"), &[], false);
+        check(before, ("pve1:8006", "test", "AA"), &[], false);
+        check(("pve1:22", "", ""), ("pve1:2222", "", ""), &[], false);
+    }
 }

@@ -1,16 +1,17 @@
 //! The command line's root: global options, and the way from `main` to a subcommand and back to an exit code.
 
 use crate::commands::Command;
-use crate::context::Context;
+use crate::context::{Context, Granted};
 use crate::environment::Environment;
 use crate::exit::Exit;
 use crate::failure::{CommandResult, Failure};
 use crate::logging::{self, LogFormat};
 use crate::output;
 use clap::Parser;
+use std::path::PathBuf;
 
 /// What every command takes stands apart from its own options.
-const EVERYWHERE: &str = "Options of every command";
+pub(crate) const EVERYWHERE: &str = "Options of every command";
 
 /// Deploys virtual machines to Proxmox VE from YAML specs kept in git.
 #[derive(Debug, Parser)]
@@ -27,6 +28,12 @@ pub struct Cli {
     /// Believe a node whose SSH host key is not known yet, and add the key to the known hosts
     #[arg(long, global = true, help_heading = EVERYWHERE)]
     pub trust_on_first_use: bool,
+    /// Read this file instead of the .env of the working folder, and trust it as the environment is trusted
+    #[arg(long, global = true, value_name = "FILE", help_heading = EVERYWHERE)]
+    pub env_file: Option<PathBuf>,
+    /// What the spec is allowed.
+    #[command(flatten)]
+    pub granted: Granted,
     /// What to do.
     #[command(subcommand)]
     pub command: Command,
@@ -38,15 +45,20 @@ pub fn main() -> std::process::ExitCode {
     logging::start(cli.verbose, cli.log_format);
     let verbosity = cli.verbose;
     let exit = run(cli).unwrap_or_else(|failure| report(&failure, verbosity));
-    exit.into()
+    output::finish();
+    // As other tools end when `| head` has read enough.
+    if output::reader_of_data_is_gone() { Exit::INTERNAL.into() } else { exit.into() }
 }
 
 fn run(cli: Cli) -> CommandResult {
     // reqwest panics without a provider, and russh, rcgen and rustls shall all use this one.
     let _ = rustls::crypto::ring::default_provider().install_default();
+    // The lab's own option of this name says where the file is written.
+    let named = cli.env_file.as_deref().filter(|_| !cli.command.writes_env_file());
     let context = Context {
-        environment: Environment::load()?.trusting_on_first_use(cli.trust_on_first_use),
+        environment: Environment::load(named)?.trusting_on_first_use(cli.trust_on_first_use),
         verbosity: cli.verbose,
+        granted: cli.granted,
     };
     let runtime = tokio::runtime::Runtime::new()
         .map_err(|error| Failure::of(Exit::INTERNAL, error).context("cannot start the runtime"))?;

@@ -19,6 +19,7 @@ pub fn confirm(yes: bool, what: &str, how_to_agree: &str) -> Result<bool, Failur
             .hint(format!("if that is what you want, run it again with {how_to_agree}")));
     }
     output::write_stderr(&format!("This would {}. Go on? [y/N] ", crate::escape::one_line(what)));
+    output::finish();
     let mut answer = String::new();
     let _ = std::io::stdin().lock().read_line(&mut answer);
     let agreed = matches!(answer.trim().to_lowercase().as_str(), "y" | "yes");

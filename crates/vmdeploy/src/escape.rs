@@ -17,19 +17,13 @@ pub fn lines(text: &str) -> String {
 fn escaped(text: &str, keep: impl Fn(char) -> bool) -> String {
     let mut out = String::with_capacity(text.len());
     for character in text.chars() {
-        if is_harmless(character) || keep(character) {
+        if !pve_types::is_unprintable(character) || keep(character) {
             out.push(character);
         } else {
             let _ = write!(out, "{}", character.escape_unicode());
         }
     }
     out
-}
-
-fn is_harmless(character: char) -> bool {
-    let reorders_or_hides = matches!(character,
-        '\u{ad}' | '\u{61c}' | '\u{180e}' | '\u{200b}'..='\u{200f}' | '\u{2028}'..='\u{202e}' | '\u{2060}'..='\u{206f}' | '\u{feff}');
-    !character.is_control() && !reorders_or_hides
 }
 
 #[cfg(test)]

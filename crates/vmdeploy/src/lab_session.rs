@@ -79,6 +79,10 @@ impl EnvironmentFile {
     /// # Errors
     /// The file has other content.
     pub fn check(path: &Path) -> Result<(), Failure> {
+        // A device or a pipe is written to, and is not read before.
+        if fs::metadata(path).is_ok_and(|found| !found.is_file() && !found.is_dir()) {
+            return Ok(());
+        }
         match fs::read_to_string(path) {
             Ok(text) if text.is_empty() || text.starts_with(HEADER) => Ok(()),
             Err(error) if error.kind() == std::io::ErrorKind::NotFound => Ok(()),
@@ -104,7 +108,7 @@ impl EnvironmentFile {
 
 impl Drop for EnvironmentFile {
     fn drop(&mut self) {
-        if fs::read_to_string(&self.path).is_ok_and(|text| text == self.text) {
+        if self.path.is_file() && fs::read_to_string(&self.path).is_ok_and(|text| text == self.text) {
             let _ = fs::remove_file(&self.path);
         }
     }

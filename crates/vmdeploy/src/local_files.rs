@@ -1,14 +1,16 @@
 //! Files on this machine that a spec names: public keys, snippets and images. Read when planning, sent when deploying.
 
 use crate::context::Context;
+use crate::environment::names;
 use crate::exit::Exit;
 use crate::failure::Failure;
 use pve_types::Bytes;
 use sha2::{Digest as _, Sha256};
 use std::collections::BTreeMap;
 use std::fs::File;
-use std::io::Read as _;
-use std::path::{Path, PathBuf};
+use std::io::{Read as _, Seek as _};
+use std::path::Path;
+use vmdeploy_executor::{LocalFileError, LocalFiles, Reach};
 use vmdeploy_planner::plan::{Compression, LocalFileFacts};
 use vmdeploy_planner::spec::{Deployment, Diagnostic, LocalFile, LocalFileUse};
 
@@ -47,19 +49,18 @@ pub fn read_each(
     folder: &Path,
     context: &Context,
 ) -> (BTreeMap<String, LocalFileFacts>, Vec<Diagnostic>) {
+    let files = of(context, folder);
     let (mut facts, mut faults) = (BTreeMap::new(), Vec::new());
     for file in deployment.local_files() {
-        let path = resolve(&file.path.value, folder, context);
-        let found = match file.used_as {
-            LocalFileUse::PublicKeys => public_keys(&path),
-            LocalFileUse::Snippet => content(&path),
-            // A planner that needs it says how it is built.
-            LocalFileUse::BuiltImage if !path.exists() => continue,
-            LocalFileUse::Image | LocalFileUse::BuiltImage => image(&path),
-        };
+        let name = &file.path.value;
+        // A planner that needs it says how it is built.
+        if file.used_as == LocalFileUse::BuiltImage && !files.resolve(name).exists() {
+            continue;
+        }
+        let found = facts_of(&files, name, file.used_as);
         match found {
             Ok(found) => drop(facts.insert(file.path.value.clone(), found)),
-            Err(trouble) => faults.push(fault(deployment, &file, &trouble)),
+            Err(refused) => faults.push(fault(deployment, &file, &refused)),
         }
     }
     (facts, faults)
@@ -72,15 +73,13 @@ pub fn small_ones(
     folder: &Path,
     context: &Context,
 ) -> BTreeMap<String, LocalFileFacts> {
+    let files = of(context, folder);
     let mut facts = stand_ins(deployment);
     for file in deployment.local_files() {
-        let path = resolve(&file.path.value, folder, context);
-        let found = match file.used_as {
-            LocalFileUse::PublicKeys => public_keys(&path),
-            LocalFileUse::Snippet => content(&path),
-            LocalFileUse::Image | LocalFileUse::BuiltImage => continue,
-        };
-        facts.extend(found.ok().map(|found| (file.path.value.clone(), found)));
+        if !matches!(file.used_as, LocalFileUse::Image | LocalFileUse::BuiltImage) {
+            let found = facts_of(&files, &file.path.value, file.used_as).ok();
+            facts.extend(found.map(|found| (file.path.value.clone(), found)));
+        }
     }
     facts
 }
@@ -99,37 +98,90 @@ pub fn stand_ins(deployment: &Deployment) -> BTreeMap<String, LocalFileFacts> {
 
 /// Returns the local files that the spec names and that are not there, but for those that are still to be built.
 pub fn missing(deployment: &Deployment, folder: &Path, context: &Context) -> Vec<LocalFile> {
-    let files = deployment.local_files().into_iter();
-    files
-        .filter(|file| {
-            file.used_as != LocalFileUse::BuiltImage && !resolve(&file.path.value, folder, context).is_file()
-        })
+    let files = of(context, folder);
+    let named = deployment.local_files().into_iter();
+    named
+        .filter(|file| file.used_as != LocalFileUse::BuiltImage && !files.resolve(&file.path.value).is_file())
         .collect()
 }
 
-/// Returns the file's path: from the home folder, absolute, or from the spec's folder.
-pub fn resolve(path: &str, folder: &Path, context: &Context) -> PathBuf {
-    folder.join(context.environment.expand_home(path))
+/// Returns the files of this machine that a spec in `folder` may name: those below it, and those below the folders that
+/// `--allow-path` names.
+pub fn of(context: &Context, folder: &Path) -> LocalFiles {
+    LocalFiles {
+        allowed: context.granted.allow_path.clone(),
+        home: context.environment.path(names::HOME),
+        credentials: context.environment.credential_files(),
+        ..LocalFiles::of(folder)
+    }
 }
 
-fn fault(deployment: &Deployment, file: &LocalFile, trouble: &str) -> Diagnostic {
-    let fault = deployment.refusal(file.path.span, "", format!("`{}` {trouble}", file.path.value));
+/// Tells whether two paths lead to the same file.
+pub fn are_same(one: &Path, other: &Path) -> bool {
+    one.canonicalize().is_ok_and(|one| other.canonicalize().is_ok_and(|other| one == other))
+}
+
+/// Turns a file that may not be used into a failure; `what` names it.
+pub fn failure(what: &str, error: &LocalFileError) -> Failure {
+    let failure = Failure::new(Exit::RIGHTS, format!("{what} {error}"));
+    error.hint().into_iter().fold(failure, Failure::hint)
+}
+
+fn fault(deployment: &Deployment, file: &LocalFile, refused: &Refused) -> Diagnostic {
+    let fault = deployment.refusal(file.path.span, "", format!("`{}` {}", file.path.value, refused.why));
     match file.used_as {
+        _ if refused.hint.is_some() => fault.with_hint(refused.hint.unwrap_or_default()),
         LocalFileUse::PublicKeys => fault.with_hint("name a file of public keys; `ssh-keygen` makes a pair"),
         LocalFileUse::Snippet | LocalFileUse::Image | LocalFileUse::BuiltImage => fault,
     }
 }
 
-fn public_keys(path: &Path) -> Result<LocalFileFacts, String> {
-    let length = std::fs::metadata(path).map_err(|error| format!("cannot be read: {error}"))?.len();
-    if length > LONGEST_KEY_FILE {
-        return Err("is too long for a file of public keys".to_owned());
+/// Why a file is not used, and what to do.
+#[derive(Debug)]
+struct Refused {
+    why: String,
+    hint: Option<&'static str>,
+}
+
+impl From<LocalFileError> for Refused {
+    fn from(error: LocalFileError) -> Self {
+        Self { why: error.to_string(), hint: error.hint() }
     }
-    let text = std::fs::read_to_string(path).map_err(|error| format!("cannot be read: {error}"))?;
+}
+
+impl From<std::io::Error> for Refused {
+    fn from(error: std::io::Error) -> Self {
+        LocalFileError::from(error).into()
+    }
+}
+
+impl From<&str> for Refused {
+    fn from(why: &str) -> Self {
+        Self { why: why.to_owned(), hint: None }
+    }
+}
+
+/// Returns what the planner must know of a file. One of public keys may lie anywhere: it is checked to hold nothing else.
+fn facts_of(files: &LocalFiles, name: &str, used_as: LocalFileUse) -> Result<LocalFileFacts, Refused> {
+    let reach = if used_as == LocalFileUse::PublicKeys { Reach::Anywhere } else { Reach::Confined };
+    let (file, _) = files.open(name, reach)?;
+    match used_as {
+        LocalFileUse::PublicKeys => public_keys(file),
+        LocalFileUse::Snippet => content(file),
+        LocalFileUse::Image | LocalFileUse::BuiltImage => image(file),
+    }
+}
+
+fn public_keys(file: File) -> Result<LocalFileFacts, Refused> {
+    let mut text = String::new();
+    file.take(LONGEST_KEY_FILE + 1).read_to_string(&mut text)?;
+    if text.len() as u64 > LONGEST_KEY_FILE {
+        return Err("is too long for a file of public keys".into());
+    }
     let lines = text.lines().map(str::trim).filter(|line| !line.is_empty() && !line.starts_with('#'));
     let keys: Vec<String> = lines.map(str::to_owned).collect();
     if keys.is_empty() || !keys.iter().all(|key| is_public_key(key)) {
-        return Err("is no file of public SSH keys (its content is not shown)".to_owned());
+        return Err("is no file of public SSH keys (its content is not shown)".into());
     }
     Ok(LocalFileFacts::PublicKeys(keys))
 }
@@ -142,19 +194,19 @@ pub(crate) fn is_public_key(line: &str) -> bool {
     KEY_TYPES.contains(&kind) && key.starts_with("AAAA") && key.chars().all(base64)
 }
 
-fn image(path: &Path) -> Result<LocalFileFacts, String> {
+fn image(mut file: File) -> Result<LocalFileFacts, Refused> {
     let mut start = Vec::new();
-    let file = File::open(path).map_err(|error| format!("cannot be read: {error}"))?;
-    file.take(8).read_to_end(&mut start).map_err(|error| format!("cannot be read: {error}"))?;
-    let mut facts = content(path)?;
+    (&mut file).take(8).read_to_end(&mut start)?;
+    file.rewind()?;
+    let mut facts = content(file)?;
     if let LocalFileFacts::Content { compression, .. } = &mut facts {
         *compression = Compression::of(&start);
     }
     Ok(facts)
 }
 
-fn content(path: &Path) -> Result<LocalFileFacts, String> {
-    let (sha256, size) = sha256_of(path).map_err(|error| format!("cannot be read: {error}"))?;
+fn content(file: File) -> Result<LocalFileFacts, Refused> {
+    let (sha256, size) = sha256_of_file(file)?;
     Ok(LocalFileFacts::Content { sha256, size: Bytes::new(size), compression: None })
 }
 
@@ -163,7 +215,10 @@ fn content(path: &Path) -> Result<LocalFileFacts, String> {
 /// # Errors
 /// It cannot be read.
 pub fn sha256_of(path: &Path) -> std::io::Result<(String, u64)> {
-    let mut file = File::open(path)?;
+    sha256_of_file(File::open(path)?)
+}
+
+fn sha256_of_file(mut file: File) -> std::io::Result<(String, u64)> {
     let mut digest = Sha256::new();
     let mut buffer = vec![0; 1 << 20];
     let mut size = 0_u64;
@@ -187,7 +242,7 @@ mod tests {
         let check = |bytes: &[u8], expect: Option<Compression>| {
             let path = folder.path().join("disk");
             std::fs::write(&path, bytes).unwrap();
-            let LocalFileFacts::Content { compression, .. } = image(&path).unwrap() else {
+            let LocalFileFacts::Content { compression, .. } = image(File::open(&path).unwrap()).unwrap() else {
                 panic!("content")
             };
             assert_eq!(compression, expect, "{bytes:?}");
@@ -214,7 +269,7 @@ mod tests {
         let folder = tempfile::tempdir().unwrap();
         let path = folder.path().join("shadow");
         std::fs::write(&path, "root:$6$secret\n").unwrap();
-        assert!(!public_keys(&path).unwrap_err().contains("secret"));
+        assert!(!public_keys(File::open(&path).unwrap()).unwrap_err().why.contains("secret"));
     }
 
     #[test]
@@ -222,7 +277,7 @@ mod tests {
         let folder = tempfile::tempdir().unwrap();
         let path = folder.path().join("user-data");
         std::fs::write(&path, "abc").unwrap();
-        let LocalFileFacts::Content { sha256, size, .. } = content(&path).unwrap() else { panic!("content") };
+        let LocalFileFacts::Content { sha256, size, .. } = content(File::open(&path).unwrap()).unwrap() else { panic!("content") };
         assert_eq!((&sha256[..16], size.get()), ("ba7816bf8f01cfea", 3));
     }
 }

@@ -3,6 +3,7 @@
 use crate::context::Context;
 use crate::exit::Exit;
 use crate::failure::Failure;
+use crate::files;
 use crate::local_files;
 use crate::output;
 use crate::reach;
@@ -11,7 +12,7 @@ use crate::spec_files::{LoadedSpec, SpecArgs, load, refused};
 use pve_types::{GuestName, Vmid};
 use std::collections::{BTreeMap, BTreeSet};
 use std::path::Path;
-use vmdeploy_executor::{Connections, observe, only_node};
+use vmdeploy_executor::{Connections, check_cluster, observe, only_node};
 use vmdeploy_planner::observed::{OBSERVED_FORMAT_VERSION, Observed, Query};
 use vmdeploy_planner::plan::{Check, CheckedPlan, Note, Plan, PlanContext, PlanMode, PlanRefusal, TransportChoice};
 use vmdeploy_planner::spec::{Deployment, Diagnostic};
@@ -30,9 +31,6 @@ pub struct PlanArgs {
     /// The cluster, where the spec names several
     #[arg(long, value_name = "NAME")]
     pub cluster: Option<String>,
-    /// Use the credentials that the spec's cluster refers to
-    #[arg(long)]
-    pub allow_cluster_auth: bool,
     /// Which transports may be taken, over what the spec says
     #[arg(long, value_enum, value_name = "TRANSPORT")]
     pub transport: Option<TransportArg>,
@@ -130,13 +128,7 @@ async fn plan_after(
 /// No host is named, or a key or certificate cannot be read.
 pub async fn open(args: &PlanArgs, spec: &LoadedSpec, context: &Context) -> Result<Connections, Failure> {
     check_cluster(args.cluster.as_deref(), &spec.deployment)?;
-    let mut config = config_for(
-        &context.environment,
-        &spec.deployment,
-        args.cluster.as_deref(),
-        args.allow_cluster_auth,
-        &spec.folder,
-    )?;
+    let mut config = config_for(context, spec, args.cluster.as_deref())?;
     match transport(args, &spec.deployment) {
         TransportChoice::Ssh => config.api = None,
         TransportChoice::Api => config.ssh = None,
@@ -315,6 +307,7 @@ pub(crate) fn new_run_id() -> String {
 /// # Errors
 /// The cluster cannot be reached, or has changed in what the plan rests on.
 pub async fn check_stored(plan: &Plan, connections: &Connections) -> Result<(), Failure> {
+    check_cluster(plan, connections).await.map_err(|failure| reach::executor_failure(&failure))?;
     let queries: Vec<Query> = ask_again(plan).into_iter().collect();
     let observed =
         observe(connections, &queries).await.map_err(|failure| reach::executor_failure(&failure))?;
@@ -383,10 +376,8 @@ pub fn plan_text(plan: &Plan, stream: output::Stream) -> String {
 /// # Errors
 /// The file cannot be written.
 pub fn write_json<T: serde::Serialize>(value: &T, path: &Path) -> Result<(), Failure> {
-    let text = serde_json::to_string_pretty(value).map_err(anyhow::Error::from)?;
-    crate::files::write_private(path, &format!("{text}\n")).map_err(|error| {
-        Failure::of(Exit::USAGE, error).context(format!("cannot write `{}`", path.display()))
-    })
+    let text = output::json(value)?;
+    crate::files::write_private(path, &format!("{text}\n")).map_err(|error| files::cannot_write(path, error))
 }
 
 /// Writes a plan to a file that only its owner may read.
@@ -395,6 +386,9 @@ pub fn write_json<T: serde::Serialize>(value: &T, path: &Path) -> Result<(), Fai
 /// The file cannot be written.
 pub fn write_plan(plan: &Plan, path: &Path) -> Result<(), Failure> {
     write_json(plan, path)?;
+    if !path.is_file() {
+        return Ok(());
+    }
     output::say(&format!(
         "the plan is in {}; `vmdeploy deploy --plan {}` carries it out",
         path.display(),

@@ -1,7 +1,7 @@
 //! How the cluster is reached, from the environment.
 
 use crate::build::Place;
-use crate::environment::{Environment, names};
+use crate::environment::{CredentialScope, Environment, names};
 use crate::exit::Exit;
 use crate::failure::Failure;
 use crate::ssh_login;
@@ -22,7 +22,11 @@ pub struct Transports {
 impl Transports {
     /// Reads both transports from the environment.
     pub fn of(environment: &Environment) -> Self {
-        Self { api: api_access(environment), ssh: ssh_access(environment) }
+        match environment.connection() {
+            Ok(scope) => Self { api: api_access(scope), ssh: ssh_access(scope) },
+            // The settings as a whole are refused: neither transport is opened.
+            Err(failure) => Self { api: Err(failure), ssh: Ok(None) },
+        }
     }
     /// Returns the settings of both.
     ///
@@ -83,7 +87,7 @@ pub fn default_node(environment: &Environment) -> Result<Option<NodeName>, Failu
 /// # Errors
 /// No host is named, or a value is not what it should be.
 pub fn ssh_only(environment: &Environment) -> Result<ConnectionsConfig, Failure> {
-    let ssh = ssh_access(environment)?;
+    let ssh = ssh_access(environment.connection()?)?;
     if ssh.is_none() { Err(nowhere(environment)) } else { Ok(ConnectionsConfig { api: None, ssh }) }
 }
 
@@ -98,12 +102,11 @@ pub(crate) fn nowhere(environment: &Environment) -> Failure {
         .hint("`make demo` shows everything without a Proxmox host")
 }
 
-fn api_access(environment: &Environment) -> Result<Option<ApiAccess>, Failure> {
-    let (Some(host), Some(user)) = (environment.get(names::API_HOST), environment.get(names::API_USER))
-    else {
+pub(crate) fn api_access(scope: CredentialScope<'_>) -> Result<Option<ApiAccess>, Failure> {
+    let (Some(host), Some(user)) = (scope.get(names::API_HOST), scope.get(names::API_USER)) else {
         return Ok(None);
     };
-    let secret = environment.get(names::API_PASSWORD).ok_or_else(|| {
+    let secret = scope.get(names::API_PASSWORD).ok_or_else(|| {
         Failure::new(Exit::RIGHTS, format!("{} is set, and {} is not", names::API_USER, names::API_PASSWORD))
             .hint(format!(
                 "set {} to the password or the token's secret, in .env or the environment",
@@ -113,14 +116,14 @@ fn api_access(environment: &Environment) -> Result<Option<ApiAccess>, Failure> {
             .hint(format!("without {} everything goes by SSH (`--transport ssh`)", names::API_USER))
     })?;
     Ok(Some(ApiAccess {
-        hosts: host.split(',').map(str::trim).filter(|host| !host.is_empty()).map(str::to_owned).collect(),
-        port: environment.number(names::API_PORT)?.unwrap_or(8006),
+        hosts: list(host),
+        port: scope.number(names::API_PORT)?.unwrap_or(8006),
         user: user.to_owned(),
         secret: Secret::new(secret),
-        totp: environment.get(names::API_TOTP).map(Secret::new),
+        totp: scope.get(names::API_TOTP).map(Secret::new),
         ask_second_factor: crate::second_factor::ask(),
-        ca_pem: environment.path(names::API_CA).map(|path| read_ca(&path, names::API_CA)).transpose()?,
-        fingerprint: environment.get(names::API_FINGERPRINT).map(str::to_owned),
+        ca_pem: scope.path(names::API_CA).map(|path| read_ca(&path, names::API_CA.name())).transpose()?,
+        fingerprint: scope.get(names::API_FINGERPRINT).map(str::to_owned),
     }))
 }
 
@@ -133,33 +136,34 @@ pub(crate) fn read_ca(path: &Path, what: &str) -> Result<String, Failure> {
     })
 }
 
-pub(crate) fn ssh_access(environment: &Environment) -> Result<Option<SshAccess>, Failure> {
-    let host = environment.get(names::SSH_HOST).or_else(|| environment.get(names::API_HOST));
+pub(crate) fn ssh_access(scope: CredentialScope<'_>) -> Result<Option<SshAccess>, Failure> {
+    let environment = scope.environment();
+    let host = scope.get(names::SSH_HOST).or_else(|| scope.get(names::API_HOST));
     let Some(host) = host.and_then(|hosts| hosts.split(',').next()) else { return Ok(None) };
-    let jump = environment.get(names::SSH_JUMP).unwrap_or_default();
+    let jump = scope.get(names::SSH_JUMP).unwrap_or_default();
     Ok(Some(SshAccess {
         trust_on_first_use: environment.trusts_on_first_use(),
         host: host.trim().to_owned(),
-        port: environment.number(names::SSH_PORT)?.unwrap_or(22),
-        user: environment.get(names::SSH_USER).unwrap_or("root").to_owned(),
-        keys: keys(environment)?,
+        port: scope.number(names::SSH_PORT)?.unwrap_or(22),
+        user: scope.get(names::SSH_USER).unwrap_or("root").to_owned(),
+        keys: keys(scope)?,
         agent: environment.path(names::SSH_AUTH_SOCK),
-        keyring: ssh_login::keyring(environment),
-        password: environment.get(names::SSH_PASSWORD).map(Secret::new),
-        openssh: ssh_login::asking(environment)?,
-        known_hosts: known_hosts(environment),
-        jump: jump
-            .split(',')
-            .map(str::trim)
-            .filter(|hop| !hop.is_empty())
-            .map(hop)
-            .collect::<Result<_, _>>()?,
+        keyring: ssh_login::keyring(scope),
+        password: scope.get(names::SSH_PASSWORD).map(Secret::new),
+        openssh: ssh_login::asking(scope)?,
+        known_hosts: known_hosts(scope),
+        jump: list(jump).iter().map(|hop| parsed_hop(hop)).collect::<Result<_, _>>()?,
         node: None,
         nodes: BTreeMap::new(),
     }))
 }
 
-fn hop(text: &str) -> Result<String, Failure> {
+/// Returns the parts of a list with commas.
+pub(crate) fn list(text: &str) -> Vec<String> {
+    text.split(',').map(str::trim).filter(|part| !part.is_empty()).map(str::to_owned).collect()
+}
+
+fn parsed_hop(text: &str) -> Result<String, Failure> {
     let wrong = |reason: String| {
         Failure::chain(Exit::USAGE, &format!("{} names no host", names::SSH_JUMP), &[&reason])
     };
@@ -167,8 +171,8 @@ fn hop(text: &str) -> Result<String, Failure> {
 }
 
 /// Returns the key that is named, or those of the usual names that exist.
-fn keys(environment: &Environment) -> Result<Vec<PathBuf>, Failure> {
-    if let Some(key) = environment.path(names::SSH_KEY) {
+fn keys(scope: CredentialScope<'_>) -> Result<Vec<PathBuf>, Failure> {
+    if let Some(key) = scope.path(names::SSH_KEY) {
         if !key.is_file() {
             let message = format!("{} names `{}`, which is no file", names::SSH_KEY, key.display());
             return Err(Failure::new(Exit::RIGHTS, message)
@@ -176,15 +180,16 @@ fn keys(environment: &Environment) -> Result<Vec<PathBuf>, Failure> {
         }
         return Ok(vec![key]);
     }
-    let usual = ["~/.ssh/id_ed25519", "~/.ssh/id_rsa"].map(|path| environment.expand_home(path));
+    let usual = ["~/.ssh/id_ed25519", "~/.ssh/id_rsa"].map(|path| scope.environment().expand_home(path));
     Ok(usual.into_iter().filter(|path| path.is_file()).collect())
 }
 
-fn known_hosts(environment: &Environment) -> Vec<PathBuf> {
-    match environment.path(names::SSH_KNOWN_HOSTS) {
+fn known_hosts(scope: CredentialScope<'_>) -> Vec<PathBuf> {
+    match scope.path(names::SSH_KNOWN_HOSTS) {
         Some(path) => vec![path],
         None => {
-            vec![environment.expand_home("~/.ssh/known_hosts"), PathBuf::from("/etc/ssh/ssh_known_hosts")]
+            let own = scope.environment().expand_home("~/.ssh/known_hosts");
+            vec![own, PathBuf::from("/etc/ssh/ssh_known_hosts")]
         }
     }
 }

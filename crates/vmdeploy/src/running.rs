@@ -6,15 +6,16 @@ use crate::exit::Exit;
 use crate::failure::Failure;
 use crate::output;
 use crate::run_output::{RunOutput, summary};
-use crate::secrets::{Allowed, Resolver};
-use crate::signals::{Asked, Signals};
+use crate::local_files;
+use crate::secrets::Resolver;
+use crate::signals::Signals;
 use std::future::Future;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use tokio::sync::mpsc;
 use vmdeploy_executor::{
     Cancellation, Canceller, Connections, Event, EventKind, ResumeMode, RunError, RunOptions, RunReport,
-    RunsError, RunsFolder, StoredRun, cancellation, drain_in_flight, execute, resume,
+    JournalError, RunsError, RunsFolder, StoredRun, cancellation, drain_in_flight, execute, resume,
 };
 use vmdeploy_planner::plan::{CheckedPlan, OnFailure};
 
@@ -36,9 +37,6 @@ pub struct RunArgs {
     /// Let the spec run commands on this machine, for secrets and readiness
     #[arg(long)]
     pub allow_commands: bool,
-    /// Let the spec read secrets below this folder, too
-    #[arg(long, value_name = "FOLDER")]
-    pub allow_path: Vec<PathBuf>,
 }
 
 /// `--on-failure`.
@@ -134,11 +132,12 @@ pub async fn go_on(
 }
 
 fn options(spec_folder: &Path, args: &RunArgs, context: &Context) -> RunOptions {
-    let allowed = Allowed { commands: args.allow_commands, paths: args.allow_path.clone() };
-    let secrets = Arc::new(Resolver::new(&context.environment, spec_folder, allowed));
+    let files = local_files::of(context, spec_folder);
+    let secrets = Arc::new(Resolver::new(&context.environment, files.clone(), args.allow_commands));
     RunOptions {
         on_failure: args.on_failure.map(OnFailure::from),
         allow_commands: args.allow_commands,
+        files,
         ..RunOptions::new(runs_folder(context), spec_folder, secrets)
     }
 }
@@ -154,6 +153,7 @@ where
     F: Future<Output = Result<RunReport, RunError>>,
 {
     let mut signals = Signals::catch()?;
+    output::begin_run();
     let (sender, mut events) = mpsc::unbounded_channel();
     let (canceller, stop) = cancellation();
     let mut shown = RunOutput::choose(json);
@@ -163,9 +163,9 @@ where
     let result = loop {
         tokio::select! {
             biased;
+            () = signals.next() => heard = pass_on(heard, &canceller),
             Some(event) = events.recv() => note(&mut shown, &event, options, spec_folder),
             result = &mut run => break result,
-            asked = signals.next() => heard = pass_on(asked, heard, &canceller),
         }
     };
     while let Ok(event) = events.try_recv() {
@@ -192,8 +192,8 @@ fn remember_spec_folder(run: &Path, spec_folder: &Path) {
     }
 }
 
-fn pass_on(asked: Asked, heard: u32, canceller: &Canceller) -> u32 {
-    if asked == Asked::Interrupt && heard > 0 {
+fn pass_on(heard: u32, canceller: &Canceller) -> u32 {
+    if heard > 0 {
         canceller.stop_now();
     } else {
         canceller.stop_when_idle();
@@ -224,6 +224,11 @@ pub fn exit_of(report: &RunReport) -> Exit {
 pub fn run_failure(error: RunError) -> Failure {
     if let RunError::Runs(error) = error {
         return runs_failure(error);
+    }
+    if let RunError::OtherCluster(failure) = &error {
+        let exit = crate::reach::executor_failure(failure).exit();
+        let hint = failure.hint.clone();
+        return hint.into_iter().fold(Failure::of(exit, error), Failure::hint);
     }
     let (exit, hint) = match &error {
         RunError::Journal(_) => {
@@ -277,14 +282,16 @@ fn runs_failure(error: RunsError) -> Failure {
             Exit::USAGE,
             Some("put the file back as it was, for the run rests on it; else `vmdeploy plan` shows what is there".to_owned()),
         ),
-        RunsError::Plan { .. } | RunsError::Journal(_) => {
-            (Exit::INTERNAL, Some("`vmdeploy plan` shows what the cluster has, whatever is recorded here".to_owned()))
+        RunsError::Plan { .. } | RunsError::Journal(JournalError::Line { .. } | JournalError::Format { .. }) => {
+            (Exit::USAGE, Some("`vmdeploy plan` shows what the cluster has, whatever is recorded here".to_owned()))
         }
-        RunsError::Io { source, .. } if is_full(source.kind()) => (
+        RunsError::Io { source, .. } | RunsError::Journal(JournalError::Io { source, .. })
+            if is_full(source.kind()) => (
+
             Exit::USAGE,
             Some(format!("make room on the disk, or name another folder in {}", names::RUNS)),
         ),
-        RunsError::Io { path, .. } => (
+        RunsError::Io { path, .. } | RunsError::Journal(JournalError::Io { path, .. }) => (
             Exit::USAGE,
             Some(format!("is `{}` there, and may you write to it? {} names another folder", path.display(), names::RUNS)),
         ),

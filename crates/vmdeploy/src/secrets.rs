@@ -4,38 +4,28 @@
 //! command unless the command line says so.
 
 use crate::account_keys::{self, Forge};
-use crate::environment::Environment;
+use crate::environment::{self, Environment};
 use crate::redact;
 use pve_types::Secret;
 use std::collections::BTreeMap;
-use std::path::{Path, PathBuf};
 use std::sync::Mutex;
-use vmdeploy_executor::{SecretError, SecretResolver};
+use vmdeploy_executor::{LocalFiles, Reach, SecretError, SecretResolver};
 use vmdeploy_planner::plan::SecretRef;
-
-/// What the command line allows a spec.
-#[derive(Debug, Clone, Default)]
-pub struct Allowed {
-    /// `--allow-commands`.
-    pub commands: bool,
-    /// `--allow-path`, any number of them.
-    pub paths: Vec<PathBuf>,
-}
 
 /// Gets secrets for one run.
 #[derive(Debug)]
 pub struct Resolver {
     environment: BTreeMap<String, String>,
-    folder: PathBuf,
-    allowed: Allowed,
+    files: LocalFiles,
+    allow_commands: bool,
     /// The public keys by account: all VMs of a run get the same.
     fetched: Mutex<BTreeMap<String, Vec<String>>>,
 }
 
 impl Resolver {
-    /// Makes one for specs of this folder.
-    pub fn new(environment: &Environment, folder: &Path, allowed: Allowed) -> Self {
-        Self { environment: environment.all(), folder: folder.to_owned(), allowed, fetched: Mutex::default() }
+    /// Makes one that reads these files, and runs commands where `--allow-commands` says so.
+    pub fn new(environment: &Environment, files: LocalFiles, allow_commands: bool) -> Self {
+        Self { environment: environment.all(), files, allow_commands, fetched: Mutex::default() }
     }
 
     fn variable(&self, name: &str) -> Result<String, SecretError> {
@@ -52,45 +42,32 @@ impl Resolver {
     }
 
     fn file(&self, path: &str) -> Result<String, SecretError> {
-        let full = self.folder.join(path);
-        let real = full.canonicalize().map_err(|error| {
-            refused(
-                format!("the file `{path}` cannot be read: {error}"),
-                "the path starts from the spec's folder",
-            )
+        let bytes = self.files.read(path, Reach::Confined).map_err(|error| {
+            let hint = error.hint().unwrap_or("the path starts from the spec's folder");
+            refused(format!("the file `{path}` {error}"), hint)
         })?;
-        self.check_allowed(path, &real)?;
-        let text = std::fs::read_to_string(&real).map_err(|error| {
-            refused(format!("the file `{path}` cannot be read: {error}"), "it must be text")
-        })?;
+        let text = String::from_utf8(bytes)
+            .map_err(|_| refused(format!("the file `{path}` is not UTF-8 text"), "a secret is text"))?;
         Ok(without_last_newline(text))
-    }
-
-    /// Symbolic links are resolved before the comparison, so that a link in the spec's folder leads nowhere else.
-    fn check_allowed(&self, path: &str, real: &Path) -> Result<(), SecretError> {
-        let roots = std::iter::once(&self.folder).chain(&self.allowed.paths);
-        let inside = roots.filter_map(|root| root.canonicalize().ok()).any(|root| real.starts_with(root));
-        if inside {
-            return Ok(());
-        }
-        let hint = "if the spec may have it, allow it with `--allow-path FOLDER`";
-        Err(refused(format!("the file `{path}` lies outside the spec's folder"), hint))
     }
 
     fn command(&self, argv: &[String]) -> Result<String, SecretError> {
         let (program, arguments) =
             argv.split_first().ok_or_else(|| refused("the command is empty", "name a program"))?;
-        if !self.allowed.commands {
+        if !self.allow_commands {
             let hint = "read the spec's commands, then allow them with `--allow-commands`";
             return Err(refused(format!("the spec wants to run `{program}` on this machine"), hint));
         }
-        let output = std::process::Command::new(program)
+        let mut command = std::process::Command::new(program);
+        command
             .args(arguments)
-            .current_dir(&self.folder)
+            .current_dir(&self.files.folder)
             .stdin(std::process::Stdio::null())
-            .stderr(std::process::Stdio::inherit())
-            .env_remove("PROXMOX_API_PASSWORD")
-            .env_remove("PROXMOX_API_TOTP")
+            .stderr(std::process::Stdio::inherit());
+        for variable in environment::ALL.iter().filter(|variable| variable.secret) {
+            command.env_remove(variable.name);
+        }
+        let output = command
             .output()
             .map_err(|error| {
                 refused(format!("`{program}` cannot be run: {error}"), "install it, or correct the spec")
@@ -148,10 +125,10 @@ fn without_last_newline(mut text: String) -> String {
 mod tests {
     use super::*;
 
-    fn resolver(folder: &Path, allowed: Allowed) -> Resolver {
+    fn resolver(folder: &std::path::Path, allow_commands: bool) -> Resolver {
         let environment =
             Environment::of([("WEB_PASSWORD", "correct horse"), ("PROXMOX_API_PASSWORD", "no")]);
-        Resolver::new(&environment, folder, allowed)
+        Resolver::new(&environment, LocalFiles::of(folder), allow_commands)
     }
 
     fn check(resolver: &Resolver, source: SecretRef, expect: Result<&str, &str>) {
@@ -165,7 +142,7 @@ mod tests {
         let folder = tempfile::tempdir().unwrap();
         std::fs::write(folder.path().join("pw"), "from file\n").unwrap();
         std::os::unix::fs::symlink("/etc/hostname", folder.path().join("link")).unwrap();
-        let strict = resolver(folder.path(), Allowed::default());
+        let strict = resolver(folder.path(), false);
         check(&strict, SecretRef::Env("WEB_PASSWORD".into()), Ok("correct horse"));
         let refused = "a spec may not read the variable `PROXMOX_API_PASSWORD`";
         check(&strict, SecretRef::Env("PROXMOX_API_PASSWORD".into()), Err(refused));
@@ -178,7 +155,7 @@ mod tests {
         let folder = tempfile::tempdir().unwrap();
         let echo = || SecretRef::Command(vec!["echo".into(), "printed".into()]);
         let refused = "the spec wants to run `echo` on this machine";
-        check(&resolver(folder.path(), Allowed::default()), echo(), Err(refused));
-        check(&resolver(folder.path(), Allowed { commands: true, paths: vec![] }), echo(), Ok("printed"));
+        check(&resolver(folder.path(), false), echo(), Err(refused));
+        check(&resolver(folder.path(), true), echo(), Ok("printed"));
     }
 }

@@ -4,15 +4,6 @@ use crate::exit::Exit;
 use crate::failure::Failure;
 use tokio::signal::unix::{Signal, SignalKind, signal};
 
-/// Which signal came.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub enum Asked {
-    /// Ctrl-C.
-    Interrupt,
-    /// SIGTERM or SIGHUP.
-    Terminate,
-}
-
 /// Catches the signals from when it is made on.
 #[derive(Debug)]
 pub struct Signals {
@@ -37,11 +28,11 @@ impl Signals {
         })
     }
     /// Waits for the next one.
-    pub async fn next(&mut self) -> Asked {
+    pub async fn next(&mut self) {
         tokio::select! {
-            _ = self.interrupt.recv() => Asked::Interrupt,
-            _ = self.terminate.recv() => Asked::Terminate,
-            _ = self.hangup.recv() => Asked::Terminate,
+            _ = self.interrupt.recv() => {}
+            _ = self.terminate.recv() => {}
+            _ = self.hangup.recv() => {}
         }
     }
 }

@@ -1,6 +1,6 @@
 //! What logging in to a node needs beside the settings: the passphrase of an encrypted key, and `~/.ssh/config`.
 
-use crate::environment::{Environment, names};
+use crate::environment::{CredentialScope, names};
 use crate::failure::Failure;
 use crate::passphrase_prompt;
 use pve_ssh::openssh::Asking;
@@ -11,10 +11,10 @@ use std::process::{Command, Stdio};
 use std::sync::Arc;
 
 /// Returns the keyring, which asks for passphrases where the environment says, or at the terminal.
-pub fn keyring(environment: &Environment) -> Arc<Keyring> {
+pub fn keyring(scope: CredentialScope<'_>) -> Arc<Keyring> {
     let asker = Asker {
-        file: environment.path(names::SSH_PASSPHRASE_FILE),
-        command: environment.get(names::SSH_PASSPHRASE_COMMAND).map(str::to_owned),
+        file: scope.path(names::SSH_PASSPHRASE_FILE),
+        command: scope.get(names::SSH_PASSPHRASE_COMMAND).map(str::to_owned),
     };
     Arc::new(Keyring::with_asker(Arc::new(asker)))
 }
@@ -25,22 +25,23 @@ pub fn keyring(environment: &Environment) -> Arc<Keyring> {
 ///
 /// # Errors
 /// `PROXMOX_SSH_PORT` is no port.
-pub fn asking(environment: &Environment) -> Result<Option<Asking>, Failure> {
+pub fn asking(scope: CredentialScope<'_>) -> Result<Option<Asking>, Failure> {
+    let environment = scope.environment();
     let config = environment.expand_home("~/.ssh/config");
     let Some(home) = environment.path(names::HOME).filter(|_| config.is_file()) else { return Ok(None) };
-    let jumps = environment.get(names::SSH_JUMP).unwrap_or_default();
+    let jumps = scope.get(names::SSH_JUMP).unwrap_or_default();
     Ok(Some(Asking {
         program: PathBuf::from("ssh"),
         config_file: None,
         default_user: "root".to_owned(),
         home,
         agent: environment.path(names::SSH_AUTH_SOCK),
-        user: environment.get(names::SSH_USER).map(str::to_owned),
-        port: environment.number(names::SSH_PORT)?,
-        keys: environment.path(names::SSH_KEY).into_iter().collect(),
-        known_hosts: environment.path(names::SSH_KNOWN_HOSTS).into_iter().collect(),
-        jumps: jumps.split(',').map(str::trim).filter(|hop| !hop.is_empty()).map(str::to_owned).collect(),
-        keyring: keyring(environment),
+        user: scope.get(names::SSH_USER).map(str::to_owned),
+        port: scope.number(names::SSH_PORT)?,
+        keys: scope.path(names::SSH_KEY).into_iter().collect(),
+        known_hosts: scope.path(names::SSH_KNOWN_HOSTS).into_iter().collect(),
+        jumps: crate::reach::list(jumps),
+        keyring: keyring(scope),
         unknown: if environment.trusts_on_first_use() {
             UnknownHost::TrustOnFirstUse
         } else {
@@ -96,6 +97,7 @@ fn first_line(text: &str) -> Secret {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::environment::Environment;
 
     #[test]
     fn a_passphrase_is_the_first_line_of_a_file_or_of_a_command_s_output() {
@@ -115,7 +117,7 @@ mod tests {
         let of = |more: &[(&str, &str)]| {
             let home = [("HOME", home.path().to_str().unwrap())];
             let variables: Vec<(&str, &str)> = home.into_iter().chain(more.iter().copied()).collect();
-            asking(&Environment::of(variables)).unwrap()
+            asking(Environment::of(variables).connection().unwrap()).unwrap()
         };
         assert!(of(&[]).is_none(), "without ~/.ssh/config there is nothing to ask");
         std::fs::create_dir(home.path().join(".ssh")).unwrap();

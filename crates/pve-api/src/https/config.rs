@@ -72,6 +72,8 @@ pub struct Timeouts {
     pub connect: Duration,
     /// From sending a call to the end of its answer.
     pub request: Duration,
+    /// From the head of an answer to its end: PVE has the whole answer when it sends the head.
+    pub body: Duration,
     /// An upload's time without a byte going out, and then until its answer comes.
     pub upload_stall: Duration,
 }
@@ -82,6 +84,7 @@ impl Default for Timeouts {
         Self {
             connect: Duration::from_secs(10),
             request: Duration::from_secs(60),
+            body: Duration::from_secs(20),
             upload_stall: Duration::from_secs(120),
         }
     }
@@ -100,6 +103,9 @@ pub struct Limits {
     pub idle: Duration,
     /// The most bytes an answer may have.
     pub answer_bytes: usize,
+    /// The most values (of lists and objects, at any depth) that an answer may have: each takes many times the memory of
+    /// its text.
+    pub answer_values: usize,
 }
 
 impl Default for Limits {
@@ -108,7 +114,9 @@ impl Default for Limits {
             concurrent: 8,
             calls_per_connection: 100,
             idle: Duration::from_secs(4),
-            answer_bytes: 64 << 20,
+            answer_bytes: 32 << 20,
+            // 10,000 guests are about 400,000 values.
+            answer_values: 1_500_000,
         }
     }
 }

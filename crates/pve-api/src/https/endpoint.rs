@@ -15,6 +15,7 @@ use tokio::sync::{Semaphore, SemaphorePermit};
 pub(super) struct Host {
     pub authority: String,
     tls: rustls::ClientConfig,
+    seen: tls::Seen,
     connect_timeout: Duration,
     idle: Duration,
     calls_per_connection: u32,
@@ -42,9 +43,11 @@ pub(super) struct Taken<'a> {
 
 impl Host {
     pub fn new(endpoint: &Endpoint, config: &ClientConfig) -> Result<Self, ApiError> {
+        let seen = tls::Seen::default();
         let host = Self {
             authority: endpoint.authority(),
-            tls: tls::client_config(&config.trust, endpoint.fingerprint)?,
+            tls: tls::client_config(&config.trust, endpoint.fingerprint, &seen)?,
+            seen,
             connect_timeout: config.timeouts.connect,
             idle: config.limits.idle,
             calls_per_connection: config.limits.calls_per_connection.max(1),
@@ -60,6 +63,10 @@ impl Host {
             return Err(ApiError::Unusable(why));
         }
         Ok(host)
+    }
+    /// Returns the fingerprint of the certificate that was accepted last.
+    pub fn certificate(&self) -> Option<super::Fingerprint> {
+        *self.seen.lock().unwrap_or_else(PoisonError::into_inner)
     }
     /// Returns the URL of a target such as `/api2/json/version`.
     pub fn url(&self, target: &str) -> String {

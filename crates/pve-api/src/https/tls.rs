@@ -9,7 +9,7 @@ use rustls::pki_types::pem::PemObject as _;
 use rustls::pki_types::{CertificateDer, ServerName, UnixTime};
 use rustls::{DigitallySignedStruct, OtherError, RootCertStore, SignatureScheme};
 use sha2::Digest as _;
-use std::sync::Arc;
+use std::sync::{Arc, Mutex, PoisonError};
 
 /// The SHA-256 of a certificate, as PVE shows it: `4E:77:F7:…`.
 #[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash)]
@@ -106,10 +106,14 @@ impl std::fmt::Display for CertificateProblem {
 
 impl std::error::Error for CertificateProblem {}
 
+/// The fingerprint of the certificate that was accepted last, once there is one.
+pub(super) type Seen = Arc<Mutex<Option<Fingerprint>>>;
+
 /// Returns the TLS configuration of an endpoint.
 pub(super) fn client_config(
     trust: &Trust,
     fingerprint: Option<Fingerprint>,
+    seen: &Seen,
 ) -> Result<rustls::ClientConfig, ApiError> {
     let provider = Arc::new(rustls::crypto::ring::default_provider());
     let pins = match fingerprint {
@@ -118,7 +122,7 @@ pub(super) fn client_config(
     };
     let chain = chain_verifier(trust, &pins, &provider)?;
     let algorithms = provider.signature_verification_algorithms;
-    let verifier = Verifier { chain, pins, algorithms };
+    let verifier = Verifier { chain, pins, algorithms, seen: seen.clone() };
     let config = rustls::ClientConfig::builder_with_provider(provider)
         .with_safe_default_protocol_versions()
         .map_err(|error| ApiError::Unusable(format!("TLS cannot be set up: {error}")))?;
@@ -162,6 +166,7 @@ struct Verifier {
     chain: Option<Arc<dyn ServerCertVerifier>>,
     pins: Vec<Fingerprint>,
     algorithms: WebPkiSupportedAlgorithms,
+    seen: Seen,
 }
 
 impl ServerCertVerifier for Verifier {
@@ -181,12 +186,14 @@ impl ServerCertVerifier for Verifier {
         if !self.pins.is_empty() && !self.pins.contains(&seen) {
             return Err(refuse(None));
         }
-        match &self.chain {
+        let verified = match &self.chain {
             Some(chain) => chain
                 .verify_server_cert(end_entity, intermediates, server_name, ocsp_response, now)
-                .map_err(|error| refuse(Some(error.to_string()))),
-            None => Ok(ServerCertVerified::assertion()),
-        }
+                .map_err(|error| refuse(Some(error.to_string())))?,
+            None => ServerCertVerified::assertion(),
+        };
+        *self.seen.lock().unwrap_or_else(PoisonError::into_inner) = Some(seen);
+        Ok(verified)
     }
     fn verify_tls12_signature(
         &self,
@@ -262,7 +269,7 @@ mod tests {
     #[test]
     fn a_ca_file_without_certificates_is_refused() {
         for pem in ["", "no PEM", "-----BEGIN CERTIFICATE-----\nAAAA\n-----END CERTIFICATE-----\n"] {
-            assert!(client_config(&Trust::ca(pem), None).is_err(), "{pem}");
+            assert!(client_config(&Trust::ca(pem), None, &Seen::default()).is_err(), "{pem}");
         }
     }
 }

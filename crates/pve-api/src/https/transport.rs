@@ -1,5 +1,6 @@
 //! Sending a call and taking its answer.
 
+use super::Fingerprint;
 use super::config::ClientConfig;
 use super::endpoint::{Host, Taken, innermost};
 use super::upload::Upload;
@@ -68,8 +69,16 @@ impl Transport for HttpsTransport {
     fn kind(&self) -> TransportKind {
         TransportKind::Https
     }
+    fn addresses(&self) -> Vec<String> {
+        let current = self.inner.current_host().authority.clone();
+        let others = self.inner.hosts.iter().map(|host| host.authority.clone()).filter(|other| *other != current);
+        std::iter::once(current.clone()).chain(others).collect()
+    }
+    fn certificate(&self) -> Option<Fingerprint> {
+        self.inner.current_host().certificate()
+    }
     fn call<'a>(&'a self, request: &'a Request) -> BoxFuture<'a, Result<Response, ApiError>> {
-        self.inner.call(request).boxed()
+        async move { self.inner.call(request).await.map(|response| self.inner.explained(response)) }.boxed()
     }
     fn upload<'a>(
         &'a self,
@@ -113,6 +122,20 @@ impl Inner {
         self.session.lock().await.refuse(generation);
         let authorisation = self.authorisation().await?;
         self.send(request, &authorisation).await
+    }
+
+    /// Says of refused credentials whose they are and who refused them: PVE's own words name neither.
+    fn explained(&self, mut response: Response) -> Response {
+        let user = match &self.config.credentials {
+            Credentials::Token { id, .. } => id.to_string(),
+            Credentials::Password { user, .. } => user.to_string(),
+            Credentials::Anonymous => return response,
+        };
+        if response.status == 401 {
+            let (said, host) = (response.said(), &self.current_host().authority);
+            response.message = Some(format!("{said} (the credentials of `{user}` at {host})"));
+        }
+        response
     }
 
     /// Sends a call to the endpoint that answered last, and to the others while it certainly was not sent.
@@ -214,15 +237,32 @@ impl Inner {
         };
         let status = answer.status().as_u16();
         let reason = reason_phrase(&answer);
-        let mut body = Vec::new();
-        while let Some(chunk) = answer.chunk().await.map_err(interrupted)? {
-            body.extend_from_slice(&chunk);
-            if body.len() > self.config.limits.answer_bytes {
+        let after = self.config.timeouts.body;
+        let body = match tokio::time::timeout(after, self.read_body(&mut answer)).await {
+            Ok(Ok(Some(body))) => body,
+            Ok(Ok(None)) => {
                 let source = "the answer is larger than the client takes".into();
                 return Err(ApiError::Interrupted { call: Call::of(request), source });
             }
-        }
+            Ok(Err(error)) => return Err(interrupted(error)),
+            Err(_) => return Err(ApiError::Timeout { call: Call::of(request), after }),
+        };
         Ok(Response::from_http(status, &reason, &body).without(request.params.secrets()))
+    }
+
+    /// Reads an answer's body; `None` for one that has more bytes or values than the client takes.
+    async fn read_body(&self, answer: &mut reqwest::Response) -> Result<Option<Vec<u8>>, reqwest::Error> {
+        let limits = self.config.limits;
+        let (mut body, mut values) = (Vec::new(), 0);
+        while let Some(chunk) = answer.chunk().await? {
+            // Every value but the first of a list or object follows one of these. Those within texts are counted, too.
+            values += chunk.iter().filter(|byte| matches!(byte, b',' | b'[' | b'{' | b':')).count();
+            body.extend_from_slice(&chunk);
+            if body.len() > limits.answer_bytes || values > limits.answer_values {
+                return Ok(None);
+            }
+        }
+        Ok(Some(body))
     }
 
     /// Returns the endpoint that answered last.

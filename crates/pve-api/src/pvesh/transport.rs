@@ -261,6 +261,9 @@ impl Transport for PveshTransport {
     fn kind(&self) -> TransportKind {
         TransportKind::Pvesh
     }
+    fn addresses(&self) -> Vec<String> {
+        vec![self.runner.host()]
+    }
     fn call<'a>(&'a self, request: &'a Request) -> BoxFuture<'a, Result<Response, ApiError>> {
         async move {
             match expected_task(request) {

@@ -15,6 +15,8 @@ pub(super) enum Takes {
     Text,
     /// A value that may be left out, and is 1 then.
     Flag,
+    /// A value that may be left out, and is asked for then: a password.
+    Asked,
     /// Values, repeated and joined by commas.
     List,
     /// Values, repeated.
@@ -157,7 +159,7 @@ impl<'a> Getopt<'a> {
             let looks_like_option = |word: &str| word.len() > 1 && word.starts_with('-');
             let value = match (joined, takes) {
                 (Some(value), _) => value,
-                (None, Takes::Flag) => match rest.peek().filter(|next| !looks_like_option(next)) {
+                (None, Takes::Flag | Takes::Asked) => match rest.peek().filter(|next| !looks_like_option(next)) {
                     Some(_) => rest.next().cloned().unwrap_or_default(),
                     None => String::new(),
                 },

@@ -23,6 +23,7 @@ pub(crate) use frame::{pid_line, sftp_as_root};
 pub use quote::{NulByte, quote};
 
 use crate::text::Escaped;
+use pve_types::Secret;
 
 /// The longest shell text that Linux takes as one argument of the shell, in bytes.
 // Linux: include/uapi/linux/binfmts.h MAX_ARG_STRLEN is 32 pages, and counts the closing NUL.
@@ -37,22 +38,9 @@ pub const LONGEST_TEXT: usize = 128 * 1024 - 1;
 /// ```
 #[derive(Clone, PartialEq, Eq)]
 pub struct Command {
-    words: Vec<Word>,
-}
-
-#[derive(Clone, PartialEq, Eq)]
-enum Word {
-    Plain(Vec<u8>),
-    /// Sent like the others, shown as `<hidden>`.
-    Hidden(Vec<u8>),
-}
-
-impl Word {
-    fn bytes(&self) -> &[u8] {
-        match self {
-            Self::Plain(bytes) | Self::Hidden(bytes) => bytes,
-        }
-    }
+    words: Vec<Vec<u8>>,
+    /// What the program is given on its standard input: secrets, which no argument may hold.
+    stdin: Option<Secret>,
 }
 
 /// Why a command cannot be sent. Nothing has been sent.
@@ -77,12 +65,12 @@ pub enum CommandError {
 impl Command {
     /// Begins a command of `program`.
     pub fn new(program: impl Into<String>) -> Self {
-        Self { words: vec![Word::Plain(program.into().into_bytes())] }
+        Self { words: vec![program.into().into_bytes()], stdin: None }
     }
 
     /// Adds an argument.
     pub fn arg(mut self, argument: impl AsRef<[u8]>) -> Self {
-        self.words.push(Word::Plain(argument.as_ref().to_vec()));
+        self.words.push(argument.as_ref().to_vec());
         self
     }
 
@@ -107,23 +95,31 @@ impl Command {
         options.into_iter().fold(self, |command, (name, value)| command.option(name.as_ref(), value))
     }
 
-    /// Adds `--name=value` whose value is never shown: a password's hash, not a password.
+    /// Adds an option whose value PVE's programs read from standard input when the command line has none.
     ///
-    /// An argument can be read by every user of the node while the command runs, so no secret belongs here.
-    pub fn hidden_option(mut self, name: &str, value: impl AsRef<str>) -> Self {
-        self.words.push(Word::Plain(format!("--{name}").into_bytes()));
-        self.words.push(Word::Hidden(value.as_ref().as_bytes().to_vec()));
-        self
+    /// An argument can be read by every user of the node while the command runs, and `sudo` writes it into a log; what is
+    /// on standard input is seen by the program alone. The program asks for it twice, as for a new password.
+    // PVE: pve-common src/PVE/CLIHandler.pm pve-password, src/PVE/PTY.pm get_confirmed_password and read_password.
+    pub fn secret_option(self, name: &str, value: &Secret) -> Self {
+        let line = value.expose();
+        let before = self.stdin.as_ref().map_or("", Secret::expose);
+        let stdin = Some(Secret::new(format!("{before}{line}\n{line}\n")));
+        Self { stdin, ..self.arg(format!("--{name}=")) }
+    }
+
+    /// Returns what the program reads on its standard input, where that is part of the command.
+    pub fn stdin(&self) -> Option<&Secret> {
+        self.stdin.as_ref()
     }
 
     /// Returns the program's name.
     pub fn program(&self) -> String {
-        self.words.first().map(|word| String::from_utf8_lossy(word.bytes()).into_owned()).unwrap_or_default()
+        self.words.first().map(|word| String::from_utf8_lossy(word).into_owned()).unwrap_or_default()
     }
 
-    /// Returns the arguments after the program, as they arrive there. Hidden ones are included: do not print them.
+    /// Returns the arguments after the program, as they arrive there.
     pub fn arguments(&self) -> impl Iterator<Item = &[u8]> {
-        self.words.iter().skip(1).map(Word::bytes)
+        self.words.iter().skip(1).map(Vec::as_slice)
     }
 
     /// Returns the shell text of the command alone, without a [`Frame`].
@@ -137,7 +133,7 @@ impl Command {
                 text.push(b' ');
             }
             let quoted =
-                quote(word.bytes()).map_err(|NulByte| CommandError::Nul { command: self.summary() })?;
+                quote(word).map_err(|NulByte| CommandError::Nul { command: self.summary() })?;
             text.extend_from_slice(&quoted);
         }
         self.check_length(text)
@@ -161,18 +157,15 @@ impl Command {
 }
 
 impl std::fmt::Display for Command {
-    /// Shows the command as one could type it, hidden values and control characters apart.
+    /// Shows the command as one could type it, control characters apart.
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
         for (at, word) in self.words.iter().enumerate() {
             if at > 0 {
                 f.write_str(" ")?;
             }
-            match word {
-                Word::Hidden(_) => f.write_str("<hidden>")?,
-                Word::Plain(bytes) => match quote(bytes) {
-                    Ok(quoted) => write!(f, "{}", Escaped(&String::from_utf8_lossy(&quoted)))?,
-                    Err(NulByte) => write!(f, "{}", Escaped(&String::from_utf8_lossy(bytes)))?,
-                },
+            match quote(word) {
+                Ok(quoted) => write!(f, "{}", Escaped(&String::from_utf8_lossy(&quoted)))?,
+                Err(NulByte) => write!(f, "{}", Escaped(&String::from_utf8_lossy(word)))?,
             }
         }
         Ok(())
@@ -198,10 +191,12 @@ mod tests {
 
     #[test]
     fn a_hidden_value_is_sent_and_never_shown() {
-        let command = Command::new("qm").hidden_option("cipassword", "$6$salt$hash");
-        assert_eq!(command.to_string(), "qm --cipassword <hidden>");
-        assert_eq!(format!("{command:?}"), "Command(qm --cipassword <hidden>)");
-        assert_eq!(command.to_shell_text().unwrap(), b"qm --cipassword '$6$salt$hash'");
+        let command = Command::new("qm").secret_option("cipassword", &Secret::new("$6$salt$hash"));
+        let command = command.option("name", "web01");
+        assert_eq!(command.to_string(), "qm --cipassword= --name web01");
+        assert_eq!(format!("{command:?}"), "Command(qm --cipassword= --name web01)");
+        assert_eq!(command.to_shell_text().unwrap(), b"qm --cipassword= --name web01");
+        assert_eq!(command.stdin().unwrap().expose(), "$6$salt$hash\n$6$salt$hash\n");
     }
 
     #[test]

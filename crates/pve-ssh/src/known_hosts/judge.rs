@@ -177,6 +177,16 @@ pub enum HostKeyError {
         /// The line in it.
         line: usize,
     },
+    /// The key is too weak to be believed, whoever has it.
+    #[error(
+        "the host key of `{address}` is not accepted: {reason}; make the host a new one with `ssh-keygen -A` there"
+    )]
+    Weak {
+        /// `host:port`.
+        address: String,
+        /// Why, in words.
+        reason: String,
+    },
     /// The host's certificate does not hold.
     #[error("the host certificate of `{address}` does not hold: {reason}")]
     BadCertificate {
@@ -199,7 +209,7 @@ pub enum HostKeyError {
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
 #[error(
     "the key of `{address}` is not known: {algorithm} {fingerprint}; compare the fingerprint with the host's own, \
-     and add the key with `{keyscan} >> {}`", .file.display()
+     and add the key with `{keyscan} >> {}`, or run the same command with `--trust-on-first-use`", .file.display()
 )]
 pub struct UnknownHostKey {
     /// `host:port`.

@@ -4,6 +4,7 @@ use super::entry::{Entry, HostName, parse};
 use super::judge::{self, ChangedHostKey, HostKeyError, UnknownHostKey, Verdict};
 use crate::command::quote;
 use crate::config::{HostConfig, UnknownHost};
+use crate::strength;
 use russh::keys::{Algorithm, Certificate, HashAlg, PublicKey};
 use std::io::Write as _;
 use std::path::{Path, PathBuf};
@@ -59,6 +60,10 @@ impl Verifier {
         let now_s =
             std::time::SystemTime::now().duration_since(std::time::UNIX_EPOCH).map_or(0, |d| d.as_secs());
         let address = self.address.clone();
+        let weak = strength::weakness(key).or_else(|| certificate.and_then(strength::weakness_of_certificate));
+        if let Some(reason) = weak {
+            return Err(HostKeyError::Weak { address, reason });
+        }
         let fingerprint = key.fingerprint(HashAlg::Sha256).to_string();
         match judge::judge(&self.files, &self.name, key, certificate, now_s) {
             Verdict::Trusted => Ok(()),

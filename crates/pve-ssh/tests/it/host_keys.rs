@@ -16,6 +16,8 @@ pub fn tests() -> Vec<Trial> {
         test("host_keys::another_type_than_the_known_is_a_change", Needs::Sshd, other_type),
         test("host_keys::an_alias_is_looked_up_without_the_port", Needs::Sshd, alias),
         test("host_keys::a_host_certificate_is_checked", Needs::Sshd, host_certificate),
+        test("host_keys::a_host_that_signs_with_sha_1_alone_is_refused", Needs::Sshd, sha_1),
+        test("host_keys::a_login_with_a_short_rsa_key_is_not_tried", Needs::Sshd, short_login_key),
     ]
 }
 
@@ -180,4 +182,26 @@ async fn host_certificate() {
     let error = outcome(&sshd, &format!("@cert-authority other.example.org {public}")).await.unwrap_err();
     assert!(matches!(error, Error::HostKey(HostKeyError::Unknown(_))), "{error}");
     outcome(&sshd, &sshd.known_line("ed25519")).await.unwrap();
+}
+
+async fn sha_1() {
+    for (algorithms, expect) in [("rsa-sha2-512", true), ("rsa-sha2-256", true), ("ssh-rsa", false)] {
+        let sshd = Sshd::start_with_host_keys(&["rsa"], &format!("HostKeyAlgorithms {algorithms}"));
+        let got = outcome(&sshd, &sshd.known_line("rsa")).await;
+        assert_eq!(got.is_ok(), expect, "{algorithms}: {got:?}");
+        if let Err(error) = got {
+            let cause = std::error::Error::source(&error).map(ToString::to_string).unwrap_or_default();
+            assert!(cause.contains("not secure (ssh-rsa)"), "{error}: {cause}");
+        }
+    }
+}
+
+async fn short_login_key() {
+    let sshd = Sshd::start("");
+    let file = sshd.path("short");
+    keygen(&["-t", "rsa", "-b", "1024", "-f", file.to_str().unwrap()]);
+    let mut config = config_knowing(&sshd, &sshd.known_line("ed25519"));
+    config.credentials = vec![pve_ssh::Credential::key_file(&file)];
+    let error = Host::new(config).check().await.unwrap_err().to_string();
+    assert!(error.contains("RSA key of 1024 bits"), "{error}");
 }

@@ -11,6 +11,7 @@ impl Job {
         let work = async {
             if self.probe {
                 self.wait_for_earlier_command().await?;
+                self.sweep_keys().await;
             }
             self.check_still_the_same().await?;
             match self.act().await {

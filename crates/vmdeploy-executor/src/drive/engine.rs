@@ -34,6 +34,16 @@ pub(crate) struct Begin {
     pub(crate) cut_off: CutOff,
 }
 
+/// What the run has to react to.
+enum Woken {
+    /// The user asked it to stop.
+    Stop(Stop),
+    /// A step, a revert or a pause ended.
+    Ended(Box<Ended>),
+    /// The cluster's lock was renewed, or lost.
+    Lock(News),
+}
+
 /// What a task of the loop ends with.
 enum Ended {
     Step(StepId, Result<Done, Failure>),
@@ -183,22 +193,36 @@ impl Engine {
             if let Some(stopped) = self.obey(std::mem::take(&mut commands))? {
                 return Ok(stopped);
             }
-            commands = tokio::select! {
+            let woken = tokio::select! {
                 biased;
                 Some(message) = self.messages.recv() => {
                     self.hear(message)?;
                     continue;
                 }
-                stop = cancellation.beyond(self.stop) => {
-                    let input = self.stopping(stop, None)?;
-                    self.scheduler.on(input)
-                }
+                stop = cancellation.beyond(self.stop) => Woken::Stop(stop),
                 Some(joined) = self.jobs.join_next() => match joined {
-                    Ok(ended) => self.ended(ended)?,
+                    Ok(ended) => Woken::Ended(Box::new(ended)),
                     Err(error) if error.is_panic() => std::panic::resume_unwind(error.into_panic()),
                     Err(_) => continue,
                 },
-                news = ClusterLock::news(lock) => match self.heed(news)? {
+                news = ClusterLock::news(lock) => Woken::Lock(news),
+            };
+            // A run that was paused, and lost its lock meanwhile, dispatches nothing more.
+            if let Some(news) = ClusterLock::confirm(lock).await
+                && let Some(stop) = self.heed(news)?
+            {
+                let commands = self.scheduler.on(stop);
+                if let Some(stopped) = self.obey(commands)? {
+                    return Ok(stopped);
+                }
+            }
+            commands = match woken {
+                Woken::Stop(stop) => {
+                    let input = self.stopping(stop, None)?;
+                    self.scheduler.on(input)
+                }
+                Woken::Ended(ended) => self.ended(*ended)?,
+                Woken::Lock(news) => match self.heed(news)? {
                     Some(input) => self.scheduler.on(input),
                     None => continue,
                 },

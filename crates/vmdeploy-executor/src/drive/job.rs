@@ -147,6 +147,10 @@ impl Shared {
     pub(crate) fn after_an_interruption(self) -> Self {
         Self { was_interrupted: true, ..self }
     }
+    /// Tells whether the run goes on after an interruption.
+    pub(crate) fn is_resumed(&self) -> bool {
+        self.was_interrupted
+    }
     /// Begins with what the journal says already.
     pub(crate) fn with_history(self, history: RunHistory) -> Self {
         Self { history: Mutex::new(history), ..self }

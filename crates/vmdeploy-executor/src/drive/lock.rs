@@ -10,7 +10,7 @@ use pve_ssh::command::files;
 use pve_ssh::{Host, parse};
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, AtomicI64, Ordering};
-use std::time::Duration;
+use std::time::{Duration, SystemTime};
 use tokio::sync::Mutex;
 use tokio::sync::mpsc::{UnboundedReceiver, UnboundedSender, unbounded_channel};
 use tokio::task::JoinHandle;
@@ -23,6 +23,8 @@ const STALE_AFTER_S: i64 = 120;
 const PATIENCE: Duration = Duration::from_secs(30);
 /// After so many touches that did not come about, another run may take the lock: 120 s of 30 s each.
 const MISSED_UNTIL_STALE: u32 = 4;
+/// A lock that was touched longer ago is looked at before anything is sent out.
+const CONFIRM_AFTER: Duration = Duration::from_secs(60);
 /// The same as time, for touches that hang.
 const STALE_AFTER: Duration = Duration::from_secs(120);
 
@@ -54,6 +56,27 @@ struct Held {
     /// When it was touched last, by the node's clock; 0 where the node did not say.
     modified_s: Arc<AtomicI64>,
     is_lost: Arc<AtomicBool>,
+    /// Held while the directory is looked at and touched: between the two its time is that of neither.
+    busy: Arc<Mutex<()>>,
+    confirmed: Arc<std::sync::Mutex<Confirmed>>,
+}
+
+/// When the lock was known to be ours, by two clocks: one stands still while the machine is suspended, and the other may
+/// be set.
+#[derive(Debug, Clone, Copy)]
+struct Confirmed {
+    steady: std::time::Instant,
+    wall: SystemTime,
+}
+
+impl Confirmed {
+    fn now() -> Self {
+        Self { steady: std::time::Instant::now(), wall: SystemTime::now() }
+    }
+    /// Returns the longer of the times that have passed; a clock that was set back says nothing.
+    fn age(self) -> Duration {
+        self.steady.elapsed().max(self.wall.elapsed().unwrap_or_default())
+    }
 }
 
 impl ClusterLock {
@@ -84,8 +107,9 @@ impl ClusterLock {
                 return Err(held(project, 0));
             }
         }
+        let confirmed = Arc::new(std::sync::Mutex::new(Confirmed::now()));
         let modified_s = Arc::new(AtomicI64::new(modified(&host, &path).await?.unwrap_or(0)));
-        let held = Held { host, path, modified_s, is_lost: Arc::default() };
+        let held = Held { host, path, modified_s, is_lost: Arc::default(), busy: Arc::default(), confirmed };
         let (sender, news) = unbounded_channel();
         let stop = CancellationToken::new();
         let keeper = tokio::spawn(keep(held.clone(), keep_every, sender, stop.clone()));
@@ -104,6 +128,27 @@ impl ClusterLock {
             Some(news) => news,
             None => std::future::pending().await,
         }
+    }
+
+    /// Makes sure, before anything is sent out, that the lock is still ours; asks the node only where the last touch is
+    /// so long ago that another run may have it soon: the process was stopped, the machine suspended.
+    pub(crate) async fn confirm(lock: Option<&Self>) -> Option<News> {
+        let held = &lock?.held;
+        if held.age() < CONFIRM_AFTER || held.is_lost.load(Ordering::Relaxed) {
+            return None;
+        }
+        let news = match held.renew().await {
+            Ok(News::Trouble(text)) if held.age() >= STALE_AFTER => News::Lost(text),
+            Ok(news) => news,
+            Err(failure) if held.age() >= STALE_AFTER => {
+                News::Lost(format!("the lock on the cluster may be another run's, and cannot be asked: {failure}"))
+            }
+            Err(failure) => News::Trouble(format!("the lock on the cluster could not be kept: {failure}")),
+        };
+        if matches!(news, News::Lost(_)) {
+            held.is_lost.store(true, Ordering::Relaxed);
+        }
+        Some(news)
     }
 
     /// Frees the lock, if it is still ours.
@@ -141,8 +186,15 @@ impl Held {
         })
     }
 
+    /// Returns how long ago the lock was known to be ours.
+    fn age(&self) -> Duration {
+        self.confirmed.lock().unwrap_or_else(std::sync::PoisonError::into_inner).age()
+    }
+
     /// Touches the lock, if it is still ours. One that was taken away, and that nobody has, is taken again.
     async fn renew(&self) -> Result<News, Failure> {
+        let _busy = self.busy.lock().await;
+        let before = Confirmed::now();
         match self.look().await? {
             Look::Ours => drop(self.host.run_to_success(&files::touch(&self.path), PATIENCE).await?),
             Look::Gone if make(&self.host, &self.path).await? => {}
@@ -153,6 +205,7 @@ impl Held {
         match modified(&self.host, &self.path).await? {
             Some(now) => {
                 self.modified_s.store(now, Ordering::Relaxed);
+                *self.confirmed.lock().unwrap_or_else(std::sync::PoisonError::into_inner) = before;
                 Ok(News::Kept(now))
             }
             None => Ok(News::Trouble("the lock on the cluster was taken away by somebody".into())),
@@ -188,7 +241,7 @@ async fn keep(held: Held, every: Duration, news: UnboundedSender<News>, stop: Ca
             lost @ News::Lost(_) => lost,
         };
         let is_lost = matches!(told, News::Lost(_));
-        held.is_lost.store(is_lost, Ordering::Relaxed);
+        held.is_lost.fetch_or(is_lost, Ordering::Relaxed);
         let _ = news.send(told);
         if is_lost {
             return;

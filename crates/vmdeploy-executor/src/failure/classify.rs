@@ -132,7 +132,7 @@ pub fn hint_of(kind: K, about: About<'_>) -> Option<String> {
         K::Deadline => "it may still go on; `vmdeploy resume` finds out".into(),
         K::ImageUnfit => "check the image and its checksum in the spec; `vmdeploy image check` tells more".into(),
         K::Interrupted => "`vmdeploy resume` goes on from here".into(),
-        K::Secret | K::Refused | K::Answer | K::Internal => return None,
+        K::Secret | K::Refused | K::Answer | K::Internal | K::OtherCluster => return None,
     })
 }
 

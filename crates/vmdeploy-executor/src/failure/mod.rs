@@ -83,6 +83,8 @@ pub enum FailureKind {
     NotOurs,
     /// Somebody else changed the configuration meanwhile.
     DigestChanged,
+    /// The run is of another cluster than the one that is reached.
+    OtherCluster,
     /// The cluster has no quorum.
     NoQuorum,
     /// The connection could not be made; nothing was sent.
@@ -219,16 +221,11 @@ pub fn printable(text: &str) -> String {
         match c {
             '\n' => out.push_str("; "),
             '\t' => out.push('\t'),
-            c if c.is_control() || is_direction_mark(c) => out.extend(c.escape_unicode()),
+            c if pve_types::is_unprintable(c) => out.extend(c.escape_unicode()),
             c => out.push(c),
         }
     }
     out
-}
-
-/// Tells whether the character changes the direction of text, with which a line can be made to lie.
-fn is_direction_mark(c: char) -> bool {
-    matches!(c, '\u{202a}'..='\u{202e}' | '\u{2066}'..='\u{2069}' | '\u{200e}' | '\u{200f}' | '\u{061c}')
 }
 
 #[cfg(test)]

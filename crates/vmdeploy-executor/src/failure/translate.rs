@@ -91,6 +91,12 @@ fn of_ssh(error: &pve_ssh::Error) -> Failure {
                     root needs sudo without a password; `vmdeploy doctor` tells more";
         failure = failure.hint(hint);
     }
+    if let pve_ssh::Error::HostKey(pve_ssh::HostKeyError::Unknown(_)) = error {
+        failure = failure.hint(
+            "compare the fingerprint with the one that `ssh-keygen -l -f /etc/ssh/ssh_host_ed25519_key.pub` prints on the \
+             node's console, then run the same command with `--trust-on-first-use`, which adds the key",
+        );
+    }
     match error {
         pve_ssh::Error::Exit { output, .. } => {
             let nothing_done = is_refused_first(&output.stderr);

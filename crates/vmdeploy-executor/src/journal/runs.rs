@@ -141,12 +141,20 @@ impl RunsFolder {
             .write(true)
             .truncate(false)
             .mode(0o600)
+            // A link would lead the lock, and what is written into it, to a file of others.
+            .custom_flags(rustix::fs::OFlags::NOFOLLOW.bits() as i32)
             .open(&path)
             .map_err(|source| failed(&path, "opened", source))?;
+        let is_file = file.metadata().is_ok_and(|found| found.is_file());
+        if !is_file {
+            let source = io::Error::new(io::ErrorKind::InvalidInput, "it is not a regular file");
+            return Err(failed(&path, "locked", source));
+        }
         match file.try_lock() {
             Ok(()) => {}
             Err(TryLockError::WouldBlock) => {
-                let holder = std::fs::read_to_string(&path).unwrap_or_default();
+                let mut holder = String::new();
+                let _ = io::Read::read_to_string(&mut file, &mut holder);
                 let holder = crate::printable(holder.trim());
                 return Err(RunsError::Locked { project: project.to_owned(), holder });
             }

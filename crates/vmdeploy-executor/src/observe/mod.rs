@@ -7,11 +7,12 @@ mod guests;
 mod mappings;
 mod places;
 
-use crate::{Connections, Failure};
+use crate::{Connections, Failure, FailureKind};
 use pve_api::{ApiError, ClusterMember, Resource};
 use pve_types::{BridgeName, Bytes, NodeName, PoolId, Privilege};
 use std::collections::{BTreeMap, BTreeSet};
-use vmdeploy_planner::observed::{Observed, ObservedNode, Query, Rights};
+use vmdeploy_planner::observed::{ClusterIdentity, Observed, ObservedNode, Query, Rights};
+use vmdeploy_planner::plan::Plan;
 
 /// Asks the cluster what the queries want to know.
 ///
@@ -38,15 +39,17 @@ pub async fn only_node(connections: &Connections) -> Result<Option<NodeName>, Fa
 }
 
 async fn observe_all(connections: &Connections, queries: &[Query]) -> Result<Observed, Failure> {
-    let (version, resources, quorate) = futures::join!(
+    let (version, resources, members) = futures::join!(
         async { connections.api().version().await },
         async { connections.api().cluster().resources(None).await },
-        quorate(connections),
+        members(connections),
     );
     let version = version?.version;
     let mut observed = Observed::nothing(version);
     note_resources(&mut observed, &resources?);
-    observed.quorate = quorate?;
+    let members = members?;
+    observed.quorate = members.as_deref().map(is_quorate);
+    observed.answered_by = Some(identity(connections, members.as_deref()));
     let queries_of_places = places::with_guest_nodes(queries, &observed);
     let ha = async {
         match queries.contains(&Query::Ha) {
@@ -127,15 +130,57 @@ fn note_resources(observed: &mut Observed, resources: &[Resource]) {
     observed.pools = resources.iter().filter_map(pool).collect::<BTreeSet<PoolId>>();
 }
 
-/// Returns whether the cluster has quorum; `None` where the credentials may not ask.
-async fn quorate(connections: &Connections) -> Result<Option<bool>, Failure> {
-    let members = match connections.api().cluster().status().await {
-        Ok(members) => members,
-        Err(error) if error.is_denied() => return Ok(None),
-        Err(error) => return Err(error.into()),
-    };
-    let cluster = members.iter().find(|member: &&ClusterMember| member.kind == "cluster");
-    Ok(Some(cluster.is_none_or(|cluster| cluster.quorate.unwrap_or(true))))
+/// Asks which cluster it is that the connections lead to.
+///
+/// # Errors
+/// When the cluster cannot be reached.
+pub async fn identify(connections: &Connections) -> Result<ClusterIdentity, Failure> {
+    let members = members(connections).await?;
+    Ok(identity(connections, members.as_deref()))
+}
+
+/// Makes sure that the plan's cluster is the one that the connections lead to.
+///
+/// # Errors
+/// It is another one, or cannot be reached.
+pub async fn check_cluster(plan: &Plan, connections: &Connections) -> Result<(), Failure> {
+    let Some(planned) = &plan.answered_by else { return Ok(()) };
+    let now = identify(connections).await?;
+    let addresses = connections.api().addresses();
+    if planned.is(&now, &addresses) {
+        return Ok(());
+    }
+    let text = format!("the run `{}` is of the cluster at {planned}, and this is the one at {now}", plan.run_id);
+    let (host, _) = planned.address.rsplit_once(':').unwrap_or((&planned.address, ""));
+    Err(Failure::new(FailureKind::OtherCluster, text).hint(format!(
+        "set PROXMOX_API_HOST (or PROXMOX_SSH_HOST) to `{host}`; if both are nodes of one cluster, name both: `{host},OTHER`"
+    )))
+}
+
+/// Returns the members of the cluster; `None` where the credentials may not ask.
+async fn members(connections: &Connections) -> Result<Option<Vec<ClusterMember>>, Failure> {
+    match connections.api().cluster().status().await {
+        Ok(members) => Ok(Some(members)),
+        Err(error) if error.is_denied() => Ok(None),
+        Err(error) => Err(error.into()),
+    }
+}
+
+/// Tells whether the cluster has quorum. A single node always has it.
+fn is_quorate(members: &[ClusterMember]) -> bool {
+    let cluster = members.iter().find(|member| member.kind == "cluster");
+    cluster.is_none_or(|cluster| cluster.quorate.unwrap_or(true))
+}
+
+fn identity(connections: &Connections, members: Option<&[ClusterMember]>) -> ClusterIdentity {
+    let api = connections.api();
+    let members = members.unwrap_or_default();
+    let named = members.iter().find(|member| member.kind == "cluster").or_else(|| members.first());
+    ClusterIdentity {
+        address: api.addresses().into_iter().next().unwrap_or_default(),
+        name: named.map(|member| member.name.clone()),
+        certificate: api.certificate().map(|fingerprint| fingerprint.to_string()),
+    }
 }
 
 /// Returns what the credentials may do; `None` for root on the `ssh` transport, to whom nothing is refused.

@@ -325,6 +325,7 @@ pub fn plan_of(run: &str, guests: &[GuestRef], steps: Vec<Step>) -> Plan {
         transport: TransportChoice::Hybrid,
         spec_digest: "00".to_owned(),
         observed_digest: "00".to_owned(),
+        answered_by: None,
         changes: guests.iter().map(change).collect(),
         steps,
         notes: Vec::new(),

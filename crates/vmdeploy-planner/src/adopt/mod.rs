@@ -132,7 +132,7 @@ fn without_what_is_refused(mut text: String) -> String {
 }
 
 fn one_line(text: &str) -> String {
-    text.chars().map(|c| if c.is_control() { ' ' } else { c }).collect()
+    text.chars().map(|c| if pve_types::is_unprintable(c) { ' ' } else { c }).collect()
 }
 
 fn name_of(guest: &ObservedGuest) -> String {

@@ -12,7 +12,7 @@ pub use action::{
 };
 pub use step::{OnFailure, Revert, Step, StepId, Transport, TransportChoice};
 
-use crate::observed::Observed;
+use crate::observed::{ClusterIdentity, Observed};
 use pve_types::{Bytes, GuestName, NodeName, PveVersion, Vmid};
 use serde::{Deserialize, Serialize};
 use std::collections::{BTreeMap, BTreeSet};
@@ -32,6 +32,9 @@ pub struct Plan {
     pub project: String,
     /// The cluster, as the spec names it (`default` when it names none).
     pub cluster: String,
+    /// Which cluster was asked, and is changed; a stored plan is carried out on no other.
+    #[serde(default)]
+    pub answered_by: Option<ClusterIdentity>,
     /// The version of PVE the plan was made for.
     pub pve_version: PveVersion,
     /// What the spec or `--transport` asked for.

@@ -484,6 +484,7 @@ impl<'p, 'a> Planner<'p, 'a> {
             run_id: input.context.run_id.clone(),
             project: input.deployment.project.value.clone(),
             cluster: input.cluster.clone(),
+            answered_by: input.observed.answered_by.clone(),
             pve_version: input.transports.version,
             transport: input.transports.choice,
             spec_digest: input.deployment.digest.clone(),

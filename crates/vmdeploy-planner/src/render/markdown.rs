@@ -10,8 +10,13 @@ use std::fmt::Write as _;
 
 /// Returns the plan in Markdown: a table of VMs, and per VM its differences and steps folded away.
 pub fn markdown(plan: &Plan) -> String {
-    let mut out =
-        format!("## Plan for project `{}` on cluster `{}`\n\n{}\n", plan.project, plan.cluster, totals(plan));
+    let mut out = format!(
+        "## Plan for project `{}` on cluster `{}`{}\n\n{}\n",
+        plan.project,
+        plan.cluster,
+        plan.answered_by.as_ref().map(|cluster| format!(" at `{cluster}`")).unwrap_or_default(),
+        totals(plan)
+    );
     let by_vm = plan.steps_by_vm();
     if plan.changes.iter().any(|change| change.verb != Verb::NoOp) {
         out.push_str("\n| | VM | VMID | node | steps |\n|---|---|---|---|---|\n");

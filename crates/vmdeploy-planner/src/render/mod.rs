@@ -39,7 +39,7 @@ pub(crate) fn clean(text: &str, width: usize) -> String {
     let first = lines.next().unwrap_or("");
     let more = lines.any(|line| !line.trim().is_empty());
     let mut shown: String =
-        first.chars().map(|c| if c.is_control() || is_bidi(c) { '\u{fffd}' } else { c }).collect();
+        first.chars().map(|c| if pve_types::is_unprintable(c) { '\u{fffd}' } else { c }).collect();
     if shown.chars().count() > width {
         shown = shown.chars().take(width.saturating_sub(1)).collect();
         shown.push('…');
@@ -47,11 +47,6 @@ pub(crate) fn clean(text: &str, width: usize) -> String {
         shown.push_str(" …");
     }
     shown
-}
-
-/// Characters that turn the direction of text around and so can hide what it says.
-fn is_bidi(c: char) -> bool {
-    matches!(c, '\u{200e}' | '\u{200f}' | '\u{202a}'..='\u{202e}' | '\u{2066}'..='\u{2069}')
 }
 
 /// Returns how long something takes, for people: `800 ms`, `12 s`, `4 min`.

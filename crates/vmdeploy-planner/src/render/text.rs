@@ -52,7 +52,8 @@ pub fn text(plan: &Plan, options: RenderOptions) -> String {
     let transport =
         serde_json::to_value(plan.transport).ok().and_then(|transport| transport.as_str().map(str::to_owned));
     let title = format!("Plan for project {} on cluster {}", plan.project, plan.cluster);
-    let rest = format!("  PVE {}, transport {}", plan.pve_version, transport.unwrap_or_default());
+    let at = plan.answered_by.as_ref().map(|cluster| format!("at {cluster}, ")).unwrap_or_default();
+    let rest = format!("  {at}PVE {}, transport {}", plan.pve_version, transport.unwrap_or_default());
     line(&mut out, &format!("{}{}", paint.bold(&title), paint.dim(&rest)));
     let by_vm = plan.steps_by_vm();
     if let Some(shared) = by_vm.get(&None).filter(|_| options.steps) {

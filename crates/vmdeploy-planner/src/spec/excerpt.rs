@@ -144,7 +144,7 @@ fn cut(line: &str, column: usize, width: usize, hide_from: Option<usize>) -> Exc
     let start = if column > MAX_WIDTH * 3 / 4 { column - MAX_WIDTH / 2 } else { 0 };
     let end = shown.len().min(start + MAX_WIDTH);
     // A control character becomes a mark of one column, so that the caret stays in its place.
-    let clean = |c: &char| if c.is_control() || is_invisible(*c) { '\u{b7}' } else { *c };
+    let clean = |c: &char| if pve_types::is_unprintable(*c) { '\u{b7}' } else { *c };
     let mut text: String = shown[start..end].iter().map(clean).collect();
     let mut column = column - start;
     if start > 0 {
@@ -155,11 +155,6 @@ fn cut(line: &str, column: usize, width: usize, hide_from: Option<usize>) -> Exc
         text.push('…');
     }
     Excerpt { line: text, column, width: width.min(MAX_WIDTH) }
-}
-
-/// Characters that change how others are shown: directions and the like.
-fn is_invisible(c: char) -> bool {
-    matches!(c, '\u{200b}'..='\u{200f}' | '\u{2028}'..='\u{202e}' | '\u{2060}'..='\u{2069}' | '\u{feff}')
 }
 
 #[cfg(test)]

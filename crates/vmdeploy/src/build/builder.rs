@@ -138,6 +138,7 @@ pub(super) fn failed(error: Error) -> Failure {
 
 /// The credentials of the nodes stay with them: no password and no jump host of theirs is used here.
 fn access(environment: &Environment, place: &Place, way: &Way) -> Result<SshAccess, Failure> {
+    let scope = environment.connection()?;
     let jumps: Vec<String> = way.jump.iter().map(ToString::to_string).collect();
     if let Some(key) = way.key.as_ref().filter(|key| !key.is_file()) {
         let message = format!("`--key` names `{}`, which is no file", key.display());
@@ -149,11 +150,11 @@ fn access(environment: &Environment, place: &Place, way: &Way) -> Result<SshAcce
     let usual = usual.into_iter().filter(|path| path.is_file());
     let keys: Vec<PathBuf> = match &way.key {
         Some(key) => vec![key.clone()],
-        None => environment.path(names::SSH_KEY).into_iter().chain(usual).collect(),
+        None => scope.path(names::SSH_KEY).into_iter().chain(usual).collect(),
     };
     let mut known_hosts = vec![environment.expand_home("~/.ssh/known_hosts")];
-    known_hosts.extend(environment.path(names::SSH_KNOWN_HOSTS));
-    let openssh = ssh_login::asking(environment)?.map(|asking| pve_ssh::openssh::Asking {
+    known_hosts.extend(scope.path(names::SSH_KNOWN_HOSTS));
+    let openssh = ssh_login::asking(scope)?.map(|asking| pve_ssh::openssh::Asking {
         user: place.user.clone(),
         port: place.port,
         keys: keys.clone(),
@@ -167,7 +168,7 @@ fn access(environment: &Environment, place: &Place, way: &Way) -> Result<SshAcce
         user: place.user.clone().unwrap_or_else(|| "root".to_owned()),
         keys,
         agent: environment.path(names::SSH_AUTH_SOCK),
-        keyring: ssh_login::keyring(environment),
+        keyring: ssh_login::keyring(scope),
         password: None,
         openssh,
         known_hosts,

@@ -5,7 +5,7 @@ use super::source::SourceTree;
 use crate::context::Context;
 use crate::exit::Exit;
 use crate::failure::Failure;
-use crate::local_files::resolve;
+use crate::local_files;
 use std::collections::BTreeSet;
 use std::path::Path;
 use vmdeploy_planner::spec::{Deployment, ImageBuild, ImageSource};
@@ -27,17 +27,16 @@ pub fn inputs_sha256(build: &ImageBuild, source: Option<&SourceTree>) -> Result<
 ///
 /// An image without a record, or one whose source lies outside the spec's folder or cannot be read, is not judged.
 pub fn outdated(deployment: &Deployment, folder: &Path, context: &Context) -> BTreeSet<String> {
+    let files = local_files::of(context, folder);
     let is_outdated = |build: &ImageBuild| {
-        let file = resolve(&build.file.as_ref()?.value, folder, context);
+        let file = files.resolve(&build.file.as_ref()?.value);
         let record = std::fs::read_to_string(record_path(&file)).ok()?;
         let record: BuildRecord = serde_json::from_str(&record).ok()?;
         let source = match &build.source {
             None => None,
             Some(source) => {
-                let path = resolve(&source.value, folder, context);
-                // A spec from git has no folder of this machine read but those below its own.
-                let inside = path.canonicalize().ok()?.starts_with(folder.canonicalize().ok()?);
-                Some(inside.then(|| SourceTree::read(&path).ok()).flatten()?)
+                let path = files.check_place(&source.value).ok()?;
+                Some(SourceTree::read(&path).ok()?)
             }
         };
         let now = inputs_sha256(build, source.as_ref()).ok()?;

@@ -3,6 +3,7 @@
 use crate::context::Context;
 use crate::escape;
 use crate::exit::Exit;
+use crate::files;
 use crate::failure::{CommandResult, Failure};
 use crate::output;
 use crate::reach::{self, executor_failure};
@@ -56,7 +57,7 @@ pub async fn run(args: &Args, context: &Context) -> CommandResult {
     };
     match &args.out {
         None => output::write_stdout(&text),
-        Some(path) => write_new(path, &text)?,
+        Some(path) => files::write_new(path, &text).map_err(|error| files::cannot_write(path, error))?,
     }
     refused.iter().for_each(|failure| output::write_stderr(&failure.render()));
     output::say(
@@ -65,10 +66,3 @@ pub async fn run(args: &Args, context: &Context) -> CommandResult {
     Ok(if refused.is_empty() { Exit::DONE } else { Exit::OBSERVED })
 }
 
-fn write_new(path: &PathBuf, text: &str) -> Result<(), Failure> {
-    use std::io::Write as _;
-    let file = std::fs::OpenOptions::new().write(true).create_new(true).open(path);
-    file.and_then(|mut file| file.write_all(text.as_bytes())).map_err(|error| {
-        Failure::of(Exit::USAGE, error).context(format!("cannot write `{}`", path.display()))
-    })
-}

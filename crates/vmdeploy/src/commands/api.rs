@@ -175,7 +175,7 @@ fn error_json(error: &ApiError) -> Value {
 /// # Errors
 /// It cannot be written as JSON.
 pub fn print_json(value: &impl serde::Serialize) -> Result<(), Failure> {
-    let text = serde_json::to_string_pretty(value).map_err(anyhow::Error::from)?;
+    let text = output::json(value)?;
     output::print_line(&text);
     Ok(())
 }

@@ -1,7 +1,6 @@
 //! `vmdeploy check-token`: a verdict on the credentials, not a dump.
 
 use crate::context::Context;
-use crate::environment::Environment;
 use crate::escape;
 use crate::exit::Exit;
 use crate::failure::{CommandResult, Failure};
@@ -69,7 +68,7 @@ pub(super) struct Verdict {
 pub async fn run(args: &Args, context: &Context) -> CommandResult {
     let spec = load_whole_if_named(&args.spec, context)?;
     let cluster = args.cluster.as_deref();
-    let config = config(&context.environment, spec.as_ref(), cluster)?;
+    let config = config(context, spec.as_ref(), cluster)?;
     let Some(user) = config.api.as_ref().map(|api| api.user.clone()) else {
         return Err(Failure::usage("no API user is set, so there is no token to check").hint(
             "set PROXMOX_API_USER and PROXMOX_API_PASSWORD; on the `ssh` transport nothing is needed",
@@ -77,7 +76,7 @@ pub async fn run(args: &Args, context: &Context) -> CommandResult {
     };
     let verdict = verdict(&user, &config, (spec.as_ref(), cluster), context).await?;
     if args.json {
-        output::print_line(&serde_json::to_string_pretty(&verdict).map_err(anyhow::Error::from)?);
+        output::print_line(&output::json(&verdict)?);
     } else {
         show(&verdict, args.all);
     }
@@ -86,13 +85,13 @@ pub async fn run(args: &Args, context: &Context) -> CommandResult {
 
 /// Returns how the environment's credentials reach the cluster: with what the spec says of it, where one is named.
 pub(super) fn config(
-    environment: &Environment,
+    context: &Context,
     spec: Option<&LoadedSpec>,
     cluster: Option<&str>,
 ) -> Result<ConnectionsConfig, Failure> {
-    let Some(spec) = spec else { return reach::connections_config(environment) };
+    let Some(spec) = spec else { return reach::connections_config(&context.environment) };
     planning::check_cluster(cluster, &spec.deployment)?;
-    config_for(environment, &spec.deployment, cluster, false, &spec.folder)
+    config_for(context, spec, cluster)
 }
 
 /// Finds out what the credentials must and may do.
@@ -191,7 +190,7 @@ async fn required_privileges(
         let is_built =
             |file: &LocalFile| file.used_as == LocalFileUse::BuiltImage && file.path.value == *path;
         !deployment.local_files().iter().any(is_built)
-            || local_files::resolve(path, &spec.folder, context).is_file()
+            || local_files::of(context, &spec.folder).resolve(path).is_file()
     });
     let plan_context = PlanContext {
         cluster: args.cluster.clone(),

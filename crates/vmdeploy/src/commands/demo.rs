@@ -118,6 +118,7 @@ async fn show(
     work: &Path,
     signals: &mut Signals,
 ) -> Result<Option<ExitStatus>, Failure> {
+    output::finish();
     let mut child = spawn(session, input, specs, work)?;
     let mut interrupted = false;
     loop {

@@ -90,7 +90,9 @@ pub async fn run(args: &Args, context: &Context) -> CommandResult {
     let spec = load_whole_if_named(&args.spec, context)?;
     let environment = &context.environment;
     let read = |environment: &Environment| match &spec {
-        Some(spec) => transports_for(environment, &spec.deployment, None, false, &spec.folder),
+        Some(spec) => {
+            transports_for(&Context { environment: environment.clone(), ..context.clone() }, spec, None)
+        }
         None => Transports::of(environment),
     };
     let mut transports = read(environment);

@@ -3,7 +3,7 @@
 use super::check_token::{by_ssh, config, user_holds, verdict};
 use crate::confirm::confirm;
 use crate::context::Context;
-use crate::environment::{DOTENV, names, set_in_dotenv};
+use crate::environment::{CredentialScope, DOTENV, names, set_in_dotenv};
 use crate::exit::Exit;
 use crate::failure::{CommandResult, Failure};
 use crate::output;
@@ -38,7 +38,8 @@ pub struct Args {
 /// # Errors
 /// Nobody may change the access control, or the cluster cannot be reached.
 pub async fn run(args: &Args, context: &Context) -> CommandResult {
-    let user = context.environment.get(names::API_USER).ok_or_else(|| {
+    let scope = context.environment.connection()?;
+    let user = scope.get(names::API_USER).ok_or_else(|| {
         Failure::usage(format!("{} is not set", names::API_USER))
             .hint("set it to `user@realm!token`; with --create both are made, e.g. `vmdeploy@pve!ci`")
     })?;
@@ -50,17 +51,19 @@ pub async fn run(args: &Args, context: &Context) -> CommandResult {
     let spec = load_whole_if_named(&args.spec, context)?;
     let admin = Admin::find(context).await?;
     let made = if args.create { create(args, &admin, &identity.user, &token).await? } else { None };
-    if made.is_none() && context.environment.get(names::API_PASSWORD).is_none() {
+    if made.is_none() && scope.get(names::API_PASSWORD).is_none() {
         return Err(no_secret(args, &identity.user, &token));
     }
     if let Some(secret) = &made {
-        remember(user, secret)?;
+        remember(scope, secret)?;
     }
-    let with_secret =
-        made.as_ref().map(|secret| context.environment.with(names::API_PASSWORD, secret.expose()));
-    let environment = with_secret.as_ref().unwrap_or(&context.environment);
+    let with_secret = made.as_ref().map(|secret| Context {
+        environment: context.environment.with(names::API_PASSWORD, secret.expose()),
+        ..context.clone()
+    });
+    let context = with_secret.as_ref().unwrap_or(context);
     let spec = (spec.as_ref(), args.cluster.as_deref());
-    let config = config(environment, spec.0, spec.1)?;
+    let config = config(context, spec.0, spec.1)?;
     let before = verdict(user, &config, spec, context).await?;
     let missing: Vec<RequiredPrivilege> =
         before.required_privileges.iter().filter(|required| !required.held).cloned().collect();
@@ -273,17 +276,24 @@ fn no_secret(args: &Args, user: &UserId, token: &TokenName) -> Failure {
     }
 }
 
-/// Writes user and secret into `.env`, which only its owner may read.
-fn remember(user: &str, secret: &Secret) -> Result<(), Failure> {
-    let pairs = [(names::API_USER, user), (names::API_PASSWORD, secret.expose())];
-    set_in_dotenv(Path::new(DOTENV), &pairs).map_err(|error| {
+/// Writes the secret into the `.env` that was read, or a new one, which only its owner may read.
+///
+/// The other settings of the connection are written with it: a secret is used with what the same file names, and with
+/// nothing else.
+fn remember(scope: CredentialScope<'_>, secret: &Secret) -> Result<(), Failure> {
+    let path = scope.environment().dotenv().unwrap_or(Path::new(DOTENV));
+    let shown = path.display();
+    let others = scope.settings().filter(|(variable, _)| *variable != names::API_PASSWORD);
+    let pairs: Vec<(&str, &str)> =
+        others.map(|(variable, value)| (variable.name(), value)).chain([(names::API_PASSWORD.name(), secret.expose())]).collect();
+    set_in_dotenv(path, &pairs).map_err(|error| {
         Failure::of(Exit::INTERNAL, error)
-            .context(format!("the token was made, and its secret could not be written into {DOTENV}"))
+            .context(format!("the token was made, and its secret could not be written into {shown}"))
             .hint(format!(
-                "remove the token (`pveum user token remove`), make {DOTENV} writable, and run this again"
+                "remove the token (`pveum user token remove`), make {shown} writable, and run this again"
             ))
     })?;
-    output::say(&format!("its secret is in {DOTENV}, which only you may read"));
+    output::say(&format!("its secret is in {shown}, which only you may read"));
     Ok(())
 }
 

@@ -102,6 +102,13 @@ pub enum Command {
 }
 
 impl Command {
+    /// Tells whether the command's own `--env-file` names a file to write.
+    pub fn writes_env_file(&self) -> bool {
+        #[cfg(feature = "lab")]
+        return matches!(self, Self::Lab(_));
+        #[cfg(not(feature = "lab"))]
+        false
+    }
     /// Runs it.
     ///
     /// # Errors

@@ -2,6 +2,7 @@
 
 use crate::context::Context;
 use crate::exit::Exit;
+use crate::files;
 use crate::failure::{CommandResult, Failure};
 use crate::output;
 use crate::planning::{self, PlanArgs, Planned, plan_text, write_plan};
@@ -93,7 +94,7 @@ fn shown(args: &Args, plan: Plan) -> CommandResult {
 
 fn text(args: &Args, plan: &Plan) -> Result<String, Failure> {
     if args.json {
-        return Ok(format!("{}\n", serde_json::to_string_pretty(plan).map_err(anyhow::Error::from)?));
+        return Ok(format!("{}\n", output::json(plan)?));
     }
     if args.markdown {
         return Ok(render::markdown(plan));
@@ -119,9 +120,8 @@ fn pin(planned: &Planned, args: &PlanArgs, context: &Context) -> Result<(), Fail
         .collect();
     let path =
         lock_path(&args.spec, context).unwrap_or_else(|| planned.spec.folder.join("vmdeploy.lock.yaml"));
-    std::fs::write(&path, updated_lock(deployment, &drawn)).map_err(|error| {
-        Failure::of(Exit::USAGE, error).context(format!("cannot write `{}`", path.display()))
-    })?;
+    files::write_own(&path, &updated_lock(deployment, &drawn))
+        .map_err(|error| files::cannot_write(&path, error))?;
     output::say(&format!("the VMIDs are pinned in {}; keep it in git", path.display()));
     Ok(())
 }

@@ -2,12 +2,12 @@
 
 use crate::context::Context;
 use crate::exit::Exit;
+use crate::files;
 use crate::failure::CommandResult;
 use crate::output;
 use crate::run_output::{duration, summary};
 use crate::running::open_run;
 use crate::table::Table;
-use anyhow::Context as _;
 use vmdeploy_executor::{RunReport, StepReport, StepState, html_page};
 
 /// Says what a recorded run did.
@@ -32,11 +32,10 @@ pub fn run(args: &Args, context: &Context) -> CommandResult {
     let report = stored.report();
     if let Some(file) = &args.html {
         let page = html_page(&stored.plan, &report);
-        std::fs::write(file, page)
-            .with_context(|| format!("the report could not be written to `{}`", file.display()))?;
+        files::write_private(file, &page).map_err(|error| files::cannot_write(file, error))?;
         output::write_stderr(&format!("wrote {}\n", file.display()));
     } else if args.json {
-        output::print_line(&serde_json::to_string_pretty(&report).map_err(anyhow::Error::from)?);
+        output::print_line(&output::json(&report)?);
     } else {
         output::write_stdout(&steps(&report).render());
         output::write_stdout(&summary(&report));

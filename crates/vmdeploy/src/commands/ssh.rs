@@ -5,7 +5,9 @@ use crate::exit::Exit;
 use crate::failure::{CommandResult, Failure};
 use crate::fleet::{self, Selection};
 use crate::inventory::build;
+use crate::output;
 use crate::planning::{self, PlanArgs};
+use crate::running::runs_folder;
 use crate::spec_files::{SpecArgs, load};
 use pve_types::GuestName;
 use std::os::unix::process::CommandExt as _;
@@ -47,7 +49,29 @@ pub async fn run(args: &Args, context: &Context) -> CommandResult {
         .user
         .as_ref()
         .map_or_else(|| host.address.to_string(), |user| format!("{user}@{}", host.address));
-    let alias = format!("HostKeyAlias={}", host.name);
-    let error = Command::new("ssh").args(["-o", &alias, "--", &target]).args(&args.command).exec();
+    let mut ssh = Command::new("ssh");
+    for option in host_key_options(&host.name, context) {
+        ssh.args(["-o", &option]);
+    }
+    output::finish();
+    let error = ssh.args(["--", &target]).args(&args.command).exec();
     Err(Failure::of(Exit::USAGE, error).context("cannot run ssh").hint("install the OpenSSH client"))
+}
+
+/// Returns the options by which ssh judges a guest's host key: by the guest's name, as addresses change, and by a file of
+/// the project's own, next to its runs, before the person's. An unknown key is asked about, as ssh does, or added to the
+/// project's file with `--trust-on-first-use`; a changed one is refused.
+fn host_key_options(name: &str, context: &Context) -> Vec<String> {
+    let runs = runs_folder(context);
+    let own = std::path::absolute(runs.path()).unwrap_or_else(|_| runs.path().to_owned());
+    let own = own.parent().unwrap_or(&own).join("known_hosts");
+    let mut options = vec![format!("HostKeyAlias={name}")];
+    // A file name with a quote in it cannot be written as an option of ssh.
+    if own.parent().is_some_and(|folder| std::fs::create_dir_all(folder).is_ok()) && !own.to_string_lossy().contains('"') {
+        options.push(format!("UserKnownHostsFile=\"{}\" ~/.ssh/known_hosts", own.display()));
+    }
+    if context.environment.trusts_on_first_use() {
+        options.push("StrictHostKeyChecking=accept-new".to_owned());
+    }
+    options
 }

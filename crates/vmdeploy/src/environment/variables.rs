@@ -15,40 +15,42 @@ pub struct Variable {
 
 /// The names.
 pub mod names {
+    use super::super::ConnectionVariable;
+
     /// The host of the API.
-    pub const API_HOST: &str = "PROXMOX_API_HOST";
+    pub const API_HOST: ConnectionVariable = ConnectionVariable("PROXMOX_API_HOST");
     /// The port of the API.
-    pub const API_PORT: &str = "PROXMOX_API_PORT";
+    pub const API_PORT: ConnectionVariable = ConnectionVariable("PROXMOX_API_PORT");
     /// The user or token.
-    pub const API_USER: &str = "PROXMOX_API_USER";
+    pub const API_USER: ConnectionVariable = ConnectionVariable("PROXMOX_API_USER");
     /// The password or token secret.
-    pub const API_PASSWORD: &str = "PROXMOX_API_PASSWORD";
+    pub const API_PASSWORD: ConnectionVariable = ConnectionVariable("PROXMOX_API_PASSWORD");
     /// The one-time password of a user with a second factor.
-    pub const API_TOTP: &str = "PROXMOX_API_TOTP";
+    pub const API_TOTP: ConnectionVariable = ConnectionVariable("PROXMOX_API_TOTP");
     /// A file with the CA's certificate.
-    pub const API_CA: &str = "PROXMOX_API_CA";
+    pub const API_CA: ConnectionVariable = ConnectionVariable("PROXMOX_API_CA");
     /// The certificate's fingerprint.
-    pub const API_FINGERPRINT: &str = "PROXMOX_API_FINGERPRINT";
+    pub const API_FINGERPRINT: ConnectionVariable = ConnectionVariable("PROXMOX_API_FINGERPRINT");
     /// The node for VMs that name none.
     pub const NODE: &str = "PROXMOX_NODE";
     /// The SSH user.
-    pub const SSH_USER: &str = "PROXMOX_SSH_USER";
+    pub const SSH_USER: ConnectionVariable = ConnectionVariable("PROXMOX_SSH_USER");
     /// The SSH host.
-    pub const SSH_HOST: &str = "PROXMOX_SSH_HOST";
+    pub const SSH_HOST: ConnectionVariable = ConnectionVariable("PROXMOX_SSH_HOST");
     /// The SSH port.
-    pub const SSH_PORT: &str = "PROXMOX_SSH_PORT";
+    pub const SSH_PORT: ConnectionVariable = ConnectionVariable("PROXMOX_SSH_PORT");
     /// The SSH private key.
-    pub const SSH_KEY: &str = "PROXMOX_SSH_KEY";
+    pub const SSH_KEY: ConnectionVariable = ConnectionVariable("PROXMOX_SSH_KEY");
     /// A file with the passphrase of the private key.
-    pub const SSH_PASSPHRASE_FILE: &str = "PROXMOX_SSH_PASSPHRASE_FILE";
+    pub const SSH_PASSPHRASE_FILE: ConnectionVariable = ConnectionVariable("PROXMOX_SSH_PASSPHRASE_FILE");
     /// A command that prints the passphrase of the private key.
-    pub const SSH_PASSPHRASE_COMMAND: &str = "PROXMOX_SSH_PASSPHRASE_COMMAND";
+    pub const SSH_PASSPHRASE_COMMAND: ConnectionVariable = ConnectionVariable("PROXMOX_SSH_PASSPHRASE_COMMAND");
     /// The password for SSH.
-    pub const SSH_PASSWORD: &str = "PROXMOX_SSH_PASSWORD";
+    pub const SSH_PASSWORD: ConnectionVariable = ConnectionVariable("PROXMOX_SSH_PASSWORD");
     /// The known host keys.
-    pub const SSH_KNOWN_HOSTS: &str = "PROXMOX_SSH_KNOWN_HOSTS";
+    pub const SSH_KNOWN_HOSTS: ConnectionVariable = ConnectionVariable("PROXMOX_SSH_KNOWN_HOSTS");
     /// A jump host.
-    pub const SSH_JUMP: &str = "PROXMOX_SSH_JUMP";
+    pub const SSH_JUMP: ConnectionVariable = ConnectionVariable("PROXMOX_SSH_JUMP");
     /// The spec where a command names none.
     pub const SPEC: &str = "VMDEPLOY_SPEC";
     /// Where runs are kept.
@@ -71,23 +73,23 @@ use names as n;
 
 /// All variables, in the order of `.env.example`.
 pub const ALL: &[Variable] = &[
-    setting(n::API_HOST, "Name or address of a PVE node, whose API is used."),
-    setting(n::API_PORT, "Port of the API; 8006 where it is not set."),
-    setting(n::API_USER, "`user@realm`, or `user@realm!token` for an API token."),
-    secret(n::API_PASSWORD, "The user's password, or the token's secret."),
-    secret(n::API_TOTP, "One-time password, for a user with a second factor; tokens need none."),
-    setting(n::API_CA, "File with the CA certificate that signed the API's; else the system's roots."),
-    setting(n::API_FINGERPRINT, "SHA-256 fingerprint of the API's certificate; it then must match."),
+    setting(n::API_HOST.name(), "Name or address of a PVE node, whose API is used."),
+    setting(n::API_PORT.name(), "Port of the API; 8006 where it is not set."),
+    setting(n::API_USER.name(), "`user@realm`, or `user@realm!token` for an API token."),
+    secret(n::API_PASSWORD.name(), "The user's password, or the token's secret."),
+    secret(n::API_TOTP.name(), "One-time password, for a user with a second factor; tokens need none."),
+    setting(n::API_CA.name(), "File with the CA certificate that signed the API's; else the system's roots."),
+    setting(n::API_FINGERPRINT.name(), "SHA-256 fingerprint of the API's certificate; it then must match."),
     setting(n::NODE, "Node for VMs whose spec names none."),
-    setting(n::SSH_USER, "User on the nodes: root, or one who may use sudo; root where it is not set."),
-    setting(n::SSH_HOST, "Host for SSH; the API's host where it is not set."),
-    setting(n::SSH_PORT, "Port for SSH; 22 where it is not set."),
-    setting(n::SSH_KEY, "Private key; else ~/.ssh/id_ed25519, then ~/.ssh/id_rsa, then the agent."),
-    setting(n::SSH_PASSPHRASE_FILE, "File whose first line is the key's passphrase; else it is asked for."),
-    setting(n::SSH_PASSPHRASE_COMMAND, "Command, without a shell, that prints the key's passphrase."),
-    secret(n::SSH_PASSWORD, "Password of the SSH user, for nodes that take no key; tried last."),
-    setting(n::SSH_KNOWN_HOSTS, "File with the nodes' host keys; ~/.ssh/known_hosts where it is not set."),
-    setting(n::SSH_JUMP, "Jump host, as `[user@]host[:port]`."),
+    setting(n::SSH_USER.name(), "User on the nodes: root, or one who may use sudo; root where it is not set."),
+    setting(n::SSH_HOST.name(), "Host for SSH; the API's host where it is not set."),
+    setting(n::SSH_PORT.name(), "Port for SSH; 22 where it is not set."),
+    setting(n::SSH_KEY.name(), "Private key; else ~/.ssh/id_ed25519, then ~/.ssh/id_rsa, then the agent."),
+    setting(n::SSH_PASSPHRASE_FILE.name(), "File whose first line is the key's passphrase; else it is asked for."),
+    setting(n::SSH_PASSPHRASE_COMMAND.name(), "Command, without a shell, that prints the key's passphrase."),
+    secret(n::SSH_PASSWORD.name(), "Password of the SSH user, for nodes that take no key; tried last."),
+    setting(n::SSH_KNOWN_HOSTS.name(), "File with the nodes' host keys; ~/.ssh/known_hosts where it is not set."),
+    setting(n::SSH_JUMP.name(), "Jump host, as `[user@]host[:port]`."),
     setting(n::SPEC, "Spec file or folder for commands that are given none."),
     setting(
         n::RUNS,

@@ -6,7 +6,9 @@ use std::fmt::Write as _;
 
 /// Returns the JSON form, for programs.
 pub(super) fn json(inventory: &Inventory) -> String {
-    let text = serde_json::to_string_pretty(inventory).expect("an inventory is made of texts and numbers");
+    let text = pve_types::escape_json(
+        &serde_json::to_string_pretty(inventory).expect("an inventory is made of texts and numbers"),
+    );
     format!("{text}\n")
 }
 

@@ -1,10 +1,19 @@
 //! Where text goes: data on stdout, everything else on stderr, and never through a progress bar.
 
+mod bars_target;
+mod writer;
+
+pub use bars_target::bars_target;
+
 use crate::escape;
 use indicatif::MultiProgress;
-use std::io::{IsTerminal as _, Write as _};
+use std::fs::File;
+use std::io::IsTerminal as _;
+use std::os::fd::{AsFd, BorrowedFd};
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Mutex, OnceLock, PoisonError};
+use std::time::Duration;
+use writer::{Full, Writer};
 
 /// The version of the documents that `--json` prints, where they have none of their own.
 pub const DOCUMENT_FORMAT_VERSION: u32 = 1;
@@ -20,6 +29,52 @@ pub fn log_as_json() {
 /// Tells whether stderr is a log of JSON objects.
 pub fn logs_json() -> bool {
     JSON_LOG.load(Ordering::Relaxed)
+}
+
+/// After a run, a reader who takes nothing for this long is not waited for.
+const IDLE_AFTER_A_RUN: Duration = Duration::from_secs(5);
+/// After a run, a reader is waited for no longer than this.
+const TOTAL_AFTER_A_RUN: Duration = Duration::from_secs(30);
+/// How long the text of one stream may hold up that of the other, so that a terminal shows them in their order.
+const IN_ORDER: Duration = Duration::from_millis(50);
+
+/// Whether a run was begun: then its end counts for more than what is said of it.
+static HAS_RUN: AtomicBool = AtomicBool::new(false);
+
+/// Notes that a run begins. From now on nobody waits for a reader.
+pub fn begin_run() {
+    HAS_RUN.store(true, Ordering::Relaxed);
+}
+
+/// Waits until what was written is with its readers; to be called before the process ends, starts another program that
+/// writes, or asks a person. After a run, a reader who does not read is given up.
+pub fn finish() {
+    let limits = match HAS_RUN.load(Ordering::Relaxed) {
+        true => (Some(IDLE_AFTER_A_RUN), Some(TOTAL_AFTER_A_RUN)),
+        false => (None, None),
+    };
+    for stream in [Stream::Stdout, Stream::Stderr] {
+        stream.writer().drain(limits.0, limits.1);
+    }
+    let left_out = Stream::Stderr.writer().left_out();
+    if left_out > 0 && Stream::Stderr.writer().drain(Some(Duration::ZERO), None) {
+        let text = format!("note: {left_out} texts were left out, as they were not read\n");
+        Stream::Stderr.writer().push(text.as_bytes(), Full::LeaveOut);
+        Stream::Stderr.writer().drain(limits.0, limits.1);
+    }
+}
+
+/// Tells whether the reader of stdout has gone before it had all the data.
+pub fn reader_of_data_is_gone() -> bool {
+    !HAS_RUN.load(Ordering::Relaxed) && Stream::Stdout.writer().is_closed()
+}
+
+/// Queues a text for a stream, after what was written to the other one.
+fn queue(stream: Stream, text: &str, full: Full) {
+    let other = if stream == Stream::Stdout { Stream::Stderr } else { Stream::Stdout };
+    other.writer().let_pass(IN_ORDER);
+    let plain = (!stream.has_any_colour()).then(|| anstream::adapter::strip_str(text).to_string());
+    stream.writer().push(plain.as_deref().unwrap_or(text).as_bytes(), full);
 }
 
 fn bars() -> &'static Mutex<Option<MultiProgress>> {
@@ -54,9 +109,7 @@ pub fn write_log(text: &str) {
 }
 
 fn write_stderr_as_it_is(text: &str) {
-    beside_bars(|| {
-        let _ = anstream::stderr().lock().write_all(text.as_bytes());
-    });
+    beside_bars(|| queue(Stream::Stderr, text, Full::LeaveOut));
 }
 
 /// Writes why a command failed.
@@ -77,19 +130,18 @@ fn write_record(level: &str, text: &str) {
         "fields": {"message": text},
         "target": "vmdeploy",
     });
-    write_stderr_as_it_is(&format!("{record}\n"));
+    write_stderr_as_it_is(&format!("{}\n", pve_types::escape_json(&record.to_string())));
 }
 
 /// Writes data as it is to stdout.
 ///
 /// A reader that has gone away (`| head`) ends the process quietly, as it does for other tools.
 pub fn write_stdout(text: &str) {
-    beside_bars(|| {
-        let mut out = anstream::stdout().lock();
-        if out.write_all(text.as_bytes()).and_then(|()| out.flush()).is_err() {
-            std::process::exit(i32::from(crate::Exit::INTERNAL.code()));
-        }
-    });
+    let full = if HAS_RUN.load(Ordering::Relaxed) { Full::LeaveOut } else { Full::Wait };
+    beside_bars(|| queue(Stream::Stdout, text, full));
+    if reader_of_data_is_gone() {
+        std::process::exit(i32::from(crate::Exit::INTERNAL.code()));
+    }
 }
 
 /// Writes one line of a run's events to stdout.
@@ -100,12 +152,8 @@ pub fn print_event(text: &str) {
     if IS_GONE.load(Ordering::Relaxed) {
         return;
     }
-    let mut written = Ok(());
-    beside_bars(|| {
-        let mut out = anstream::stdout().lock();
-        written = out.write_all(format!("{text}\n").as_bytes()).and_then(|()| out.flush());
-    });
-    if written.is_err() {
+    beside_bars(|| queue(Stream::Stdout, &format!("{text}\n"), Full::LeaveOut));
+    if Stream::Stdout.writer().is_closed() {
         IS_GONE.store(true, Ordering::Relaxed);
         say("note: nobody reads the events any more; the run goes on, and `vmdeploy report` tells of it");
     }
@@ -114,6 +162,14 @@ pub fn print_event(text: &str) {
 /// Writes one line of data to stdout.
 pub fn print_line(text: &str) {
     write_stdout(&format!("{text}\n"));
+}
+
+/// Returns a value as JSON that a terminal may be shown: no control, bidirectional or invisible character is left raw.
+///
+/// # Errors
+/// The value cannot be written as JSON.
+pub fn json(value: &impl serde::Serialize) -> Result<String, crate::Failure> {
+    Ok(pve_types::escape_json(&serde_json::to_string_pretty(value).map_err(anyhow::Error::from)?))
 }
 
 /// Prints a document of ours: an object that begins with its version, and holds `value` under `name`.
@@ -125,8 +181,7 @@ pub fn print_document(name: &str, value: &impl serde::Serialize) -> Result<(), c
     let mut document = serde_json::Map::new();
     document.insert("format_version".to_owned(), DOCUMENT_FORMAT_VERSION.into());
     document.insert(name.to_owned(), value);
-    let text = serde_json::to_string_pretty(&document).map_err(anyhow::Error::from)?;
-    print_line(&crate::redact::redact(&text));
+    print_line(&crate::redact::redact(&json(&document)?));
     Ok(())
 }
 
@@ -162,6 +217,26 @@ pub enum Stream {
 }
 
 impl Stream {
+    /// Returns the thread that writes to it.
+    fn writer(self) -> &'static Writer {
+        static STDOUT: OnceLock<Writer> = OnceLock::new();
+        static STDERR: OnceLock<Writer> = OnceLock::new();
+        let start = |stream: BorrowedFd<'_>| match stream.try_clone_to_owned() {
+            Ok(own) => Writer::start(File::from(own)),
+            Err(_) => Writer::closed(),
+        };
+        match self {
+            Self::Stdout => STDOUT.get_or_init(|| start(std::io::stdout().as_fd())),
+            Self::Stderr => STDERR.get_or_init(|| start(std::io::stderr().as_fd())),
+        }
+    }
+    /// Tells whether escape sequences for colours are left in what is written to it, whatever the log's form is.
+    fn has_any_colour(self) -> bool {
+        match self {
+            Self::Stdout => stdout_has_colour(),
+            Self::Stderr => anstream::AutoStream::choice(&std::io::stderr()) != anstream::ColorChoice::Never,
+        }
+    }
     /// Tells whether colour may be written to it.
     pub fn has_colour(self) -> bool {
         match self {

@@ -14,13 +14,25 @@ use vmdeploy_planner::plan::StepId;
 const MOST_BARS: usize = 16;
 
 /// The bars.
-#[derive(Debug, Default)]
+#[derive(Debug)]
 pub struct Bars {
     multi: MultiProgress,
     all: Option<ProgressBar>,
     heads: BTreeMap<StepId, StepHead>,
     vms: BTreeMap<String, VmBar>,
     width: usize,
+}
+
+impl Default for Bars {
+    fn default() -> Self {
+        Self {
+            multi: MultiProgress::with_draw_target(output::bars_target()),
+            all: None,
+            heads: BTreeMap::new(),
+            vms: BTreeMap::new(),
+            width: 0,
+        }
+    }
 }
 
 /// What is known of one VM's way.

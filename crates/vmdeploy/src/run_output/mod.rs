@@ -52,7 +52,7 @@ impl RunOutput {
 /// Returns the event as one line of JSON, known secrets cut out.
 fn json_line(event: &Event) -> String {
     let text = serde_json::to_string(event).expect("an event is made of texts and numbers");
-    crate::redact::redact(&text).into_owned()
+    pve_types::escape_json(&crate::redact::redact(&text))
 }
 
 /// Returns a time as people read it: `0.4s`, `12s`, `3m05s`.

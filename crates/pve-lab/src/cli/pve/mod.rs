@@ -151,6 +151,9 @@ impl Invocation<'_> {
         if let Err(text) = self.map_files(&mut params) {
             return self.context.fail(2, text).await;
         }
+        if let Err(text) = self.ask_for_passwords(&mut params).await {
+            return self.context.fail(255, text).await;
+        }
         match self.command.then {
             Then::Own => match self.program {
                 "qm" => qm::own(self, params).await,
@@ -184,7 +187,36 @@ impl Invocation<'_> {
             known.push(Known::own("quiet", Takes::Flag));
         }
         known.extend(self.own_options());
+        for option in known.iter_mut().filter(|option| self.is_asked_for(&option.name)) {
+            option.takes = Takes::Asked;
+        }
         known
+    }
+
+    /// Tells whether an option's value is asked for where the command line leaves it out.
+    // PVE: qemu-server src/PVE/CLI/qm.pm param_mapping
+    fn is_asked_for(&self, option: &str) -> bool {
+        self.program == "qm" && matches!(self.command.words, "create" | "set") && option == "cipassword"
+    }
+
+    /// Reads a password that the command line leaves out: two lines of standard input, which must be the same.
+    // PVE: pve-common src/PVE/PTY.pm get_confirmed_password, read_password
+    async fn ask_for_passwords(&self, params: &mut Params) -> Result<(), String> {
+        let asked = params.get("cipassword").and_then(Value::as_str) == Some("") && self.is_asked_for("cipassword");
+        if !asked {
+            return Ok(());
+        }
+        let mut lines = Vec::new();
+        for _ in 0..2 {
+            let line = self.context.streams.stdin.read_line().await;
+            let line = line.filter(|line| !line.is_empty()).ok_or("EOF while reading password")?;
+            lines.push(String::from_utf8_lossy(&line).trim_end_matches('\n').to_owned());
+        }
+        if lines[0] != lines[1] {
+            return Err("passwords do not match".to_owned());
+        }
+        params.insert("cipassword".into(), lines.swap_remove(0).into());
+        Ok(())
     }
 
     fn own_options(&self) -> Vec<Known> {

@@ -191,7 +191,7 @@ impl Job {
         for (key, sent) in &ready.set {
             command = match sent {
                 Sent::Text(text) => command.option(key, text),
-                Sent::Secret(hash, SecretForm::Sha512Crypt) => command.hidden_option(key, hash.expose()),
+                Sent::Secret(hash, SecretForm::Sha512Crypt) => command.secret_option(key, hash),
                 Sent::Secret(_, SecretForm::Clear) => return Err(clear_on_a_command_line(key)),
                 Sent::Keys(keys) => {
                     let folder = self.place_keys(node, vmid, keys).await?;
@@ -232,6 +232,25 @@ impl Job {
         let upload = pve_ssh::Upload::private_text(keys, key_file_in(&folder));
         host.upload(&upload, &mut |_, _| {}).await.map_err(nothing_done)?;
         Ok(folder)
+    }
+
+    fn key_folder(&self, vmid: Vmid) -> String {
+        format!("/run/vmdeploy-{}-{vmid}", self.shared.plan.run_id)
+    }
+
+    /// Removes the folder of public keys that a dead process of this run may have left on the node.
+    pub(crate) async fn sweep_keys(&self) {
+        let is_resumed = self.shared.is_resumed();
+        let Some(guest) = self.step.action.guest().filter(|_| is_resumed && self.step.transport == Transport::Ssh)
+        else {
+            return;
+        };
+        let Ok(host) = self.host(&self.node_of(guest)).await else { return };
+        let folder = self.key_folder(guest.vmid);
+        for command in [files::remove(&key_file_in(&folder)), files::rmdir(&folder)] {
+            // Most times it is not there.
+            let _ = host.run(&command, pve_ssh::RunOptions::within(Duration::from_secs(20)), &mut |_, _| {}).await;
+        }
     }
 
     /// Finds out what of a change waits for a restart; a VM that is being made does not run.

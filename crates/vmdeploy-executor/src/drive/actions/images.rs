@@ -1,7 +1,7 @@
 //! Storages, images, and snippets.
 
 use crate::drive::job::{Done, Job};
-use crate::{Failure, FailureKind, TookEffect, unpack_into};
+use crate::{Failure, FailureKind, Reach, TookEffect, unpack_into};
 use pve_api::{Checksum, ContentFilter, Download, FileContent, Finished, Task, UploadSource};
 use pve_ssh::command::{files, pvesm};
 use pve_ssh::parse::{self, StorageState};
@@ -137,7 +137,7 @@ impl Job {
                 self.placed(node, volume, task).await?
             }
             ImageOrigin::File { path, unpack } => {
-                let mut path = self.local(path);
+                let mut path = self.local(path)?;
                 let mut checksum = checksum;
                 // Kept until the image is sent.
                 let mut _unpacked = None;
@@ -296,7 +296,7 @@ impl Job {
         source: &str,
         sha256: &str,
     ) -> Result<Done, Failure> {
-        let path = self.local(source);
+        let path = self.local(source)?;
         let bytes = tokio::fs::read(&path).await.map_err(|error| unreadable(&path, &error))?;
         if vmdeploy_planner::digest::of_bytes(&bytes) != sha256 {
             let text = format!("`{}` changed after the plan was made", path.display());
@@ -317,9 +317,12 @@ impl Job {
         Ok(Done::volume(volume.clone()))
     }
 
-    /// Returns the path of a file on this machine, relative to the spec's folder.
-    fn local(&self, path: &str) -> PathBuf {
-        self.shared.options.0.spec_folder.join(path)
+    /// Returns the real path of a file on this machine that the plan may name.
+    fn local(&self, name: &str) -> Result<PathBuf, Failure> {
+        self.shared.options.0.files.check(name, Reach::Confined).map_err(|error| {
+            let failure = Failure::new(FailureKind::ImageUnfit, format!("`{name}` {error}"));
+            error.hint().into_iter().fold(failure, Failure::hint)
+        })
     }
 }
 

@@ -19,6 +19,7 @@ impl Job {
             self.let_pass().await?;
             job.check_still_the_same().await?;
         }
+        self.sweep_keys().await;
         let note = match (&self.step.action, &job.step.action) {
             (_, Action::DeleteVm { guest, .. }) => job.remove_made(guest).await?,
             (Action::PlaceSnippet { node, volume, .. }, _) => self.remove_snippet(node, volume).await?,
@@ -38,7 +39,6 @@ impl Job {
                 note(&done.outcome, what)
             }
         };
-        self.remove_key_folder().await?;
         let freed = self.free_made_volumes().await?;
         Ok(match (note, freed.is_empty()) {
             (note, true) => note,
@@ -151,31 +151,6 @@ impl Job {
             (true, false) => Ok(RevertNote::Removed { what: format!("volume {volume}") }),
             (false, false) => Ok(RevertNote::NothingThere),
         }
-    }
-
-    /// Removes the folder in which a killed command of this run may have left public keys.
-    async fn remove_key_folder(&self) -> Result<(), Failure> {
-        let has_keys = |patch: &ConfigPatch| {
-            patch.set.values().any(|value| matches!(value, PatchValue::PublicKeys { .. }))
-        };
-        let of_action = |action: &Action| match action {
-            Action::CreateVm { config: patch, .. } | Action::SetConfig { patch, .. } => has_keys(patch),
-            _ => false,
-        };
-        let Some(guest) = self.step.action.guest() else { return Ok(()) };
-        let is_by_ssh = |step: &Step| step.transport == Transport::Ssh && of_action(&step.action);
-        let is_made = matches!(self.step.action, Action::CreateVm { .. } | Action::CloneVm { .. });
-        let placed = is_by_ssh(&self.step) || (is_made && self.shared.steps_of(&guest.name).any(is_by_ssh));
-        if !placed {
-            return Ok(());
-        }
-        let host = self.host(&self.node_of(guest)).await?;
-        let folder = self.key_folder(guest.vmid);
-        for command in [files::remove(&key_file_in(&folder)), files::rmdir(&folder)] {
-            // Most times there is none.
-            let _ = host.run_to_success(&command, self.time_left()).await;
-        }
-        Ok(())
     }
 
     /// Removes a guest that this run made: it must bear our mark, and the mark must be of this run.

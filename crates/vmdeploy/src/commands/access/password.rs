@@ -25,8 +25,9 @@ pub(super) async fn run(args: &Args, session: &Session<'_>) -> CommandResult {
         return Ok(Exit::USAGE);
     }
     // PVE wants the caller's own password from everybody but root@pam, and only versions since 8 know it.
-    let own = session.context.environment.get(names::API_PASSWORD).map(Secret::new);
-    let caller = session.context.environment.get(names::API_USER);
+    let scope = session.context.environment.connection()?;
+    let own = scope.get(names::API_PASSWORD).map(Secret::new);
+    let caller = scope.get(names::API_USER);
     let own = own.filter(|_| caller.is_some_and(|user| user != "root@pam" && !user.contains('!')));
     let set = session.access.set_password(&args.user, &password, own.as_ref()).await;
     session.done(set, format!("the password of `{}` is set", args.user))

@@ -10,7 +10,6 @@ use crate::table::Table;
 use pve_api::access::{NewToken, Token, TokenSettings};
 use pve_types::{TokenName, UserId};
 use std::io::Write as _;
-use std::os::unix::fs::OpenOptionsExt as _;
 use std::path::{Path, PathBuf};
 
 #[derive(Debug, clap::Subcommand)]
@@ -153,8 +152,7 @@ fn hand_over(made: &NewToken, file: Option<(&Path, std::fs::File)>, json: bool) 
 }
 
 fn new_file(path: &Path) -> Result<std::fs::File, Failure> {
-    let file = std::fs::OpenOptions::new().write(true).create_new(true).mode(0o600).open(path);
-    file.map_err(|error| Failure::of(Exit::USAGE, error).context(format!("cannot make `{}`", path.display())))
+    crate::files::create_new(path).map_err(|error| crate::files::cannot_write(path, error))
 }
 
 fn table(tokens: &[Token]) -> Table {

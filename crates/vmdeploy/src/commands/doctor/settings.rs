@@ -88,8 +88,9 @@ fn missing_known_hosts(access: &SshAccess) -> Option<Check> {
 
 /// Returns where the environment says that the API is, for settings that say no more.
 pub(super) fn api_places(environment: &Environment) -> Vec<(String, u16)> {
-    let Ok(port) = environment.number(names::API_PORT) else { return Vec::new() };
-    let hosts = environment.get(names::API_HOST).unwrap_or_default().split(',').map(str::trim);
+    let Ok(scope) = environment.connection() else { return Vec::new() };
+    let Ok(port) = scope.number(names::API_PORT) else { return Vec::new() };
+    let hosts = scope.get(names::API_HOST).unwrap_or_default().split(',').map(str::trim);
     let is_host = |host: &&str| !host.is_empty() && !host.contains(['/', '@', ' ']);
     hosts.filter(is_host).map(|host| (host.to_owned(), port.unwrap_or(8006))).collect()
 }

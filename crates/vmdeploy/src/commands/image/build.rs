@@ -17,7 +17,7 @@ use crate::output;
 use crate::planning::{self, PlanArgs, Planned};
 use crate::reach;
 use crate::running::{RunArgs, carry_out, exit_of};
-use crate::secrets::{Allowed, Resolver};
+use crate::secrets::Resolver;
 use crate::signals::Signals;
 use crate::spec_files::{LoadedSpec, SpecArgs, load};
 use jiff::Timestamp;
@@ -28,7 +28,7 @@ use std::collections::BTreeMap;
 use std::path::{Path, PathBuf};
 use std::time::Duration;
 use tokio_util::sync::CancellationToken;
-use vmdeploy_executor::{Connections, SecretResolver as _};
+use vmdeploy_executor::{Connections, LocalFiles, SecretResolver as _};
 use vmdeploy_planner::plan::PlanMode;
 use vmdeploy_planner::spec::{Image, ImageBuild, ImageSource};
 
@@ -114,7 +114,7 @@ pub(super) async fn build(args: &BuildArgs, context: &Context) -> CommandResult 
     let exit = place_it(args, &order, &spec, &mut record, context).await?;
     write_record(&order, &record)?;
     if args.run.json {
-        output::print_line(&serde_json::to_string(&record).map_err(anyhow::Error::from)?);
+        output::print_line(&pve_types::escape_json(&serde_json::to_string(&record).map_err(anyhow::Error::from)?));
     }
     Ok(exit)
 }
@@ -141,20 +141,18 @@ fn order<'a>(args: &BuildArgs, spec: &'a LoadedSpec, context: &Context) -> Resul
         return Err(Failure::usage(message).hint(known));
     };
     let file = build.file.as_ref().map_or("", |file| file.value.as_str());
-    let path = local_files::resolve(file, &spec.folder, context);
+    let files = local_files::of(context, &spec.folder);
+    let path = check_inside(&files, file)?;
     let parent = path.parent().unwrap_or(Path::new(".")).to_owned();
-    check_inside(&args.run, &spec.folder, &parent, file)?;
     std::fs::create_dir_all(&parent).map_err(|error| {
         Failure::of(Exit::USAGE, error).context(format!("cannot make the folder `{}`", parent.display()))
     })?;
     // Once more: what was made may be reached through a link.
-    check_inside(&args.run, &spec.folder, &parent, file)?;
+    check_inside(&files, file)?;
     let source = match &build.source {
         None => None,
         Some(source) => {
-            let path = local_files::resolve(&source.value, &spec.folder, context);
-            check_inside(&args.run, &spec.folder, &path, &source.value)?;
-            Some(SourceTree::read(&path)?)
+            Some(SourceTree::read(&check_inside(&files, &source.value)?)?)
         }
     };
     let inputs_sha256 = inputs_sha256(build, source.as_ref())?;
@@ -162,23 +160,11 @@ fn order<'a>(args: &BuildArgs, spec: &'a LoadedSpec, context: &Context) -> Resul
 }
 
 /// A spec from git may send no folder of this machine away, and write over no file, but below its own folder.
-fn check_inside(allowed: &RunArgs, folder: &Path, path: &Path, name: &str) -> Result<(), Failure> {
-    // What is not there yet lies where the nearest folder that is there lies.
-    let there = path.ancestors().find_map(|ancestor| {
-        let ancestor = if ancestor.as_os_str().is_empty() { Path::new(".") } else { ancestor };
-        ancestor.canonicalize().ok()
-    });
-    let roots = std::iter::once(folder).chain(allowed.allow_path.iter().map(PathBuf::as_path));
-    let inside = there.is_some_and(|there| {
-        roots.filter_map(|root| root.canonicalize().ok()).any(|root| there.starts_with(root))
-    });
-    let climbs =
-        Path::new(name).components().any(|part| part == std::path::Component::ParentDir) && !path.exists();
-    if inside && !climbs {
-        return Ok(());
-    }
-    Err(Failure::usage(format!("`{}` lies outside the spec's folder", escape::one_line(name)))
-        .hint("if the spec may use it, allow it with `--allow-path FOLDER`"))
+fn check_inside(files: &LocalFiles, name: &str) -> Result<PathBuf, Failure> {
+    files.check_place(name).map_err(|error| {
+        let failure = Failure::usage(format!("`{}` {error}", escape::one_line(name)));
+        error.hint().into_iter().fold(failure, Failure::hint)
+    })
 }
 
 fn secrets(
@@ -187,8 +173,8 @@ fn secrets(
     spec: &LoadedSpec,
     context: &Context,
 ) -> Result<BTreeMap<String, Secret>, Failure> {
-    let allowed = Allowed { commands: args.run.allow_commands, paths: args.run.allow_path.clone() };
-    let resolver = Resolver::new(&context.environment, &spec.folder, allowed);
+    let files = local_files::of(context, &spec.folder);
+    let resolver = Resolver::new(&context.environment, files, args.run.allow_commands);
     let resolved = order.build.secrets.iter().map(|(name, source)| {
         let secret = resolver.secret(&source.value).map_err(|error| {
             let failure = Failure::usage(format!("the build's secret {name}: {}", error.what));

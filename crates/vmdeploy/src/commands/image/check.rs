@@ -16,7 +16,7 @@ use serde::Serialize;
 use std::collections::BTreeSet;
 use std::path::Path;
 use std::time::Duration;
-use vmdeploy_executor::{Connections, observe, unpacked_digest};
+use vmdeploy_executor::{Connections, Reach, observe, unpacked_digest};
 use vmdeploy_planner::Draft;
 use vmdeploy_planner::observed::{Observed, Query};
 use vmdeploy_planner::plan::{Action, ImageOrigin, Step};
@@ -242,7 +242,9 @@ fn with_unpacked_checksum(
     context: &Context,
 ) -> Result<Row, Failure> {
     if let (true, ImageOrigin::File { path, unpack: Some(how) }) = (row.present, origin) {
-        let path = local_files::resolve(path, folder, context);
+        let path = local_files::of(context, folder)
+            .check(path, Reach::Confined)
+            .map_err(|error| local_files::failure(&format!("`{path}`"), &error))?;
         let unpacked =
             unpacked_digest(&path, how, &mut |_, _| true).map_err(|error| Failure::of(Exit::USAGE, error))?;
         row.checksum = Some(format!("sha256:{}", unpacked.sha256));

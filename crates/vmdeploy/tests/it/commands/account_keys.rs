@@ -7,7 +7,7 @@ use std::path::Path;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicUsize, Ordering};
 use vmdeploy::environment::Environment;
-use vmdeploy::secrets::{Allowed, Resolver};
+use vmdeploy::secrets::Resolver;
 use vmdeploy_executor::SecretResolver as _;
 
 const KEY: &str = "ssh-ed25519 AAAAC3NzaC1lZDI1NTE5AAAAIIG4Nx5gFmS3v9Fv1yQ8HqS9m0Gd3W4Zb7yqkQ1x2T3u";
@@ -97,7 +97,7 @@ fn keys_that_cannot_be_had_stop_the_vm_with_its_step_named() {
 fn an_answer_that_is_no_list_of_keys_or_cannot_be_trusted_is_refused() {
     let check = |base: &str, expect: &str| {
         let environment = Environment::of([("VMDEPLOY_GITHUB_URL", base)]);
-        let resolver = Resolver::new(&environment, Path::new("."), Allowed::default());
+        let resolver = Resolver::new(&environment, vmdeploy_executor::LocalFiles::of("."), false);
         let error = resolver.public_keys("github:octocat").unwrap_err();
         assert!(error.what.contains(expect), "{}", error.what);
         assert!(error.hint.is_some());

@@ -22,3 +22,4 @@ mod semantics;
 mod specs;
 mod status;
 mod tokens;
+mod trust;
