@@ -43,7 +43,9 @@ impl DiskName {
     fn owner(&self) -> Option<Vmid> {
         match self {
             Self::Volume(volume) => volume.owner(),
-            Self::Path(path) => format!("path:{}", path.rsplit('/').next()?).parse::<VolumeId>().ok()?.owner(),
+            Self::Path(path) => {
+                format!("path:{}", path.rsplit('/').next()?).parse::<VolumeId>().ok()?.owner()
+            }
         }
     }
     /// Tells whether both are, or may be, the same volume.
@@ -262,12 +264,7 @@ impl<'o> VolumeUsers<'o> {
 }
 
 fn of_guest(guest: &ObservedGuest, by: Claim) -> VolumeOwner {
-    VolumeOwner::Guest {
-        vmid: guest.vmid,
-        name: guest.name.clone(),
-        running: guest.status == "running",
-        by,
-    }
+    VolumeOwner::Guest { vmid: guest.vmid, name: guest.name.clone(), running: guest.status == "running", by }
 }
 
 impl VolumeOwner {
@@ -278,7 +275,8 @@ impl VolumeOwner {
         match self {
             Self::This | Self::Nobody => None,
             Self::Guest { vmid, name, running, by } => {
-                let name = name.as_ref().map(|name| format!(" `{}`", name.escape_debug())).unwrap_or_default();
+                let name =
+                    name.as_ref().map(|name| format!(" `{}`", name.escape_debug())).unwrap_or_default();
                 let runs = if *running { ", which runs" } else { "" };
                 Some(match by {
                     Claim::Configuration => format!("VM {vmid}{name} uses it{runs}"),
@@ -388,5 +386,8 @@ pub fn disk_in(slot: &str, text: &str) -> Option<DiskName> {
 
 /// Returns the slot that holds a disk.
 pub fn slot_of(disk: &DiskName, config: &BTreeMap<String, String>) -> Option<String> {
-    config.iter().find(|(slot, text)| disk_in(slot, text).as_ref() == Some(disk)).map(|(slot, _)| slot.clone())
+    config
+        .iter()
+        .find(|(slot, text)| disk_in(slot, text).as_ref() == Some(disk))
+        .map(|(slot, _)| slot.clone())
 }

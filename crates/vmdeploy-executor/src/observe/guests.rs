@@ -137,8 +137,7 @@ fn volumes_of(text: &str) -> GuestVolumes {
 fn disk_of(line: &str) -> Option<DiskName> {
     let (key, value) = line.split_once(": ")?;
     let bus = key.trim_end_matches(|c: char| c.is_ascii_digit());
-    let holds =
-        ["ide", "sata", "scsi", "virtio", "efidisk", "tpmstate", "unused", "mp", "rootfs", "vmstate"];
+    let holds = ["ide", "sata", "scsi", "virtio", "efidisk", "tpmstate", "unused", "mp", "rootfs", "vmstate"];
     let first = value
         .split(',')
         .find(|part| !part.contains('=') || part.starts_with("file=") || part.starts_with("volume="))?;
@@ -279,7 +278,9 @@ async fn look_at_container(connections: &Connections, guest: &mut ObservedGuest)
             guest.volumes = Some(volumes_of(&lines_of(&values)));
             note_facts(guest, &values, &BTreeMap::new());
         }
-        Err(error) if error.is_denied() || error.is_absent() || error.is_unreachable() => guest.volumes = None,
+        Err(error) if error.is_denied() || error.is_absent() || error.is_unreachable() => {
+            guest.volumes = None
+        }
         Err(error) => return Err(error.into()),
     }
     Ok(())

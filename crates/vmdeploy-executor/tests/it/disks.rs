@@ -51,7 +51,10 @@ fn yaml(transport: &str, disks: &Disks, gone: Option<&str>) -> String {
     );
     for (slot, disk) in disks {
         let image = if disk.image { ", image: tiny" } else { "" };
-        text.push_str(&format!("      {slot}: {{storage: {}, size: {}GiB{image}}}\n", disk.storage, disk.gib));
+        text.push_str(&format!(
+            "      {slot}: {{storage: {}, size: {}GiB{image}}}\n",
+            disk.storage, disk.gib
+        ));
     }
     text.extend(gone.map(|slot| format!("      {slot}: null\n")));
     text
@@ -203,7 +206,8 @@ async fn a_volume_that_another_guest_took_since_the_plan_was_made_is_left_alone(
         let plans = [
             planned(&fixture, &spec(&yaml(transport, &moved, None)), "r1", PlanMode::Deploy).await,
             planned(&fixture, &spec(&yaml(transport, &grown, None)), "r2", PlanMode::Deploy).await,
-            planned(&fixture, &spec(&yaml(transport, &Disks::new(), Some("scsi1"))), "r3", PlanMode::Deploy).await,
+            planned(&fixture, &spec(&yaml(transport, &Disks::new(), Some("scsi1"))), "r3", PlanMode::Deploy)
+                .await,
             planned(&fixture, &spec(&yaml(transport, &disks, None)), "r4", PlanMode::Destroy).await,
         ];
         fixture.lab.world().with(|world| {
@@ -222,7 +226,11 @@ async fn a_volume_that_another_guest_took_since_the_plan_was_made_is_left_alone(
             );
             assert_eq!((named(&fixture, 201), stored(&fixture)), before, "{transport} {run}");
         }
-        assert!(try_planned(&fixture, &spec(&yaml(transport, &moved, None)), "r5", PlanMode::Deploy).await.is_err());
+        assert!(
+            try_planned(&fixture, &spec(&yaml(transport, &moved, None)), "r5", PlanMode::Deploy)
+                .await
+                .is_err()
+        );
     }
 }
 

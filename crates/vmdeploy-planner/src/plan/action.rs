@@ -111,7 +111,11 @@ impl PatchValue {
         let text = match self {
             Self::ImportFrom { storage, .. } => return Some(storage.as_str()),
             Self::Text(text) => text,
-            Self::Drive { .. } | Self::KeptVolumes { .. } | Self::Options { .. } | Self::Secret { .. } | Self::PublicKeys { .. } => {
+            Self::Drive { .. }
+            | Self::KeptVolumes { .. }
+            | Self::Options { .. }
+            | Self::Secret { .. }
+            | Self::PublicKeys { .. } => {
                 return None;
             }
         };

@@ -77,7 +77,9 @@ pub(crate) fn existing_disks(
             changes.rename(from, &name, text);
             let size = disk.size.as_ref().map(|size| size.value);
             // What an `unusedN` has for a size is not told.
-            if let (true, Some(size), Ok(drive)) = (from.starts_with("unused"), size, Drive::parse(&name, text)) {
+            if let (true, Some(size), Ok(drive)) =
+                (from.starts_with("unused"), size, Drive::parse(&name, text))
+            {
                 changes.growth.push((name, size, drive.volume().cloned()));
             }
             continue;
@@ -120,7 +122,9 @@ fn what_becomes_of(disk: &DiskName, guest: &GuestRef) -> String {
         DiskName::Volume(volume) if volume.owner() == Some(guest.vmid) => {
             "detached, not deleted: the volume stays as `unusedN`".to_owned()
         }
-        DiskName::Volume(volume) => format!("detached, not deleted: {volume} stays, and the VM no longer names it"),
+        DiskName::Volume(volume) => {
+            format!("detached, not deleted: {volume} stays, and the VM no longer names it")
+        }
         DiskName::Path(_) => "detached: the device is not the VM's any more".to_owned(),
     }
 }
@@ -279,7 +283,10 @@ impl Comparing<'_, '_> {
     // PVE: qemu-server src/PVE/API2/Qemu.pm move_vm_disk: the source of a snapshot is not deleted.
     fn in_snapshot(&mut self, guest: &GuestRef, slot: &str, span: crate::spec::Span) {
         let message = format!("`{slot}` is in a snapshot, which needs its volume where it is");
-        let hint = format!("`qm listsnapshot {0}` on {1} names it; `qm delsnapshot {0} NAME` first", guest.vmid, guest.node);
+        let hint = format!(
+            "`qm listsnapshot {0}` on {1} names it; `qm delsnapshot {0} NAME` first",
+            guest.vmid, guest.node
+        );
         self.refuse("storage", span, message, hint);
     }
 

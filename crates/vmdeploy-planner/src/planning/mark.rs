@@ -1,14 +1,14 @@
 //! The mark in a guest's description: what it says, and what it shall say.
 
+use super::chain::{Chain, Link};
 use super::desired::{is_ignored, keys_digest};
+use super::disks::cd_file;
 use super::images::{self, source_digest};
 use super::input::{Current, Findings, PlanInput};
 use crate::identity::{self, Marker};
-use super::chain::{Chain, Link};
 use crate::plan::{Action, ConfigPatch, GuestRef, PatchValue, Slot};
 use crate::spec::{CloneFrom, CloneSource, Desired, Disk, DiskContent, Vm};
 use crate::volumes::{DiskName, disk_in, slot_of};
-use super::disks::cd_file;
 use pve_types::{Vmid, VolumeId};
 use std::collections::{BTreeMap, BTreeSet};
 

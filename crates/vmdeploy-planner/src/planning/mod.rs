@@ -293,7 +293,8 @@ impl<'p, 'a> Planner<'p, 'a> {
         let guest = GuestRef { node: current.guest.node.clone(), ..resolved.guest.clone() };
         let removal = Removal { guest: &guest, current, vm: Some(vm) };
         let kept = vm.disks.values().filter_map(|desired| desired.set());
-        let kept = kept.filter(|disk| mark::kept(vm, disk).is_some()).map(|disk| (disk.slot.to_string(), disk.span));
+        let kept =
+            kept.filter(|disk| mark::kept(vm, disk).is_some()).map(|disk| (disk.slot.to_string(), disk.span));
         let kept = kept.chain(kept_disks(&removal).into_keys().map(|slot| (slot, vm.name.span))).next();
         if let Some((slot, span)) = kept {
             let at = (span, vm.path(&format!("disks.{slot}")));

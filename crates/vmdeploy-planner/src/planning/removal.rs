@@ -55,7 +55,9 @@ pub(crate) fn push_removal(
     for (slot, holder) in &keep {
         let Some(holder) = holder else { continue };
         let text = slots.get(slot);
-        let Some(volume) = text.and_then(|text| Drive::parse(slot, text).ok()?.volume().cloned()) else { continue };
+        let Some(volume) = text.and_then(|text| Drive::parse(slot, text).ok()?.volume().cloned()) else {
+            continue;
+        };
         let (guest, slot, holder) = ((*guest).clone(), slot.clone(), *holder);
         let what = format!("keep-{slot}");
         let action = Action::ReassignDisk { guest, slot, volume, holder };
@@ -138,7 +140,8 @@ fn check_lost(input: &PlanInput<'_>, findings: &mut Findings, removal: &Removal<
     let there = all_slots(removal.current);
     let marker = removal.current.marker.as_ref();
     let is_known = |slot: &str| {
-        let in_spec = slot.parse().ok().zip(removal.vm).is_some_and(|(slot, vm)| vm.disks.contains_key(&slot));
+        let in_spec =
+            slot.parse().ok().zip(removal.vm).is_some_and(|(slot, vm)| vm.disks.contains_key(&slot));
         in_spec || marker.is_some_and(|marker| marker.disks.contains_key(slot))
     };
     let others = there.iter().filter(|(slot, _)| slot.starts_with("unused") || !is_known(slot));

@@ -104,7 +104,8 @@ impl<'s> Slots<'s, '_> {
         let Some(text) = self.config.get(from) else { return };
         let old = PropertyString::parse(from, text).unwrap_or_default();
         let fields = find_key(to).map_or(&[][..], pve_config::Key::fields);
-        let known = |name: &str| name == "file" || name == "size" || fields.iter().any(|field| field.name == name);
+        let known =
+            |name: &str| name == "file" || name == "size" || fields.iter().any(|field| field.name == name);
         let carried: PropertyString = old.iter().filter(|(name, _)| known(name)).collect();
         self.found.to.insert(to.to_owned(), (from.to_owned(), carried.print(to)));
     }
@@ -114,11 +115,17 @@ impl<'s> Slots<'s, '_> {
         for (slot, disk) in self.new_disks() {
             let DiskContent::Volume(volume) = &disk.content else { continue };
             let desired = DiskName::Volume(volume.value.clone());
-            let holder = self.config.iter().find(|(slot, text)| disk_in(slot, text).as_ref() == Some(&desired));
+            let holder =
+                self.config.iter().find(|(slot, text)| disk_in(slot, text).as_ref() == Some(&desired));
             let Some((from, _)) = holder.map(|(from, text)| (from.clone(), text.clone())) else { continue };
-            let stays = from.parse().ok().and_then(|from| self.vm.disks.get(&from)).is_some_and(|d| d.set().is_some());
+            let stays = from
+                .parse()
+                .ok()
+                .and_then(|from| self.vm.disks.get(&from))
+                .is_some_and(|d| d.set().is_some());
             if stays {
-                let message = format!("{} is `{from}` of this VM already, and the spec has both", volume.value);
+                let message =
+                    format!("{} is `{from}` of this VM already, and the spec has both", volume.value);
                 let hint = format!("take `{from}` out of the spec to move the disk to `{slot}`");
                 self.refuse(findings, &slot, volume.span, message, hint);
             } else {
@@ -135,7 +142,8 @@ impl<'s> Slots<'s, '_> {
         let ours: Vec<(Slot, &Disk)> = ours.collect();
         for (slot, _) in &ours {
             let Some(volume) = remembered[slot].clone().map(DiskName::Volume) else { continue };
-            let place = self.config.iter().find(|(place, text)| disk_in(place, text).as_ref() == Some(&volume));
+            let place =
+                self.config.iter().find(|(place, text)| disk_in(place, text).as_ref() == Some(&volume));
             let Some(place) = place.map(|(place, _)| place.clone()) else { continue };
             let named = place.parse().ok().and_then(|place| self.vm.disks.get(&place));
             if named.is_none_or(|desired| desired.set().is_none()) {
@@ -151,7 +159,8 @@ impl<'s> Slots<'s, '_> {
         }
         for (storage, disks) in by_storage {
             let unused = self.unused();
-            let fitting: Vec<_> = unused.into_iter().filter(|(_, volume)| volume.storage().as_str() == storage).collect();
+            let fitting: Vec<_> =
+                unused.into_iter().filter(|(_, volume)| volume.storage().as_str() == storage).collect();
             let with_image: Vec<&(Slot, &Disk)> =
                 disks.iter().filter(|(_, disk)| matches!(disk.content, DiskContent::Image(_))).collect();
             if fitting.is_empty() {
@@ -159,14 +168,19 @@ impl<'s> Slots<'s, '_> {
             }
             // An import that was cut off leaves the disks of images unplugged; blank ones are plugged in as they are made.
             if fitting.len() <= with_image.len() && self.are_one_image(&with_image) {
-                let pairs: Vec<(Slot, Slot)> =
-                    fitting.iter().zip(&with_image).map(|((from, _), (to, _))| (from.clone(), to.clone())).collect();
+                let pairs: Vec<(Slot, Slot)> = fitting
+                    .iter()
+                    .zip(&with_image)
+                    .map(|((from, _), (to, _))| (from.clone(), to.clone()))
+                    .collect();
                 pairs.iter().for_each(|(from, to)| self.rename(from, to));
                 continue;
             }
             for (slot, disk) in disks {
-                let list: Vec<String> = fitting.iter().map(|(place, volume)| format!("{volume} (`{place}`)")).collect();
-                let message = format!("`{slot}` of this VM is empty, and it may be one of {}", list.join(", "));
+                let list: Vec<String> =
+                    fitting.iter().map(|(place, volume)| format!("{volume} (`{place}`)")).collect();
+                let message =
+                    format!("`{slot}` of this VM is empty, and it may be one of {}", list.join(", "));
                 let hint = format!(
                     "write `{slot}: {{volume: '{}'}}` to plug it in again, or delete what is not needed first: `qm set {} --delete {}`",
                     fitting[0].1, self.guest.vmid, fitting[0].0
@@ -231,10 +245,13 @@ impl<'s> Slots<'s, '_> {
     }
 
     fn is_alike(&self, old: &str, disk: &Disk) -> bool {
-        let Some(drive) = self.config.get(old).and_then(|text| Drive::parse(old, text).ok()) else { return false };
-        let same_storage = disk.storage.as_ref().is_none_or(|storage| {
-            drive.volume().is_some_and(|volume| *volume.storage() == storage.value)
-        });
+        let Some(drive) = self.config.get(old).and_then(|text| Drive::parse(old, text).ok()) else {
+            return false;
+        };
+        let same_storage = disk
+            .storage
+            .as_ref()
+            .is_none_or(|storage| drive.volume().is_some_and(|volume| *volume.storage() == storage.value));
         same_storage && disk.size.as_ref().map(|size| size.value) == drive.size()
     }
 
@@ -273,7 +290,9 @@ impl DiskChanges {
 // PVE: qemu-server src/PVE/API2/Qemu.pm update_vm_api: a slot that is deleted is taken out of the order.
 pub(crate) fn boot_after(renamed: &BTreeMap<Slot, Slot>, order: &str) -> Option<String> {
     let devices = order.strip_prefix("order=")?;
-    let new_of = |old: &str| renamed.iter().find(|(_, from)| *from == old).map_or(old, |(to, _)| to.as_str()).to_owned();
+    let new_of = |old: &str| {
+        renamed.iter().find(|(_, from)| *from == old).map_or(old, |(to, _)| to.as_str()).to_owned()
+    };
     let renamed: Vec<String> = devices.split(';').map(new_of).collect();
     let after = format!("order={}", renamed.join(";"));
     (after != order).then_some(after)

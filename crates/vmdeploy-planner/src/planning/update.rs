@@ -385,7 +385,8 @@ impl Updating<'_, '_> {
             let transport =
                 self.input.transports.api_first("one call moves the disk, also while the guest runs");
             let link = Link::new(what, action, transport, 14_400);
-            self.chain.push(link.cannot_revert("the old volume is deleted; moving it back is a move of its own"));
+            self.chain
+                .push(link.cannot_revert("the old volume is deleted; moving it back is a move of its own"));
         }
         push_growth(self.input, &mut self.chain, self.guest, disks.growth);
         self.push_late(disks.late);

@@ -557,7 +557,8 @@ fn a_template_whose_linked_clones_stay_is_not_destroyed() {
     let spec = one_vm("template: true\ndisks: {scsi0: {storage: fast, size: 1GiB}}");
     deploy(&mut pve, &spec);
     let mut clone = foreign(300, "qemu");
-    clone.volumes = ["fast:base-201-disk-0/vm-300-disk-0".parse().unwrap()].into_iter().collect::<GuestVolumes>().into();
+    clone.volumes =
+        ["fast:base-201-disk-0/vm-300-disk-0".parse().unwrap()].into_iter().collect::<GuestVolumes>().into();
     pve.foreign.insert("300".parse().unwrap(), clone);
     let refused = crate::specs::try_plan_with(&pve.observed(), &crate::specs::load(&spec), |context| {
         context.mode = vmdeploy_planner::plan::PlanMode::Destroy;

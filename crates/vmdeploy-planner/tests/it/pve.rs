@@ -208,7 +208,10 @@ impl Pve {
                 assert!(!made.running);
                 made.template = true;
                 for text in made.values.values_mut() {
-                    *text = text.replace(&format!(":vm-{}-disk-", guest.vmid), &format!(":base-{}-disk-", guest.vmid));
+                    *text = text.replace(
+                        &format!(":vm-{}-disk-", guest.vmid),
+                        &format!(":base-{}-disk-", guest.vmid),
+                    );
                 }
                 made.values.insert("template".to_owned(), "1".to_owned());
             }
@@ -263,7 +266,10 @@ impl Pve {
         let is_drive =
             |value: &PatchValue| matches!(value, PatchValue::Text(text) if text.contains(":cloudinit"));
         if patch.set.values().any(is_drive) {
-            assert!(!there.values.values().any(|text| text.contains("-cloudinit")), "vm-{vmid}-cloudinit exists");
+            assert!(
+                !there.values.values().any(|text| text.contains("-cloudinit")),
+                "vm-{vmid}-cloudinit exists"
+            );
         }
         let order =
             there.values.get("boot").and_then(|boot| boot.strip_prefix("order=")).filter(|_| !is_made);

@@ -53,7 +53,12 @@ fn a_volume_that_another_guest_uses_is_not_attached() {
     check("qemu", ids(&["fast:vm-100-disk-0"]), "fast:vm-100-disk-0", "VM 100 `other` uses it, which runs");
     check("qemu", ids(&["fast:vm-555-disk-0"]), "fast:vm-555-disk-0", "VM 100 `other` uses it");
     check("qemu", ids(&[]), "fast:vm-100-disk-7", "it belongs to VM 100 `other` by its name");
-    check("lxc", ids(&["local:100/vm-100-disk-0.raw"]), "local:100/vm-100-disk-0.raw", "VM 100 `other` uses it");
+    check(
+        "lxc",
+        ids(&["local:100/vm-100-disk-0.raw"]),
+        "local:100/vm-100-disk-0.raw",
+        "VM 100 `other` uses it",
+    );
     check("qemu", paths(&["/dev/pve/vm-201-disk-5"]), "local-lvm:vm-201-disk-5", "VM 100 `other` uses it");
     check("qemu", ids(&[]), "local:100/data.qcow2", "it belongs to VM 100 `other` by its name");
 }
@@ -112,9 +117,10 @@ fn a_disk_that_another_guest_uses_is_neither_moved_nor_grown_nor_detached_nor_de
     }
     let told = refused_destroy(&pve, &made);
     assert!(told.contains("would free `fast:vm-201-disk-0`"), "{told}");
-    let other = try_plan_with(&pve.observed(), &load(&made.replace("image: debian-13", "image: tiny")), |context| {
-        context.replace.insert("web01".parse().unwrap());
-    });
+    let other =
+        try_plan_with(&pve.observed(), &load(&made.replace("image: debian-13", "image: tiny")), |context| {
+            context.replace.insert("web01".parse().unwrap());
+        });
     assert!(crate::specs::told(&other.unwrap_err()).contains("would free `fast:vm-201-disk-0`"));
 }
 
@@ -217,7 +223,9 @@ fn a_kept_disk_survives_wherever_somebody_put_it() {
         let values = &mut pve.guests.get_mut(&Vmid::new(201).unwrap()).unwrap().values;
         let disk = values.remove("scsi1").unwrap();
         let volume = disk.split(',').next().unwrap().to_owned();
-        if let Some(other) = values.insert(place.to_owned(), if place == "unused0" { volume.clone() } else { disk }) {
+        if let Some(other) =
+            values.insert(place.to_owned(), if place == "unused0" { volume.clone() } else { disk })
+        {
             values.insert("scsi1".to_owned(), other);
         }
         let plan = crate::specs::destroy(&mut pve, &spec);
@@ -232,7 +240,10 @@ fn a_kept_disk_survives_wherever_somebody_put_it() {
 #[test]
 fn nothing_is_destroyed_before_what_can_fail_has_been_done() {
     let spec = |image: &str| {
-        vm(&format!("scsi0: {{storage: local-lvm, image: {image}, size: 20GiB}}"), "lifecycle: {replace: if-needed}\n")
+        vm(
+            &format!("scsi0: {{storage: local-lvm, image: {image}, size: 20GiB}}"),
+            "lifecycle: {replace: if-needed}\n",
+        )
     };
     let mut pve = Pve::new();
     deploy(&mut pve, &spec("debian-13"));
@@ -248,7 +259,8 @@ fn nothing_is_destroyed_before_what_can_fail_has_been_done() {
 
 #[test]
 fn a_cloud_init_drive_changes_its_slot_in_two_steps() {
-    let spec = |slot: &str, rest: &str| vm(TWO, &format!("{rest}cloud_init: {{user: admin, slot: {slot}}}\n"));
+    let spec =
+        |slot: &str, rest: &str| vm(TWO, &format!("{rest}cloud_init: {{user: admin, slot: {slot}}}\n"));
     let mut pve = Pve::new();
     deploy(&mut pve, &spec("ide2", ""));
     let told = refused(&pve, &spec("scsi9", ""));

@@ -3,8 +3,8 @@
 use crate::context::Context;
 use crate::escape;
 use crate::exit::Exit;
-use crate::files;
 use crate::failure::{CommandResult, Failure};
+use crate::files;
 use crate::output;
 use crate::reach::{self, executor_failure};
 use pve_types::Vmid;
@@ -65,4 +65,3 @@ pub async fn run(args: &Args, context: &Context) -> CommandResult {
     );
     Ok(if refused.is_empty() { Exit::DONE } else { Exit::OBSERVED })
 }
-

@@ -323,7 +323,11 @@ impl Job {
     }
 
     /// Frees a volume, as a step of its own: only one that this run made.
-    pub(super) async fn free_own_volume(&self, node: &NodeName, volume: &Ref<VolumeId>) -> Result<Done, Failure> {
+    pub(super) async fn free_own_volume(
+        &self,
+        node: &NodeName,
+        volume: &Ref<VolumeId>,
+    ) -> Result<Done, Failure> {
         let known = self.resolve(volume)?;
         if !self.shared.is_of_this_run(&known) {
             let text = format!("volume {known} is not named by this run's journal");

@@ -149,7 +149,9 @@ fn judge(
 fn hint(owner: &VolumeOwner) -> String {
     match owner {
         VolumeOwner::Guest { vmid, .. } => {
-            format!("`qm config {vmid}` on its node shows what it has; `vmdeploy plan` shows what it would do now")
+            format!(
+                "`qm config {vmid}` on its node shows what it has; `vmdeploy plan` shows what it would do now"
+            )
         }
         _ => "`vmdeploy plan` shows what it would do now".to_owned(),
     }

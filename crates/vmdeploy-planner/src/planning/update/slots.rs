@@ -18,18 +18,23 @@ impl Updating<'_, '_> {
         let in_use = disks.renamed.iter().find(|(_, from)| !from.starts_with("unused"));
         let disk = in_use.map(|(to, from)| (from.clone(), format!("disks.{to}")));
         let Some((slot, path)) = drive.or(disk).filter(|_| self.current.is_running()) else { return };
-        let by_ha = self.input.observed.ha.as_ref().is_some_and(|ha| ha.resources.contains_key(&self.guest.vmid));
+        let by_ha =
+            self.input.observed.ha.as_ref().is_some_and(|ha| ha.resources.contains_key(&self.guest.vmid));
         if self.vm.lifecycle.restart == Permission::IfNeeded && !by_ha {
             self.stops = true;
             let mut why = reason("lifecycle.restart", None, None);
-            why.note = Some(format!("the guest is shut down while `{slot}` changes, and started again, as the spec allows"));
+            why.note = Some(format!(
+                "the guest is shut down while `{slot}` changes, and started again, as the spec allows"
+            ));
             self.reasons.push(why);
             self.push_shutdown();
             return;
         }
         let name = &self.guest.name;
-        let message = format!("`{slot}` of `{name}` comes to another slot, which a running guest does not take");
-        let hint = format!("`vmdeploy shutdown {name}` first, or allow it: `lifecycle: {{restart: if-needed}}`");
+        let message =
+            format!("`{slot}` of `{name}` comes to another slot, which a running guest does not take");
+        let hint =
+            format!("`vmdeploy shutdown {name}` first, or allow it: `lifecycle: {{restart: if-needed}}`");
         self.findings.refuse(self.input.deployment, (self.vm.name.span, self.vm.path(&path)), message, hint);
     }
 
@@ -67,7 +72,8 @@ impl Updating<'_, '_> {
 
     /// Returns the boot order that making the VM would have ended with, where a run was cut off before its disks were there.
     pub(super) fn boot_of_unfinished(&self, disks: &DiskChanges, order: Option<&str>) -> Option<String> {
-        let is_drive = |device: &str| device.parse::<pve_config::DeviceSlot>().is_ok_and(|slot| slot.bus().is_drive());
+        let is_drive =
+            |device: &str| device.parse::<pve_config::DeviceSlot>().is_ok_and(|slot| slot.bus().is_drive());
         let mut devices = order.unwrap_or_default().trim_start_matches("order=").split(';');
         if devices.any(is_drive) || self.vm.options.contains_key("boot") {
             return None;
