@@ -180,16 +180,19 @@ fn cause(error: russh::Error) -> ConnectCause {
         }
         russh::Error::Disconnect | russh::Error::HUP => ConnectCause::Dropped,
         russh::Error::IO(error) => ConnectCause::Io(error),
-        russh::Error::NoCommonAlgo { kind: russh::AlgorithmKind::Key, theirs, .. } => ConnectCause::WeakHostKey {
-            offered: theirs.iter().map(|name| Escaped(name).to_string()).collect::<Vec<_>>().join(", "),
-        },
+        russh::Error::NoCommonAlgo { kind: russh::AlgorithmKind::Key, theirs, .. } => {
+            ConnectCause::WeakHostKey {
+                offered: theirs.iter().map(|name| Escaped(name).to_string()).collect::<Vec<_>>().join(", "),
+            }
+        }
         other => ConnectCause::Protocol(other.to_string()),
     }
 }
 
 fn settings(timeouts: &Timeouts, verifier: &Verifier) -> client::Config {
     let mut preferred = russh::Preferred::default();
-    let strong: Vec<_> = preferred.key.iter().filter(|algorithm| strength::is_strong(algorithm)).cloned().collect();
+    let strong: Vec<_> =
+        preferred.key.iter().filter(|algorithm| strength::is_strong(algorithm)).cloned().collect();
     let types = verifier.preferred_types(&strong);
     if verifier.has_authority() {
         preferred.host_key_certificates = Cow::Owned(types.clone());

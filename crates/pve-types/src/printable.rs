@@ -51,7 +51,9 @@ mod tests {
 
     #[test]
     fn what_drives_a_terminal_or_hides_text_is_escaped() {
-        for character in "\0\n\r\u{7f}\u{85}\u{9b}\u{ad}\u{200b}\u{2028}\u{202e}\u{2066}\u{feff}\u{e0041}".chars() {
+        for character in
+            "\0\n\r\u{7f}\u{85}\u{9b}\u{ad}\u{200b}\u{2028}\u{202e}\u{2066}\u{feff}\u{e0041}".chars()
+        {
             assert!(is_unprintable(character), "{character:?}");
         }
         for character in "a ü–€漢🦀\u{300}".chars() {

@@ -131,7 +131,9 @@ pub async fn resume(
     if !stored.is_resumable() {
         return Err(RunError::NothingToResume { run: stored.run });
     }
-    check_cluster(&stored.plan, connections).await.map_err(|failure| RunError::OtherCluster(Box::new(failure)))?;
+    check_cluster(&stored.plan, connections)
+        .await
+        .map_err(|failure| RunError::OtherCluster(Box::new(failure)))?;
     let journal = stored.reopen()?;
     let shared = Shared::new(connections.clone(), stored.plan, options.clone()).after_an_interruption();
     let begin = Begin { journal, mode: Some(mode), plan_digest: stored.plan_digest, cut_off: None };

@@ -85,13 +85,15 @@ impl ClusterIdentity {
     /// Tells whether `now`, which is reached at any of `addresses`, is the cluster that this was: its name is not another,
     /// and it shows the same certificate or is reached at the same address.
     pub fn is(&self, now: &Self, addresses: &[String]) -> bool {
-        let host = |address: &str| address.rsplit_once(':').map_or(address.to_owned(), |(host, _)| host.to_owned());
+        let host =
+            |address: &str| address.rsplit_once(':').map_or(address.to_owned(), |(host, _)| host.to_owned());
         let renamed = matches!((&self.name, &now.name), (Some(one), Some(other)) if one != other);
         let same_certificate = self.certificate.is_some() && self.certificate == now.certificate;
         // One by the API and the other by SSH: the ports say nothing.
         let other_transport = self.certificate.is_some() != now.certificate.is_some();
         let same_host = || addresses.iter().any(|address| host(address) == host(&self.address));
-        !renamed && (same_certificate || addresses.contains(&self.address) || (other_transport && same_host()))
+        !renamed
+            && (same_certificate || addresses.contains(&self.address) || (other_transport && same_host()))
     }
 }
 
@@ -324,7 +326,8 @@ mod tests {
 
     #[track_caller]
     fn check(before: (&str, &str, &str), now: (&str, &str, &str), others: &[&str], expect: bool) {
-        let [before, now] = [before, now].map(|(address, name, certificate)| identity(address, name, certificate));
+        let [before, now] =
+            [before, now].map(|(address, name, certificate)| identity(address, name, certificate));
         let mut addresses = vec![now.address.clone()];
         addresses.extend(others.iter().map(|other| (*other).to_owned()));
         assert_eq!(before.is(&now, &addresses), expect, "{before:?} {now:?} {others:?}");

@@ -59,7 +59,9 @@ pub fn create_new(path: &Path) -> io::Result<File> {
 /// Something else than a regular file is there, a symbolic link included; or whatever the file system says.
 pub fn write_own(path: &Path, text: &str) -> io::Result<()> {
     match std::fs::symlink_metadata(path) {
-        Ok(found) if !found.is_file() => Err(io::Error::new(ErrorKind::AlreadyExists, "it is not a regular file")),
+        Ok(found) if !found.is_file() => {
+            Err(io::Error::new(ErrorKind::AlreadyExists, "it is not a regular file"))
+        }
         Err(error) if error.kind() != ErrorKind::NotFound => Err(error),
         _ => replace(path, text),
     }

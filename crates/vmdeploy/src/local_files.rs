@@ -242,7 +242,8 @@ mod tests {
         let check = |bytes: &[u8], expect: Option<Compression>| {
             let path = folder.path().join("disk");
             std::fs::write(&path, bytes).unwrap();
-            let LocalFileFacts::Content { compression, .. } = image(File::open(&path).unwrap()).unwrap() else {
+            let LocalFileFacts::Content { compression, .. } = image(File::open(&path).unwrap()).unwrap()
+            else {
                 panic!("content")
             };
             assert_eq!(compression, expect, "{bytes:?}");
@@ -277,7 +278,10 @@ mod tests {
         let folder = tempfile::tempdir().unwrap();
         let path = folder.path().join("user-data");
         std::fs::write(&path, "abc").unwrap();
-        let LocalFileFacts::Content { sha256, size, .. } = content(File::open(&path).unwrap()).unwrap() else { panic!("content") };
+        let LocalFileFacts::Content { sha256, size, .. } = content(File::open(&path).unwrap()).unwrap()
+        else {
+            panic!("content")
+        };
         assert_eq!((&sha256[..16], size.get()), ("ba7816bf8f01cfea", 3));
     }
 }

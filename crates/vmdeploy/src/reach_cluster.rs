@@ -58,9 +58,11 @@ fn chosen<'a>(
     }
     let port = scope.number(names::API_PORT)?.unwrap_or(pve_api::Endpoint::PORT);
     let hosts = reach::list(scope.get(names::API_HOST).unwrap_or_default());
-    let is_asked = |endpoint: &Endpoint| endpoint.port == port && hosts.iter().any(|host| is_host(endpoint, host));
-    let mut fitting =
-        clusters.values().filter(|cluster| cluster.endpoints.iter().any(|endpoint| is_asked(&endpoint.value)));
+    let is_asked =
+        |endpoint: &Endpoint| endpoint.port == port && hosts.iter().any(|host| is_host(endpoint, host));
+    let mut fitting = clusters
+        .values()
+        .filter(|cluster| cluster.endpoints.iter().any(|endpoint| is_asked(&endpoint.value)));
     match (fitting.next(), fitting.next()) {
         (Some(one), None) => Ok(Some(one)),
         _ => {
@@ -70,8 +72,10 @@ fn chosen<'a>(
                 known.join(", "),
                 names::API_HOST
             );
-            Err(Failure::usage(message)
-                .hint(format!("set {} to an endpoint of one of them, or name it with `--cluster`", names::API_HOST)))
+            Err(Failure::usage(message).hint(format!(
+                "set {} to an endpoint of one of them, or name it with `--cluster`",
+                names::API_HOST
+            )))
         }
     }
 }
@@ -118,7 +122,11 @@ impl Meeting<'_> {
                 format!("the spec's cluster `{}` has `auth:`, and it is not used unasked", self.cluster.name),
             )
             .hint("if you trust the spec with these credentials, allow it with `--allow-cluster-auth`")
-            .hint(format!("or set {} and {} for this cluster", names::API_USER, names::API_PASSWORD))),
+            .hint(format!(
+                "or set {} and {} for this cluster",
+                names::API_USER,
+                names::API_PASSWORD
+            ))),
         }
     }
 
@@ -146,7 +154,12 @@ impl Meeting<'_> {
         if let Some(pin) = &tls.fingerprint {
             match &api.fingerprint {
                 Some(own) if !own.eq_ignore_ascii_case(&pin.value) => {
-                    return Err(self.contradiction("tls.fingerprint", &pin.value, names::API_FINGERPRINT, own));
+                    return Err(self.contradiction(
+                        "tls.fingerprint",
+                        &pin.value,
+                        names::API_FINGERPRINT,
+                        own,
+                    ));
                 }
                 Some(_) => {}
                 None if has_own => api.fingerprint = Some(pin.value.clone()),
@@ -230,7 +243,11 @@ impl Meeting<'_> {
     }
 
     /// Adds what the spec says of SSH. The environment's user, key and jump host are the person's own and win.
-    fn ssh(&self, mut access: SshAccess, api: &Result<Option<ApiAccess>, Failure>) -> Result<SshAccess, Failure> {
+    fn ssh(
+        &self,
+        mut access: SshAccess,
+        api: &Result<Option<ApiAccess>, Failure>,
+    ) -> Result<SshAccess, Failure> {
         let spec = &self.cluster.ssh;
         if !self.is_trusted() && !matches!(api, Ok(Some(_))) {
             self.check_ssh_host(&access)?;
@@ -303,9 +320,13 @@ impl Meeting<'_> {
     }
     fn ca_of_spec(&self, file: &str) -> Result<String, Failure> {
         let text = self.files().read(file, Reach::Confined);
-        let text = text.map_err(|error| local_files::failure(&format!("the spec's `ca_file`, `{file}`,"), &error))?;
+        let text =
+            text.map_err(|error| local_files::failure(&format!("the spec's `ca_file`, `{file}`,"), &error))?;
         String::from_utf8(text).map_err(|_| {
-            Failure::new(Exit::RIGHTS, format!("the spec's `ca_file`, `{file}`, is not a certificate in PEM form"))
+            Failure::new(
+                Exit::RIGHTS,
+                format!("the spec's `ca_file`, `{file}`, is not a certificate in PEM form"),
+            )
         })
     }
 

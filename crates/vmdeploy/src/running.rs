@@ -4,9 +4,9 @@ use crate::context::Context;
 use crate::environment::names;
 use crate::exit::Exit;
 use crate::failure::Failure;
+use crate::local_files;
 use crate::output;
 use crate::run_output::{RunOutput, summary};
-use crate::local_files;
 use crate::secrets::Resolver;
 use crate::signals::Signals;
 use std::future::Future;
@@ -14,8 +14,8 @@ use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use tokio::sync::mpsc;
 use vmdeploy_executor::{
-    Cancellation, Canceller, Connections, Event, EventKind, ResumeMode, RunError, RunOptions, RunReport,
-    JournalError, RunsError, RunsFolder, StoredRun, cancellation, execute, resume,
+    Cancellation, Canceller, Connections, Event, EventKind, JournalError, ResumeMode, RunError, RunOptions,
+    RunReport, RunsError, RunsFolder, StoredRun, cancellation, execute, resume,
 };
 use vmdeploy_planner::plan::{CheckedPlan, OnFailure};
 

@@ -67,11 +67,9 @@ impl Resolver {
         for variable in environment::ALL.iter().filter(|variable| variable.secret) {
             command.env_remove(variable.name);
         }
-        let output = command
-            .output()
-            .map_err(|error| {
-                refused(format!("`{program}` cannot be run: {error}"), "install it, or correct the spec")
-            })?;
+        let output = command.output().map_err(|error| {
+            refused(format!("`{program}` cannot be run: {error}"), "install it, or correct the spec")
+        })?;
         if !output.status.success() {
             return Err(refused(
                 format!("`{program}` failed with {}", output.status),

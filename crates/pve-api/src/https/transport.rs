@@ -71,7 +71,8 @@ impl Transport for HttpsTransport {
     }
     fn addresses(&self) -> Vec<String> {
         let current = self.inner.current_host().authority.clone();
-        let others = self.inner.hosts.iter().map(|host| host.authority.clone()).filter(|other| *other != current);
+        let others =
+            self.inner.hosts.iter().map(|host| host.authority.clone()).filter(|other| *other != current);
         std::iter::once(current.clone()).chain(others).collect()
     }
     fn certificate(&self) -> Option<Fingerprint> {

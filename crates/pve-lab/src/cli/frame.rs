@@ -159,10 +159,12 @@ impl<'a> Getopt<'a> {
             let looks_like_option = |word: &str| word.len() > 1 && word.starts_with('-');
             let value = match (joined, takes) {
                 (Some(value), _) => value,
-                (None, Takes::Flag | Takes::Asked) => match rest.peek().filter(|next| !looks_like_option(next)) {
-                    Some(_) => rest.next().cloned().unwrap_or_default(),
-                    None => String::new(),
-                },
+                (None, Takes::Flag | Takes::Asked) => {
+                    match rest.peek().filter(|next| !looks_like_option(next)) {
+                        Some(_) => rest.next().cloned().unwrap_or_default(),
+                        None => String::new(),
+                    }
+                }
                 (None, _) => match rest.next() {
                     Some(value) => value.clone(),
                     None => {

@@ -132,8 +132,7 @@ impl Command {
             if at > 0 {
                 text.push(b' ');
             }
-            let quoted =
-                quote(word).map_err(|NulByte| CommandError::Nul { command: self.summary() })?;
+            let quoted = quote(word).map_err(|NulByte| CommandError::Nul { command: self.summary() })?;
             text.extend_from_slice(&quoted);
         }
         self.check_length(text)

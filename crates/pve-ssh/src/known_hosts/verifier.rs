@@ -60,7 +60,8 @@ impl Verifier {
         let now_s =
             std::time::SystemTime::now().duration_since(std::time::UNIX_EPOCH).map_or(0, |d| d.as_secs());
         let address = self.address.clone();
-        let weak = strength::weakness(key).or_else(|| certificate.and_then(strength::weakness_of_certificate));
+        let weak =
+            strength::weakness(key).or_else(|| certificate.and_then(strength::weakness_of_certificate));
         if let Some(reason) = weak {
             return Err(HostKeyError::Weak { address, reason });
         }

@@ -140,9 +140,9 @@ impl ClusterLock {
         let news = match held.renew().await {
             Ok(News::Trouble(text)) if held.age() >= STALE_AFTER => News::Lost(text),
             Ok(news) => news,
-            Err(failure) if held.age() >= STALE_AFTER => {
-                News::Lost(format!("the lock on the cluster may be another run's, and cannot be asked: {failure}"))
-            }
+            Err(failure) if held.age() >= STALE_AFTER => News::Lost(format!(
+                "the lock on the cluster may be another run's, and cannot be asked: {failure}"
+            )),
             Err(failure) => News::Trouble(format!("the lock on the cluster could not be kept: {failure}")),
         };
         if matches!(news, News::Lost(_)) {

@@ -125,7 +125,8 @@ pub async fn check_cluster(plan: &Plan, connections: &Connections) -> Result<(),
     if planned.is(&now, &addresses) {
         return Ok(());
     }
-    let text = format!("the run `{}` is of the cluster at {planned}, and this is the one at {now}", plan.run_id);
+    let text =
+        format!("the run `{}` is of the cluster at {planned}, and this is the one at {now}", plan.run_id);
     let (host, _) = planned.address.rsplit_once(':').unwrap_or((&planned.address, ""));
     Err(Failure::new(FailureKind::OtherCluster, text).hint(format!(
         "set PROXMOX_API_HOST (or PROXMOX_SSH_HOST) to `{host}`; if both are nodes of one cluster, name both: `{host},OTHER`"

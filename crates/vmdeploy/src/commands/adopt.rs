@@ -2,8 +2,8 @@
 
 use crate::context::Context;
 use crate::exit::Exit;
-use crate::files;
 use crate::failure::{CommandResult, Failure};
+use crate::files;
 use crate::output;
 use crate::reach::{self, executor_failure};
 use pve_types::Vmid;
@@ -55,4 +55,3 @@ pub async fn run(args: &Args, context: &Context) -> CommandResult {
     );
     Ok(Exit::DONE)
 }
-

@@ -284,8 +284,10 @@ fn remember(scope: CredentialScope<'_>, secret: &Secret) -> Result<(), Failure> 
     let path = scope.environment().dotenv().unwrap_or(Path::new(DOTENV));
     let shown = path.display();
     let others = scope.settings().filter(|(variable, _)| *variable != names::API_PASSWORD);
-    let pairs: Vec<(&str, &str)> =
-        others.map(|(variable, value)| (variable.name(), value)).chain([(names::API_PASSWORD.name(), secret.expose())]).collect();
+    let pairs: Vec<(&str, &str)> = others
+        .map(|(variable, value)| (variable.name(), value))
+        .chain([(names::API_PASSWORD.name(), secret.expose())])
+        .collect();
     set_in_dotenv(path, &pairs).map_err(|error| {
         Failure::of(Exit::INTERNAL, error)
             .context(format!("the token was made, and its secret could not be written into {shown}"))

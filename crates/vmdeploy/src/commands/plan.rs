@@ -2,8 +2,8 @@
 
 use crate::context::Context;
 use crate::exit::Exit;
-use crate::files;
 use crate::failure::{CommandResult, Failure};
+use crate::files;
 use crate::output;
 use crate::planning::{self, PlanArgs, Planned, plan_text, write_plan};
 use crate::spec_files::lock_path;

@@ -2,8 +2,8 @@
 
 use crate::context::Context;
 use crate::exit::Exit;
-use crate::files;
 use crate::failure::CommandResult;
+use crate::files;
 use crate::output;
 use crate::run_output::{duration, summary};
 use crate::running::open_run;

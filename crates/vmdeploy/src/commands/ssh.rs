@@ -66,7 +66,9 @@ fn host_key_options(name: &str, context: &Context) -> Vec<String> {
     let own = own.parent().unwrap_or(&own).join("known_hosts");
     let mut options = vec![format!("HostKeyAlias={name}")];
     // A file name with a quote in it cannot be written as an option of ssh.
-    if own.parent().is_some_and(|folder| std::fs::create_dir_all(folder).is_ok()) && !own.to_string_lossy().contains('"') {
+    if own.parent().is_some_and(|folder| std::fs::create_dir_all(folder).is_ok())
+        && !own.to_string_lossy().contains('"')
+    {
         options.push(format!("UserKnownHostsFile=\"{}\" ~/.ssh/known_hosts", own.display()));
     }
     if context.environment.trusts_on_first_use() {

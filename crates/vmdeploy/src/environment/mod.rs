@@ -129,13 +129,13 @@ impl Environment {
     }
     /// Returns a variable's value and where it comes from. What belongs to the system is not taken from a file.
     fn sourced(&self, name: &str) -> Option<Sourced<'_, &str>> {
-        let real = self.real.get(name).map(|value| Sourced { value: value.as_str(), source: Source::Process });
+        let real =
+            self.real.get(name).map(|value| Sourced { value: value.as_str(), source: Source::Process });
         let in_file = || {
             let file = self.file.as_ref()?;
             let is_ours_alone = ALL.iter().any(|variable| variable.name == name && !variable.in_dotenv);
             let value = file.values.get(name).filter(|_| !is_ours_alone)?;
-            let source =
-                if file.is_named { Source::Named(&file.path) } else { Source::Found(&file.path) };
+            let source = if file.is_named { Source::Named(&file.path) } else { Source::Found(&file.path) };
             Some(Sourced { value: value.as_str(), source })
         };
         real.or_else(in_file).filter(|found| !found.value.is_empty())

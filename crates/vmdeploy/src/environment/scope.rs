@@ -78,10 +78,12 @@ impl<'a> CredentialScope<'a> {
         let Some(found) = from(false) else { return Ok(Self { environment }) };
         let file = environment.found_file();
         let name_it = format!("if the file is yours, name it: `--env-file {file}`");
-        if let Some(command) = COMMANDS.iter().find(|variable| {
-            environment.sourced(variable.0).is_some_and(|found| !found.source.is_trusted())
-        }) {
-            let message = format!("`{file}` sets {command}, and a file that was only found may run no command");
+        if let Some(command) = COMMANDS
+            .iter()
+            .find(|variable| environment.sourced(variable.0).is_some_and(|found| !found.source.is_trusted()))
+        {
+            let message =
+                format!("`{file}` sets {command}, and a file that was only found may run no command");
             return Err(Failure::new(Exit::RIGHTS, message)
                 .hint(format!("set {command} in the environment, or take it out of `{file}`"))
                 .hint(name_it));

@@ -44,7 +44,8 @@ pub mod names {
     /// A file with the passphrase of the private key.
     pub const SSH_PASSPHRASE_FILE: ConnectionVariable = ConnectionVariable("PROXMOX_SSH_PASSPHRASE_FILE");
     /// A command that prints the passphrase of the private key.
-    pub const SSH_PASSPHRASE_COMMAND: ConnectionVariable = ConnectionVariable("PROXMOX_SSH_PASSPHRASE_COMMAND");
+    pub const SSH_PASSPHRASE_COMMAND: ConnectionVariable =
+        ConnectionVariable("PROXMOX_SSH_PASSPHRASE_COMMAND");
     /// The password for SSH.
     pub const SSH_PASSWORD: ConnectionVariable = ConnectionVariable("PROXMOX_SSH_PASSWORD");
     /// The known host keys.
@@ -81,14 +82,23 @@ pub const ALL: &[Variable] = &[
     setting(n::API_CA.name(), "File with the CA certificate that signed the API's; else the system's roots."),
     setting(n::API_FINGERPRINT.name(), "SHA-256 fingerprint of the API's certificate; it then must match."),
     setting(n::NODE, "Node for VMs whose spec names none."),
-    setting(n::SSH_USER.name(), "User on the nodes: root, or one who may use sudo; root where it is not set."),
+    setting(
+        n::SSH_USER.name(),
+        "User on the nodes: root, or one who may use sudo; root where it is not set.",
+    ),
     setting(n::SSH_HOST.name(), "Host for SSH; the API's host where it is not set."),
     setting(n::SSH_PORT.name(), "Port for SSH; 22 where it is not set."),
     setting(n::SSH_KEY.name(), "Private key; else ~/.ssh/id_ed25519, then ~/.ssh/id_rsa, then the agent."),
-    setting(n::SSH_PASSPHRASE_FILE.name(), "File whose first line is the key's passphrase; else it is asked for."),
+    setting(
+        n::SSH_PASSPHRASE_FILE.name(),
+        "File whose first line is the key's passphrase; else it is asked for.",
+    ),
     setting(n::SSH_PASSPHRASE_COMMAND.name(), "Command, without a shell, that prints the key's passphrase."),
     secret(n::SSH_PASSWORD.name(), "Password of the SSH user, for nodes that take no key; tried last."),
-    setting(n::SSH_KNOWN_HOSTS.name(), "File with the nodes' host keys; ~/.ssh/known_hosts where it is not set."),
+    setting(
+        n::SSH_KNOWN_HOSTS.name(),
+        "File with the nodes' host keys; ~/.ssh/known_hosts where it is not set.",
+    ),
     setting(n::SSH_JUMP.name(), "Jump host, as `[user@]host[:port]`."),
     setting(n::SPEC, "Spec file or folder for commands that are given none."),
     setting(

@@ -66,7 +66,9 @@ impl Writer {
         let shared = Arc::new(Shared::default());
         let of_thread = shared.clone();
         // A process that may have no more threads writes nothing, rather than standing still.
-        let started = std::thread::Builder::new().name("output".to_owned()).spawn(move || write_all(&of_thread, stream));
+        let started = std::thread::Builder::new()
+            .name("output".to_owned())
+            .spawn(move || write_all(&of_thread, stream));
         shared.state().is_closed = started.is_err();
         Self { shared }
     }
@@ -111,7 +113,9 @@ impl Writer {
             if taken != state.taken {
                 (taken, moved_at) = (state.taken, Instant::now());
             }
-            let left = |limit: Option<Duration>, since: Instant| limit.map(|limit| limit.saturating_sub(since.elapsed()));
+            let left = |limit: Option<Duration>, since: Instant| {
+                limit.map(|limit| limit.saturating_sub(since.elapsed()))
+            };
             let patience = [left(idle, moved_at), left(total, began)].into_iter().flatten().min();
             state = match patience {
                 Some(Duration::ZERO) => {
@@ -119,7 +123,11 @@ impl Writer {
                     return false;
                 }
                 Some(patience) => {
-                    self.shared.changed.wait_timeout(state, patience).unwrap_or_else(PoisonError::into_inner).0
+                    self.shared
+                        .changed
+                        .wait_timeout(state, patience)
+                        .unwrap_or_else(PoisonError::into_inner)
+                        .0
                 }
                 None => self.shared.changed.wait(state).unwrap_or_else(PoisonError::into_inner),
             };
@@ -186,7 +194,10 @@ mod tests {
 
     fn pipe() -> (File, Writer) {
         let (reader, writer) = std::io::pipe().unwrap();
-        (File::from(std::os::fd::OwnedFd::from(reader)), Writer::start(File::from(std::os::fd::OwnedFd::from(writer))))
+        (
+            File::from(std::os::fd::OwnedFd::from(reader)),
+            Writer::start(File::from(std::os::fd::OwnedFd::from(writer))),
+        )
     }
 
     #[test]

@@ -202,7 +202,8 @@ impl Invocation<'_> {
     /// Reads a password that the command line leaves out: two lines of standard input, which must be the same.
     // PVE: pve-common src/PVE/PTY.pm get_confirmed_password, read_password
     async fn ask_for_passwords(&self, params: &mut Params) -> Result<(), String> {
-        let asked = params.get("cipassword").and_then(Value::as_str) == Some("") && self.is_asked_for("cipassword");
+        let asked =
+            params.get("cipassword").and_then(Value::as_str) == Some("") && self.is_asked_for("cipassword");
         if !asked {
             return Ok(());
         }

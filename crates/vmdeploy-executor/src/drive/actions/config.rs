@@ -208,7 +208,8 @@ impl Job {
     /// Removes the folder of public keys that a dead process of this run may have left on the node.
     pub(crate) async fn sweep_keys(&self) {
         let is_resumed = self.shared.is_resumed();
-        let Some(guest) = self.step.action.guest().filter(|_| is_resumed && self.step.transport == Transport::Ssh)
+        let Some(guest) =
+            self.step.action.guest().filter(|_| is_resumed && self.step.transport == Transport::Ssh)
         else {
             return;
         };
@@ -216,7 +217,9 @@ impl Job {
         let folder = self.key_folder(guest.vmid);
         for command in [files::remove(&key_file_in(&folder)), files::rmdir(&folder)] {
             // Most times it is not there.
-            let _ = host.run(&command, pve_ssh::RunOptions::within(Duration::from_secs(20)), &mut |_, _| {}).await;
+            let _ = host
+                .run(&command, pve_ssh::RunOptions::within(Duration::from_secs(20)), &mut |_, _| {})
+                .await;
         }
     }
 

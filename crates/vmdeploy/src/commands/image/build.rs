@@ -114,7 +114,9 @@ pub(super) async fn build(args: &BuildArgs, context: &Context) -> CommandResult 
     let exit = place_it(args, &order, &spec, &mut record, context).await?;
     write_record(&order, &record)?;
     if args.run.json {
-        output::print_line(&pve_types::escape_json(&serde_json::to_string(&record).map_err(anyhow::Error::from)?));
+        output::print_line(&pve_types::escape_json(
+            &serde_json::to_string(&record).map_err(anyhow::Error::from)?,
+        ));
     }
     Ok(exit)
 }
@@ -151,9 +153,7 @@ fn order<'a>(args: &BuildArgs, spec: &'a LoadedSpec, context: &Context) -> Resul
     check_inside(&files, file)?;
     let source = match &build.source {
         None => None,
-        Some(source) => {
-            Some(SourceTree::read(&check_inside(&files, &source.value)?)?)
-        }
+        Some(source) => Some(SourceTree::read(&check_inside(&files, &source.value)?)?),
     };
     let inputs_sha256 = inputs_sha256(build, source.as_ref())?;
     Ok(Order { image, build, file: (file, path), source, inputs_sha256 })

@@ -14,7 +14,8 @@ fn text(output: &Output) -> String {
 /// Runs a command in the lab's folder with these variables and no others of `PROXMOX_*`.
 fn with_only(lab: &LabRun, variables: &[(&str, &str)], arguments: &[&str]) -> Output {
     let mut command = lab.user.command(arguments);
-    for variable in vmdeploy::environment::ALL.iter().filter(|variable| variable.name.starts_with("PROXMOX_")) {
+    for variable in vmdeploy::environment::ALL.iter().filter(|variable| variable.name.starts_with("PROXMOX_"))
+    {
         command.env_remove(variable.name);
     }
     command.envs(variables.iter().copied()).output().unwrap()
@@ -62,7 +63,8 @@ fn a_found_file_that_says_everything_is_used_and_a_named_one_may_be_combined() {
 fn a_found_file_runs_no_command() {
     let lab = LabRun::demo();
     let witness = lab.user.path("witness");
-    let all: Vec<String> = ["PROXMOX_SSH_HOST=127.0.0.1", "PROXMOX_SSH_KEY=/nowhere"].map(|line| format!("{line}\n")).into();
+    let all: Vec<String> =
+        ["PROXMOX_SSH_HOST=127.0.0.1", "PROXMOX_SSH_KEY=/nowhere"].map(|line| format!("{line}\n")).into();
     let command = format!("PROXMOX_SSH_PASSPHRASE_COMMAND='touch {}'\n", witness.display());
     lab.user.write(".env", &(all.concat() + &command));
     let output = with_only(&lab, &[], &["plan", "demo.yaml", "--transport", "ssh"]);
@@ -101,7 +103,10 @@ fn a_cluster_of_the_spec_is_reached_at_its_own_endpoint_or_not_at_all() {
         let refused = one.user.output(&[command, "two.yaml", "--yes", "--cluster", "b"]);
         let said = text(&refused);
         assert_eq!(refused.status.code(), Some(7), "{said}");
-        assert!(said.contains(&port(&one)) && said.contains(&port(&other)) && said.contains("PROXMOX_API_HOST"), "{said}");
+        assert!(
+            said.contains(&port(&one)) && said.contains(&port(&other)) && said.contains("PROXMOX_API_HOST"),
+            "{said}"
+        );
     }
     assert_eq!((count(&one), count(&other)), (before.0 + 1, before.1));
 }
@@ -113,7 +118,8 @@ fn trust_anchors_of_the_spec_do_not_decide_who_gets_the_token() {
     let ca = lab.variable("PROXMOX_API_CA");
     std::fs::copy(&ca, lab.user.path("ca.pem")).unwrap();
     let spec = |tls: &str| {
-        let clusters = format!("clusters:\n  default: {{endpoints: ['https://127.0.0.1:{port}'], tls: {{{tls}}}}}\n");
+        let clusters =
+            format!("clusters:\n  default: {{endpoints: ['https://127.0.0.1:{port}'], tls: {{{tls}}}}}\n");
         crate::tidy::read("deployments/demo.yaml").replace("images:\n", &format!("{clusters}images:\n"))
     };
     let own: Vec<(&str, String)> = SETTINGS[..2]
@@ -150,8 +156,15 @@ fn a_stored_plan_is_carried_out_on_its_own_cluster_only() {
     let arguments =
         ["deploy", "--plan", stored.to_str().unwrap(), "--spec-folder", folder.to_str().unwrap(), "--yes"];
     let refused = other.user.output(&arguments);
-    assert!(!refused.status.success() && text(&refused).contains("and this is the one at"), "{}", text(&refused));
-    assert_eq!(other.world().with(|world| world.guests.len()), LabRun::demo().world().with(|world| world.guests.len()));
+    assert!(
+        !refused.status.success() && text(&refused).contains("and this is the one at"),
+        "{}",
+        text(&refused)
+    );
+    assert_eq!(
+        other.world().with(|world| world.guests.len()),
+        LabRun::demo().world().with(|world| world.guests.len())
+    );
 }
 
 #[test]
@@ -175,7 +188,10 @@ fn user_data_and_images_are_read_from_the_spec_s_folder_alone() {
         lab.user.write("s.yaml", &spec(file));
         let output = lab.user.output(&["plan", "s.yaml"]);
         let said = text(&output);
-        assert!(!output.status.success() && (said.contains(why) || said.contains("cannot be read")), "{file}: {said}");
+        assert!(
+            !output.status.success() && (said.contains(why) || said.contains("cannot be read")),
+            "{file}: {said}"
+        );
     }
     lab.user.write("s.yaml", &spec("link"));
     let allowed = lab.user.output(&["plan", "s.yaml", "--allow-path", "/etc"]);
