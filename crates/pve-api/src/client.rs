@@ -1,7 +1,7 @@
 //! The client: raw verbs, and the way to the typed calls.
 
 use crate::error::{Answer, ApiError, Call};
-use crate::https::{ClientConfig, HttpsTransport, Upload};
+use crate::https::{ClientConfig, Fingerprint, HttpsTransport, Upload};
 use crate::pvesh::{PveshRunner, PveshTransport};
 use crate::request::{ApiPath, Method, Params, Request};
 use crate::response::Response;

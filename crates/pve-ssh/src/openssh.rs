@@ -100,10 +100,14 @@ pub enum OpenSshError {
         missing: &'static str,
     },
     /// The configuration wants something that is not supported.
-    #[error("`{host}` has `ProxyCommand` in the SSH configuration, which is not supported; use `ProxyJump`")]
+    #[error(
+        "`{host}` has `ProxyCommand {}` in the SSH configuration, which is not supported; use `ProxyJump`", Escaped(.command)
+    )]
     ProxyCommand {
         /// The host asked for.
         host: String,
+        /// The command.
+        command: String,
     },
     /// The name is none.
     #[error("`{}` is no host name", Escaped(.host))]
@@ -207,8 +211,8 @@ pub fn settings(host: &str, answer: &str, asking: &Asking) -> Result<Settings, O
             .filter_map(move |line| line.split_once(' ').filter(|(k, _)| *k == key).map(|(_, v)| v.trim()))
     };
     let one = |key: &'static str| all(key).next().ok_or(OpenSshError::Answer { missing: key });
-    if all("proxycommand").any(|value| value != "none") {
-        return Err(OpenSshError::ProxyCommand { host: host.to_owned() });
+    if let Some(command) = all("proxycommand").find(|value| *value != "none") {
+        return Err(OpenSshError::ProxyCommand { host: host.to_owned(), command: command.to_owned() });
     }
     let mut read = Settings {
         host: one("hostname")?.to_owned(),

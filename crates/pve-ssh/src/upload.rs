@@ -190,6 +190,11 @@ pub type OnProgress<'a> = &'a mut (dyn FnMut(Bytes, Bytes) + Send);
 const CHUNK: usize = 1 << 20;
 const READ_AHEAD: usize = 4;
 
+/// How the temporary name of an upload ends.
+const PART: &str = ".vmdeploy-part";
+/// An upload that nothing was written to for so long is resumed by nobody any more.
+const ABANDONED_AFTER: Duration = Duration::from_secs(3600);
+
 /// What a resumed upload sends again: writes that were in flight when the first one broke.
 const SENT_AGAIN: u64 = 4 << 20;
 
@@ -220,7 +225,7 @@ impl Host {
     ) -> Result<Uploaded, Error> {
         let (folder, name) = split_target(&upload.target)?;
         let (size, identity) = measure(&upload.source).await?;
-        let temporary = format!("{folder}/.{name}.{identity}.vmdeploy-part");
+        let temporary = format!("{folder}/.{name}.{identity}{PART}");
         let privilege = self.privilege().await?;
         let mut resume = true;
         loop {
@@ -295,6 +300,7 @@ impl Job<'_> {
         on_progress: OnProgress<'_>,
     ) -> Result<(String, u64), UploadError> {
         let present = if resume { self.present(sftp).await? } else { 0 };
+        self.sweep(sftp).await;
         self.check_space(sftp, present).await?;
         let size = Bytes::new(self.size);
         let mut remote = self.create(sftp, present).await?;
@@ -330,6 +336,24 @@ impl Job<'_> {
             Ok(_) => Err(self.refused("write", "something else than a file has that name")),
             Err(Status(status)) if status.status_code == StatusCode::NoSuchFile => Ok(0),
             Err(error) => Err(self.refused("look at", &error.to_string())),
+        }
+    }
+
+    /// Removes what uploads of other content to the same target left when they were killed, and nobody resumed them.
+    async fn sweep(&self, sftp: &SftpSession) {
+        let name = self.upload.target.rsplit('/').next().unwrap_or_default();
+        let Ok(entries) = sftp.read_dir(self.folder).await else { return };
+        let now =
+            std::time::SystemTime::now().duration_since(std::time::UNIX_EPOCH).unwrap_or_default().as_secs();
+        for entry in entries {
+            let found = entry.file_name();
+            let path = format!("{}/{found}", self.folder);
+            let age = now.saturating_sub(u64::from(entry.metadata().mtime.unwrap_or(u32::MAX)));
+            let is_part = found.strip_prefix(&format!(".{name}.")).is_some_and(|rest| rest.ends_with(PART));
+            if is_part && path != self.temporary && age > ABANDONED_AFTER.as_secs() {
+                tracing::debug!(path = %Escaped(&path), "removing an abandoned upload");
+                let _ = sftp.remove_file(path).await;
+            }
         }
     }
 

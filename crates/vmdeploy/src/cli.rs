@@ -68,7 +68,7 @@ fn run(cli: Cli) -> CommandResult {
 fn report(failure: &Failure, verbosity: u8) -> Exit {
     output::write_failure(&failure.render());
     if let Some(backtrace) = failure.backtrace().filter(|_| verbosity > 1) {
-        output::say(&backtrace);
+        output::say_lines(&backtrace);
     }
     failure.exit()
 }

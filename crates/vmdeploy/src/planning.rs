@@ -12,7 +12,7 @@ use crate::spec_files::{LoadedSpec, SpecArgs, load, refused};
 use pve_types::{GuestName, Vmid};
 use std::collections::{BTreeMap, BTreeSet};
 use std::path::Path;
-use vmdeploy_executor::{Connections, check_cluster, observe, only_node};
+use vmdeploy_executor::{Connections, observe, only_node};
 use vmdeploy_planner::observed::{OBSERVED_FORMAT_VERSION, Observed, Query};
 use vmdeploy_planner::plan::{
     Check, CheckedPlan, Note, Plan, PlanContext, PlanMode, PlanRefusal, TransportChoice,
@@ -309,7 +309,9 @@ pub(crate) fn new_run_id() -> String {
 /// # Errors
 /// The cluster cannot be reached, or has changed in what the plan rests on.
 pub async fn check_stored(plan: &Plan, connections: &Connections) -> Result<(), Failure> {
-    check_cluster(plan, connections).await.map_err(|failure| reach::executor_failure(&failure))?;
+    vmdeploy_executor::check_cluster(plan, connections)
+        .await
+        .map_err(|failure| reach::executor_failure(&failure))?;
     let queries: Vec<Query> = ask_again(plan).into_iter().collect();
     let observed =
         observe(connections, &queries).await.map_err(|failure| reach::executor_failure(&failure))?;

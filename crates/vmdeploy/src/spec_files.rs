@@ -112,7 +112,7 @@ pub fn refused(faults: &[Diagnostic]) -> Failure {
 /// Prints diagnostics to stderr, each with its line.
 pub fn show(diagnostics: &[Diagnostic]) {
     if !diagnostics.is_empty() {
-        diagnostics.iter().for_each(|diagnostic| output::say(&format!("{diagnostic}\n")));
+        diagnostics.iter().for_each(|diagnostic| output::say_lines(&format!("{diagnostic}\n")));
     }
 }
 

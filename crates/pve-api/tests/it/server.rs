@@ -159,7 +159,7 @@ impl Server {
 
 pub fn timeouts() -> Timeouts {
     let long = Duration::from_secs(20);
-    Timeouts { connect: long, request: long, upload_stall: long }
+    Timeouts { connect: long, request: long, body: long, upload_stall: long }
 }
 
 pub fn token() -> Credentials {

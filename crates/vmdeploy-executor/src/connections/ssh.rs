@@ -113,7 +113,8 @@ async fn asked(asking: &Asking, host: &str, port: Option<u16>) -> Result<Option<
         Ok(config) => Ok(Some(config)),
         Err(OpenSshError::Run { source, .. }) if source.kind() == std::io::ErrorKind::NotFound => Ok(None),
         Err(error) => {
-            let failure = Failure::new(FailureKind::Unreachable, "the SSH configuration cannot be used");
+            let text = format!("the SSH configuration cannot be used: {error}");
+            let failure = Failure::new(FailureKind::Unreachable, text);
             let hint = format!("`ssh -G {host}` shows what ssh itself makes of ~/.ssh/config");
             Err(failure.because(&error).hint(hint))
         }

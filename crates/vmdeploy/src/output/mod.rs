@@ -185,8 +185,13 @@ pub fn print_document(name: &str, value: &impl serde::Serialize) -> Result<(), c
     Ok(())
 }
 
-/// Writes one line for the reader to stderr, control characters escaped.
+/// Writes one line for the reader to stderr, control characters and line feeds escaped.
 pub fn say(text: &str) {
+    write_stderr(&format!("{}\n", escape::one_line(text)));
+}
+
+/// Writes several lines of our own making for the reader to stderr, control characters escaped.
+pub fn say_lines(text: &str) {
     write_stderr(&format!("{}\n", escape::lines(text)));
 }
 

@@ -3,7 +3,6 @@
 use crate::lab_run::LabRun;
 use std::io::{Read as _, Write as _};
 use std::net::{TcpListener, TcpStream};
-use std::path::Path;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicUsize, Ordering};
 use vmdeploy::environment::Environment;
