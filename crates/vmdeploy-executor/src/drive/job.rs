@@ -376,6 +376,16 @@ impl Job {
         );
         changes && !self.is_created_here(guest)
     }
+    /// Tells whether a step of this run has changed the guest's configuration: the digest that the plan names is then
+    /// that of before.
+    pub(crate) fn was_changed_by_this_run(&self, guest: &GuestRef) -> bool {
+        let is_other = |step: &&Step| step.id != self.step.id && !step.action.only_reads();
+        let own = self.shared.steps_of(&guest.name).filter(is_other);
+        let mut own = own.filter(|step| step.action.guest().is_some_and(|other| other.vmid == guest.vmid));
+        self.shared.history(|history| {
+            own.any(|step| history.step(&step.id).is_some_and(crate::journal::StepHistory::has_changed))
+        })
+    }
     /// Tells whether the plan makes the guest from nothing.
     pub(crate) fn is_created_here(&self, guest: &GuestRef) -> bool {
         self.shared.steps_of(&guest.name).any(

@@ -39,8 +39,13 @@ pub fn summary(report: &RunReport) -> String {
     report.vms.iter().for_each(|vm| text.push_str(&remaining(vm)));
     report.left.iter().for_each(|left| text.push_str(&leftover(left)));
     let took = report.ended.as_millisecond() - report.started.as_millisecond();
-    let _ = writeln!(text, "{} ({})", report.headline(), duration(u64::try_from(took).unwrap_or(0)));
-    for hint in displaced_hint(report).into_iter().chain(next_hint(report)) {
+    let took = duration(u64::try_from(took).unwrap_or(0));
+    let _ = match report.result {
+        RunResult::Done => writeln!(text, "{} in {took}", report.headline()),
+        _ => writeln!(text, "{} ({took})", report.headline()),
+    };
+    let displaced = displaced_hint(report).filter(|_| report.result == RunResult::Left);
+    for hint in displaced.into_iter().chain(next_hint(report)) {
         let _ = writeln!(text, "hint: {hint}");
     }
     escape::lines(&text)

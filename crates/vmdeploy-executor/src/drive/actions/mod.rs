@@ -44,7 +44,9 @@ impl Job {
             Action::ImportDisk { .. } => self.import_disk(&self.step.action).await,
             Action::SetConfig { guest, patch, digest } => {
                 let before = self.config_before().await?;
-                match self.set_config(guest, patch, digest.as_deref()).await {
+                let now = before.as_ref().and_then(|seen| seen.config.digest.as_deref());
+                let digest = if self.was_changed_by_this_run(guest) { now } else { digest.as_deref() };
+                match self.set_config(guest, patch, digest).await {
                     Err(failure) => Err(self.after_refusal(before.as_ref(), failure).await),
                     done => done,
                 }

@@ -84,18 +84,18 @@ fn a_token_that_is_revoked_leaves_what_the_next_resume_takes_back() {
     assert_eq!(code, Some(6), "{text}");
     assert!(text.contains("was refused with 401: Authentication failed!"), "{text}");
     assert!(text.contains("hint: check the user, the token's name and the secret"), "{text}");
-    let run = names_what_is_left(&lab, &text, "takes back what is left");
+    let run = names_what_is_left(&lab, &text, "reverts what remains");
     let before = there(&lab);
 
     let (code, text) = said(&lab, &["resume", &run]);
     assert_eq!(code, Some(6), "the token is still gone: {text}");
-    names_what_is_left(&lab, &text, "takes back what is left");
+    names_what_is_left(&lab, &text, "reverts what remains");
     assert_eq!(there(&lab), before);
 
     lab.world().with(give_back.unwrap());
     let (code, text) = said(&lab, &["resume", &run]);
     assert_eq!(code, Some(5), "{text}");
-    assert!(text.contains("what had been made is gone again"), "{text}");
+    assert!(text.contains("rolled back, nothing of this run remains"), "{text}");
     assert!(!text.contains("its revert failed"), "that is over: {text}");
     assert_eq!(there(&lab), (Vec::new(), 0));
     is_deployed_by_the_same_command(&lab);
@@ -123,7 +123,7 @@ fn a_storage_that_fills_up_is_left_as_it_was_found() {
     assert!(text.contains("free space in thin pool pve/data reached threshold"), "{text}");
     assert!(text.contains("effect: whatever it did is rolled back"), "{text}");
     assert!(text.contains("hint: free or add space, then the same command again"), "{text}");
-    assert!(text.contains("what had been made is gone again"), "{text}");
+    assert!(text.contains("rolled back, nothing of this run remains"), "{text}");
     assert_eq!(there(&lab), (Vec::new(), 0));
     lab.world().with(|world| world.faults.clear());
     is_deployed_by_the_same_command(&lab);
@@ -135,7 +135,7 @@ fn a_quorum_that_is_lost_leaves_what_the_next_resume_takes_back() {
     assert_eq!(code, Some(6), "{text}");
     assert!(text.contains("cluster not ready - no quorum?"), "{text}");
     assert!(text.contains("hint: `pvecm status` on a node shows which nodes are missing"), "{text}");
-    let run = names_what_is_left(&lab, &text, "takes back what is left");
+    let run = names_what_is_left(&lab, &text, "reverts what remains");
     let before = there(&lab);
 
     for arguments in [&["resume", &run][..], &DEPLOY] {
@@ -205,7 +205,7 @@ fn of_many_that_fail_alike_some_are_shown_and_the_others_named() {
         summary.contains("error: 3 more steps failed in the same way: vm4/start, vm5/start, vm6/start\n"),
         "{summary}"
     );
-    assert!(summary.ends_with("what had been made is gone again\n"), "{summary}");
+    assert!(summary.contains("6 rolled back: failed; rolled back, nothing of this run remains ("), "{summary}");
 }
 
 /// Kills a deployment without a warning once its journal has so many records, or it is at its end.
@@ -289,9 +289,9 @@ fn a_vm_that_somebody_removes_in_the_midst_is_said_to_be_gone_and_made_anew() {
         volumes.into_iter().for_each(|store| store.volumes.retain(|name, _| !name.contains("-203-")));
         world.guests.retain(|vmid, _| vmid.get() != 203);
     });
-    assert_eq!(code, Some(5), "{text}");
+    assert_eq!(code, Some(6), "{text}");
     assert!(text.contains("error: db01/"), "{text}");
-    assert!(text.contains("2 created, 1 rolled back"), "{text}");
+    assert!(text.contains("2 created, 1 rolled back: failed in part"), "{text}");
     assert_eq!(there(&lab).0, [201, 202]);
     is_deployed_by_the_same_command(&lab);
 }
@@ -340,9 +340,9 @@ fn a_command_that_runs_on_after_the_kill_is_waited_for_and_not_given_again() {
 fn a_program_that_is_killed_anywhere_is_taken_back_by_one_command() {
     for records in TAKEN_BACK {
         let lab = killed_after(records);
-        let (code, text) = said(&lab, &["resume", "--rollback"]);
+        let (code, text) = said(&lab, &["resume", "--rollback", "--yes"]);
         assert_eq!(code, Some(5), "killed after {records}: {text}");
-        assert!(text.contains("what had been made is gone again"), "killed after {records}: {text}");
+        assert!(text.contains("rolled back, nothing of this run remains"), "killed after {records}: {text}");
         assert_eq!(there(&lab), (Vec::new(), 0), "killed after {records}: {text}");
         assert_eq!(said(&lab, &["resume"]).0, Some(0));
     }

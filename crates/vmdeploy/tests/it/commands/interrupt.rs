@@ -108,7 +108,7 @@ fn text(bytes: &[u8]) -> String {
 #[test]
 fn a_kill_while_a_vm_is_being_created_is_taken_back_and_deployed_again() {
     let lab = killed_while_creating();
-    let rolled_back = lab.user.output(&["resume", "--rollback"]);
+    let rolled_back = lab.user.output(&["resume", "--rollback", "--yes"]);
     let said = text(&rolled_back.stderr);
     assert_eq!(rolled_back.status.code(), Some(5), "{said}");
     assert!(
