@@ -177,9 +177,10 @@ fn of_patch(patch: &ConfigPatch, history: &RunHistory) -> BTreeMap<String, Expec
             volume.cloned().map_or(Expected::OwnVolume, Expected::Holds)
         }
         PatchValue::ImportFrom { .. } => Expected::OwnVolume,
-        PatchValue::Options { .. } | PatchValue::Secret { .. } | PatchValue::PublicKeys { .. } => {
-            Expected::Any
-        }
+        PatchValue::Options { .. }
+        | PatchValue::KeptVolumes { .. }
+        | PatchValue::Secret { .. }
+        | PatchValue::PublicKeys { .. } => Expected::Any,
     };
     let set = patch.set.iter().map(|(key, value)| (key.clone(), expected(value)));
     set.chain(patch.delete.iter().map(|key| (key.clone(), Expected::Absent))).collect()

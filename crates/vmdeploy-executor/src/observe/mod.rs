@@ -85,7 +85,7 @@ async fn observe_all(connections: &Connections, queries: &[Query]) -> Result<Obs
 
 /// Asks which disks every guest has, and nothing else: whose a volume is, right before a step touches it.
 pub(crate) async fn disks_of_all(connections: &Connections) -> Result<Observed, Failure> {
-    let none = Query::Configs { project: String::new(), uuids: BTreeSet::new(), also: BTreeSet::new() };
+    let none = Query::Configs { projects: BTreeSet::new(), uuids: BTreeSet::new(), also: BTreeSet::new() };
     let queries = [Query::Rights, none];
     let kind = Some(pve_api::ResourceKind::Guests);
     let (resources, rights) = futures::join!(

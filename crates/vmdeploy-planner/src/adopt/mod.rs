@@ -96,6 +96,7 @@ fn over_the_limit(project: &str, guest: &ObservedGuest, uuid: &str, description:
         uuid: Some(uuid.to_owned()),
         sources: BTreeMap::new(),
         keep: BTreeMap::new(),
+        disks: BTreeMap::new(),
     };
     let whole = identity::marked_description(description, &marker);
     whole.chars().count().saturating_sub(identity::MAX_DESCRIPTION)

@@ -216,7 +216,7 @@ impl Job {
     }
 
     /// Returns the folder on a node in which a command of this run finds public keys for the guest.
-    pub(super) fn key_folder(&self, vmid: Vmid) -> String {
+    fn key_folder(&self, vmid: Vmid) -> String {
         format!("/run/vmdeploy-{}-{vmid}", self.shared.plan.run_id)
     }
 
@@ -232,10 +232,6 @@ impl Job {
         let upload = pve_ssh::Upload::private_text(keys, key_file_in(&folder));
         host.upload(&upload, &mut |_, _| {}).await.map_err(nothing_done)?;
         Ok(folder)
-    }
-
-    fn key_folder(&self, vmid: Vmid) -> String {
-        format!("/run/vmdeploy-{}-{vmid}", self.shared.plan.run_id)
     }
 
     /// Removes the folder of public keys that a dead process of this run may have left on the node.
@@ -285,7 +281,7 @@ impl Job {
     }
 }
 
-pub(super) fn key_file_in(folder: &str) -> String {
+fn key_file_in(folder: &str) -> String {
     format!("{folder}/keys.pub")
 }
 

@@ -1,13 +1,12 @@
 //! Reverting a step: *ensure absent*, so that twice is safe; only what this run made, and nothing else.
 
-use super::config::key_file_in;
 use super::disks::half_made;
 use crate::drive::job::{Job, volumes_of};
 use crate::{Failure, FailureKind, Found, Outcome, RevertNote, TookEffect};
 use pve_ssh::command::files;
 use pve_types::{NodeName, VolumeId};
 use std::collections::BTreeSet;
-use vmdeploy_planner::plan::{Action, ConfigPatch, GuestRef, PatchValue, Revert, Step, Transport};
+use vmdeploy_planner::plan::{Action, GuestRef, Revert, Transport};
 
 impl Job {
     /// Reverts the step, and reads back that what it made is gone.
