@@ -133,7 +133,8 @@ pub async fn resume(
     }
     let journal = stored.reopen()?;
     let shared = Shared::new(connections.clone(), stored.plan, options.clone()).after_an_interruption();
-    let begin = Begin { journal, mode: Some(mode), plan_digest: stored.plan_digest, cut_off: CutOff::default() };
+    let begin =
+        Begin { journal, mode: Some(mode), plan_digest: stored.plan_digest, cut_off: CutOff::default() };
     drive(begin, shared, events, cancellation).instrument(span(&stored.run)).await
 }
 

@@ -13,7 +13,9 @@ use std::collections::{BTreeMap, BTreeSet};
 use std::path::Path;
 use vmdeploy_executor::{Connections, observe, only_node};
 use vmdeploy_planner::observed::{OBSERVED_FORMAT_VERSION, Observed, Query};
-use vmdeploy_planner::plan::{Check, CheckedPlan, Note, Plan, PlanContext, PlanMode, PlanRefusal, TransportChoice};
+use vmdeploy_planner::plan::{
+    Check, CheckedPlan, Note, Plan, PlanContext, PlanMode, PlanRefusal, TransportChoice,
+};
 use vmdeploy_planner::spec::{Deployment, Diagnostic};
 use vmdeploy_planner::verify::{ask_again, check_world};
 use vmdeploy_planner::{AskContext, Draft, ask, draft_plan, make_plan, render};

@@ -443,21 +443,35 @@ impl Engine {
             return;
         }
         let report = self.shared.history(|history| report_at_end(self.plan(), history));
-        let done: BTreeSet<_> =
-            report.vms.iter().filter(|vm| vm.state == crate::VmState::Done && vm.verb != Verb::Delete).map(|vm| vm.vmid).collect();
+        let done: BTreeSet<_> = report
+            .vms
+            .iter()
+            .filter(|vm| vm.state == crate::VmState::Done && vm.verb != Verb::Delete)
+            .map(|vm| vm.vmid)
+            .collect();
         for Abandoned { run, step, history } in &cut_off.abandoned {
-            let Some(guest) = step.action.guest().filter(|guest| done.contains(&guest.vmid)) else { continue };
+            let Some(guest) = step.action.guest().filter(|guest| done.contains(&guest.vmid)) else {
+                continue;
+            };
             let until = Instant::now() + Duration::from_secs(step.deadline_s.max(1));
             let (step, history) = (step.clone(), history.clone());
-            let job =
-                Job { shared: self.shared.clone(), step: step.clone(), probe: true, history, messages: self.sender.clone(), until };
+            let job = Job {
+                shared: self.shared.clone(),
+                step: step.clone(),
+                probe: true,
+                history,
+                messages: self.sender.clone(),
+                until,
+            };
             let text = match job.free_abandoned().await {
                 Ok(freed) if freed.is_empty() => continue,
                 Ok(freed) => {
                     let names: Vec<&str> = freed.iter().map(pve_types::VolumeId::as_str).collect();
                     format!("removed {}, which the unfinished run `{run}` had left", names.join(", "))
                 }
-                Err(failure) => format!("what the unfinished run `{run}` left could not be removed: {failure}"),
+                Err(failure) => {
+                    format!("what the unfinished run `{run}` left could not be removed: {failure}")
+                }
             };
             self.tell(EventKind::Note { vm: Some(guest.name.clone()), text });
         }

@@ -113,7 +113,11 @@ impl CutOff {
         for step in &stored.plan.steps {
             let Some(of_step) = history.step(&step.id) else { continue };
             let is_rolled_back = of_step.state == crate::StepState::RolledBack;
-            if !is_done && !is_rolled_back && of_step.volumes_before.is_some() && step.action.guest().is_some() {
+            if !is_done
+                && !is_rolled_back
+                && of_step.volumes_before.is_some()
+                && step.action.guest().is_some()
+            {
                 let (run, step, history) = (stored.run.clone(), step.clone(), of_step.clone());
                 self.abandoned.push(Abandoned { run, step, history });
             }
@@ -180,7 +184,9 @@ impl CutOff {
     async fn busy(&self, connections: &Connections) -> Result<Option<String>, Failure> {
         for upid in &self.tasks {
             match connections.api().task(upid).status().await {
-                Ok(state) if state.status == "running" => return Ok(Some(format!("the {} task", upid.task_type()))),
+                Ok(state) if state.status == "running" => {
+                    return Ok(Some(format!("the {} task", upid.task_type())));
+                }
                 Ok(_) => {}
                 Err(error) if error.is_absent() => {}
                 Err(error) => return Err(error.into()),
@@ -224,12 +230,18 @@ mod tests {
 
     fn waiting(for_s: i64) -> LateWait {
         let options = RunOptions::new(RunsFolder::new("runs"), ".", Arc::new(NoSecrets));
-        LateWait::new(Timestamp::now().checked_sub(jiff::SignedDuration::from_secs(for_s)).ok(), &options, false)
+        LateWait::new(
+            Timestamp::now().checked_sub(jiff::SignedDuration::from_secs(for_s)).ok(),
+            &options,
+            false,
+        )
     }
 
     #[test]
     fn a_cluster_that_answers_promptly_shortens_the_wait() {
-        for (for_s, prompt, expect) in [(1, true, false), (6, true, true), (6, false, false), (31, false, true)] {
+        for (for_s, prompt, expect) in
+            [(1, true, false), (6, true, true), (6, false, false), (31, false, true)]
+        {
             let mut wait = waiting(for_s);
             assert_eq!(wait.is_over(), for_s > 30, "nothing was asked yet");
             for _ in 0..PROMPT_ANSWERS {

@@ -351,7 +351,8 @@ impl Job {
             guest.vmid,
             changes.join("; ")
         );
-        let hint = "this run leaves the VM alone; `vmdeploy plan` shows what a new deployment would do with it";
+        let hint =
+            "this run leaves the VM alone; `vmdeploy plan` shows what a new deployment would do with it";
         Err(Failure::new(FailureKind::DigestChanged, text).at(&seen.node).hint(hint))
     }
     /// Tells whether the journal must hold what the guest is before it is changed: not where this run made it, for then
@@ -380,9 +381,9 @@ impl Job {
     }
     /// Tells whether the plan makes the guest from nothing.
     pub(crate) fn is_created_here(&self, guest: &GuestRef) -> bool {
-        self.shared.steps_of(&guest.name).any(|step| {
-            matches!(&step.action, Action::CreateVm { guest: made, .. } if made.vmid == guest.vmid)
-        })
+        self.shared.steps_of(&guest.name).any(
+            |step| matches!(&step.action, Action::CreateVm { guest: made, .. } if made.vmid == guest.vmid),
+        )
     }
     /// Writes down what the guest is before this process changes it.
     async fn note_config(&self, guest: &GuestRef, config: &QemuConfig) -> Result<(), Failure> {

@@ -10,7 +10,8 @@ use std::collections::{BTreeMap, BTreeSet};
 use vmdeploy_planner::plan::{Action, ConfigPatch, PatchValue, Plan, Ref, Revert, Step};
 
 /// Keys that PVE writes by itself, and the ones whose value it hides.
-const OF_PVE: [&str; 8] = ["digest", "meta", "vmgenid", "lock", "cipassword", "vmstate", "runningmachine", "runningcpu"];
+const OF_PVE: [&str; 8] =
+    ["digest", "meta", "vmgenid", "lock", "cipassword", "vmstate", "runningmachine", "runningcpu"];
 /// Keys that PVE sets when it makes a guest, where the request does not.
 const OF_CREATION: [&str; 3] = ["boot", "smbios1", "machine"];
 
@@ -95,9 +96,10 @@ impl Guest {
     /// Lays over what the step wrote, or may have written.
     fn apply(&mut self, history: &RunHistory, step: &Step, of_step: &StepHistory) {
         let is_certain = of_step.state == StepState::Succeeded && !of_step.is_reverting;
-        let did_nothing = matches!(of_step.state, StepState::Failed | StepState::Started | StepState::NotStarted)
-            && !of_step.unsure
-            && !of_step.is_reverting;
+        let did_nothing =
+            matches!(of_step.state, StepState::Failed | StepState::Started | StepState::NotStarted)
+                && !of_step.unsure
+                && !of_step.is_reverting;
         if did_nothing {
             return;
         }
@@ -133,7 +135,9 @@ fn written(action: &Action, outcome: Option<&Outcome>, history: &RunHistory) -> 
     let one = |key: &str, expected| BTreeMap::from([(key.to_owned(), expected)]);
     let volume = || outcome.and_then(Outcome::volume).cloned().map_or(Expected::OwnVolume, Expected::Holds);
     match action {
-        Action::CreateVm { config, .. } | Action::SetConfig { patch: config, .. } => of_patch(config, history),
+        Action::CreateVm { config, .. } | Action::SetConfig { patch: config, .. } => {
+            of_patch(config, history)
+        }
         Action::ImportDisk { slot, attach: true, .. } => one(slot, volume()),
         Action::ImportDisk { .. } => BTreeMap::new(),
         Action::MoveDisk { slot, .. } => one(slot, volume()),
@@ -173,7 +177,9 @@ fn of_patch(patch: &ConfigPatch, history: &RunHistory) -> BTreeMap<String, Expec
             volume.cloned().map_or(Expected::OwnVolume, Expected::Holds)
         }
         PatchValue::ImportFrom { .. } => Expected::OwnVolume,
-        PatchValue::Options { .. } | PatchValue::Secret { .. } | PatchValue::PublicKeys { .. } => Expected::Any,
+        PatchValue::Options { .. } | PatchValue::Secret { .. } | PatchValue::PublicKeys { .. } => {
+            Expected::Any
+        }
     };
     let set = patch.set.iter().map(|(key, value)| (key.clone(), expected(value)));
     set.chain(patch.delete.iter().map(|key| (key.clone(), Expected::Absent))).collect()
@@ -201,12 +207,14 @@ fn has_all_of(key: &str, now: &str, written: &str) -> bool {
     if !written.contains(['=', ',']) {
         return false;
     }
-    let (Ok(now), Ok(written)) = (PropertyString::parse(key, now), PropertyString::parse(key, written)) else {
+    let (Ok(now), Ok(written)) = (PropertyString::parse(key, now), PropertyString::parse(key, written))
+    else {
         return false;
     };
     written.iter().all(|(name, value)| {
         let found = now.get(name);
-        found.is_some_and(|found| found.eq_ignore_ascii_case(value)) || pve_config::same_field(key, name, found, Some(value))
+        found.is_some_and(|found| found.eq_ignore_ascii_case(value))
+            || pve_config::same_field(key, name, found, Some(value))
     })
 }
 
@@ -214,7 +222,11 @@ fn has_all_of(key: &str, now: &str, written: &str) -> bool {
 fn difference(key: &str, expected: Option<&Expected>, now: Option<&str>) -> String {
     let shown = |text: &str| {
         let text = crate::printable(text);
-        if text.chars().count() > 60 { format!("{}…", text.chars().take(60).collect::<String>()) } else { text }
+        if text.chars().count() > 60 {
+            format!("{}…", text.chars().take(60).collect::<String>())
+        } else {
+            text
+        }
     };
     let was = match expected {
         Some(Expected::Is(value) | Expected::Was(value)) => format!("`{}`", shown(value)),
@@ -265,10 +277,16 @@ mod tests {
         let before = Entry::Config {
             step: StepId("a/set".into()),
             vmid,
-            values: config(&[("cores", "2"), ("net1", "virtio"), ("memory", "512"), ("scsi0", "lvm:vm-1-disk-0,size=1G")]),
+            values: config(&[
+                ("cores", "2"),
+                ("net1", "virtio"),
+                ("memory", "512"),
+                ("scsi0", "lvm:vm-1-disk-0,size=1G"),
+            ]),
         };
         let at = jiff::Timestamp::now();
-        let records: Vec<Record> = [before].into_iter().chain(entries).map(|entry| Record { at, entry }).collect();
+        let records: Vec<Record> =
+            [before].into_iter().chain(entries).map(|entry| Record { at, entry }).collect();
         let history = RunHistory::of(&records, Duration::ZERO);
         changes_of_others(&plan, &history, vmid, &config(now))
     }
@@ -284,7 +302,12 @@ mod tests {
         let done = || Entry::Succeeded { step: step(), outcome: Outcome::Done, warnings: Vec::new() };
         let resumed = || Entry::Resumed { mode: crate::ResumeMode::Finish };
         let disk = own_disk();
-        let as_left = [("cores", "4"), ("memory", "512"), ("scsi0", "lvm:vm-1-disk-0,size=1G"), ("scsi1", disk.as_str())];
+        let as_left = [
+            ("cores", "4"),
+            ("memory", "512"),
+            ("scsi0", "lvm:vm-1-disk-0,size=1G"),
+            ("scsi1", disk.as_str()),
+        ];
         let of = |entries: Vec<Entry>, now: &[(&str, &str)]| changes(entries, now).join("; ");
         assert_eq!(of(vec![started(), done()], &as_left), "");
         let grown = as_left.map(|(key, value)| if key == "memory" { (key, "1024") } else { (key, value) });
@@ -296,7 +319,10 @@ mod tests {
         assert_eq!(of(vec![started(), resumed()], &back), "", "the step may be done or not");
         let more: Vec<_> = as_left.into_iter().chain([("scsi5", "lvm:vm-9-disk-0")]).collect();
         assert_eq!(of(vec![started(), resumed()], &more), "scsi5 is `lvm:vm-9-disk-0` and was not set");
-        let swapped = as_left.map(|(key, value)| if key == "scsi1" { (key, "lvm:vm-9-disk-0") } else { (key, value) });
-        assert!(of(vec![started(), done()], &swapped).starts_with("scsi1 is `lvm:vm-9-disk-0` and was a volume"));
+        let swapped =
+            as_left.map(|(key, value)| if key == "scsi1" { (key, "lvm:vm-9-disk-0") } else { (key, value) });
+        assert!(
+            of(vec![started(), done()], &swapped).starts_with("scsi1 is `lvm:vm-9-disk-0` and was a volume")
+        );
     }
 }

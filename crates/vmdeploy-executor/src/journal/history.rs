@@ -370,11 +370,8 @@ mod tests {
     }
     fn history_of(entries: Vec<Entry>, settle: Duration) -> RunHistory {
         let at = |second: usize| Timestamp::from_second(i64::try_from(second).unwrap()).unwrap();
-        let records: Vec<Record> = entries
-            .into_iter()
-            .enumerate()
-            .map(|(second, entry)| Record { at: at(second), entry })
-            .collect();
+        let records: Vec<Record> =
+            entries.into_iter().enumerate().map(|(second, entry)| Record { at: at(second), entry }).collect();
         RunHistory::of(&records, settle)
     }
     fn step_after(entries: Vec<Entry>, settle: Duration) -> StepHistory {
@@ -383,7 +380,10 @@ mod tests {
 
     #[test]
     fn what_an_unclear_attempt_may_have_done_is_remembered() {
-        assert!(!step_after(vec![started(a())], LONG).unsure, "the process that sent it out waits for its answer");
+        assert!(
+            !step_after(vec![started(a())], LONG).unsure,
+            "the process that sent it out waits for its answer"
+        );
         let nothing = Entry::Probed { step: a(), found: Found::NotDone };
         let killed = vec![started(a()), resumed(), nothing];
         assert!(step_after(killed.clone(), LONG).unsure, "the request may still be on its way");
@@ -437,7 +437,10 @@ mod tests {
             Entry::RevertFailed { step: a(), failure: Failure::new(K::Forbidden, "no") },
         ];
         let stuck = of(entries.clone());
-        assert_eq!((stuck.state, stuck.revert_failure.unwrap().kind), (StepState::RevertFailed, K::Forbidden));
+        assert_eq!(
+            (stuck.state, stuck.revert_failure.unwrap().kind),
+            (StepState::RevertFailed, K::Forbidden)
+        );
         let again = [
             Entry::RevertStarted { step: a() },
             Entry::RevertFinished { step: a(), note: crate::RevertNote::NothingThere },

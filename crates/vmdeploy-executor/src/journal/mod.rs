@@ -5,7 +5,7 @@ mod history;
 mod record;
 mod runs;
 
-pub(crate) use history::{RunHistory, StepHistory, remaining};
 pub use file::{JournalError, JournalWriter, read};
+pub(crate) use history::{RunHistory, StepHistory, remaining};
 pub use record::{Entry, JOURNAL_FORMAT_VERSION, Record, ResumeMode};
 pub use runs::{ProjectLock, RunSummary, RunsError, RunsFolder, StoredRun};

@@ -1,13 +1,13 @@
 //! The folder of runs: `RUN/plan.json` and `RUN/journal.jsonl` for each, and one lock file per project.
 
 use super::file::{JournalError, JournalWriter, read};
-use super::record::{Entry, JOURNAL_FORMAT_VERSION, Record};
 use super::history::RunHistory;
+use super::record::{Entry, JOURNAL_FORMAT_VERSION, Record};
 use crate::drive::CutOff;
 use crate::{ResumeMode, Resuming, RunReport, RunResult, VmReport, VmState, report_of};
-use std::collections::BTreeSet;
 use jiff::Timestamp;
 use serde::Serialize;
+use std::collections::BTreeSet;
 use std::fs::{DirBuilder, DirEntry, File, OpenOptions, TryLockError};
 use std::io::{self, Write as _};
 use std::os::unix::fs::{DirBuilderExt as _, OpenOptionsExt as _};
@@ -253,7 +253,8 @@ impl RunsFolder {
             let stored = self.open(&summary.run)?;
             let report = stored.report();
             let key = |vm: &VmReport| (stored.plan.project.clone(), vm.vm.clone());
-            let is_superseded = report.has_open_vms() && report.open_vms().all(|vm| done_since.contains(&key(vm)));
+            let is_superseded =
+                report.has_open_vms() && report.open_vms().all(|vm| done_since.contains(&key(vm)));
             if !is_superseded && stored.is_resumable(mode) {
                 match stored.has_begun() {
                     true => return Ok(Some(stored)),

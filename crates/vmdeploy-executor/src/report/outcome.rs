@@ -91,7 +91,9 @@ impl<'a> Steps<'a> {
             vms.iter().filter(|vm| is_such(vm.state)).map(|vm| &vm.vm).collect()
         };
         let broken = in_state(|state| matches!(state, VmState::Failed));
-        let any_done = vms.iter().any(|vm| matches!(vm.state, VmState::Done | VmState::NotReady) && vm.verb != Verb::NoOp);
+        let any_done = vms
+            .iter()
+            .any(|vm| matches!(vm.state, VmState::Done | VmState::NotReady) && vm.verb != Verb::NoOp);
         let any_bad = self.any(|report| is_bad(&report.state));
         // Where another guest has the number now, it and its volumes are nothing that this run left, whatever their
         // names: the report must not say how to remove them.
@@ -117,13 +119,7 @@ impl<'a> Steps<'a> {
         left.into_iter().map(|(_, left)| left).collect()
     }
 
-    fn result(
-        &self,
-        vms: &[VmReport],
-        left: &[Leftover],
-        is_taken_back: bool,
-        is_at_end: bool,
-    ) -> RunResult {
+    fn result(&self, vms: &[VmReport], left: &[Leftover], is_taken_back: bool, is_at_end: bool) -> RunResult {
         if !is_at_end {
             return RunResult::Unfinished;
         }
@@ -135,7 +131,8 @@ impl<'a> Steps<'a> {
                 || (matches!(vm.state, VmState::Failed | VmState::Unfinished) && !vm.remains.is_empty())
         };
         let any_bad = self.any(|report| is_bad(&report.state));
-        let is_unfinished = |report: &StepReport| matches!(report.state, StepState::Started | StepState::NotStarted);
+        let is_unfinished =
+            |report: &StepReport| matches!(report.state, StepState::Started | StepState::NotStarted);
         if vms.iter().any(is_broken) || self.any(|report| report.state == StepState::RevertFailed) {
             return if any_bad || is_taken_back { RunResult::Left } else { RunResult::Unfinished };
         }
@@ -151,8 +148,12 @@ impl<'a> Steps<'a> {
             return RunResult::PartlyDone;
         }
         match self.all.iter().find(|(_, r)| is_bad(&r.state)).and_then(|(_, r)| r.failure.as_ref()) {
-            Some(failure) if failure.is_about_credentials() && !self.was_any_changed() => RunResult::Credentials,
-            Some(failure) if failure.kind == FailureKind::NoQuorum && !self.was_any_changed() => RunResult::Refused,
+            Some(failure) if failure.is_about_credentials() && !self.was_any_changed() => {
+                RunResult::Credentials
+            }
+            Some(failure) if failure.kind == FailureKind::NoQuorum && !self.was_any_changed() => {
+                RunResult::Refused
+            }
             _ => RunResult::RolledBack,
         }
     }
@@ -180,13 +181,16 @@ impl<'a> Steps<'a> {
             may_go_on && !has(vm, |report| is_bad(&report.state) && is_of_others(report))
         };
         let open = vms.iter().filter(is_open);
-        let reverts: Vec<bool> = open.map(|vm| has(vm, |report| report.state == StepState::RevertFailed)).collect();
+        let reverts: Vec<bool> =
+            open.map(|vm| has(vm, |report| report.state == StepState::RevertFailed)).collect();
         match (reverts.contains(&true), reverts.contains(&false)) {
             (true, false) => Resuming::TakeBack,
             (true, true) => Resuming::Both,
             (false, true) => Resuming::Finish,
             (false, false) if result == RunResult::Unfinished => Resuming::Finish,
-            (false, false) if self.any(|r| r.vm.is_none() && r.state == StepState::RevertFailed) => Resuming::TakeBack,
+            (false, false) if self.any(|r| r.vm.is_none() && r.state == StepState::RevertFailed) => {
+                Resuming::TakeBack
+            }
             (false, false) => Resuming::Nothing,
         }
     }
@@ -233,8 +237,9 @@ impl RunReport {
 /// Returns e.g. `3 created, 1 changed`; `None` for a run that is about no VM.
 fn counts(vms: &[VmReport]) -> Option<String> {
     let count = |is_such: &dyn Fn(&VmReport) -> bool| vms.iter().filter(|vm| is_such(vm)).count();
-    let done =
-        |verbs: &'static [Verb]| count(&|vm: &VmReport| vm.state == VmState::Done && verbs.contains(&vm.verb));
+    let done = |verbs: &'static [Verb]| {
+        count(&|vm: &VmReport| vm.state == VmState::Done && verbs.contains(&vm.verb))
+    };
     let in_state = |state: VmState| count(&|vm: &VmReport| vm.state == state && vm.verb != Verb::NoOp);
     let parts = [
         (done(&[Verb::Create]), "created"),
@@ -278,7 +283,9 @@ fn remains((step, report): &Pair<'_>, own: &[Pair<'_>]) -> bool {
         return false;
     }
     match report.state {
-        StepState::Succeeded => report.outcome.as_ref().is_none_or(|outcome| *outcome != Outcome::AlreadyDone),
+        StepState::Succeeded => {
+            report.outcome.as_ref().is_none_or(|outcome| *outcome != Outcome::AlreadyDone)
+        }
         StepState::Started | StepState::RevertFailed => true,
         StepState::Failed => {
             report.failure.as_ref().is_none_or(|failure| failure.took_effect != TookEffect::No)
@@ -292,10 +299,12 @@ fn is_transient(step: &Step, own: &[Pair<'_>]) -> bool {
     match &step.action {
         Action::RegenerateCloudInit { .. } => true,
         // A guest that the run itself had stopped.
-        Action::StartVm { .. } => own.iter().take_while(|(other, _)| other.id != step.id).any(|(other, _)| {
-            matches!(other.action, Action::ShutdownVm { .. } | Action::StopVm { .. })
-                && matches!(other.revert, Revert::Run { .. })
-        }),
+        Action::StartVm { .. } => {
+            own.iter().take_while(|(other, _)| other.id != step.id).any(|(other, _)| {
+                matches!(other.action, Action::ShutdownVm { .. } | Action::StopVm { .. })
+                    && matches!(other.revert, Revert::Run { .. })
+            })
+        }
         _ => false,
     }
 }
@@ -317,8 +326,7 @@ fn vm_state(change: &Change, own: &[Pair<'_>]) -> VmState {
     if own.iter().all(is_done) {
         return VmState::Done;
     }
-    let is_begun =
-        any(|state| !matches!(state, StepState::NotStarted | StepState::Skipped { .. }));
+    let is_begun = any(|state| !matches!(state, StepState::NotStarted | StepState::Skipped { .. }));
     if change.verb == Verb::NoOp || !is_begun {
         return VmState::Untouched;
     }
@@ -349,7 +357,9 @@ fn leftover(step: &Step, report: &StepReport) -> Option<Leftover> {
     let (what, command) = describe::leaves(&step.action, report.outcome.as_ref())?;
     let why = match (&report.state, &step.revert) {
         (StepState::RevertFailed, _) => "its revert failed".to_owned(),
-        (StepState::Failed | StepState::Started, _) => "it may have been made before the step failed".to_owned(),
+        (StepState::Failed | StepState::Started, _) => {
+            "it may have been made before the step failed".to_owned()
+        }
         (_, Revert::CannotRevert { why }) => why.clone(),
         _ => "it was kept, so that the run can be resumed".to_owned(),
     };
@@ -360,7 +370,8 @@ fn leftover(step: &Step, report: &StepReport) -> Option<Leftover> {
 fn drop_covered(left: &mut Vec<(&Step, Leftover)>) {
     let makes = |step: &Step| matches!(step.action, Action::CreateVm { .. } | Action::CloneVm { .. });
     let vmid = |step: &Step| step.action.guest().map(|guest| guest.vmid);
-    let made: BTreeSet<_> = left.iter().filter(|(step, _)| makes(step)).filter_map(|(step, _)| vmid(step)).collect();
+    let made: BTreeSet<_> =
+        left.iter().filter(|(step, _)| makes(step)).filter_map(|(step, _)| vmid(step)).collect();
     left.retain(|(step, _)| makes(step) || vmid(step).is_none_or(|vmid| !made.contains(&vmid)));
 }
 

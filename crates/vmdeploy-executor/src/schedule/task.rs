@@ -1,7 +1,7 @@
 //! What the scheduler knows of a step: its place, what it may not share, and what became of it before.
 
-use crate::describe;
 use crate::StepState;
+use crate::describe;
 use crate::journal::{RunHistory, StepHistory};
 use pve_types::{GuestName, NodeName, StorageId, Vmid};
 use std::collections::BTreeSet;

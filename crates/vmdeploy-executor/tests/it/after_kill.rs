@@ -92,7 +92,11 @@ async fn a_change_killed_after_any_record_is_rolled_back_to_what_was_there() {
                 other => other.unwrap(),
             };
             let failures: Vec<_> = report.failures().collect();
-            assert_eq!(report.result, RunResult::RolledBack, "{transport}, killed after {place}: {failures:#?}");
+            assert_eq!(
+                report.result,
+                RunResult::RolledBack,
+                "{transport}, killed after {place}: {failures:#?}"
+            );
             assert_eq!(left(&fixture), was, "{transport}, killed after {place}");
             true
         };
@@ -126,9 +130,17 @@ async fn deploying_again_instead_of_resuming_ends_right_and_leaves_no_volume() {
                 let plan = planned(&fixture, &spec(&before(transport)), "r2", PlanMode::Deploy).await;
                 let (report, _) = carried_out(&fixture, plan).await;
                 let failures: Vec<_> = report.failures().collect();
-                assert_eq!(report.result, RunResult::Done, "{transport}, killed after {place}: {failures:#?}");
+                assert_eq!(
+                    report.result,
+                    RunResult::Done,
+                    "{transport}, killed after {place}: {failures:#?}"
+                );
                 let now = left(&fixture);
-                assert_eq!(now.volumes.len(), expect.volumes.len(), "{transport}, killed after {place}: {now:#?}");
+                assert_eq!(
+                    now.volumes.len(),
+                    expect.volumes.len(),
+                    "{transport}, killed after {place}: {now:#?}"
+                );
                 assert_eq!(now.guests.len(), expect.guests.len(), "{transport}, killed after {place}");
                 let plan = planned(&fixture, &spec(&before(transport)), "r3", PlanMode::Deploy).await;
                 assert!(plan.is_empty(), "{transport}, killed after {place}: {:#?}", plan.changes);
@@ -148,7 +160,11 @@ async fn deploying_again_instead_of_resuming_ends_right_and_leaves_no_volume() {
 
 #[tokio::test(flavor = "multi_thread")]
 async fn a_vm_that_others_changed_since_the_kill_is_left_alone() {
-    let theirs = [("memory", "4096"), ("scsi7", "local-lvm:vm-999-disk-0,size=1G"), ("net3", "virtio=BC:24:11:00:00:99,bridge=vmbr0")];
+    let theirs = [
+        ("memory", "4096"),
+        ("scsi7", "local-lvm:vm-999-disk-0,size=1G"),
+        ("net3", "virtio=BC:24:11:00:00:99,bridge=vmbr0"),
+    ];
     for (key, value) in theirs {
         for mode in [ResumeMode::Finish, ResumeMode::Rollback] {
             let fixture = Fixture::start().await;

@@ -1,7 +1,9 @@
 //! How a run ends: what the exit code, the one line and the list of runs say is what is there.
 
 use crate::fixture::{Fixture, guest, plan, plan_by_api};
-use vmdeploy_executor::{FailureKind, ResumeMode, Resuming, RunReport, RunResult, StepState, VmState, html_page};
+use vmdeploy_executor::{
+    FailureKind, ResumeMode, Resuming, RunReport, RunResult, StepState, VmState, html_page,
+};
 use vmdeploy_planner::plan::{Action, Condition, OnFailure, Plan, Step, Transport, Verb};
 
 /// What `vmdeploy runs` and the page say of the run must be what the report says.
@@ -17,7 +19,8 @@ fn said_alike(fixture: &Fixture, report: &RunReport) -> String {
 #[tokio::test(flavor = "multi_thread")]
 async fn of_three_vms_one_fails_and_is_rolled_back_and_two_remain() {
     for plan in [plan("r1", 3), plan_by_api("r1", 3)] {
-        let fixture = Fixture::with_faults("[{when: {task: qmstart, vmid: 202}, do: {fail-task: {text: no}}}]").await;
+        let fixture =
+            Fixture::with_faults("[{when: {task: qmstart, vmid: 202}, do: {fail-task: {text: no}}}]").await;
         let (report, _) = fixture.run(plan).await;
         assert_eq!(fixture.guests().len(), 2);
         assert_eq!((report.result, report.exit_code()), (RunResult::PartlyDone, 6), "{:#?}", report.left);
@@ -38,7 +41,10 @@ async fn nothing_of_a_run_remains_where_it_says_rolled_back() {
     let (report, _) = fixture.run(plan("r1", 2)).await;
     assert_eq!((fixture.guests().len(), fixture.volumes()), (0, 0));
     assert_eq!((report.result, report.exit_code()), (RunResult::RolledBack, 5));
-    assert_eq!(said_alike(&fixture, &report), "2 rolled back: failed; rolled back, nothing of this run remains");
+    assert_eq!(
+        said_alike(&fixture, &report),
+        "2 rolled back: failed; rolled back, nothing of this run remains"
+    );
 }
 
 /// The plan that destroys these VMs, each by two steps.
@@ -64,7 +70,9 @@ async fn of_three_vms_to_be_destroyed_one_remains_and_is_destroyed_by_resume() {
     let fixture = Fixture::start().await;
     let (report, _) = fixture.run(plan_by_api("r0", 3)).await;
     assert_eq!(report.result, RunResult::Done);
-    fixture.add_faults("[{when: {task: qmdestroy, vmid: 202, times: 1}, do: {fail-task: {text: no, at: before}}}]");
+    fixture.add_faults(
+        "[{when: {task: qmdestroy, vmid: 202, times: 1}, do: {fail-task: {text: no, at: before}}}]",
+    );
     let (report, _) = fixture.run(destruction("r1", 3)).await;
     assert_eq!(fixture.guests().len(), 1);
     assert_eq!((report.result, report.exit_code()), (RunResult::Left, 6));
@@ -82,7 +90,8 @@ fn never_ready(rule: OnFailure) -> Plan {
     plan.changes[0].on_failure = rule;
     let wait = Action::Await { guest: guest(1), condition: Condition::Tcp { port: 1 } };
     let last = plan.steps.last().unwrap().id.clone();
-    let mut wait = Step { deadline_s: 1, ..crate::fixture::step("vm1", "await-tcp", wait, Transport::Local, &[]) };
+    let mut wait =
+        Step { deadline_s: 1, ..crate::fixture::step("vm1", "await-tcp", wait, Transport::Local, &[]) };
     wait.after.insert(last);
     plan.steps.push(wait);
     plan
@@ -112,7 +121,10 @@ async fn a_vm_that_is_not_ready_in_time_is_kept_unless_the_spec_says_otherwise()
 
 #[tokio::test(flavor = "multi_thread")]
 async fn an_image_that_did_not_arrive_is_not_listed_as_left() {
-    let fixture = Fixture::with_faults("[{when: {path: '/nodes/*/storage/*/upload'}, do: {refuse: {status: 500, reason: no}}}]").await;
+    let fixture = Fixture::with_faults(
+        "[{when: {path: '/nodes/*/storage/*/upload'}, do: {refuse: {status: 500, reason: no}}}]",
+    )
+    .await;
     let path = fixture.folder.path().join("image.qcow2");
     std::fs::write(&path, vec![0; 4096]).unwrap();
     let action = Action::PlaceImage {

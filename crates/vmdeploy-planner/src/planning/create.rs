@@ -8,7 +8,7 @@ use super::input::{Findings, PlanInput, Resolved, reason};
 use super::mark;
 use super::transports::{Shape, TransportWithWhy};
 use super::{cloning, ready};
-use crate::plan::{Action, ConfigPatch, GuestRef, PatchValue, Ref, Reason, Slot, Transport, TransportChoice};
+use crate::plan::{Action, ConfigPatch, GuestRef, PatchValue, Reason, Ref, Slot, Transport, TransportChoice};
 use crate::spec::{Desired, DiskContent, PowerState, Vm};
 use pve_types::Bytes;
 use std::collections::BTreeMap;

@@ -134,7 +134,9 @@ fn next_hint(report: &RunReport) -> Option<String> {
     let run = &report.run;
     let hint = match (report.result, report.resume) {
         (RunResult::Unfinished, _) => {
-            format!("`vmdeploy resume {run}` continues the run, and `vmdeploy resume {run} --rollback` reverts it")
+            format!(
+                "`vmdeploy resume {run}` continues the run, and `vmdeploy resume {run} --rollback` reverts it"
+            )
         }
         (RunResult::PartlyDone, Resuming::Nothing) => {
             "deploy again for the VMs that failed; those that are done stay as they are".to_owned()
@@ -144,7 +146,9 @@ fn next_hint(report: &RunReport) -> Option<String> {
             "`vmdeploy resume {run}` tries again what is missing, and `vmdeploy resume {run} --rollback` reverts what remains"
         ),
         (_, Resuming::TakeBack) => {
-            format!("remove the cause, then `vmdeploy resume {run}` reverts what remains; deploy again afterwards")
+            format!(
+                "remove the cause, then `vmdeploy resume {run}` reverts what remains; deploy again afterwards"
+            )
         }
         (_, Resuming::Both) => format!(
             "remove the cause, then `vmdeploy resume {run}` reverts what could not be rolled back and finishes the rest; \

@@ -78,8 +78,11 @@ impl Job {
         let is_managed = resources.iter().any(|resource| resource.sid == sid);
         if has_rules && let Some(rule) = ha.rules().await?.into_iter().find(|rule| rule.rule == name) {
             let members = rule.resources.unwrap_or_default();
-            let others: Vec<&str> =
-                members.split(',').map(str::trim).filter(|member| !member.is_empty() && *member != sid).collect();
+            let others: Vec<&str> = members
+                .split(',')
+                .map(str::trim)
+                .filter(|member| !member.is_empty() && *member != sid)
+                .collect();
             if others.is_empty() {
                 ha.delete_rule(name).await?;
             } else {

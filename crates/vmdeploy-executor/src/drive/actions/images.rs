@@ -240,7 +240,9 @@ impl Job {
     /// Reads back whether a file arrived although placing it failed: an image that is not there is not left.
     pub(crate) async fn with_what_arrived(&self, failure: Failure) -> Failure {
         let (node, volume) = match &self.step.action {
-            Action::PlaceImage { node, volume, .. } | Action::PlaceSnippet { node, volume, .. } => (node, volume),
+            Action::PlaceImage { node, volume, .. } | Action::PlaceSnippet { node, volume, .. } => {
+                (node, volume)
+            }
             _ => return failure,
         };
         let is_open = matches!(failure.kind, FailureKind::Deadline | FailureKind::Interrupted);

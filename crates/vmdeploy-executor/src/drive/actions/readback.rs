@@ -52,7 +52,8 @@ impl Job {
 
     /// Sets back what differs from before; returns the keys that did.
     async fn set_back(&self, guest: &GuestRef, before: &Seen) -> Result<Vec<String>, (Vec<String>, Failure)> {
-        let look = async || self.config(guest).await.map_err(|failure| (vec!["something".to_owned()], failure));
+        let look =
+            async || self.config(guest).await.map_err(|failure| (vec!["something".to_owned()], failure));
         let written = differing(&before.config, &look().await?.config);
         if written.is_empty() {
             return Ok(written);
@@ -102,7 +103,8 @@ impl Job {
 /// Tells whether PVE answered, so that nothing is at work any more.
 fn is_an_answer(failure: &Failure) -> bool {
     use FailureKind as K;
-    let is_open = matches!(failure.kind, K::NoAnswer | K::Unreachable | K::Interrupted | K::Deadline | K::GuestGone);
+    let is_open =
+        matches!(failure.kind, K::NoAnswer | K::Unreachable | K::Interrupted | K::Deadline | K::GuestGone);
     // A change that waits for a restart is one that PVE took.
     !is_open && failure.kind != K::Hotplug
 }
@@ -125,8 +127,11 @@ mod tests {
     #[test]
     fn what_a_refused_request_wrote_is_seen_by_key() {
         let config = |text: &str| -> QemuConfig { serde_json::from_str(text).unwrap() };
-        let before = config(r#"{"cores":2,"ide2":"l:vm-1-cloudinit,media=cdrom","net0":"virtio,bridge=vmbr0","digest":"a"}"#);
-        let after = config(r#"{"cores":"2","net0":"bridge=vmbr0,model=virtio","boot":"order=scsi0","digest":"b"}"#);
+        let before = config(
+            r#"{"cores":2,"ide2":"l:vm-1-cloudinit,media=cdrom","net0":"virtio,bridge=vmbr0","digest":"a"}"#,
+        );
+        let after =
+            config(r#"{"cores":"2","net0":"bridge=vmbr0,model=virtio","boot":"order=scsi0","digest":"b"}"#);
         assert_eq!(differing(&before, &after), ["boot", "ide2"]);
     }
 }

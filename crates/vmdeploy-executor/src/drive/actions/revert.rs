@@ -108,7 +108,11 @@ impl Job {
             self.qemu_at(&seen.node, guest.vmid).set_config(params).await?;
             freed.push(volume.clone());
         }
-        for storage in crate::schedule::claims_of(&self.step.action, self.step.transport).storages.iter().chain(&crate::describe::fills(&self.step.action)) {
+        for storage in crate::schedule::claims_of(&self.step.action, self.step.transport)
+            .storages
+            .iter()
+            .chain(&crate::describe::fills(&self.step.action))
+        {
             for volume in self.volumes_on(&seen.node, storage, guest.vmid).await? {
                 if is_new(&volume) && !named.values().any(|named| *named == volume) {
                     self.free_left(&seen.node, &volume).await?;
@@ -142,7 +146,9 @@ impl Job {
         let time = self.time_left();
         let is_there = async || host.run_to_success(&files::is_file(&path), time).await.is_ok();
         let was_there = is_there().await;
-        host.run_to_success(&files::remove(&path), time).await.map_err(|error| Failure::from(error).at(node))?;
+        host.run_to_success(&files::remove(&path), time)
+            .await
+            .map_err(|error| Failure::from(error).at(node))?;
         match (was_there, is_there().await) {
             (_, true) => {
                 let text = format!("the file `{path}` on {node} was removed, and is still there");

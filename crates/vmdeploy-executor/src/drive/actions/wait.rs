@@ -367,7 +367,9 @@ fn not_ready_hint(guest: &GuestRef, node: &pve_types::NodeName, kind: FailureKin
             "check that `qemu-guest-agent` is installed in the image and runs (stock cloud images come without it: install \
              it by cloud-init, or leave `ready` out of the spec)"
         }
-        FailureKind::NoAddress => "check the bridge, the VLAN and the cloud-init network settings of its NICs",
+        FailureKind::NoAddress => {
+            "check the bridge, the VLAN and the cloud-init network settings of its NICs"
+        }
         _ => "check the guest's boot messages",
     };
     let (vmid, name) = (guest.vmid, &guest.name);

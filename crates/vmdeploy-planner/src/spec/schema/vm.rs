@@ -508,7 +508,9 @@ const LIFECYCLE: Object = Object::new(
         field("force_stop", Bool, "whether a guest that does not shut down in time is stopped")
             .default("false"),
         field("on_failure", Choice(&["rollback", "keep"]), "what happens to the VM when a step fails")
-            .default("a failed creation is rolled back; a change, or a VM that is not ready in time, is kept"),
+            .default(
+                "a failed creation is rolled back; a change, or a VM that is not ready in time, is kept",
+            ),
     ],
 );
 

@@ -205,7 +205,10 @@ fn of_many_that_fail_alike_some_are_shown_and_the_others_named() {
         summary.contains("error: 3 more steps failed in the same way: vm4/start, vm5/start, vm6/start\n"),
         "{summary}"
     );
-    assert!(summary.contains("6 rolled back: failed; rolled back, nothing of this run remains ("), "{summary}");
+    assert!(
+        summary.contains("6 rolled back: failed; rolled back, nothing of this run remains ("),
+        "{summary}"
+    );
 }
 
 /// Kills a deployment without a warning once its journal has so many records, or it is at its end.
