@@ -377,6 +377,7 @@ pub fn mark(run: &str, guest: &GuestRef) -> String {
         uuid: None,
         sources: BTreeMap::new(),
         keep: Default::default(),
+        disks: BTreeMap::new(),
     };
     marked_description("made by a test", &marker)
 }

@@ -33,7 +33,7 @@ impl Job {
             }
             Action::SetConfig { guest, patch, .. } => {
                 let made = self.made_in(guest, patch).await?;
-                let what = crate::describe::title(&job.step.action);
+                let what = vmdeploy_planner::render::summary(&job.step.action);
                 let done = job.act().await?;
                 self.free_unused(guest, &made).await?;
                 Ok(note(&done.outcome, what))
