@@ -60,7 +60,7 @@ async fn what_was_deployed_is_observed_and_destroyed() {
     assert_eq!(observed.guests.len(), 2);
     for guest in observed.guests.values() {
         assert_eq!(guest.status, "running");
-        assert_eq!(guest.volumes.as_ref().map_or(0, |volumes| volumes.ids.len()), 3, "{guest:?}");
+        assert_eq!(guest.volumes.as_ref().unwrap().ids.len(), 3, "{guest:?}");
         assert!(guest.config.as_ref().unwrap().digest.is_some());
     }
     assert!(observed.images[0].present && observed.images[0].virtual_size.is_some());

@@ -9,7 +9,7 @@ use std::sync::Arc;
 use std::time::Duration;
 use tokio::time::Instant;
 use vmdeploy_planner::observed::Observed;
-use vmdeploy_planner::plan::{Action, ConfigPatch, PatchValue, Ref, Verb};
+use vmdeploy_planner::plan::{Action, ConfigPatch, GuestRef, PatchValue, Ref};
 use vmdeploy_planner::volumes::{self, Touched, VolumeOwner, VolumeUsers};
 
 /// How long a look at all configurations serves steps that come after it, at least. It only ever allows: before a step is
@@ -39,7 +39,8 @@ impl Job {
     pub(super) async fn check_volumes(&self) -> Result<(), Failure> {
         let action = &self.step.action;
         let Some((vmid, node)) = about(action) else { return Ok(()) };
-        if !may_touch(action) {
+        let is_new = |guest: &GuestRef| matches!(action, Action::ConvertToTemplate { .. }) && self.makes(guest);
+        if action.guest().is_some_and(is_new) || !may_touch(action) {
             return Ok(());
         }
         let now = self.disks_now(action).await?;
@@ -54,17 +55,19 @@ impl Job {
 
     /// Returns the slots of the guest as they are now; none for one that this run makes.
     async fn disks_now(&self, action: &Action) -> Result<BTreeMap<String, String>, Failure> {
-        let is_made = |vmid: Vmid| {
-            let changes = self.shared.plan.changes.iter();
-            let made = |verb| matches!(verb, Verb::Create | Verb::Replace);
-            changes.into_iter().any(|change| change.guest.vmid == vmid && made(change.verb))
-        };
-        let Some(guest) = action.guest().filter(|guest| needs_configuration(action) && !is_made(guest.vmid))
-        else {
-            return Ok(BTreeMap::new());
-        };
+        let has_some = |guest: &&GuestRef| needs_configuration(action) && !self.makes(guest);
+        let Some(guest) = action.guest().filter(has_some) else { return Ok(BTreeMap::new()) };
         let seen = self.look(guest).await?;
         Ok(seen.map(|seen| seen.config.values.into_iter().collect()).unwrap_or_default())
+    }
+
+    /// Tells whether this run makes the guest.
+    fn makes(&self, guest: &GuestRef) -> bool {
+        let mut actions = self.shared.steps_of(&guest.name).map(|step| &step.action);
+        actions.any(|action| match action {
+            Action::CreateVm { guest: made, .. } | Action::CloneVm { guest: made, .. } => made.vmid == guest.vmid,
+            _ => false,
+        })
     }
 
     async fn scan(&self, anew: bool) -> Result<Arc<Observed>, Failure> {
