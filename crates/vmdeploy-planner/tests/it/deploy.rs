@@ -452,7 +452,8 @@ fn missing_rights_bridges_space_and_nodes_are_checks_that_refuse() {
     assert!(plan.refusals().filter(|check| check.is_right).count() > 5);
     assert!(vmdeploy_planner::plan::CheckedPlan::new(plan).is_err());
     pve.rights = Pve::new().rights;
-    let observed = pve.observed();
+    let mut observed = pve.observed();
+    observed.storages.iter_mut().for_each(|seen| seen.kind = "lvm".to_owned());
     let plan = crate::specs::try_plan_with(&observed, &crate::specs::load(&spec), |_| {}).unwrap();
     let missing: Vec<&str> = plan.refusals().map(|check| check.need.as_str()).collect();
     assert_eq!(missing, ["900TiB free on local at pve1", "bridge vmbr7 at pve1"]);

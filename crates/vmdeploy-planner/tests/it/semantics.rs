@@ -51,7 +51,7 @@ fn a_machine_version_that_pve_pins_for_windows_is_no_difference() {
     let changed = plan(&pve, &waits);
     let reasons = format!("{:?}", changed.changes[0].reasons);
     assert!(reasons.contains("viommu") && !reasons.contains("10.0"), "{reasons}");
-    // Of a guest that is not Windows a pinned version is one that somebody chose.
+    // Of a guest that is not Windows a pinned version is a choice.
     let linux = WINDOWS.replace("win11", "l26");
     assert_ne!(plan(&pve, &one_vm(&linux)).changes[0].verb, Verb::NoOp);
 }

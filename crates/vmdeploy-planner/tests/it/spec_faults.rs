@@ -129,7 +129,10 @@ fn devices_fit_together() {
         &["`ide2` is the slot of the cloud-init drive"],
     );
     check("vms: {a: {ready: {agent: 5m}}}", &["which the VM does not enable"]);
-    check("vms: {a: {pci: {hostpci0: {mapping: gpu, pcie: true}}}}", &["PCI express needs a q35 machine"]);
+    check(
+        "vms: {a: {pci: {hostpci0: {mapping: gpu, pcie: true}}}}",
+        &["PCI express (`hostpci0`) needs a q35 machine"],
+    );
     check("vms: {a: {memory: {size: 1GiB, balloon: 2GiB}}}", &["2048MiB is more than the memory"]);
     check("vms: {a: {usb: {usb0: {usb3: true}}}}", &["one of the keys `mapping`, `host` is missing"]);
     check("vms: {a: {bios: {type: ovmf, efi: {type: 4m}}}}", &["the key `storage` is missing"]);
