@@ -29,6 +29,9 @@ fn value_of(shape: Shape, draw: &mut dyn FnMut(usize) -> usize) -> Option<String
         Shape::Mac => format!("BC:24:11:00:{:02X}:{:02X}", draw(256), draw(256)),
         Shape::Percent => ["a%20b", "abc"][draw(2)].to_owned(),
         Shape::Volume => format!("fast:vm-201-disk-{}", draw(1000)),
+        Shape::NumberSet => ["0-3,7", "2", "1;3"][draw(3)].to_owned(),
+        Shape::Address => ["10.0.0.5/24", "dhcp", "fd00::5/64"][draw(3)].to_owned(),
+        Shape::PciAddresses => ["01:00.0", "0000:01:00.1;02:00"][draw(2)].to_owned(),
         Shape::Secret => return None,
         Shape::Properties(fields) => {
             let mut parts = Vec::new();

@@ -340,6 +340,7 @@ fn template(pve: &mut Pve, storage: &str, node: &str) {
         template: true,
         pool: None,
         volumes: Default::default(),
+        facts: Default::default(),
         config: Some(config),
     };
     pve.foreign.insert(vmid, guest);

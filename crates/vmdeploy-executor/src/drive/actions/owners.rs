@@ -39,7 +39,8 @@ impl Job {
     pub(super) async fn check_volumes(&self) -> Result<(), Failure> {
         let action = &self.step.action;
         let Some((vmid, node)) = about(action) else { return Ok(()) };
-        let is_new = |guest: &GuestRef| matches!(action, Action::ConvertToTemplate { .. }) && self.makes(guest);
+        let is_new =
+            |guest: &GuestRef| matches!(action, Action::ConvertToTemplate { .. }) && self.makes(guest);
         if action.guest().is_some_and(is_new) || !may_touch(action) {
             return Ok(());
         }
@@ -65,7 +66,9 @@ impl Job {
     fn makes(&self, guest: &GuestRef) -> bool {
         let mut actions = self.shared.steps_of(&guest.name).map(|step| &step.action);
         actions.any(|action| match action {
-            Action::CreateVm { guest: made, .. } | Action::CloneVm { guest: made, .. } => made.vmid == guest.vmid,
+            Action::CreateVm { guest: made, .. } | Action::CloneVm { guest: made, .. } => {
+                made.vmid == guest.vmid
+            }
             _ => false,
         })
     }
