@@ -209,15 +209,15 @@ pub struct ObservedGuest {
     pub pool: Option<PoolId>,
     /// The volumes that its configuration names.
     pub volumes: BTreeSet<VolumeId>,
-    /// What is kept of every guest's configuration, whoever owns it; empty where the configuration could not be read.
+    /// What is kept of every guest's configuration, of any owner; empty where the configuration could not be read.
     #[serde(default)]
     pub facts: GuestFacts,
     /// Its whole configuration; only for guests that bear our mark or were asked for by VMID.
     pub config: Option<ObservedConfig>,
 }
 
-/// What is kept of every guest's configuration, whoever owns it: what tells its owner, and the addresses that nobody
-/// else may have. Made by [`crate::identity::facts_of`].
+/// What is kept of every guest's configuration, of any owner: what tells its owner, and the addresses that no other
+/// guest may have. Made by [`crate::identity::facts_of`].
 #[derive(Debug, Clone, PartialEq, Eq, Default, Serialize, Deserialize)]
 #[serde(deny_unknown_fields, default)]
 pub struct GuestFacts {
