@@ -300,7 +300,7 @@ pub struct ObservedGuest {
     pub pool: Option<PoolId>,
     /// What its configuration names as disks; `None` where the configuration could not be read.
     pub volumes: Option<GuestVolumes>,
-    /// What is kept of every guest's configuration, whoever owns it; empty where the configuration could not be read.
+    /// What is kept of every guest's configuration, of any owner; empty where the configuration could not be read.
     #[serde(default)]
     pub facts: GuestFacts,
     /// Its whole configuration; only for guests that bear our mark or were asked for by VMID.
@@ -328,8 +328,8 @@ impl FromIterator<VolumeId> for GuestVolumes {
     }
 }
 
-/// What is kept of every guest's configuration, whoever owns it: what tells its owner, and the addresses that nobody
-/// else may have. Made by [`crate::identity::facts_of`].
+/// What is kept of every guest's configuration, of any owner: what tells its owner, and the addresses that no other
+/// guest may have. Made by [`crate::identity::facts_of`].
 #[derive(Debug, Clone, PartialEq, Eq, Default, Serialize, Deserialize)]
 #[serde(deny_unknown_fields, default)]
 pub struct GuestFacts {

@@ -102,7 +102,7 @@ fn over_the_limit(project: &str, guest: &ObservedGuest, uuid: &str, description:
     whole.chars().count().saturating_sub(identity::MAX_DESCRIPTION)
 }
 
-/// Takes out what the spec's own rules refuse, line by line: PVE holds much that nobody would write, and what a spec does
+/// Takes out what the spec's own rules refuse, line by line: PVE holds values that no spec can say, and what a spec does
 /// not say stays as it is.
 fn without_what_is_refused(mut text: String) -> String {
     // Each turn takes a line out at least; a line may be wrong only once another is gone.

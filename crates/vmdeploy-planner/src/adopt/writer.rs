@@ -96,6 +96,7 @@ impl Writer {
 
     /// Writes every key that is an option of PVE, or a part of one.
     fn options(&mut self) {
+        self.values.retain(|key, _| !is_of_pve(key));
         for (key, text) in raise_options(&VM, OF_THEIR_OWN, &mut self.values, &mut self.unsaid) {
             self.lines.push(format!("{key}: {text}"));
         }
@@ -228,7 +229,6 @@ impl Writer {
 
     /// Writes what only PVE's own spelling says, and leaves the rest.
     fn raw(&mut self) {
-        self.values.retain(|key, _| !is_of_pve(key));
         let (raw, left): (Vec<_>, Vec<_>) =
             std::mem::take(&mut self.values).into_iter().partition(|(key, value)| fits_raw(key, value));
         let lines = raw.iter().map(|(key, value)| format!("  {key}: {}", quoted(value))).collect();

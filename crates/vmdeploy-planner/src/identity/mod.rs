@@ -35,7 +35,7 @@ fn numbered_uuid(cluster: &str, project: &str, name: &GuestName, number: u32) ->
     Uuid::new_v5(&NAMESPACE, format!("{cluster}/{project}/{name}/{number}").as_bytes()).to_string()
 }
 
-/// Returns a UUID for a guest that has none of its own and shall be adopted.
+/// Returns a UUID for a guest that has none of its own and is to be adopted.
 pub(crate) fn uuid_for_adopted(project: &str, vmid: Vmid) -> String {
     Uuid::new_v5(&NAMESPACE, format!("adopted/{project}/{vmid}").as_bytes()).to_string()
 }
@@ -236,7 +236,7 @@ pub fn ownership(guest: &ObservedGuest) -> Ownership {
     }
 }
 
-/// Returns the UUID of a guest, whoever owns it.
+/// Returns the UUID of a guest of any owner.
 pub fn uuid_of(guest: &ObservedGuest) -> Option<String> {
     guest.config.as_ref().map_or_else(|| guest.facts.uuid.clone(), config_uuid)
 }

@@ -103,7 +103,7 @@ fn check_field(value: Node<'_>, field: &'static Field, path: Path<'_>, faults: &
 pub(crate) fn refuse_null(span: Span, field: &Field, path: Path<'_>, faults: &mut Faults) {
     let hint = match &field.kind {
         Kind::Map(rule, _, Nullable::Yes) => {
-            format!("name what shall go: `{}: {{{}: null}}`", field.key, rule.example)
+            format!("name what is removed: `{}: {{{}: null}}`", field.key, rule.example)
         }
         kind => format!("leave the key out, or write {}", kind.describe()),
     };

@@ -36,7 +36,7 @@ fn replace(file: &mut SourceFile, span: Span, old: &str, new: &str) -> Option<()
     file.text[at..].starts_with(old).then(|| exchange(file, at, old, new))
 }
 
-/// Replaces the key on a pin's line; a pin that is written otherwise is drawn anew from what the guest says.
+/// Replaces the key on a pin's line. A pin that is written otherwise stays, and has no effect: the guest has a VMID.
 fn rename_pin(file: &mut SourceFile, span: Span, old: &str, new: &str) {
     let Some(start) = offset(&file.text, Span { column: 1, ..span }) else { return };
     let line = file.text[start..].lines().next().unwrap_or_default();
@@ -70,7 +70,18 @@ mod tests {
 
     #[test]
     fn only_names_change_in_a_renamed_spec() {
-        let spec = "# my VMs\nversion: 1\nproject: web\nvms:\n  \"web01\": # the first\n    vmid: {range: [200, 210]}\n    template: true\n                      é1: {}\n".replace("  é1: {}\n", "  web02: {clone: web01, description: web01}  # from web01\n");
+        let spec = [
+            "# my VMs",
+            "version: 1",
+            "project: web",
+            "vms:",
+            "  \"web01\": # the first",
+            "    vmid: {range: [200, 210]}",
+            "    template: true",
+            "  web02: {clone: web01, description: web01}  # from web01",
+            "",
+        ];
+        let spec = spec.join("\n");
         let lock = "version: 1\nproject: web\nvmids:\n  default:\n    web01: 200\n    web011: 201\n";
         let files = [SourceFile::new("a.yaml", spec.clone()), SourceFile::new("a.lock.yaml", lock)];
         let loaded = load(&files, &LoadOptions::default()).unwrap();
