@@ -111,7 +111,7 @@ fn time(call: &mut Call<'_>) -> Result<Value, Refusal> {
 
 fn dns(call: &mut Call<'_>) -> Result<Value, Refusal> {
     let _ = call;
-    Ok(json!({ "search": "local", "dns1": "127.0.0.1" }))
+    Ok(json!({ "dns1": "127.0.0.1" }))
 }
 
 fn interface(world: &World, node: &str, name: &str) -> Option<Value> {

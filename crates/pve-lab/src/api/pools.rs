@@ -50,7 +50,12 @@ fn create(call: &mut Call<'_>) -> Result<Value, Refusal> {
     if let Some((parent, _)) = id.rsplit_once('/')
         && !call.world.access.pools.contains_key(parent)
     {
-        return Err(Refusal::died(format!("create pool failed: parent pool '{parent}' does not exist")));
+        let text = format!("create pool failed: parent '{parent}' of pool '{id}' does not exist");
+        return Err(Refusal::died(text));
+    }
+    let leaf = id.rsplit('/').next().unwrap_or_default();
+    if call.world.version.at_least(9, 0) && !leaf.starts_with(|first: char| first.is_ascii_alphabetic()) {
+        return Err(Refusal::died("create pool failed: pool name must start with a letter"));
     }
     let pool = Pool { comment: call.text("comment").map(str::to_owned), ..Pool::default() };
     call.world.access.pools.insert(id, pool);
@@ -99,15 +104,15 @@ fn update(call: &mut Call<'_>) -> Result<Value, Refusal> {
     }
     let removes = call.flag("delete");
     for vmid in call.list("vms") {
-        call.require_any(&format!("/vms/{vmid}"), &[Privilege::PermissionsModify, Privilege::VmAllocate])?;
+        let wanted = [Privilege::PermissionsModify, Privilege::VmAllocate];
+        call.require_any(&format!("/vms/{vmid}"), &wanted).map_err(|refusal| failed(refusal.full_text()))?;
         let number: u32 = vmid.parse().map_err(|_| Refusal::parameter("vms", "no VMID"))?;
         change_guest(call, &id, number, removes)?;
     }
     for storage in call.list("storage") {
-        call.require_any(
-            &format!("/storage/{storage}"),
-            &[Privilege::PermissionsModify, Privilege::DatastoreAllocate],
-        )?;
+        let wanted = [Privilege::PermissionsModify, Privilege::DatastoreAllocate];
+        call.require_any(&format!("/storage/{storage}"), &wanted)
+            .map_err(|refusal| failed(refusal.full_text()))?;
         let pool = call.world.access.pools.get_mut(&id).ok_or_else(|| missing(&id))?;
         let changed =
             if removes { pool.storages.remove(&storage) } else { pool.storages.insert(storage.clone()) };
@@ -141,16 +146,16 @@ fn change_guest(call: &mut Call<'_>, id: &str, number: u32, removes: bool) -> Re
             return Err(failed(format!("VM {number} is not a pool member")));
         }
     } else {
-        let exists = Vmid::new(number).is_ok_and(|vmid| call.world.guests.contains_key(&vmid));
         match &now {
-            _ if !exists => return Err(failed(format!("VM {number} does not exist"))),
             Some(now) if now == id => return Err(failed(format!("VM {number} is already a pool member"))),
             Some(now) if !call.flag("allow-move") => {
                 return Err(failed(format!(
                     "VM {number} belongs already to pool '{now}' and 'allow-move' is not set"
                 )));
             }
-            Some(now) => call.require(&format!("/pool/{now}"), &[Privilege::PoolAllocate])?,
+            Some(now) => call
+                .require(&format!("/pool/{now}"), &[Privilege::PoolAllocate])
+                .map_err(|refusal| failed(refusal.full_text()))?,
             None => {}
         }
     }
@@ -166,14 +171,17 @@ fn delete(call: &mut Call<'_>) -> Result<Value, Refusal> {
     let failed = |text: String| Refusal::died(format!("delete pool failed: {text}"));
     let pool =
         call.world.access.pools.get(&id).ok_or_else(|| failed(format!("pool '{id}' does not exist")))?;
-    if let Some(vmid) = pool.guests.iter().next() {
+    let below = format!("{id}/");
+    if let Some(inner) = call.world.access.pools.keys().find(|other| other.starts_with(&below)) {
+        return Err(failed(format!("pool '{id}' is not empty (contains pool '{inner}')")));
+    }
+    // Members that are there no longer do not count.
+    let is_there = |number: &&u32| Vmid::new(**number).is_ok_and(|vmid| call.world.guests.contains_key(&vmid));
+    if let Some(vmid) = pool.guests.iter().find(is_there) {
         return Err(failed(format!("pool '{id}' is not empty (contains VM {vmid})")));
     }
-    if let Some(storage) = pool.storages.iter().next() {
+    if let Some(storage) = pool.storages.iter().find(|storage| call.world.storages.contains_key(*storage)) {
         return Err(failed(format!("pool '{id}' is not empty (contains storage '{storage}')")));
-    }
-    if call.world.access.pools.keys().any(|other| other.starts_with(&format!("{id}/"))) {
-        return Err(failed(format!("pool '{id}' is not empty")));
     }
     call.world.access.pools.remove(&id);
     call.world.access.acl.remove(&format!("/pool/{id}"));

@@ -55,11 +55,13 @@ impl Refusal {
         Self { errors: errors.into_iter().collect(), ..Self::new(400, "Parameter verification failed.") }
     }
     /// The texts of a refusal as a task's log or a command shows them.
+    // PVE: pve-common src/PVE/Exception.pm stringify: what was raised with a status is said with it.
     pub fn full_text(&self) -> String {
         let lines: String = self.errors.iter().map(|(name, text)| format!("\n{name}: {text}")).collect();
-        match self.errors.is_empty() {
-            true => self.message.clone(),
-            false => format!("{} {}{lines}", self.status, self.message),
+        match self.status {
+            403 => format!("{} {}", self.status, self.message),
+            _ if self.errors.is_empty() => self.message.clone(),
+            status => format!("{status} {}{lines}", self.message),
         }
     }
     /// 400 for one parameter.

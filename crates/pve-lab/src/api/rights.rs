@@ -8,6 +8,9 @@ use super::{Call, Params, Refusal};
 use crate::schema::{Check, split_list};
 use crate::world::{Grants, World};
 
+/// The role that shuts out whatever else is given.
+const NO_ACCESS: &str = "NoAccess";
+
 /// Privileges on a path, and whether they hold below it.
 pub type Rights = BTreeMap<Privilege, bool>;
 
@@ -24,11 +27,8 @@ pub fn rights(world: &World, auth_id: &str, path: &str) -> Rights {
             .map(|privilege| (privilege, true))
             .collect();
     }
-    let now = world.now_seconds();
-    let Some(account) = world.access.users.get(user).filter(|user| user.enable) else { return Rights::new() };
-    if account.expire != 0 && account.expire <= now {
-        return Rights::new();
-    }
+    // Whether an account may log in at all is not asked here: that is authentication's matter.
+    let Some(account) = world.access.users.get(user) else { return Rights::new() };
     let Some(name) = token else { return own_rights(world, auth_id, path) };
     let Some(token) = account.tokens.get(name) else { return Rights::new() };
     if !token.privsep {
@@ -50,13 +50,16 @@ pub fn rights(world: &World, auth_id: &str, path: &str) -> Rights {
 /// The rights that the ACL gives to this very id, pools included.
 fn own_rights(world: &World, id: &str, path: &str) -> Rights {
     let mut roles = roles(world, id, path);
-    for pool in pools_of(world, path) {
-        let of_pool = self::roles(world, id, &format!("/pool/{pool}"));
-        if of_pool.contains_key("NoAccess") {
-            return Rights::new();
-        }
-        for role in of_pool.into_keys() {
-            roles.entry(role).or_insert(false);
+    // What a pool gives never goes past a NoAccess of the path itself; a NoAccess of the pool bars everything.
+    if !roles.contains_key(NO_ACCESS) {
+        for pool in pools_of(world, path) {
+            let of_pool = self::roles(world, id, &format!("/pool/{pool}"));
+            if of_pool.contains_key(NO_ACCESS) {
+                return Rights::new();
+            }
+            for role in of_pool.into_keys() {
+                roles.entry(role).or_insert(false);
+            }
         }
     }
     let mut rights = Rights::new();
@@ -92,8 +95,8 @@ fn roles(world: &World, id: &str, path: &str) -> BTreeMap<String, bool> {
             found = new;
         }
     }
-    if found.contains_key("NoAccess") {
-        found.retain(|role, _| role == "NoAccess");
+    if found.contains_key(NO_ACCESS) {
+        found.retain(|role, _| role == NO_ACCESS);
     }
     found
 }
@@ -122,17 +125,16 @@ fn pools_of(world: &World, path: &str) -> Vec<String> {
     }
 }
 
-/// Everything that `auth_id` may do, by path: the paths of the ACL, of pools, and the top ones.
+/// Everything that `auth_id` may do, by path: the paths of the ACL, of pools' members, and the top ones.
 // PVE: pve-access-control src/PVE/RPCEnvironment.pm get_effective_permissions
 pub fn effective(world: &World, auth_id: &str) -> BTreeMap<String, Rights> {
     const TOP: &[&str] =
-        &["/", "/access", "/access/groups", "/mapping", "/nodes", "/pool", "/sdn", "/storage", "/vms"];
+        &["/", "/access", "/access/groups", "/nodes", "/pool", "/sdn", "/storage", "/vms"];
     let mut paths: BTreeSet<String> = TOP.iter().map(|path| (*path).to_owned()).collect();
     paths.extend(world.access.acl.keys().cloned());
-    for (id, pool) in &world.access.pools {
+    for pool in world.access.pools.values() {
         paths.extend(pool.guests.iter().map(|vmid| format!("/vms/{vmid}")));
         paths.extend(pool.storages.iter().map(|storage| format!("/storage/{storage}")));
-        paths.insert(format!("/pool/{id}"));
     }
     let of = |path: String| {
         let rights = rights(world, auth_id, &path);
@@ -192,32 +194,63 @@ pub fn has(world: &World, auth_id: &str, path: &str, privilege: Privilege) -> bo
 /// Tells whether it is root@pam, or a token that may all that root@pam may.
 fn is_root(world: &World, auth_id: &str) -> bool {
     let Some(name) = auth_id.strip_prefix("root@pam!") else { return auth_id == "root@pam" };
-    let Some(root) = world.access.users.get("root@pam").filter(|root| root.enable) else { return false };
-    let is_expired = root.expire != 0 && root.expire <= world.now_seconds();
-    !is_expired && root.tokens.get(name).is_some_and(|token| !token.privsep)
+    let root = world.access.users.get("root@pam");
+    root.and_then(|root| root.tokens.get(name)).is_some_and(|token| !token.privsep)
 }
 
 /// Evaluates a permission expression of the table for `auth_id`.
 ///
 /// # Errors
 /// 403 with PVE's words.
-// PVE: pve-access-control src/PVE/RPCEnvironment.pm exec_api2_perm_check
 pub fn evaluate(world: &World, auth_id: &str, check: &Check, params: &Params) -> Result<(), Refusal> {
+    match holds(world, auth_id, check, params)? {
+        Verdict::Holds => Ok(()),
+        Verdict::Fails(refusal) => Err(refusal),
+    }
+}
+
+/// What a part of an expression says. A part of an `or` that fails is passed over; an error is not.
+enum Verdict {
+    Holds,
+    Fails(Refusal),
+}
+
+impl From<Result<(), Refusal>> for Verdict {
+    fn from(result: Result<(), Refusal>) -> Self {
+        match result {
+            Ok(()) => Self::Holds,
+            Err(refusal) => Self::Fails(refusal),
+        }
+    }
+}
+
+// PVE: pve-access-control src/PVE/RPCEnvironment.pm exec_api2_perm_check: within an `or`, what fails in an `and` is an
+// error of the whole, as are groups that a user's parameters name.
+fn holds(world: &World, auth_id: &str, check: &Check, params: &Params) -> Result<Verdict, Refusal> {
     let Check::List(list) = check else { return Err(bare()) };
     let (head, rest) = match list.split_first() {
         Some((Check::Word(head), rest)) => (head.as_str(), rest),
         _ => return Err(bare()),
     };
-    match head {
-        "and" => rest.iter().try_for_each(|part| evaluate(world, auth_id, part, params)),
-        "or" if rest.iter().any(|part| evaluate(world, auth_id, part, params).is_ok()) => Ok(()),
-        "or" => Err(bare()),
-        "perm" => perm(world, auth_id, rest, params),
-        "perm-modify" => perm_modify(world, auth_id, rest, params),
-        "userid-param" => userid_param(world, auth_id, rest, params),
-        "userid-group" => userid_group(world, auth_id, rest, params),
-        _ => Err(bare()),
-    }
+    Ok(match head {
+        "and" => {
+            rest.iter().try_for_each(|part| evaluate(world, auth_id, part, params))?;
+            Verdict::Holds
+        }
+        "or" => {
+            for part in rest {
+                if matches!(holds(world, auth_id, part, params)?, Verdict::Holds) {
+                    return Ok(Verdict::Holds);
+                }
+            }
+            Verdict::Fails(bare())
+        }
+        "perm" => perm(world, auth_id, rest, params).into(),
+        "perm-modify" => perm_modify(world, auth_id, rest, params).into(),
+        "userid-param" => userid_param(world, auth_id, rest, params).into(),
+        "userid-group" => return userid_group(world, auth_id, rest, params),
+        _ => return Err(bare()),
+    })
 }
 
 fn bare() -> Refusal {
@@ -299,6 +332,9 @@ fn perm_modify(world: &World, auth_id: &str, rest: &[Check], params: &Params) ->
 fn userid_param(world: &World, auth_id: &str, rest: &[Check], params: &Params) -> Result<(), Refusal> {
     let userid = text(params, "userid").unwrap_or_default();
     match word(rest, 0) {
+        "self" if !world.access.users.contains_key(userid) => {
+            Err(Refusal::died(format!("no such user ('{userid}')")))
+        }
         "self" if auth_id == userid => Ok(()),
         "self" => Err(bare()),
         privilege => {
@@ -308,17 +344,17 @@ fn userid_param(world: &World, auth_id: &str, rest: &[Check], params: &Params) -
     }
 }
 
-fn userid_group(world: &World, auth_id: &str, rest: &[Check], params: &Params) -> Result<(), Refusal> {
+fn userid_group(world: &World, auth_id: &str, rest: &[Check], params: &Params) -> Result<Verdict, Refusal> {
     let wanted = privileges(word(rest, 0));
     let names = wanted.iter().map(|privilege| privilege.as_str()).collect::<Vec<_>>().join("|");
     let userid = text(params, "userid").unwrap_or_default();
     let groups_param = (word(rest, 1) == "groups_param").then(|| word(rest, 2));
     let must_exist = groups_param != Some("create");
     if must_exist && !world.access.users.contains_key(userid) {
-        return Err(Refusal::died(format!("no such user ('{userid}')")));
+        return Ok(Verdict::Fails(Refusal::died(format!("no such user ('{userid}')"))));
     }
     if any_of(world, auth_id, "/access/groups", &wanted).is_ok() {
-        return Ok(());
+        return Ok(Verdict::Holds);
     }
     let allowed = |group: &str| any_of(world, auth_id, &format!("/access/groups/{group}"), &wanted).is_ok();
     if groups_param.is_some() {
@@ -332,9 +368,9 @@ fn userid_group(world: &World, auth_id: &str, rest: &[Check], params: &Params) -
     }
     let mine = world.access.users.get(userid).map(|user| &user.groups);
     if must_exist && !mine.into_iter().flatten().any(|group| allowed(group)) {
-        return Err(bare());
+        return Ok(Verdict::Fails(bare()));
     }
-    Ok(())
+    Ok(Verdict::Holds)
 }
 
 #[cfg(test)]
@@ -395,5 +431,12 @@ mod tests {
         check(&[("/pool/p", "a@pve", "PVEVMUser", true)], "a@pve", "/vms/101", false);
         let barred = [("/vms", "a@pve", "PVEVMUser", true), ("/pool/p", "a@pve", "NoAccess", true)];
         check(&barred, "a@pve", "/vms/100", false);
+        let own = [("/vms/100", "a@pve", "NoAccess", true), ("/pool/p", "a@pve", "PVEVMUser", true)];
+        check(&own, "a@pve", "/vms/100", false);
+        let above = [("/vms", "a@pve", "NoAccess", true), ("/pool/p", "a@pve", "PVEVMUser", true)];
+        check(&above, "a@pve", "/vms/100", false);
+        let of_group = [("/", "a@pve", "PVEVMUser", true), ("/vms/100", "@g", "NoAccess", true)];
+        check(&of_group, "a@pve", "/vms/100", false);
+        check(&of_group, "a@pve", "/vms/101", true);
     }
 }

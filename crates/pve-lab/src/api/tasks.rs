@@ -79,7 +79,7 @@ fn list(call: &mut Call<'_>) -> Result<Value, Refusal> {
     let all: Vec<Value> = call.world.tasks.newest_first().filter(wanted).map(listed).collect();
     let start = call.integer("start").and_then(|start| usize::try_from(start).ok()).unwrap_or(0);
     let limit = call.integer("limit").and_then(|limit| usize::try_from(limit).ok()).unwrap_or(50);
-    call.total = Some(all.len() as u64);
+    call.total = Some(all.len() as u64).filter(|total| *total > 0);
     Ok(all.into_iter().skip(start).take(limit).collect())
 }
 

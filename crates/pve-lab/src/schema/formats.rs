@@ -43,11 +43,14 @@ impl Formats {
             "CIDRv4" => looks_like(is_cidr(text, Some(true)), "IPv4 network"),
             "CIDRv6" => looks_like(is_cidr(text, Some(false)), "IPv6 network"),
             "pve-ipv4-config" => {
-                looks_like(matches!(text, "dhcp" | "manual") || is_cidr(text, Some(true)), "IPv4 network")
+                looks_like(
+                    matches!(text, "dhcp" | "manual") || is_cidr(text, Some(true)),
+                    "ipv4 network configuration",
+                )
             }
             "pve-ipv6-config" => looks_like(
                 matches!(text, "auto" | "dhcp" | "manual") || is_cidr(text, Some(false)),
-                "IPv6 network",
+                "ipv6 network configuration",
             ),
             "mac-addr" => looks_like(is_unicast_mac(text), "unicast MAC address"),
             "email" | "email-opt" => looks_like(text.is_empty() || is_email(text), "email address"),
@@ -55,10 +58,19 @@ impl Formats {
                 looks_like(is_email(text) || is_word(text, "._-@"), "email address or username")
             }
             "pve-configid" => refuse(is_config_id(text), format!("invalid configuration ID '{text}'")),
+            "pve-storage-id" if text.chars().count() < 2 => {
+                refuse(false, format!("storage ID '{text}' cannot be shorter than 2 characters"))
+            }
             "pve-storage-id" => {
                 refuse(is_storage_id(text), format!("storage ID '{text}' contains illegal characters"))
             }
             "pve-bridge-id" => refuse(is_word(text, "-_."), format!("invalid bridge ID '{text}'")),
+            "pve-userid" if text.chars().count() < 3 => {
+                refuse(false, format!("user name '{text}' is too short"))
+            }
+            "pve-userid" if text.chars().count() > 64 => {
+                refuse(false, format!("user name '{text}' is too long ({} > 64)", text.chars().count()))
+            }
             "pve-userid" => {
                 refuse(is_user_id(text), format!("value '{text}' does not look like a valid user name"))
             }
@@ -85,7 +97,7 @@ impl Formats {
             "pve-volume-id-or-qm-path" => refuse(
                 matches!(text, "none" | "cdrom")
                     || text.starts_with('/')
-                    || is_new_disk(text)
+                    || (is_new_disk(text) && text.contains(':'))
                     || is_volume_id(text),
                 format!("unable to parse volume ID '{text}'"),
             ),
@@ -94,14 +106,23 @@ impl Formats {
                 format!("unable to parse volume ID '{text}'"),
             ),
             "pve-qm-bootdev" => refuse(is_boot_device(text), format!("invalid boot device '{text}'")),
-            "pve-hotplug-features" => refuse(is_hotplug(text), "unable to parse hotplug option".to_owned()),
+            "pve-hotplug-features" => match unknown_hotplug(text) {
+                Some(feature) => refuse(false, format!("invalid hotplug feature '{feature}'")),
+                None => Ok(()),
+            },
+            "pve-qm-bootdisk" => refuse(is_boot_disk(text), format!("invalid boot disk '{text}'")),
+            "pve-cpuset" => refuse(is_cpu_set(text), "unable to parse cpuset option".to_owned()),
+            "pve-task-status-type" => refuse(
+                ["ok", "error", "warning", "unknown"].iter().any(|known| text.eq_ignore_ascii_case(known)),
+                format!("invalid status '{text}'"),
+            ),
             "pve-startup-order" => refuse(is_startup(text), "unable to parse startup options".to_owned()),
             "pve-storage-content" => refuse(is_content(text), format!("invalid content type '{text}'")),
             "pve-ha-resource-or-vm-id" => {
                 let id = text.split_once(':').map_or(text, |(_, id)| id);
                 refuse(id.parse::<Vmid>().is_ok(), format!("invalid resource or vm id '{text}'"))
             }
-            "pve-storage-path" => refuse(text.starts_with('/'), format!("invalid path '{text}'")),
+            "pve-storage-path" => looks_like(is_storage_path(text), "absolute path"),
             "mac-prefix" => {
                 refuse(is_mac_prefix(text), "value is not a valid unicast MAC address prefix".to_owned())
             }
@@ -114,9 +135,7 @@ impl Formats {
     }
     fn is_pool_id(&self, text: &str) -> bool {
         let parts: Vec<&str> = text.split('/').collect();
-        let starts_right =
-            !self.version.at_least(9, 0) || text.starts_with(|first: char| first.is_ascii_alphabetic());
-        parts.len() <= 3 && starts_right && parts.iter().all(|part| is_word(part, "._-"))
+        parts.len() <= 3 && parts.iter().all(|part| is_word(part, "._-"))
     }
 }
 
@@ -243,9 +262,28 @@ fn is_boot_device(text: &str) -> bool {
         )
 }
 
-fn is_hotplug(text: &str) -> bool {
-    let known = ["network", "disk", "cpu", "memory", "usb", "cloudinit"];
-    matches!(text, "0" | "1") || split_list(text).all(|item| known.contains(&item))
+fn unknown_hotplug(text: &str) -> Option<&str> {
+    const KNOWN: [&str; 6] = ["network", "disk", "cpu", "memory", "usb", "cloudinit"];
+    split_list(text).find(|item| !KNOWN.contains(item)).filter(|_| !matches!(text, "0" | "1"))
+}
+
+// PVE: qemu-server src/PVE/QemuServer/Drive.pm verify_bootdisk
+fn is_boot_disk(text: &str) -> bool {
+    crate::schema::is_drive_slot(text)
+}
+
+// PVE: pve-common src/PVE/CpuSet.pm parse_cpuset
+fn is_cpu_set(text: &str) -> bool {
+    let digits = |part: &str| !part.is_empty() && part.bytes().all(|byte| byte.is_ascii_digit());
+    text.split(',').all(|part| match part.split_once('-') {
+        Some((low, high)) => digits(low) && digits(high),
+        None => digits(part),
+    })
+}
+
+// PVE: pve-storage src/PVE/Storage/Plugin.pm verify_path
+fn is_storage_path(text: &str) -> bool {
+    text.strip_prefix('/').is_some_and(|rest| rest.starts_with(|next: char| !";()".contains(next)))
 }
 
 fn is_startup(text: &str) -> bool {
@@ -277,9 +315,20 @@ mod tests {
         check("pve-userid", "ann", Err("value 'ann' does not look like a valid user name"));
         check("pve-priv-list", "VM.Audit,VM.Monitor", Err("invalid privilege 'VM.Monitor'"));
         check("mac-addr", "01:00:00:00:00:01", Err("value does not look like a valid unicast MAC address"));
-        check("pve-ipv4-config", "10.0.0.5", Err("value does not look like a valid IPv4 network"));
+        check(
+            "pve-ipv4-config",
+            "10.0.0.5",
+            Err("value does not look like a valid ipv4 network configuration"),
+        );
+        check("pve-hotplug-features", "network,x", Err("invalid hotplug feature 'x'"));
+        check("pve-hotplug-features", "1", Ok(()));
+        check("pve-cpuset", "0-3,5", Ok(()));
+        check("pve-cpuset", "x", Err("unable to parse cpuset option"));
+        check("pve-qm-bootdisk", "scsi31", Err("invalid boot disk 'scsi31'"));
+        check("pve-userid", "a@", Err("user name 'a@' is too short"));
         check("pve-volume-id-or-qm-path", "local:0.5", Ok(()));
         check("pve-tag-list", "Web;prod a", Ok(()));
-        check("pve-storage-id", "a", Err("storage ID 'a' contains illegal characters"));
+        check("pve-storage-id", "a", Err("storage ID 'a' cannot be shorter than 2 characters"));
+        check("pve-storage-id", "a b", Err("storage ID 'a b' contains illegal characters"));
     }
 }

@@ -29,6 +29,9 @@ pub fn parse(
     let mut errors = Errors::default();
     check_object(&format.keys, &values, path, formats, &mut errors);
     if errors.is_empty() {
+        if format.name == "pve-vm-cpu-conf" {
+            super::cpu::check(&properties)?;
+        }
         return Ok(properties);
     }
     let lines: String = errors.iter().map(|(key, text)| format!("{key}: {text}\n")).collect();
@@ -57,7 +60,7 @@ pub fn split(format: &PropertyFormat, text: &str) -> Result<Properties, Property
                     return Err(duplicate(&default.name));
                 }
                 default_used = true;
-                properties.insert(default.name.clone(), part.to_owned());
+                properties.insert(default.name.clone(), plain(default.kind, part).to_owned());
             }
         }
     }
@@ -91,12 +94,16 @@ fn add_pair(
         }
         key = format.keys.get(alias).unwrap_or(key);
     }
-    let value = match key.kind {
+    properties.insert(key.name.clone(), plain(key.kind, value).to_owned());
+    Ok(())
+}
+
+/// A boolean as 1 or 0, anything else as it is.
+fn plain(kind: Kind, value: &str) -> &str {
+    match kind {
         Kind::Boolean => boolean(value).map_or(value, |is| if is { "1" } else { "0" }),
         _ => value,
-    };
-    properties.insert(key.name.clone(), value.to_owned());
-    Ok(())
+    }
 }
 
 /// What PVE reads as a boolean in property strings and on command lines.

@@ -113,7 +113,7 @@ fn place_files(node: &Arc<Node>, public_key: &str) {
             "/etc/hosts",
             format!("127.0.0.1 localhost.localdomain localhost\n{address} {name}.lab.test {name}\n"),
         ),
-        ("/etc/resolv.conf", "search lab.test\nnameserver 127.0.0.1\n".to_owned()),
+        ("/etc/resolv.conf", "nameserver 127.0.0.1\n".to_owned()),
         ("/etc/debian_version", format!("{debian}.0\n")),
         (
             "/etc/os-release",

@@ -159,7 +159,11 @@ impl<'w> NodeFiles<'w> {
             }
             [name @ ("active" | "index")] => {
                 let wanted = |running: bool| (*name == "active") == running;
-                let lines = tasks().filter(|task| wanted(task.exit_status().is_none())).map(|task| {
+                // PVE: pve-common src/PVE/RESTEnvironment.pm active_workers appends each task when it has ended.
+                let mut all: Vec<_> = tasks().filter(|task| wanted(task.exit_status().is_none())).collect();
+                all.reverse();
+                all.sort_by_key(|task| task.ended.unwrap_or(task.started));
+                let lines = all.into_iter().map(|task| {
                     match (task.ended, task.exit_status()) {
                         (Some(ended), Some(status)) => format!("{} {ended:08X} {status}\n", task.upid),
                         _ => format!("{} 0\n", task.upid),

@@ -77,8 +77,9 @@ pub struct Guest {
     pub config: Config,
     /// What waits for the next stop.
     pub pending: Pending,
-    /// The configuration the cloud-init drive was last made from, for pending cloud-init values.
-    pub cloudinit: Option<Config>,
+    /// Options that changed under a running guest since its cloud-init drive was made, with the value that is on the
+    /// drive; `None` where the option was not there.
+    pub cloudinit: BTreeMap<String, Option<String>>,
     /// Snapshots by name.
     pub snapshots: BTreeMap<String, Snapshot>,
     /// Whether it runs.
@@ -98,7 +99,7 @@ impl Guest {
             node: node.to_owned(),
             config,
             pending: Pending::default(),
-            cloudinit: None,
+            cloudinit: BTreeMap::new(),
             snapshots: BTreeMap::new(),
             power: Power::Stopped,
             runtime: crate::guest::Runtime::default(),
@@ -141,9 +142,16 @@ impl Guest {
             }
             text.push_str(&section(&self.pending.set));
         }
-        if let Some(cloudinit) = &self.cloudinit {
+        if !self.cloudinit.is_empty() {
             text.push_str("\n[special:cloudinit]\n");
-            text.push_str(&section(cloudinit));
+            let added = self.cloudinit.iter().filter(|(_, old)| old.is_none()).map(|(option, _)| option.as_str());
+            let added = added.collect::<Vec<_>>().join(",");
+            let old = self.cloudinit.iter().filter_map(|(option, old)| Some((option.clone(), old.clone()?)));
+            let mut shown: Config = old.collect();
+            if !added.is_empty() {
+                shown.insert("added".into(), added);
+            }
+            text.push_str(&section(&shown));
         }
         for (name, snapshot) in &self.snapshots {
             text.push_str(&format!("\n[{name}]\n"));

@@ -81,6 +81,8 @@ fn shown_check(check: &Check) -> String {
 fn fact_permission(fact: Option<&Value>) -> String {
     let Some(fact) = fact else { return "root".to_owned() };
     match (fact.get("check"), fact.get("user").and_then(Value::as_str)) {
+        // PVE: pve-access-control src/PVE/RPCEnvironment.pm check_api2_permissions asks for `all` before the expression.
+        (_, Some("all")) => "all".to_owned(),
         (Some(check), _) => fact_check(check),
         (None, Some(user)) => user.to_owned(),
         (None, None) => "root".to_owned(),

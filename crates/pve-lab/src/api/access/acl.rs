@@ -164,11 +164,11 @@ fn permissions(call: &mut Call<'_>) -> Result<Value, Refusal> {
         });
     }
     let by_path = match call.text("path") {
+        // Any path may be asked for: what is not in the ACL inherits.
         Some(path) => {
-            let path = acl_path(path, call.world.version)
-                .ok_or_else(|| Refusal::died(format!("invalid ACL path '{path}'")))?;
+            let (path, asked_path) = (normal_path(path), path.to_owned());
             let rights = rights::rights(call.world, &asked, &path);
-            [(path, rights)].into()
+            [(asked_path, rights)].into()
         }
         None => effective(call.world, &asked),
     };

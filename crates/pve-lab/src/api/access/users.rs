@@ -81,10 +81,10 @@ fn create(call: &mut Call<'_>) -> Result<Value, Refusal> {
             Some("pve") => {}
             Some("pam") => {
                 let name = id.rsplit_once('@').map_or("", |(name, _)| name);
-                return Err(failed(format!("usermod: user '{name}' does not exist")));
+                return Err(failed(format!("change password failed: user '{name}' does not exist")));
             }
             Some(_) => return Err(failed("can't set password on auth type".to_owned())),
-            None => return Err(failed(format!("domain '{realm}' does not exist"))),
+            None => return Err(failed(format!("auth domain '{realm}' does not exist"))),
         }
     }
     let mut user = User {

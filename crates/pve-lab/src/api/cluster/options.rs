@@ -39,13 +39,24 @@ fn get(call: &mut Call<'_>) -> Result<Value, Refusal> {
             .map(str::to_owned)
             .collect()
     };
-    let mut shown: Map<String, Value> =
-        call.world.datacenter.iter().map(|(name, text)| (name.clone(), value_of(call, name, text))).collect();
+    // PVE: pve-manager PVE/API2/Cluster.pm get_options: who may not audit sees little.
+    let audits = call.has("/", Privilege::SysAudit);
+    let is_seen = |name: &str| audits || matches!(name, "console" | "tag-style");
+    let mut shown: Map<String, Value> = call
+        .world
+        .datacenter
+        .iter()
+        .filter(|(name, _)| is_seen(name))
+        .map(|(name, text)| (name.clone(), value_of(call, name, text)))
+        .collect();
+    shown.insert("allowed-tags".into(), json!(tags));
+    if !audits {
+        return Ok(Value::Object(shown));
+    }
     if call.world.version.at_least(8, 1) {
         shown.entry("mac_prefix").or_insert("BC:24:11".into());
     }
     shown.entry("description").or_insert("".into());
-    shown.insert("allowed-tags".into(), json!(tags));
     Ok(Value::Object(shown))
 }
 

@@ -47,9 +47,13 @@ fn index(_: &mut Call<'_>) -> Result<Value, Refusal> {
 
 /// The checks that come before any command, in PVE's order: configuration, agent option, power, ping.
 // PVE: qemu-server src/PVE/QemuServer/Agent.pm assert_agent_available
-fn available(call: &Call<'_>) -> Result<(), Refusal> {
+fn available(call: &Call<'_>, command: &str) -> Result<(), Refusal> {
     let (node, vmid) = (call.node(), call.vmid()?);
     let guest = guest(call.world, &node, vmid)?;
+    // PVE: qemu-server src/PVE/API2/Qemu/Agent.pm: these ask whether the VM runs before anything else.
+    if matches!(command, "exec" | "exec-status" | "file-read" | "file-write") && !guest.is_running() {
+        return Err(Refusal::died(format!("VM {vmid} is not running")));
+    }
     if !guest.config.contains_key("agent") {
         return Err(Refusal::died("No QEMU guest agent configured"));
     }
@@ -63,7 +67,7 @@ fn available(call: &Call<'_>) -> Result<(), Refusal> {
 }
 
 fn run(call: &mut Call<'_>, command: &str) -> Result<Value, Refusal> {
-    available(call)?;
+    available(call, command)?;
     let vmid = call.vmid()?;
     let params: Params = call.params.clone();
     let answer = crate::guest::agent_command(call.world, vmid, command, &params)?;

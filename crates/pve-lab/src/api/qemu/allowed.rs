@@ -160,6 +160,7 @@ impl Asker {
                 self.require(world, &[Privilege::VmConfigHwType])?;
             } else if numbered(option, "usb") {
                 let host = value_of("host").unwrap_or(first);
+                self.require(world, &[Privilege::VmConfigHwType])?;
                 match mapping {
                     Some(name) => self.may_map(world, "usb", name)?,
                     None if host.eq_ignore_ascii_case("spice") => {
@@ -263,9 +264,8 @@ impl Asker {
                         return Err(Refusal::parameter(&drive.slot, text));
                     }
                     if kind != "images" && kind != "iso" {
-                        let text =
-                            format!("cannot use volume {file} - content type needs to be 'images' or 'iso'");
-                        return Err(Refusal::died(text));
+                        let text = "content type needs to be 'images' or 'iso'";
+                        return Err(Refusal::parameter(&drive.slot, text));
                     }
                 }
             }
@@ -328,11 +328,14 @@ impl Asker {
                 None => false,
             },
             "images" if owner(world, volume) == Some(self.vmid) => true,
-            "images" => {
-                let of_owner = parsed.owner.map(|owner| format!("/vms/{owner}"));
-                may(Privilege::DatastoreAudit)
-                    && of_owner.is_some_and(|path| has(world, &self.auth_id, &path, Privilege::VmConfigDisk))
-            }
+            "images" => match parsed.owner {
+                Some(owner) => {
+                    require(world, &self.auth_id, &path, &[Privilege::DatastoreAudit])?;
+                    let path = format!("/vms/{owner}");
+                    return require(world, &self.auth_id, &path, &[Privilege::VmConfigDisk]);
+                }
+                None => false,
+            },
             _ => false,
         };
         match allowed {

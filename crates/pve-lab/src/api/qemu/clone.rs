@@ -61,7 +61,7 @@ fn clone(call: &mut Call<'_>) -> Result<Value, Refusal> {
             return Err(Refusal::died(format!("can't clone to non-shared storage '{storage}'")));
         }
     }
-    let guest = guest(call.world, &node, source)?;
+    let guest = guest(call.world, &node, source).map_err(|_| not_found(&node, source))?;
     check_lock(guest)?;
     let full = call.flag_or("full", !guest.is_template());
     if !full {
@@ -97,6 +97,10 @@ fn clone(call: &mut Call<'_>) -> Result<Value, Refusal> {
         config,
     };
     start_clone(call.world, plan, &node)
+}
+
+fn not_found(node: &str, vmid: Vmid) -> Refusal {
+    Refusal::died(format!("unable to find configuration file for VM {vmid} on node '{node}'"))
 }
 
 fn start_clone(world: &mut World, plan: Plan, node: &str) -> Result<Value, Refusal> {
@@ -436,11 +440,12 @@ fn move_disk(call: &mut Call<'_>) -> Result<Value, Refusal> {
         return reassign(call, &asker, &disk, target);
     }
     let storage = storage.ok_or_else(|| {
-        let text = "either set 'storage' or 'target-vmid'";
+        let text = "both 'storage' and 'target-vmid' missing, either needs to be set";
         Refusal::parameters(["storage", "target-vmid"].map(|name| (name.to_owned(), text.to_owned())))
     })?;
     call.require(&format!("/storage/{storage}"), &[Privilege::DatastoreAllocateSpace])?;
     let guest = guest(call.world, &asker.node, asker.vmid)?;
+    check_lock(guest)?;
     digest_fits(
         guest,
         call.text("digest"),
@@ -490,8 +495,17 @@ fn run_move(
     delete: bool,
 ) -> Result<(), Refusal> {
     let old = drive.file().to_owned();
+    let guest_runs = guest(world, &asker.node, asker.vmid)?.is_running();
+    if guest_runs && drive.slot == "tpmstate0" {
+        return Err(Refusal::died("cannot move TPM state while VM is running"));
+    }
     let found = source_volume(world, &asker.node, &old)?;
     let format = target_format(world, storage, format, found.format.as_deref())?;
+    if world.version.at_least(9, 0) {
+        let from = drive.storage().unwrap_or_default();
+        let text = format!("copying volume '{old}' from current storage '{from}' to target storage '{storage}'");
+        world.log(key, text);
+    }
     world.log(key, format!("create full clone of drive {} ({old})", drive.slot));
     let mut made = MadeDisks::default();
     let copied = copy_in(world, asker, storage, &format, &found, &old, true, &mut made);
@@ -520,13 +534,16 @@ fn run_move(
 fn reassign(call: &mut Call<'_>, asker: &Asker, disk: &str, target: Vmid) -> Result<Value, Refusal> {
     let target_disk = call.text("target-disk").unwrap_or(disk).to_owned();
     call.require(&format!("/vms/{target}"), &[Privilege::VmConfigDisk])?;
+    if asker.vmid == target {
+        return Err(Refusal::died("must be different than source VMID to reassign disk").into_target());
+    }
+    if !call.world.guests.contains_key(&target) {
+        return Err(Refusal::died(format!("could not find target VM {target}")));
+    }
     let source = guest(call.world, &asker.node, asker.vmid)?;
     let stale = "detected modified configuration - file changed by other user? Try again.";
     digest_fits(source, call.text("digest"), stale)?;
     check_lock(source)?;
-    if asker.vmid == target {
-        return Err(Refusal::died("must be different from the VM ID of the source VM").into_target());
-    }
     let value = source
         .config
         .get(disk)
@@ -556,7 +573,9 @@ fn reassign(call: &mut Call<'_>, asker: &Asker, disk: &str, target: Vmid) -> Res
     let (inner, disk) = (asker.clone(), disk.to_owned());
     let id = format!("{}-{disk}>{target}-{target_disk}", asker.vmid);
     let stage = Stage::now(move |world, key| {
-        world.log(key, format!("moving disk '{disk}' from VM '{}' to '{target}'", inner.vmid));
+        let from = inner.vmid;
+        let text = format!("reassign disk '{disk}' from VM '{from}' as '{target_disk}' to VM '{target}'");
+        world.log(key, text);
         run_reassign(world, key, &inner, &disk, target, &target_disk).map_err(|refusal| refusal.full_text())
     });
     let worker = Worker { id, ..worker("qmmove", asker, vec![stage]) };
@@ -584,24 +603,28 @@ fn run_reassign(
     let (volume, options) =
         value.split_once(',').map_or((value.as_str(), ""), |(volume, rest)| (volume, rest));
     let new = world.reassign_volume(&asker.node, volume, target)?;
+    let mut said = String::new();
     if is_slot(target_disk) || is_unused(target_disk) {
         let options =
             if is_unused(target_disk) || options.is_empty() { String::new() } else { format!(",{options}") };
-        guest_mut(world, &asker.node, target)?
-            .config
-            .insert(target_disk.to_owned(), format!("{new}{options}"));
+        let value = format!("{new}{options}");
+        said = format!("update VM {target}: -{target_disk} {value}");
+        guest_mut(world, &asker.node, target)?.config.insert(target_disk.to_owned(), value);
     }
     let source = guest_mut(world, &asker.node, asker.vmid)?;
     source.config.remove(disk);
     let order = source.config.get("boot").and_then(|boot| boot.strip_prefix("order=")).map(str::to_owned);
-    if let Some(order) = order {
+    let order = order.filter(|order| order.split(';').any(|device| device == disk));
+    if let Some(order) = &order {
         let left: Vec<&str> = order.split(';').filter(|device| *device != disk).collect();
-        source.config.insert(
-            "boot".into(),
-            if left.is_empty() { " ".into() } else { format!("order={}", left.join(";")) },
-        );
+        let value = if left.is_empty() { " ".into() } else { format!("order={}", left.join(";")) };
+        source.config.insert("boot".into(), value);
+        world.log(key, format!("removing disk '{disk}' from boot order config"));
     }
     world.log(key, format!("removing disk '{disk}' from VM '{}' config", asker.vmid));
+    if !said.is_empty() {
+        world.log(key, said);
+    }
     Ok(())
 }
 

@@ -16,58 +16,90 @@ pub const METHODS: Methods = &[
     ("GET", "/nodes/{node}/qemu/{vmid}/cloudinit/dump", dump),
 ];
 
-/// The options that the drive is made from.
-fn relevant(config: &Config) -> Config {
-    let wanted = config.iter().filter(|(option, _)| {
-        settings::is_cloudinit(option) || settings::is_net(option) || *option == "name"
-    });
-    wanted.map(|(option, value)| (option.clone(), value.clone())).collect()
+/// The options whose values are listed with what is pending of them. Addresses, cards and the name are only listed when
+/// they are new or gone.
+const LISTED: &[&str] =
+    &["cicustom", "cipassword", "citype", "ciupgrade", "ciuser", "nameserver", "searchdomain", "sshkeys"];
+
+/// Notes that an option which the drive is made from changed under a running guest.
+// PVE: qemu-server src/PVE/QemuServer.pm vmconfig_hotplug_pending, cloudinit_record_changed
+pub fn record_change(guest: &mut Guest, option: &str, old: Option<&str>, new: Option<&str>) {
+    if !settings::is_cloudinit(option) && !settings::is_net(option) && option != "name" {
+        return;
+    }
+    let recorded = guest.cloudinit.get(option).cloned();
+    match (recorded, new) {
+        (Some(Some(on_drive)), Some(new)) if on_drive == new => drop(guest.cloudinit.remove(option)),
+        (Some(None), None) => drop(guest.cloudinit.remove(option)),
+        (Some(_), _) => {}
+        (None, None) if old.is_none() => {}
+        (None, _) => drop(guest.cloudinit.insert(option.to_owned(), old.map(str::to_owned))),
+    }
 }
 
-/// Makes the drive anew from the configuration in force.
+/// Makes the drive from the configuration in force.
 pub fn generate(world: &mut World, node: &str, vmid: Vmid, output: &mut Vec<String>) {
     let version = world.version;
     let Some(guest) = world.guests.get_mut(&vmid).filter(|guest| guest.node == node) else { return };
     if cloudinit_slot(version, &guest.config).is_some() {
-        guest.cloudinit = Some(relevant(&guest.config));
+        guest.cloudinit.clear();
         output.push("generating cloud-init ISO".to_owned());
     }
 }
 
-/// Makes the drive anew when something it is made from has changed.
+/// Makes the drive again when something it is made from has changed under the running guest.
 pub fn generate_if_changed(world: &mut World, node: &str, vmid: Vmid, output: &mut Vec<String>) {
-    let changed = world
-        .guests
-        .get(&vmid)
-        .is_some_and(|guest| guest.cloudinit.as_ref() != Some(&relevant(&guest.config)));
-    if changed {
+    if world.guests.get(&vmid).is_some_and(|guest| !guest.cloudinit.is_empty()) {
         generate(world, node, vmid, output);
     }
 }
 
+/// The snippets that `cicustom` names must be there when the drive is made.
+///
+/// # Errors
+/// PVE's text.
+// PVE: qemu-server src/PVE/QemuServer/Cloudinit.pm read_cloudinit_snippets_file
+pub fn check_snippets(world: &World, node: &str, vmid: Vmid) -> Result<(), String> {
+    let Some(guest) = world.guests.get(&vmid).filter(|guest| guest.node == node) else { return Ok(()) };
+    if cloudinit_slot(world.version, &guest.config).is_none() {
+        return Ok(());
+    }
+    let custom = guest.config.get("cicustom").map_or("", String::as_str);
+    for volume in custom.split(',').filter_map(|part| part.split_once('=').map(|(_, volume)| volume)) {
+        let (storage, name) = crate::world::split_id(volume)?;
+        if crate::world::parse_name(world.storage(storage)?, name)?.content != "snippets" {
+            return Err(format!("{volume} is not in the snippets directory"));
+        }
+        let path = world.volume_path(volume)?;
+        if !world.files(node, &path).is_some_and(|files| files.stat(&path).is_ok()) {
+            return Err(format!("can't open '{path}' - No such file or directory"));
+        }
+    }
+    Ok(())
+}
+
+// PVE: qemu-server src/PVE/API2/Qemu.pm cloudinit_pending
 fn pending(call: &mut Call<'_>) -> Result<Value, Refusal> {
     let guest = guest(call.world, &call.node(), call.vmid()?)?;
-    let now = relevant(&guest.config);
-    let made = guest.cloudinit.clone().unwrap_or_default();
-    let mut keys: Vec<&String> =
-        now.keys().chain(made.keys().filter(|key| !now.contains_key(*key))).collect();
-    keys.retain(|key| !settings::is_net(key) || now.get(*key) != made.get(*key));
-    let shown = |key: &String, value: &String| {
+    let shown = |key: &str, value: &str| {
         if key == "cipassword" { HIDDEN.into() } else { json_value(call.world, key, value) }
     };
-    let entry = |key: &String| {
-        let mut entry = json!({ "key": key });
-        if let Some(value) = made.get(key) {
-            entry["value"] = shown(key, value);
-        }
-        match now.get(key) {
-            Some(value) if made.get(key) != Some(value) => entry["pending"] = shown(key, value),
-            None => entry["delete"] = 1.into(),
-            Some(_) => {}
-        }
-        entry
-    };
-    Ok(keys.into_iter().map(entry).collect())
+    let mut entries = Vec::new();
+    for (key, value) in guest.config.iter().filter(|(key, value)| {
+        let is_listed = LISTED.contains(&key.as_str()) && !matches!(value.as_str(), "" | "0");
+        is_listed || matches!(guest.cloudinit.get(*key), Some(None))
+    }) {
+        entries.push(match guest.cloudinit.get(key) {
+            None => json!({ "key": key, "value": shown(key, value) }),
+            Some(None) => json!({ "key": key, "pending": shown(key, value) }),
+            Some(Some(old)) => {
+                json!({ "key": key, "value": shown(key, old), "pending": shown(key, value) })
+            }
+        });
+    }
+    let gone = guest.cloudinit.keys().filter(|key| !guest.config.contains_key(*key));
+    entries.extend(gone.map(|key| json!({ "key": key, "delete": 1 })));
+    Ok(entries.into())
 }
 
 fn update(call: &mut Call<'_>) -> Result<Value, Refusal> {
@@ -112,26 +144,20 @@ fn decoded(config: &Config, option: &str) -> Option<String> {
     Some(percent_encoding::percent_decode_str(text).decode_utf8_lossy().into_owned())
 }
 
-fn hostname(guest: &Guest) -> (String, Option<String>) {
+// PVE: qemu-server src/PVE/QemuServer/Cloudinit.pm get_hostname_fqdn
+fn hostname(guest: &Guest) -> (String, String) {
     let name = guest.config.get("name").cloned().unwrap_or_else(|| format!("VM{}", guest.vmid));
-    let domain =
-        guest.config.get("searchdomain").and_then(|text| text.split_whitespace().next()).map(str::to_owned);
-    match name.split_once('.') {
-        Some((host, _)) => (host.to_owned(), Some(name.clone())),
-        None => {
-            let full = domain.map(|domain| format!("{name}.{domain}"));
-            (name, full)
-        }
+    match (name.split_once('.'), guest.config.get("searchdomain")) {
+        (Some((host, _)), _) => (host.to_owned(), name.clone()),
+        (None, Some(domain)) => (name.clone(), format!("{name}.{domain}")),
+        (None, None) => (name.clone(), name),
     }
 }
 
 fn user_data(guest: &Guest) -> String {
     let config = &guest.config;
     let (host, full) = hostname(guest);
-    let mut text = format!("#cloud-config\nhostname: {host}\nmanage_etc_hosts: true\n");
-    if let Some(full) = full {
-        text.push_str(&format!("fqdn: {full}\n"));
-    }
+    let mut text = format!("#cloud-config\nhostname: {host}\nmanage_etc_hosts: true\nfqdn: {full}\n");
     let user = config.get("ciuser");
     if let Some(user) = user {
         text.push_str(&format!("user: {user}\n"));
@@ -185,7 +211,7 @@ fn cards(guest: &Guest) -> Vec<(usize, String, Config)> {
 fn name_servers(world: &World, guest: &Guest) -> Vec<String> {
     let own = guest.config.get("nameserver").map_or("127.0.0.1", String::as_str);
     let _ = world;
-    own.split([' ', ',', ';']).filter(|server| !server.is_empty()).map(str::to_owned).collect()
+    own.split_whitespace().filter(|server| !server.is_empty()).map(str::to_owned).collect()
 }
 
 fn network_data(world: &World, guest: &Guest) -> String {
@@ -204,8 +230,10 @@ fn network_data(world: &World, guest: &Guest) -> String {
     let servers = name_servers(world, guest);
     text.push_str("    - type: nameserver\n      address:\n");
     servers.iter().for_each(|server| text.push_str(&format!("      - '{server}'\n")));
-    let domains = guest.config.get("searchdomain").map_or("local", String::as_str);
-    text.push_str("      search:\n");
+    let domains = guest.config.get("searchdomain").map_or("", String::as_str);
+    if !domains.trim().is_empty() {
+        text.push_str("      search:\n");
+    }
     domains.split_whitespace().for_each(|domain| text.push_str(&format!("      - '{domain}'\n")));
     text
 }

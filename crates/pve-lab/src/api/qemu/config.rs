@@ -62,10 +62,7 @@ pub fn json_value(world: &World, option: &str, value: &str) -> Value {
         Some(Kind::Integer | Kind::Boolean) => {
             value.parse::<i64>().map_or_else(|_| value.into(), Value::from)
         }
-        Some(Kind::Number) => match value.parse::<i64>() {
-            Ok(number) => number.into(),
-            Err(_) => value.parse::<f64>().map_or_else(|_| value.into(), Value::from),
-        },
+        // PVE: qemu-server src/PVE/QemuServer.pm check_type: numbers stay the text that they are.
         _ => value.into(),
     }
 }

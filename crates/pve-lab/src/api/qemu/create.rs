@@ -51,7 +51,7 @@ fn create(call: &mut Call<'_>) -> Result<Value, Refusal> {
         Asker { auth_id: call.caller.auth_id().to_owned(), node: node.clone(), vmid, pool: pool.clone() };
     if let Some(storage) = &storage {
         call.require(&format!("/storage/{storage}"), &[pve_types::Privilege::DatastoreAllocateSpace])?;
-        if !call.world.storage(storage)?.content.contains("images") {
+        if call.world.storages.contains_key(storage) && !call.world.storage(storage)?.content.contains("images") {
             let text = format!("storage '{storage}' does not support vm images");
             return Err(Refusal::parameter("storage", text));
         }
@@ -77,7 +77,13 @@ fn create(call: &mut Call<'_>) -> Result<Value, Refusal> {
     if call.flag("ha-managed") {
         require(call.world, &asker.auth_id, "/", &[pve_types::Privilege::SysConsole])?;
     }
-    settings::check_balloon(&config)?;
+    settings::check_hook_script(call.world, &node, &config)?;
+    if let Some(machine) = config.get("machine") {
+        settings::check_machine(machine)?;
+    }
+    for (option, value) in &config {
+        settings::check_stored(call.world.version, option, value)?;
+    }
     unused_id(call.world, vmid, &format!("unable to create VM {vmid} - "))?;
     let (start, ha) = (call.flag("start"), call.flag("ha-managed"));
     let takes = Duration::from_millis(call.world.delays.create_ms);
@@ -182,7 +188,6 @@ fn complete(world: &mut World, config: &mut Config) {
         None | Some("1") => {
             config.insert("vmgenid".into(), made_up_uuid(&mut world.random));
         }
-        Some("0") => drop(config.remove("vmgenid")),
         Some(_) => {}
     }
     let time = world.now_seconds();

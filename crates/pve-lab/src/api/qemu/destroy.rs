@@ -24,7 +24,8 @@ fn destroy(call: &mut Call<'_>) -> Result<Value, Refusal> {
     let (node, vmid) = (asker.node.clone(), asker.vmid);
     let (purge, unreferenced, skiplock) =
         (call.flag("purge"), call.flag("destroy-unreferenced-disks"), call.flag("skiplock"));
-    early_checks(call.world, &node, vmid, purge, skiplock)?;
+    // PVE: qemu-server src/PVE/API2/Qemu.pm destroy_vm: the lock is looked at by the worker.
+    early_checks(call.world, &node, vmid, purge, true)?;
     let takes = Duration::from_millis(call.world.delays.destroy_ms);
     let worker = Worker {
         node: node.clone(),

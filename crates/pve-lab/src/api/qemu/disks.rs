@@ -245,8 +245,7 @@ fn import(
     let (found, is_volume) = match split_id(source) {
         Ok(_) => (source_volume(world, &asker.node, source)?, true),
         Err(_) => {
-            let missing =
-                || Refusal::died(format!("cannot import from '{source}' - file '{source}' does not exist"));
+            let missing = || Refusal::died(format!("can't find file '{source}'"));
             (source_path(world, &asker.node, source).ok_or_else(missing)?, false)
         }
     };
@@ -393,7 +392,12 @@ fn existing_volume(
         );
         return Err(Refusal::died(text));
     }
-    let size = world.volume(&asker.node, &file)?.size;
+    let is_file = def.is_file_based();
+    let size = world.volume(&asker.node, &file).map_err(|text| match is_file {
+        true => format!("volume '{file}' does not exist"),
+        false => text,
+    })?;
+    let size = size.size;
     drive.options.remove("format");
     drive.set("size", Bytes::new(size).to_pve_size());
     made.values.insert(drive.slot.clone(), drive.print(world.version));

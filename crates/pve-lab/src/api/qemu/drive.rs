@@ -70,7 +70,11 @@ impl Drive {
     /// Reads a slot's value; `None` when it cannot be read.
     pub fn parse(version: PveVersion, slot: &str, text: &str) -> Option<Self> {
         let format = format_of(version, slot)?;
-        let options = property::split(&format, text).ok()?;
+        let mut options = property::split(&format, text).ok()?;
+        // PVE: qemu-server src/PVE/QemuServer.pm cleanup_drive_path
+        if matches!(options.get("file").map(String::as_str), Some("none" | "cdrom")) {
+            options.entry("media".to_owned()).or_insert_with(|| "cdrom".to_owned());
+        }
         options.contains_key("file").then(|| Self { slot: slot.to_owned(), options })
     }
     /// The slot's value as it is stored.

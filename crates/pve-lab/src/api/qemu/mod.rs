@@ -9,6 +9,7 @@ mod create;
 mod destroy;
 mod disks;
 mod drive;
+mod hotplug;
 mod migrate;
 mod nets;
 mod power;

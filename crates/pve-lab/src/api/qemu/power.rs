@@ -121,9 +121,11 @@ fn before_start(world: &mut World, key: TaskKey, asker: &Asker, skiplock: bool) 
         return Err(format!("VM {vmid} already running"));
     }
     let mut output = Vec::new();
-    super::update::put_in_force(world, asker, true, &mut output).map_err(text)?;
+    super::update::put_in_force(world, asker, &mut output).map_err(text)?;
     check_devices(world, node, vmid)?;
-    super::cloudinit::generate_if_changed(world, node, vmid, &mut output);
+    super::settings::check_memory(&self::guest(world, node, vmid).map_err(text)?.config)?;
+    super::cloudinit::check_snippets(world, node, vmid)?;
+    super::cloudinit::generate(world, node, vmid, &mut output);
     world.log_lines(key, output);
     Ok(())
 }
@@ -200,7 +202,7 @@ pub fn switch_off(world: &mut World, vmid: Vmid) {
     let node = guest.node.clone();
     crate::guest::stopped(world, vmid);
     let asker = Asker { auth_id: "root@pam".to_owned(), node, vmid, pool: None };
-    let _ = super::update::put_in_force(world, &asker, true, &mut Vec::new());
+    let _ = super::update::put_in_force(world, &asker, &mut Vec::new());
     world.touch();
 }
 

@@ -97,6 +97,111 @@ fn is_public_key(line: &str) -> bool {
     length == u32::try_from(name.len()).ok() && bytes.get(4..4 + name.len()) == Some(name)
 }
 
+/// What is stored must be read again: numbers have no sign and no exponent there, though parameters may.
+///
+/// # Errors
+/// PVE's text.
+// PVE: qemu-server src/PVE/QemuServer.pm check_type
+pub fn check_stored(version: PveVersion, option: &str, value: &str) -> Result<(), Refusal> {
+    use crate::schema::{Kind, table};
+    let digits = |text: &str| !text.is_empty() && text.bytes().all(|byte| byte.is_ascii_digit());
+    let (kind, fits) = match table(version).vm_config().get(option).map(|param| param.kind) {
+        Some(Kind::Integer) => ("integer", digits(value)),
+        Some(Kind::Number) => {
+            let (whole, fraction) = value.split_once('.').unwrap_or((value, "0"));
+            ("number", digits(whole) && digits(fraction))
+        }
+        _ => return Ok(()),
+    };
+    match fits {
+        true => Ok(()),
+        false => {
+            let text = format!("type check ('{kind}') failed - got '{value}'");
+            Err(Refusal::died(format!("unable to parse value of '{option}' - {text}")))
+        }
+    }
+}
+
+/// A hook script must be there.
+///
+/// # Errors
+/// PVE's text.
+// PVE: pve-guest-common src/PVE/GuestHelpers.pm check_hookscript
+pub fn check_hook_script(world: &crate::world::World, node: &str, config: &Config) -> Result<(), Refusal> {
+    let Some(script) = config.get("hookscript") else { return Ok(()) };
+    let refuse = |text: String| Refusal::parameter("hookscript", format!("{text}\n"));
+    let (storage, name) = crate::world::split_id(script).map_err(refuse)?;
+    let def = world.storage(storage).map_err(refuse)?;
+    let kind = crate::world::parse_name(def, name).map_err(refuse)?.content;
+    if kind != "snippets" {
+        return Err(refuse(format!("'{script}' is not in the snippets directory")));
+    }
+    let path = world.volume_path(script).map_err(refuse)?;
+    match world.files(node, &path).is_some_and(|files| files.stat(&path).is_ok()) {
+        true => Ok(()),
+        false => Err(refuse(format!("script '{script}' does not exist"))),
+    }
+}
+
+/// Intel's vIOMMU needs q35.
+///
+/// # Errors
+/// PVE's text.
+// PVE: qemu-server src/PVE/QemuServer/Machine.pm assert_valid_machine_property
+pub fn check_machine(machine: &str) -> Result<(), Refusal> {
+    let parts: Vec<&str> = machine.split(',').collect();
+    let is_q35 = parts.iter().any(|part| part.trim_start_matches("type=").contains("q35"));
+    let value_of = |key: &str| parts.iter().find_map(|part| part.strip_prefix(key));
+    if value_of("viommu=") == Some("intel") && !is_q35 {
+        return Err(Refusal::died("to use Intel vIOMMU please set the machine type to q35"));
+    }
+    if value_of("aw-bits=").is_some() && value_of("viommu=").is_none() {
+        return Err(Refusal::died("cannot set aw-bits if no vIOMMU is configured"));
+    }
+    Ok(())
+}
+
+/// The memory that a configuration gives must fit its NUMA nodes and huge pages: looked at when the VM starts.
+///
+/// # Errors
+/// PVE's text.
+// PVE: qemu-server src/PVE/QemuServer/Memory.pm config
+pub fn check_memory(config: &Config) -> Result<(), String> {
+    const PLACE: &str = " at /usr/share/perl5/PVE/QemuServer/Memory.pm line 388.";
+    let huge = config.contains_key("hugepages");
+    if config.get("numa").is_none_or(|numa| numa != "1") {
+        return match huge {
+            true => Err(format!("numa needs to be enabled to use hugepages{PLACE}")),
+            false => Ok(()),
+        };
+    }
+    let mut total = 0;
+    for number in 0..8 {
+        let Some(node) = config.get(&format!("numa{number}")) else { continue };
+        let value_of = |key: &str| node.split(',').find_map(|part| part.strip_prefix(key));
+        let memory = value_of("memory=").and_then(|text| text.parse::<f64>().ok()).unwrap_or(0.0);
+        if memory == 0.0 {
+            return Err(format!("missing NUMA node{number} memory value"));
+        }
+        total += memory as u64;
+        match (value_of("hostnodes="), value_of("policy=")) {
+            (Some(nodes), None) => {
+                return Err(format!("you need to define a policy for hostnode {nodes}"));
+            }
+            (None, _) if huge => {
+                return Err(format!("numa hostnodes need to be defined to use hugepages{PLACE}"));
+            }
+            _ => {}
+        }
+    }
+    let memory = config.get("memory").map(|text| text.trim_start_matches("current="));
+    let memory = memory.and_then(|text| text.parse().ok()).unwrap_or(512);
+    match total == 0 || total == memory {
+        true => Ok(()),
+        false => Err("total memory for NUMA nodes must be equal to vm static memory".to_owned()),
+    }
+}
+
 /// The balloon must fit into the memory.
 ///
 /// # Errors

@@ -186,8 +186,8 @@ fn delete(call: &mut Call<'_>) -> Result<Value, Refusal> {
 
 fn remove(world: &mut World, key: TaskKey, node: &str, vmid: Vmid, name: &str) -> Result<(), Refusal> {
     let found = guest(world, node, vmid)?;
-    check_lock(found)?;
     let snapshot = found.snapshots.get(name).cloned().ok_or_else(|| missing(name))?;
+    check_lock(found)?;
     if let Some(volume) = &snapshot.vmstate {
         let lines = world.free_volume(node, volume)?;
         world.log_lines(key, lines);
@@ -247,6 +247,9 @@ fn update(call: &mut Call<'_>) -> Result<Value, Refusal> {
 fn rollback(call: &mut Call<'_>) -> Result<Value, Refusal> {
     let asker = asker(call)?;
     let (name, start) = (call.string("snapname"), call.flag("start"));
+    if start && call.world.version.at_least(9, 2) {
+        call.require(&format!("/vms/{}", asker.vmid), &[pve_types::Privilege::VmPowerMgmt])?;
+    }
     let inner = asker.clone();
     let stage = Stage::now(move |world, key| {
         back(world, key, &inner, &name, start).map_err(|refusal| refusal.full_text())
@@ -267,8 +270,8 @@ fn back(
     if found.is_template() {
         return Err(Refusal::died("you can't rollback if vm is a template"));
     }
-    check_lock(found)?;
     let snapshot = found.snapshots.get(name).cloned().ok_or_else(|| missing(name))?;
+    check_lock(found)?;
     if found.is_running() {
         super::switch_off(world, vmid);
     }

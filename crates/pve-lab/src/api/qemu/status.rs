@@ -235,7 +235,7 @@ fn feature(call: &mut Call<'_>) -> Result<Value, Refusal> {
     let disks: Vec<&Drive> =
         drives.iter().filter(|drive| !drive.is_cdrom() && drive.storage().is_some()).collect();
     let has = match call.string("feature").as_str() {
-        "clone" => disks.iter().all(|drive| call.world.can_link(drive.file())) || !guest.is_template(),
+        "clone" => disks.iter().all(|drive| call.world.can_link(drive.file())),
         "snapshot" => disks.iter().all(|drive| super::snapshot::can_snapshot(call.world, drive.file())),
         _ => true,
     };
@@ -246,7 +246,7 @@ fn monitor(call: &mut Call<'_>) -> Result<Value, Refusal> {
     let (node, vmid) = (call.node(), call.vmid()?);
     let guest = guest(call.world, &node, vmid)?;
     if !guest.is_running() {
-        return Ok(format!("ERROR: VM {vmid} not running").into());
+        return Ok(format!("ERROR: VM {vmid} not running\n").into());
     }
     Ok(match call.string("command").trim() {
         "info status" => "VM status: running".into(),

@@ -11,10 +11,11 @@ use super::allowed::Asker;
 use super::config::{check_lock, guest, guest_mut};
 use super::disks::{self, MadeDisks};
 use super::drive::{Drive, add_unused, is_slot, is_unused, owner};
+use super::hotplug::{self, Plug};
 use super::{nets, settings};
 use crate::api::{Call, Methods, Refusal, Reply};
 use crate::schema::{split_list, table};
-use crate::world::{Config, Stage, Worker, World, made_up_uuid};
+use crate::world::{Config, Guest, Stage, Worker, World, made_up_uuid};
 
 /// The methods of this file.
 pub const METHODS: Methods = &[
@@ -28,8 +29,8 @@ pub const METHODS: Methods = &[
 struct Change {
     asker: Asker,
     set: Config,
-    /// The options as they were given, for the log.
-    given: Config,
+    /// What was asked, as the log has it.
+    line: String,
     delete: Vec<String>,
     revert: Vec<String>,
     force: bool,
@@ -114,10 +115,10 @@ fn verify(call: &mut Call<'_>) -> Result<Change, Refusal> {
     if call.flag("skiplock") && !call.caller.is_root() {
         return Err(Refusal::parameter("skiplock", "Only root may use this option."));
     }
+    let line = update_line(call, vmid);
     settings::check_ssh_keys(call)?;
     let mut set = settings::given(call, NOT_CONFIG);
     settings::resolve_cdrom(&mut set);
-    let given = set.clone();
     let list = |name: &str| -> Vec<String> {
         call.list(name)
             .into_iter()
@@ -146,7 +147,7 @@ fn verify(call: &mut Call<'_>) -> Result<Change, Refusal> {
             return Err(Refusal::parameter("delete", text));
         }
         if revert.contains(option) {
-            let text = format!("you can't use '-{option}' and '-revert {option}' at the same time");
+            let text = format!("you can't use '-delete {option}' and -revert {option}' at the same time");
             return Err(Refusal::parameter("revert", text));
         }
         if !known(option) {
@@ -159,7 +160,7 @@ fn verify(call: &mut Call<'_>) -> Result<Change, Refusal> {
         if is_slot(option) {
             let drive = Drive::parse(version, option, value);
             let drive = drive.ok_or_else(|| Refusal::parameter(option, "unable to parse drive options"))?;
-            *value = cleaned(call.world, drive).print(version);
+            *value = cleaned(call.world, drive)?.print(version);
         } else if settings::is_net(option) {
             let complete = nets::complete(call.world, value);
             *value = complete.ok_or_else(|| Refusal::parameter(option, "unable to parse network options"))?;
@@ -167,6 +168,7 @@ fn verify(call: &mut Call<'_>) -> Result<Change, Refusal> {
             *value = made_up_uuid(&mut call.world.random);
         }
     }
+    settings::check_hook_script(call.world, &asker.node, &set)?;
     asker.may_change(call.world, delete.iter().map(String::as_str))?;
     asker.may_change(call.world, set.keys().map(String::as_str))?;
     asker.may_use_storages(call.world, &set, None)?;
@@ -174,7 +176,7 @@ fn verify(call: &mut Call<'_>) -> Result<Change, Refusal> {
     Ok(Change {
         asker,
         set,
-        given,
+        line,
         delete,
         revert,
         force: call.flag("force"),
@@ -183,23 +185,33 @@ fn verify(call: &mut Call<'_>) -> Result<Change, Refusal> {
     })
 }
 
-/// A path that is a volume's is written as the volume.
-fn cleaned(world: &World, mut drive: Drive) -> Drive {
+/// A path that is a volume's is written as the volume; any other path must be a device's.
+// PVE: qemu-server src/PVE/QemuServer.pm cleanup_drive_path
+fn cleaned(world: &World, mut drive: Drive) -> Result<Drive, Refusal> {
     let file = drive.file().to_owned();
-    if file.starts_with('/') {
+    if matches!(file.as_str(), "none" | "cdrom") {
+        drive.set("media", "cdrom");
+    } else if file.starts_with('/') && !file.starts_with("/dev/") {
         let found = world.storages.values().find_map(|def| {
             let base = def.path()?;
             let rest = file.strip_prefix(&format!("{base}/"))?;
             match rest.strip_prefix("images/") {
-                Some(name) => Some(format!("{}:{name}", def.id)),
-                None => rest.strip_prefix("template/iso/").map(|name| format!("{}:iso/{name}", def.id)),
+                Some(name) => Some((format!("{}:{name}", def.id), false)),
+                None => {
+                    rest.strip_prefix("template/iso/").map(|name| (format!("{}:iso/{name}", def.id), true))
+                }
             }
         });
-        if let Some(volume) = found {
-            drive.set("file", volume);
+        let unknown = || {
+            Refusal::parameter(&drive.slot, format!("unable to associate path '{file}' to any storage"))
+        };
+        let (volume, is_iso) = found.ok_or_else(unknown)?;
+        if is_iso && drive.option("media").is_none() {
+            drive.set("media", "cdrom");
         }
+        drive.set("file", volume);
     }
-    drive
+    Ok(drive)
 }
 
 fn precheck(world: &World, change: &Change) -> Result<(), Refusal> {
@@ -213,57 +225,70 @@ fn precheck(world: &World, change: &Change) -> Result<(), Refusal> {
     }
 }
 
+// PVE: qemu-server src/PVE/API2/Qemu.pm update_vm_api: every option is written as pending by itself, so that what fails
+// leaves what came before it.
 fn apply(world: &mut World, change: &Change, output: &mut Vec<String>) -> Result<(), Refusal> {
     precheck(world, change)?;
     let (node, vmid) = (change.asker.node.as_str(), change.asker.vmid);
-    let version = world.version;
-    if change.set.contains_key("memory") || change.set.contains_key("balloon") {
-        let mut effective = super::config::with_pending(guest(world, node, vmid)?);
-        effective.extend(change.set.iter().map(|(key, value)| (key.clone(), value.clone())));
+    let current = guest(world, node, vmid)?;
+    let (mut set, mut delete) = (change.set.clone(), change.delete.clone());
+    for option in &change.revert {
+        match current.config.get(option) {
+            Some(value) => drop(set.insert(option.clone(), value.clone())),
+            None if current.pending.set.contains_key(option) => delete.push(option.clone()),
+            None => {}
+        }
+    }
+    if set.contains_key("memory") || set.contains_key("balloon") {
+        let mut effective = super::config::with_pending(current);
+        effective.extend(set.iter().map(|(key, value)| (key.clone(), value.clone())));
         settings::check_balloon(&effective)?;
     }
-    output.push(update_line(change));
-    let guest_before = guest_mut(world, node, vmid)?;
-    for option in &change.revert {
-        guest_before.pending.set.remove(option);
-        guest_before.pending.delete.remove(option);
+    output.push(change.line.clone());
+    let mut update = Update {
+        change,
+        order: boot_order(&current.config),
+        modified: delete.iter().chain(set.keys()).cloned().collect(),
+    };
+    for option in &delete {
+        update.delete(world, option, output)?;
     }
-    let mut modified: BTreeSet<String> = BTreeSet::new();
-    for option in &change.delete {
-        delete_one(world, change, option, output)?;
-        modified.insert(option.clone());
+    settings::normalise(world.version, &mut set);
+    // PVE takes them in no fixed order; that of the boot order before the drives is the one that loses most.
+    let boot_first = |(option, _): &(&String, &String)| *option != "boot";
+    let mut options: Vec<(&String, &String)> = set.iter().collect();
+    options.sort_by_key(boot_first);
+    for (option, value) in options {
+        update.set(world, &set, option, value, output)?;
     }
-    let mut set = change.set.clone();
-    settings::normalise(version, &mut set);
-    for (option, value) in &set {
-        set_one(world, change, &set, option, value, output)?;
-        modified.insert(option.clone());
-    }
+    let modified = update.modified;
     let guest = guest_mut(world, node, vmid)?;
+    cleanup_pending(guest);
+    if guest.pending.is_empty() {
+        return Ok(());
+    }
+    if guest.is_running() {
+        return put_in_force_running(world, &change.asker, &modified, output);
+    }
+    put_in_force(world, &change.asker, output)
+}
+
+/// Drops what is pending and changes nothing.
+// PVE: pve-guest-common src/PVE/AbstractConfig.pm cleanup_pending
+fn cleanup_pending(guest: &mut Guest) {
     guest.pending.set.retain(|option, value| guest.config.get(option) != Some(value));
-    let running = guest.is_running();
-    put_in_force(world, &change.asker, !running, output)
+    guest.pending.delete.retain(|option, _| guest.config.contains_key(option));
 }
 
 /// `update VM 100: -cores 2 …`, as the log has it.
-fn update_line(change: &Change) -> String {
-    let mut words: Vec<(String, String)> =
-        change.given.iter().map(|(option, value)| (option.clone(), value.clone())).collect();
-    if !change.delete.is_empty() {
-        words.push(("delete".into(), change.delete.join(",")));
-    }
-    if !change.revert.is_empty() {
-        words.push(("revert".into(), change.revert.join(",")));
-    }
-    if change.force {
-        words.push(("force".into(), "1".into()));
-    }
-    words.sort();
-    let shown = words.iter().map(|(option, value)| match option.as_str() {
-        "cipassword" => "-cipassword <hidden>".to_owned(),
-        _ => format!("-{option} {value}"),
+fn update_line(call: &Call<'_>, vmid: Vmid) -> String {
+    const UNSAID: &[&str] = &["node", "vmid", "digest", "background_delay", "import-working-storage"];
+    let said = call.params.iter().filter(|(option, _)| !UNSAID.contains(&option.as_str()));
+    let words = said.filter_map(|(option, value)| {
+        let shown = if option == "cipassword" { "<hidden>" } else { value.as_str()? };
+        Some(format!("-{option} {shown}"))
     });
-    format!("update VM {}: {}", change.asker.vmid, shown.collect::<Vec<_>>().join(" "))
+    format!("update VM {vmid}: {}", words.collect::<Vec<_>>().join(" "))
 }
 
 fn boot_order(config: &Config) -> Option<Vec<String>> {
@@ -271,66 +296,212 @@ fn boot_order(config: &Config) -> Option<Vec<String>> {
     Some(boot.split(';').filter(|device| !device.is_empty()).map(str::to_owned).collect())
 }
 
-fn remove_from_boot(config: &Config, pending: &mut Config, option: &str) {
-    let now = boot_order(pending).or_else(|| boot_order(config));
-    if let Some(mut order) = now.filter(|order| order.iter().any(|device| device == option)) {
-        order.retain(|device| device != option);
-        pending.insert(
-            "boot".into(),
-            if order.is_empty() { " ".into() } else { format!("order={}", order.join(";")) },
-        );
-    }
+fn printed_order(order: &[String]) -> String {
+    if order.is_empty() { " ".into() } else { format!("order={}", order.join(";")) }
 }
 
 fn is_protected(config: &Config) -> bool {
     config.get("protection").is_some_and(|value| value == "1")
 }
 
-fn delete_one(
-    world: &mut World,
-    change: &Change,
-    option: &str,
-    output: &mut Vec<String>,
-) -> Result<(), Refusal> {
-    let (node, vmid) = (change.asker.node.clone(), change.asker.vmid);
-    let version = world.version;
-    let guest = guest(world, &node, vmid)?;
-    let pending_value = guest.pending.set.get(option).cloned();
-    let Some(value) = guest.config.get(option).cloned().or(pending_value.clone()) else {
-        output.push(format!("cannot delete '{option}' - not set in current configuration!"));
-        return Ok(());
-    };
-    let protected = is_protected(&guest.config);
-    if is_unused(option) {
-        let volume = value.split(',').next().unwrap_or_default().to_owned();
-        if protected {
-            let text = format!("can't remove unused disk '{volume}' - protection mode enabled");
-            return Err(Refusal::died(text));
+/// A change on its way into what is pending.
+struct Update<'a> {
+    change: &'a Change,
+    /// The boot order in force, with what this change does to it; what is pending of it is not looked at.
+    order: Option<Vec<String>>,
+    /// The options that a running guest is to take on.
+    modified: BTreeSet<String>,
+}
+
+impl Update<'_> {
+    fn asker(&self) -> &Asker {
+        &self.change.asker
+    }
+
+    fn note_order(&mut self, guest: &mut Guest) {
+        if let Some(order) = &self.order {
+            guest.pending.set.insert("boot".into(), printed_order(order));
+            self.modified.insert("boot".into());
         }
-        change.asker.require(world, &[Privilege::VmConfigDisk])?;
-        deallocate(world, &change.asker, &volume, output)?;
-        guest_mut(world, &node, vmid)?.config.remove(option);
+    }
+
+    fn delete(&mut self, world: &mut World, option: &str, output: &mut Vec<String>) -> Result<(), Refusal> {
+        let (node, vmid) = (self.asker().node.clone(), self.asker().vmid);
+        let current = guest(world, &node, vmid)?;
+        let pending = current.pending.set.get(option).cloned();
+        let Some(value) = current.config.get(option).cloned().or_else(|| pending.clone()) else {
+            output.push(format!("cannot delete '{option}' - not set in current configuration!"));
+            self.modified.remove(option);
+            return Ok(());
+        };
+        let in_force = current.config.get(option).cloned();
+        let protected = is_protected(&current.config);
+        if is_unused(option) {
+            let volume = value.split(',').next().unwrap_or_default().to_owned();
+            if protected {
+                let text = format!("can't remove unused disk '{volume}' - protection mode enabled");
+                return Err(Refusal::died(text));
+            }
+            self.asker().require(world, &[Privilege::VmConfigDisk])?;
+            deallocate(world, self.asker(), option, &volume, output)?;
+            guest_mut(world, &node, vmid)?.config.remove(option);
+            return Ok(());
+        }
+        if is_slot(option) {
+            self.may_delete_drive(world, option, &value, protected)?;
+            if let Some(drive) = pending.and_then(|value| Drive::parse(world.version, option, &value)) {
+                keep_or_free(world, self.asker(), &drive, output)?;
+            }
+        } else if settings::is_net(option) {
+            if let Some(now) = in_force {
+                self.asker().may_use_bridges(world, &[(option.to_owned(), now)].into())?;
+            }
+        } else {
+            self.asker().may_have_devices(world, &[(option.to_owned(), value)].into(), "delete")?;
+        }
+        let in_order = self.order.as_ref().is_some_and(|order| order.iter().any(|device| device == option));
+        if let Some(order) = self.order.as_mut().filter(|_| in_order) {
+            order.retain(|device| device != option);
+        }
+        let guest = guest_mut(world, &node, vmid)?;
+        guest.pending.set.remove(option);
+        if in_order {
+            self.note_order(guest);
+        }
+        if option == "tags" {
+            guest.config.remove(option);
+        } else {
+            guest.pending.delete.insert(option.to_owned(), self.change.force);
+        }
+        Ok(())
+    }
+
+    fn may_delete_drive(
+        &self,
+        world: &World,
+        slot: &str,
+        value: &str,
+        protected: bool,
+    ) -> Result<(), Refusal> {
+        if protected {
+            return Err(Refusal::died(format!("can't remove drive '{slot}' - protection mode enabled")));
+        }
+        match Drive::parse(world.version, slot, value) {
+            Some(drive) => may_change_drive(world, self.asker(), &drive),
+            None => Ok(()),
+        }
+    }
+
+    fn set(
+        &mut self,
+        world: &mut World,
+        set: &Config,
+        option: &str,
+        value: &str,
+        output: &mut Vec<String>,
+    ) -> Result<(), Refusal> {
+        let (node, vmid) = (self.asker().node.clone(), self.asker().vmid);
+        let current = guest(world, &node, vmid)?;
+        if current.pending.set.get(option).is_some_and(|pending| pending == value) {
+            return Ok(());
+        }
+        settings::check_stored(world.version, option, value)?;
+        let now = current.config.get(option).cloned();
+        let mut stored = value.to_owned();
+        if is_slot(option) {
+            stored = self.set_drive(world, option, value, now.as_deref(), output)?;
+        } else if option == "boot" {
+            check_boot(current.config.keys().chain(current.pending.set.keys()).chain(set.keys()), self.change, value)?;
+            let drops_old = value.contains("order=") && current.config.contains_key("bootdisk");
+            if drops_old {
+                guest_mut(world, &node, vmid)?.pending.delete.insert("bootdisk".into(), false);
+            }
+        } else if option == "cipassword" {
+            let is_windows = current.config.get("ostype").is_some_and(|ostype| ostype.starts_with('w'));
+            let random = world.random.next_u64();
+            let hashed = settings::hashed_password(value, is_windows, random);
+            guest_mut(world, &node, vmid)?.config.insert("cipassword".into(), hashed);
+            return Ok(());
+        } else if settings::is_net(option) {
+            if let Some(now) = now {
+                self.asker().may_use_bridges(world, &[(option.to_owned(), now)].into())?;
+            }
+        } else {
+            if option == "machine" {
+                settings::check_machine(value)?;
+            }
+            if option == "ostype" && !set.contains_key("machine") {
+                pin_machine(world, &node, vmid, value)?;
+            }
+            self.asker().may_have_devices(world, &[(option.to_owned(), value.to_owned())].into(), "set")?;
+        }
+        let guest = guest_mut(world, &node, vmid)?;
+        guest.pending.set.insert(option.to_owned(), stored);
+        guest.pending.delete.remove(option);
+        Ok(())
+    }
+
+    /// Makes or looks up the volume of a drive, and returns the value to store.
+    fn set_drive(
+        &mut self,
+        world: &mut World,
+        slot: &str,
+        value: &str,
+        now: Option<&str>,
+        output: &mut Vec<String>,
+    ) -> Result<String, Refusal> {
+        let (node, vmid) = (self.asker().node.clone(), self.asker().vmid);
+        let version = world.version;
+        if let Some(old) = now.and_then(|now| Drive::parse(version, slot, now)) {
+            may_change_drive(world, self.asker(), &old)?;
+            if slot == "tpmstate0" {
+                keep_tpm_version(&old, value)?;
+            }
+        }
+        let unreadable = || Refusal::parameter(slot, "unable to parse drive options");
+        let drive = Drive::parse(version, slot, value).ok_or_else(unreadable)?;
+        may_change_drive(world, self.asker(), &drive)?;
+        let pending = guest(world, &node, vmid)?.pending.set.get(slot).cloned();
+        if let Some(old) = pending.and_then(|value| Drive::parse(version, slot, &value)) {
+            keep_or_free(world, self.asker(), &old, output)?;
+        }
+        let existing = super::config::with_pending(guest(world, &node, vmid)?);
+        let mut made = MadeDisks::default();
+        let one: Config = [(slot.to_owned(), value.to_owned())].into();
+        let done = disks::make(world, self.asker(), &existing, &one, None, &mut made);
+        output.append(&mut made.output);
+        done?;
+        let is_plain_cdrom = drive.is_cdrom() && !drive.is_cloudinit();
+        let in_order = self.order.as_ref().is_none_or(|order| order.iter().any(|device| device == slot));
+        if let Some(order) = self.order.as_mut().filter(|_| is_plain_cdrom && !in_order) {
+            order.push(slot.to_owned());
+            self.note_order(guest_mut(world, &node, vmid)?);
+        }
+        Ok(made.values.remove(slot).unwrap_or_default())
+    }
+}
+
+/// A guest that becomes a Windows one keeps the machine version of the day.
+fn pin_machine(world: &mut World, node: &str, vmid: Vmid, ostype: &str) -> Result<(), Refusal> {
+    let guest = guest_mut(world, node, vmid)?;
+    if guest.pending.set.contains_key("machine") || guest.pending.delete.contains_key("machine") {
         return Ok(());
     }
-    if is_slot(option) {
-        if protected {
-            return Err(Refusal::died(format!("can't remove drive '{option}' - protection mode enabled")));
-        }
-        if let Some(drive) = Drive::parse(version, option, &value) {
-            may_change_drive(world, &change.asker, &drive)?;
-        }
-        if let Some(drive) = pending_value.and_then(|value| Drive::parse(version, option, &value)) {
-            keep_or_free(world, &change.asker, &drive, output)?;
-        }
-    } else {
-        let one: Config = [(option.to_owned(), value)].into();
-        change.asker.may_have_devices(world, &one, "delete")?;
+    let mut config = guest.config.clone();
+    config.insert("ostype".into(), ostype.to_owned());
+    if let Some(pinned) = settings::pinned_machine(&config) {
+        guest.pending.set.insert("machine".into(), pinned);
     }
-    let guest = guest_mut(world, &node, vmid)?;
-    guest.pending.set.remove(option);
-    remove_from_boot(&guest.config, &mut guest.pending.set, option);
-    guest.pending.delete.insert(option.to_owned(), change.force);
     Ok(())
+}
+
+// PVE: qemu-server src/PVE/API2/Qemu.pm prohibit_tpm_version_change
+fn keep_tpm_version(old: &Drive, new: &str) -> Result<(), Refusal> {
+    let wanted = new.split(',').find_map(|part| part.strip_prefix("version=")).unwrap_or("v1.2");
+    match old.option("version").unwrap_or("v1.2") == wanted {
+        true => Ok(()),
+        false => Err(Refusal::died("cannot change TPM state version after creation")),
+    }
 }
 
 fn may_change_drive(world: &World, asker: &Asker, drive: &Drive) -> Result<(), Refusal> {
@@ -341,64 +512,6 @@ fn may_change_drive(world: &World, asker: &Asker, drive: &Drive) -> Result<(), R
     } else {
         asker.require(world, &[Privilege::VmConfigDisk])
     }
-}
-
-fn set_one(
-    world: &mut World,
-    change: &Change,
-    set: &Config,
-    option: &str,
-    value: &str,
-    output: &mut Vec<String>,
-) -> Result<(), Refusal> {
-    let (node, vmid) = (change.asker.node.clone(), change.asker.vmid);
-    let version = world.version;
-    let current = guest(world, &node, vmid)?;
-    if current.pending.set.get(option).is_some_and(|pending| pending == value) {
-        return Ok(());
-    }
-    let mut stored = value.to_owned();
-    if is_slot(option) {
-        let unreadable = || Refusal::parameter(option, "unable to parse drive options");
-        let drive = Drive::parse(version, option, value).ok_or_else(unreadable)?;
-        may_change_drive(world, &change.asker, &drive)?;
-        let old_pending =
-            current.pending.set.get(option).and_then(|value| Drive::parse(version, option, value));
-        if let Some(old) = old_pending.filter(|old| old.file() != drive.file()) {
-            keep_or_free(world, &change.asker, &old, output)?;
-        }
-        let existing = super::config::with_pending(guest(world, &node, vmid)?);
-        let mut made = MadeDisks::default();
-        let one: Config = [(option.to_owned(), value.to_owned())].into();
-        let done = disks::make(world, &change.asker, &existing, &one, None, &mut made);
-        output.append(&mut made.output);
-        done?;
-        stored = made.values.remove(option).unwrap_or_default();
-        let is_plain_cdrom = drive.is_cdrom() && !drive.is_cloudinit();
-        let guest = guest_mut(world, &node, vmid)?;
-        let order = boot_order(&guest.pending.set).or_else(|| boot_order(&guest.config));
-        if let Some(mut order) =
-            order.filter(|order| is_plain_cdrom && !order.iter().any(|device| device == option))
-        {
-            order.push(option.to_owned());
-            guest.pending.set.insert("boot".into(), format!("order={}", order.join(";")));
-        }
-    } else if option == "boot" {
-        check_boot(current.config.keys().chain(current.pending.set.keys()).chain(set.keys()), change, value)?;
-    } else if option == "cipassword" {
-        let is_windows = current.config.get("ostype").is_some_and(|ostype| ostype.starts_with('w'));
-        let random = world.random.next_u64();
-        let hashed = settings::hashed_password(value, is_windows, random);
-        guest_mut(world, &node, vmid)?.config.insert("cipassword".into(), hashed);
-        return Ok(());
-    } else {
-        let one: Config = [(option.to_owned(), value.to_owned())].into();
-        change.asker.may_have_devices(world, &one, "set")?;
-    }
-    let guest = guest_mut(world, &node, vmid)?;
-    guest.pending.set.insert(option.to_owned(), stored);
-    guest.pending.delete.remove(option);
-    Ok(())
 }
 
 fn check_boot<'a>(
@@ -433,6 +546,7 @@ fn keep_or_free(
             Ok(lines) => output.extend(lines),
             Err(text) => output.push(text),
         }
+        guest_mut(world, &asker.node, asker.vmid)?.cloudinit.clear();
     } else if !drive.is_cdrom() && owner(world, &file) == Some(asker.vmid) {
         let guest = guest_mut(world, &asker.node, asker.vmid)?;
         add_unused(&mut guest.config, &file)?;
@@ -440,9 +554,11 @@ fn keep_or_free(
     Ok(())
 }
 
+// PVE: qemu-server src/PVE/QemuServer.pm try_deallocate_drive: what is not the VM's own only leaves the configuration.
 fn deallocate(
     world: &mut World,
     asker: &Asker,
+    option: &str,
     volume: &str,
     output: &mut Vec<String>,
 ) -> Result<(), Refusal> {
@@ -456,151 +572,174 @@ fn deallocate(
         &format!("/storage/{storage}"),
         &[Privilege::DatastoreAllocateSpace],
     )?;
-    if in_snapshot(world, asker.vmid, volume) {
-        return Err(Refusal::died(format!("volume '{volume}' is still in use (snapshot?)")));
+    if is_in_use(world, asker.vmid, option, volume) {
+        let text = format!("unable to delete '{volume}' - volume is still in use (snapshot?)");
+        return Err(Refusal::died(text));
     }
     output.extend(world.free_volume(&asker.node, volume)?);
     Ok(())
 }
 
-fn in_snapshot(world: &World, vmid: Vmid, volume: &str) -> bool {
-    let snapshots = world.guests.get(&vmid).map(|guest| &guest.snapshots);
-    snapshots
-        .into_iter()
-        .flatten()
-        .any(|(_, snapshot)| super::drive::uses(world.version, &snapshot.config, volume))
+/// Tells whether another slot, or a snapshot, uses a volume.
+fn is_in_use(world: &World, vmid: Vmid, option: &str, volume: &str) -> bool {
+    let Some(guest) = world.guests.get(&vmid) else { return false };
+    let others: Config = guest
+        .config
+        .iter()
+        .filter(|(key, _)| *key != option)
+        .map(|(key, value)| (key.clone(), value.clone()))
+        .collect();
+    let snapshots = guest.snapshots.values().map(|snapshot| &snapshot.config);
+    std::iter::once(&others)
+        .chain(snapshots)
+        .any(|config| super::drive::uses(world.version, config, volume))
 }
 
-/// Puts what is pending in force: all of it for a stopped VM, what can be changed at once for a running one.
-// PVE: qemu-server src/PVE/QemuServer.pm vmconfig_apply_pending, vmconfig_hotplug_pending
-pub fn put_in_force(
-    world: &mut World,
-    asker: &Asker,
-    everything: bool,
-    output: &mut Vec<String>,
-) -> Result<(), Refusal> {
-    let (node, vmid) = (asker.node.clone(), asker.vmid);
-    let version = world.version;
-    let pending = guest(world, &node, vmid)?.pending.clone();
-    let config = guest(world, &node, vmid)?.config.clone();
+/// Puts all that is pending in force, as for a VM that does not run.
+// PVE: qemu-server src/PVE/QemuServer.pm vmconfig_apply_pending
+pub fn put_in_force(world: &mut World, asker: &Asker, output: &mut Vec<String>) -> Result<(), Refusal> {
+    let pending = guest(world, &asker.node, asker.vmid)?.pending.clone();
     let mut makes_cloudinit = false;
     for (option, force) in &pending.delete {
-        if !everything && !applies_at_once(&config, option, None) {
-            continue;
+        let config = &guest(world, &asker.node, asker.vmid)?.config;
+        let drive = config.get(option).filter(|_| is_slot(option));
+        if let Some(drive) = drive.and_then(|value| Drive::parse(world.version, option, value)) {
+            detach(world, asker, option, &drive, *force, output)?;
         }
-        if let Some(drive) = config
-            .get(option)
-            .filter(|_| is_slot(option))
-            .and_then(|value| Drive::parse(version, option, value))
-        {
-            if *force && !drive.is_cdrom() {
-                deallocate(world, asker, drive.file(), output)?;
-            } else {
-                keep_or_free(world, asker, &drive, output)?;
-            }
-        }
-        let guest = guest_mut(world, &node, vmid)?;
+        let guest = guest_mut(world, &asker.node, asker.vmid)?;
         guest.config.remove(option);
         guest.pending.delete.remove(option);
     }
+    cleanup_pending(guest_mut(world, &asker.node, asker.vmid)?);
     for (option, value) in &pending.set {
-        if !everything && !applies_at_once(&config, option, Some(value)) {
+        if !guest(world, &asker.node, asker.vmid)?.pending.set.contains_key(option) {
             continue;
         }
-        let new = is_slot(option).then(|| Drive::parse(version, option, value)).flatten();
+        let new = is_slot(option).then(|| Drive::parse(world.version, option, value)).flatten();
         if let Some(new) = &new {
-            let old = config.get(option).and_then(|value| Drive::parse(version, option, value));
-            if let Some(old) = old.filter(|old| old.file() != new.file()) {
-                keep_or_free(world, asker, &old, output)?;
-            }
+            keep_old(world, asker, option, new, output)?;
             makes_cloudinit |= new.is_cloudinit();
         }
-        let guest = guest_mut(world, &node, vmid)?;
-        guest.config.insert(option.clone(), value.clone());
-        guest.pending.set.remove(option);
-        if let Some(new) = &new {
-            // A volume that is in use again is unused no longer.
-            guest.config.retain(|key, value| !(is_unused(key) && value == new.file()));
-        }
-        if option == "boot" {
-            guest.config.remove("bootdisk");
-        }
+        enter(world, asker, option, value, new.as_ref())?;
     }
-    if makes_cloudinit && everything {
-        super::cloudinit::generate(world, &node, vmid, output);
+    if makes_cloudinit {
+        super::cloudinit::generate(world, &asker.node, asker.vmid, output);
     }
     world.touch();
     Ok(())
 }
 
-/// Options that a running VM takes on at once.
-fn applies_at_once(config: &Config, option: &str, value: Option<&str>) -> bool {
-    const FAST: &[&str] = &[
-        "autostart",
-        "boot",
-        "bootdisk",
-        "cpulimit",
-        "cpuunits",
-        "description",
-        "hookscript",
-        "hotplug",
-        "lock",
-        "migrate_downtime",
-        "migrate_speed",
-        "name",
-        "onboot",
-        "protection",
-        "shares",
-        "startup",
-        "tags",
-        "vmstatestorage",
-    ];
-    if option == "boot" || option == "bootdisk" {
-        return false;
-    }
-    if FAST.contains(&option) || settings::is_cloudinit(option) || is_unused(option) {
-        return true;
-    }
-    let hotplug = config.get("hotplug").map_or("network,disk,usb", |text| match text.as_str() {
-        "1" => "network,disk,usb",
-        other => other,
-    });
-    let plugs = |what: &str| split_list(hotplug).any(|item| item == what);
-    let base = option.trim_end_matches(|c: char| c.is_ascii_digit());
-    match base {
-        "balloon" => config.get("balloon").is_none_or(|now| now != "0") && value != Some("0"),
-        "net" => plugs("network"),
-        "usb" => plugs("usb"),
-        "scsi" | "virtio" => plugs("disk"),
-        "ide" | "sata" => {
-            let is_cdrom = |text: &str| text.contains("media=cdrom");
-            value.is_some_and(is_cdrom) && config.get(option).is_some_and(|now| is_cdrom(now))
-        }
-        "vcpus" => plugs("cpu"),
-        "memory" => plugs("memory") && config.get("numa").is_some_and(|numa| numa == "1"),
-        _ => false,
+/// The volume that a slot had until now is kept or freed, where the new drive has another.
+fn keep_old(
+    world: &mut World,
+    asker: &Asker,
+    option: &str,
+    new: &Drive,
+    output: &mut Vec<String>,
+) -> Result<(), Refusal> {
+    let old = guest(world, &asker.node, asker.vmid)?.config.get(option);
+    let old = old.and_then(|value| Drive::parse(world.version, option, value));
+    match old.filter(|old| old.file() != new.file()) {
+        Some(old) => keep_or_free(world, asker, &old, output),
+        None => Ok(()),
     }
 }
 
-#[cfg(test)]
-mod tests {
-    use super::*;
-
-    fn check(config: &[(&str, &str)], option: &str, value: Option<&str>, expect: bool) {
-        let config: Config = config.iter().map(|(key, value)| (key.to_string(), value.to_string())).collect();
-        assert_eq!(applies_at_once(&config, option, value), expect, "{option}");
+fn detach(
+    world: &mut World,
+    asker: &Asker,
+    option: &str,
+    drive: &Drive,
+    force: bool,
+    output: &mut Vec<String>,
+) -> Result<(), Refusal> {
+    if force {
+        asker.require(world, &[Privilege::VmConfigDisk])?;
     }
+    if force && (!drive.is_cdrom() || drive.is_cloudinit()) {
+        return deallocate(world, asker, option, drive.file(), output);
+    }
+    if force { Ok(()) } else { keep_or_free(world, asker, drive, output) }
+}
 
-    #[test]
-    fn a_running_vm_takes_on_what_can_be_plugged() {
-        check(&[], "cores", Some("4"), false);
-        check(&[], "name", Some("x"), true);
-        check(&[], "net1", Some("virtio"), true);
-        check(&[("hotplug", "disk")], "net1", Some("virtio"), false);
-        check(&[], "scsi1", Some("a:vm-100-disk-1"), true);
-        check(&[], "sata1", Some("a:vm-100-disk-1"), false);
-        check(&[], "memory", Some("4096"), false);
-        check(&[("hotplug", "memory"), ("numa", "1")], "memory", Some("4096"), true);
-        check(&[], "ciuser", Some("a"), true);
+/// One option is in force. A volume that is in use again is unused no longer.
+fn enter(
+    world: &mut World,
+    asker: &Asker,
+    option: &str,
+    value: &str,
+    drive: Option<&Drive>,
+) -> Result<(), Refusal> {
+    let guest = guest_mut(world, &asker.node, asker.vmid)?;
+    guest.config.insert(option.to_owned(), value.to_owned());
+    guest.pending.set.remove(option);
+    if let Some(drive) = drive {
+        guest.config.retain(|key, value| !(is_unused(key) && value == drive.file()));
+    }
+    Ok(())
+}
+
+/// Notes for the cloud-init drive what an option was and becomes.
+fn record(world: &mut World, asker: &Asker, option: &str, new: Option<&str>) -> Result<(), Refusal> {
+    let guest = guest_mut(world, &asker.node, asker.vmid)?;
+    let old = guest.config.get(option).cloned();
+    super::cloudinit::record_change(guest, option, old.as_deref(), new);
+    Ok(())
+}
+
+/// Puts in force what a running VM takes on: of the options named, and of those that it does not notice. What fails
+/// stays pending.
+// PVE: qemu-server src/PVE/QemuServer.pm vmconfig_hotplug_pending
+fn put_in_force_running(
+    world: &mut World,
+    asker: &Asker,
+    modified: &BTreeSet<String>,
+    output: &mut Vec<String>,
+) -> Result<(), Refusal> {
+    let pending = guest(world, &asker.node, asker.vmid)?.pending.clone();
+    let mut errors = Vec::new();
+    for (option, value) in pending.set.iter().filter(|(option, _)| hotplug::is_unnoticed(option)) {
+        record(world, asker, option, Some(value))?;
+        enter(world, asker, option, value, None)?;
+    }
+    for (option, force) in pending.delete.iter().filter(|(option, _)| modified.contains(*option)) {
+        let config = &guest(world, &asker.node, asker.vmid)?.config;
+        if hotplug::removed(config, option) != Plug::Now {
+            continue;
+        }
+        let drive = config.get(option).filter(|_| is_slot(option));
+        if let Some(drive) = drive.and_then(|value| Drive::parse(world.version, option, value)) {
+            detach(world, asker, option, &drive, *force, output)?;
+        }
+        record(world, asker, option, None)?;
+        let guest = guest_mut(world, &asker.node, asker.vmid)?;
+        guest.config.remove(option);
+        guest.pending.delete.remove(option);
+    }
+    for (option, value) in pending.set.iter().filter(|(option, _)| modified.contains(*option)) {
+        let config = &guest(world, &asker.node, asker.vmid)?.config;
+        match hotplug::changed(world, &asker.node, config, option, value) {
+            Plug::Later => {}
+            Plug::Fails(why) => errors.push((option.clone(), format!("hotplug problem - {why}"))),
+            Plug::Now => {
+                let new = is_slot(option).then(|| Drive::parse(world.version, option, value)).flatten();
+                if let Some(new) = &new {
+                    keep_old(world, asker, option, new, output)?;
+                }
+                record(world, asker, option, Some(value))?;
+                enter(world, asker, option, value, new.as_ref())?;
+                if new.is_some_and(|new| new.is_cloudinit()) {
+                    super::cloudinit::generate(world, &asker.node, asker.vmid, output);
+                }
+            }
+        }
+    }
+    if hotplug::plugs(&guest(world, &asker.node, asker.vmid)?.config, "cloudinit") {
+        super::cloudinit::generate_if_changed(world, &asker.node, asker.vmid, output);
+    }
+    world.touch();
+    match errors.is_empty() {
+        true => Ok(()),
+        false => Err(Refusal::parameters(errors)),
     }
 }

@@ -90,7 +90,13 @@ fn allocate(call: &mut Call<'_>) -> Result<Value, Refusal> {
     let name = call.string("filename");
     let bytes = size(&call.string("size"))
         .ok_or_else(|| Refusal::parameter("size", "value does not match the regex pattern"))?;
-    let name = name.rsplit(':').next().unwrap_or_default().rsplit('/').next().unwrap_or_default().to_owned();
+    let name = name.rsplit(':').next().unwrap_or_default().to_owned();
+    if let Some((folder, _)) = name.split_once('/')
+        && folder != vmid.to_string()
+    {
+        return Err(Refusal::died(format!("unable to parse volume filename '{name}'")));
+    }
+    let name = name.rsplit('/').next().unwrap_or_default().to_owned();
     let def = call.world.enabled_storage(&storage, &node)?;
     let from_name =
         name.rsplit_once('.').map(|(_, format)| format.to_owned()).filter(|_| def.is_file_based());
@@ -98,7 +104,7 @@ fn allocate(call: &mut Call<'_>) -> Result<Value, Refusal> {
     if let (Some(asked), Some(named)) = (&format, &from_name)
         && asked != named
     {
-        let text = format!("different storage formats ('{asked}' != '{named}')");
+        let text = format!("different storage formats ({asked} != {named})");
         return Err(Refusal::parameter("format", text));
     }
     let format = format.or(from_name).unwrap_or_else(|| def.default_format().to_owned());
@@ -121,7 +127,8 @@ fn volume_id(call: &Call<'_>) -> Result<(String, VolumeName), Refusal> {
     let (text, storage) = (call.string("volume"), call.text("storage").unwrap_or_default());
     let id = match split_id(&text) {
         Ok((named, _)) if !storage.is_empty() && named != storage => {
-            return Err(Refusal::parameter("volume", "storage ID does not match"));
+            let text = format!("storage ID mismatch ({named} != {storage})\n");
+            return Err(Refusal::parameter("volume", text));
         }
         Ok(_) => text,
         Err(_) => format!("{storage}:{text}"),
@@ -155,8 +162,7 @@ fn get(call: &mut Call<'_>) -> Result<Value, Refusal> {
     let (id, _) = volume_id(call)?;
     may_access(call, &id)?;
     let volume = call.world.volume(&call.node(), &id).map_err(|_| {
-        let path = call.world.volume_path(&id).unwrap_or_default();
-        Refusal::died(format!("volume_size_info on '{id}' failed - failed to stat '{path}'"))
+        Refusal::died(format!("volume_size_info on '{id}' failed - no format"))
     })?;
     let mut shown = Map::new();
     shown.insert("path".into(), call.world.volume_path(&id)?.into());
@@ -177,7 +183,11 @@ fn copy(call: &mut Call<'_>) -> Result<Value, Refusal> {
 fn update(call: &mut Call<'_>) -> Result<Value, Refusal> {
     let (id, name) = volume_id(call)?;
     if name.content != "backup" {
-        return Err(Refusal::died("volume notes are only supported for backups"));
+        let text = match call.is_given("notes") {
+            true => "only backups can have notes",
+            false => "only backups support attribute 'protected'",
+        };
+        return Err(Refusal::died(text));
     }
     may_access(call, &id)?;
     let path = call.world.volume_path(&id)?;

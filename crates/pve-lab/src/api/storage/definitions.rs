@@ -133,13 +133,11 @@ fn content(call: &Call<'_>, kind: &str) -> Result<Option<BTreeSet<String>>, Refu
 fn create(call: &mut Call<'_>) -> Result<Value, Refusal> {
     let (id, kind) = (call.string("storage"), call.string("type"));
     let failed = |text: String| Refusal::died(format!("create storage failed: {text}"));
-    let missing: Vec<(String, String)> = needed(&kind)
-        .iter()
-        .filter(|name| !call.is_given(name))
-        .map(|name| ((*name).to_owned(), "property is missing and it is not optional".to_owned()))
-        .collect();
-    if !missing.is_empty() {
-        return Err(Refusal::parameters(missing));
+    if let Some(name) = needed(&kind).iter().find(|name| !call.is_given(name)) {
+        return Err(Refusal::died(format!("missing value for required option '{name}'")));
+    }
+    if let Some((name, _)) = options(call).iter().find(|(name, _)| !belongs(call, &kind, name)) {
+        return Err(Refusal::died(format!("unexpected property '{name}'")));
     }
     if call.world.storages.contains_key(&id) {
         return Err(failed(format!("storage ID '{id}' already defined")));
@@ -157,6 +155,32 @@ fn create(call: &mut Call<'_>) -> Result<Value, Refusal> {
     place(call, &def);
     call.world.storages.insert(id.clone(), def);
     Ok(json!({ "storage": id, "type": kind }))
+}
+
+/// Tells whether a storage type has an option.
+// PVE: pve-common src/PVE/SectionConfig.pm check_config
+fn belongs(call: &Call<'_>, kind: &str, name: &str) -> bool {
+    const KINDS: &[(&str, &[&str])] = &[
+        ("path", &["dir", "btrfs", "nfs", "cifs", "cephfs"]),
+        ("vgname", &["lvm", "lvmthin"]),
+        ("thinpool", &["lvmthin"]),
+        ("pool", &["zfspool", "zfs", "rbd"]),
+        ("server", &["nfs", "cifs", "pbs", "glusterfs", "esxi"]),
+        ("export", &["nfs"]),
+        ("share", &["cifs"]),
+        ("portal", &["iscsi", "iscsidirect", "zfs"]),
+        ("target", &["iscsi", "iscsidirect", "zfs"]),
+        ("datastore", &["pbs"]),
+        ("monhost", &["rbd", "cephfs"]),
+        ("krbd", &["rbd"]),
+        ("saferemove", &["lvm"]),
+        ("sparse", &["zfspool", "zfs"]),
+    ];
+    let endpoints = crate::schema::table(call.world.version).endpoints();
+    let all = endpoints.iter().find(|endpoint| endpoint.method == "POST" && endpoint.path == "/storage");
+    let is_known = all.is_some_and(|endpoint| endpoint.params.get(name).is_some());
+    let kinds = KINDS.iter().find(|(option, _)| *option == name);
+    is_known && kinds.is_none_or(|(_, kinds)| kinds.contains(&kind))
 }
 
 /// Makes room for the volumes of a new storage.
@@ -189,7 +213,17 @@ fn update(call: &mut Call<'_>) -> Result<Value, Refusal> {
             "detected modified configuration - file changed by other user? Try again.",
         ));
     }
-    let kind = call.world.storages.get(&id).ok_or_else(|| missing(&id))?.kind.clone();
+    let failed = |text: String| Refusal::died(format!("update storage failed: {text}"));
+    let kind = call.world.storages.get(&id).map(|def| def.kind.clone());
+    let kind = kind.ok_or_else(|| failed(format!("storage '{id}' does not exist")))?;
+    for name in call.list("delete").iter().filter(|name| *name != "content") {
+        if needed(&kind).contains(&name.as_str()) {
+            return Err(failed(format!("unable to delete required option '{name}'")));
+        }
+        if !belongs(call, &kind, name) {
+            return Err(failed(format!("no such option '{name}'")));
+        }
+    }
     let (given, deleted, content) = (options(call), call.list("delete"), content(call, &kind)?);
     let def = call.world.storages.get_mut(&id).ok_or_else(|| missing(&id))?;
     for name in &deleted {
