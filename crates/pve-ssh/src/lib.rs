@@ -36,15 +36,17 @@ mod exec;
 mod host;
 mod keyring;
 mod patience;
+mod retry;
 mod sftp;
 mod upload;
 
 pub use command::{Command, CommandError, Privilege};
 pub use config::{Capacity, Credential, HostConfig, KnownHostsConfig, RunsAs, Timeouts, UnknownHost};
 pub use download::{Download, DownloadError, Downloaded};
-pub use error::{ConnectCause, Ended, Error, Output, SudoProblem, TookEffect};
+pub use error::{ConnectCause, Ended, Error, Output, SudoProblem};
 pub use exec::{Keep, OnLine, RunOptions, Stream};
 pub use host::Host;
 pub use keyring::{AskPassphrase, KeyError, Keyring, Passphrase};
 pub use known_hosts::HostKeyError;
+pub use pve_types::TookEffect;
 pub use upload::{OnProgress, Source, Upload, UploadError, Uploaded};

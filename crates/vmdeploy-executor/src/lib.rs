@@ -15,6 +15,7 @@ mod failure;
 mod journal;
 mod observe;
 mod outcome;
+pub mod power;
 mod report;
 mod run;
 mod schedule;
@@ -29,7 +30,7 @@ pub use journal::{
     Entry, JOURNAL_FORMAT_VERSION, JournalError, JournalWriter, ProjectLock, Record, ResumeMode, RunSummary,
     RunsError, RunsFolder, StoredRun, read,
 };
-pub use observe::{observe, only_node};
+pub use observe::{NamedVm, observe, only_node, vm_lists, vms_named};
 pub use outcome::{Outcome, RevertNote};
 pub use report::{
     Leftover, REPORT_FORMAT_VERSION, Resuming, RunReport, RunResult, Span, SpanKind, StepReport, StepState,

@@ -279,7 +279,7 @@ mod tests {
             node: "pve1".parse().unwrap(),
             name: None,
             kind: "qemu".to_owned(),
-            status: "stopped".to_owned(),
+            status: pve_types::PowerState::Stopped,
             template: false,
             pool: None,
             volumes: BTreeSet::new(),

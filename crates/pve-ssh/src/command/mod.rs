@@ -38,6 +38,8 @@ pub const LONGEST_TEXT: usize = 128 * 1024 - 1;
 #[derive(Clone, PartialEq, Eq)]
 pub struct Command {
     words: Vec<Word>,
+    /// Whether it changes nothing on the host.
+    reads: bool,
 }
 
 #[derive(Clone, PartialEq, Eq)]
@@ -77,7 +79,18 @@ pub enum CommandError {
 impl Command {
     /// Begins a command of `program`.
     pub fn new(program: impl Into<String>) -> Self {
-        Self { words: vec![Word::Plain(program.into().into_bytes())] }
+        Self { words: vec![Word::Plain(program.into().into_bytes())], reads: false }
+    }
+
+    /// Says that the command changes nothing on the host: [`crate::Host::run`] runs it again when its connection is
+    /// lost or the host is too busy, which it never does with others.
+    pub fn only_reads(self) -> Self {
+        Self { reads: true, ..self }
+    }
+
+    /// Tells whether the command changes nothing on the host.
+    pub fn is_read(&self) -> bool {
+        self.reads
     }
 
     /// Adds an argument.

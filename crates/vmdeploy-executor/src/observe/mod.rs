@@ -7,6 +7,8 @@ mod guests;
 mod mappings;
 mod places;
 
+pub use guests::{NamedVm, vm_lists, vms_named};
+
 use crate::{Connections, Failure};
 use pve_api::{ApiError, ClusterMember, Resource};
 use pve_types::{BridgeName, Bytes, NodeName, PoolId, Privilege};
@@ -61,7 +63,8 @@ async fn observe_all(connections: &Connections, queries: &[Query]) -> Result<Obs
         ha,
         mappings::observe(connections, queries, version),
     );
-    observed.guests = configs?;
+    let guests::Guests { guests, pools_are_certain } = configs?;
+    (observed.guests, observed.pools_are_certain) = (guests, pools_are_certain);
     let seen_vnets = places::note(&mut observed, places?);
     observed.rights = rights?;
     observed.vnets = vnets?;

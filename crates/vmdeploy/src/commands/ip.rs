@@ -4,14 +4,18 @@ use crate::api_client;
 use crate::context::Context;
 use crate::exit::Exit;
 use crate::failure::{CommandResult, Failure};
+use crate::fleet::{self, Selection};
+use crate::planning::{self, PlanArgs};
+use crate::spec_files::{SpecArgs, SpecWords, load};
 use crate::{output, reach};
 use pve_api::{
-    AddressFilter, AgentTrouble, Client, FoundAddress, IpFamily, Qemu, QemuConfig, ResourceKind,
-    choose_address, choose_neighbour,
+    AddressFilter, AgentTrouble, FoundAddress, IpFamily, Qemu, QemuConfig, ResourceKind, choose_address,
+    choose_neighbour,
 };
 use pve_types::{NodeName, Vmid};
+use std::path::PathBuf;
 use std::time::Duration;
-use vmdeploy_executor::Connections;
+use vmdeploy_executor::{Connections, vms_named};
 
 /// Prints the address of a VM: of its NICs by their MAC addresses, as its guest agent tells it.
 ///
@@ -19,8 +23,12 @@ use vmdeploy_executor::Connections;
 /// yet, and 7 if the credentials do not allow to ask.
 #[derive(Debug, clap::Args)]
 pub struct Args {
-    /// The VM's name or number
-    vm: String,
+    /// The VM's name or number, after the spec where one is meant: a word with a `/` or that ends in .yaml
+    #[arg(value_name = "SPEC|VM", required = true)]
+    words: Vec<String>,
+    /// Spec file or folder that the VM is in; without it, any VM that the credentials may see
+    #[arg(long = "spec", value_name = "SPEC")]
+    specs: Vec<PathBuf>,
     /// Only the address of this NIC, such as net0
     #[arg(long, value_name = "NIC")]
     nic: Option<String>,
@@ -50,8 +58,18 @@ pub struct Args {
 /// There is no such VM, it has no address, or it may not be asked for.
 pub async fn run(args: &Args, context: &Context) -> CommandResult {
     let cidr = args.cidr.as_deref().map(parse_cidr).transpose()?;
-    let connections = reach::open(reach::connections_config(&context.environment)?).await?;
-    let guest = find(connections.api(), &args.vm).await?;
+    let words = SpecWords::of(&args.words, &args.specs);
+    let [name] = words.rest.as_slice() else {
+        return Err(Failure::usage("name one VM").hint("`vmdeploy ip NAME`, or `vmdeploy ip SPEC NAME`"));
+    };
+    let (connections, guest) = match words.specs.is_empty() {
+        true => {
+            let connections = reach::open(reach::connections_config(&context.environment)?).await?;
+            let guest = find(&connections, name).await?;
+            (connections, guest)
+        }
+        false => find_in_spec(words.specs.clone(), name, context).await?,
+    };
     let vm = connections.api().node(&guest.node).qemu(guest.vmid);
     let config = vm.config().await.map_err(api_client::failure)?;
     let family = match (args.ipv4, args.ipv6) {
@@ -97,21 +115,43 @@ pub struct Guest {
     pub label: String,
 }
 
-/// Finds the VM of a name or number.
-async fn find(client: &Client, name: &str) -> Result<Guest, Failure> {
-    let resources = client.cluster().resources(Some(ResourceKind::Guests)).await;
-    let mut fitting = resources.map_err(api_client::failure)?;
+/// Finds a VM of a spec.
+async fn find_in_spec(
+    specs: Vec<PathBuf>,
+    name: &str,
+    context: &Context,
+) -> Result<(Connections, Guest), Failure> {
+    let spec = load(&SpecArgs { specs }, context)?;
+    let connections = planning::open(&PlanArgs::default(), &spec, context).await?;
+    let target = name.parse().map_err(|error: pve_types::ParseError| Failure::usage(error.to_string()))?;
+    let selection = Selection { target: vec![target], ..Selection::default() };
+    let members = selection.of(fleet::members(&spec.deployment, &connections).await?)?;
+    let place = members.first().and_then(|member| member.place());
+    let Some((node, vmid)) = place.map(|(node, vmid)| (node.clone(), vmid)) else {
+        return Err(Failure::new(Exit::OBSERVED, format!("VM `{name}` is absent"))
+            .hint("`vmdeploy status` shows the VMs of a spec"));
+    };
+    Ok((connections, Guest { vmid, node, label: format!("VM `{name}` ({vmid})") }))
+}
+
+/// Finds the VM of a number, or of a name as its node says it at the moment.
+async fn find(connections: &Connections, name: &str) -> Result<Guest, Failure> {
     let number: Option<Vmid> = name.parse().ok();
-    fitting.retain(|item| {
-        item.is_vm() && (item.name.as_deref() == Some(name) || (number.is_some() && item.vmid == number))
-    });
+    let mut fitting: Vec<(Vmid, NodeName)> = Vec::new();
+    if let Some(number) = number {
+        let resources = connections.api().cluster().resources(Some(ResourceKind::Guests)).await;
+        let of_number = resources.map_err(api_client::failure)?.into_iter();
+        let of_number = of_number.filter(|item| item.is_vm() && item.vmid == Some(number));
+        fitting.extend(of_number.filter_map(|item| Some((item.vmid?, item.node?))));
+    }
     // A number means the VM of that number, even where another one is called so.
-    if fitting.len() > 1 && number.is_some() {
-        fitting.retain(|item| item.vmid == number);
+    if fitting.is_empty() {
+        let named =
+            vms_named(connections, name).await.map_err(|failure| reach::executor_failure(&failure))?;
+        fitting.extend(named.into_iter().map(|vm| (vm.vmid, vm.node)));
     }
     let shown = crate::escape::one_line(name);
-    let vmids: Vec<String> =
-        fitting.iter().filter_map(|item| item.vmid).map(|vmid| vmid.to_string()).collect();
+    let vmids: Vec<String> = fitting.iter().map(|(vmid, _)| vmid.to_string()).collect();
     match fitting.pop() {
         None => Err(Failure::new(
             Exit::OBSERVED,
@@ -122,14 +162,11 @@ async fn find(client: &Client, name: &str) -> Result<Guest, Failure> {
             let message = format!("`{shown}` is the name of {} VMs: {}", vmids.len(), vmids.join(", "));
             Err(Failure::usage(message).hint("say the number"))
         }
-        Some(item) => match (item.vmid, item.node) {
-            (Some(vmid), Some(node)) => {
-                let label =
-                    item.name.map_or_else(|| format!("VM {vmid}"), |name| format!("VM `{name}` ({vmid})"));
-                Ok(Guest { vmid, node, label })
-            }
-            _ => Err(Failure::new(Exit::OBSERVED, format!("PVE does not say where VM `{shown}` is"))),
-        },
+        Some((vmid, node)) => {
+            let is_number = number == Some(vmid);
+            let label = if is_number { format!("VM {vmid}") } else { format!("VM `{shown}` ({vmid})") };
+            Ok(Guest { vmid, node, label })
+        }
     }
 }
 
