@@ -5,15 +5,18 @@ use crate::https::{ClientConfig, Fingerprint, HttpsTransport, Upload};
 use crate::pvesh::{PveshRunner, PveshTransport};
 use crate::request::{ApiPath, Method, Params, Request};
 use crate::response::Response;
+use crate::retry::Attempts;
 use crate::transport::{Transport, TransportKind};
 use serde::de::DeserializeOwned;
 use std::sync::Arc;
 use std::time::Duration;
+use tokio::time::Instant;
 
 /// A client of one cluster. Cloning it is cheap: the clones share connections and ticket.
 #[derive(Debug, Clone)]
 pub struct Client {
     transport: Arc<dyn Transport>,
+    attempts: Arc<Attempts>,
 }
 
 impl Client {
@@ -31,7 +34,7 @@ impl Client {
     }
     /// Returns a client over any other transport.
     pub fn over(transport: impl Transport + 'static) -> Self {
-        Self { transport: Arc::new(transport) }
+        Self { transport: Arc::new(transport), attempts: Arc::default() }
     }
     /// Tells which way the calls travel.
     pub fn kind(&self) -> TransportKind {
@@ -65,10 +68,39 @@ impl Client {
 
     /// Sends `request` and returns its successful answer.
     ///
+    /// A read changes nothing: it is sent again, with growing pauses, while its failure may pass
+    /// ([`pve_types::Backoff::READS`]). A write is sent again only while it certainly changed nothing and its failure may
+    /// pass ([`pve_types::Backoff::WRITES`]).
+    ///
     /// # Errors
     /// It could not be sent, was not answered, or was answered with an error.
     pub async fn send(&self, request: &Request) -> Result<Response, ApiError> {
+        let began = Instant::now();
+        let mut failed = 0;
+        loop {
+            let error = match self.send_once(request).await {
+                Ok(response) => return Ok(response),
+                Err(error) => error,
+            };
+            failed += 1;
+            let pause = match (&error, self.kind()) {
+                // The session tries to connect again itself, and knows whether its host key or login was refused.
+                (ApiError::Connect { .. }, TransportKind::Pvesh) => None,
+                _ => self.attempts.pause(request, &error, failed, began.elapsed()),
+            };
+            match pause {
+                Some(pause) => {
+                    tracing::debug!(%error, failed, "a read is sent again");
+                    tokio::time::sleep(pause).await;
+                }
+                None => return Err(error),
+            }
+        }
+    }
+
+    async fn send_once(&self, request: &Request) -> Result<Response, ApiError> {
         let response = self.transport.call(request).await?;
+        self.attempts.note_answer();
         accept(request, response)
     }
     /// Sends `request` and returns its answer as `T`.

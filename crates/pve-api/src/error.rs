@@ -7,7 +7,7 @@ pub use answer::{Answer, Call};
 use crate::TookEffect;
 use crate::auth::LoginError;
 use crate::https::CertificateProblem;
-use pve_types::Upid;
+use pve_types::{PveError, Upid};
 use std::collections::BTreeMap;
 use std::time::Duration;
 
@@ -104,6 +104,11 @@ pub enum ApiError {
     },
 }
 
+/// The server sent more than the client takes, and would again.
+#[derive(Debug, thiserror::Error)]
+#[error("the answer is larger than the client takes")]
+pub(crate) struct AnswerTooLarge;
+
 impl ApiError {
     /// Tells whether the call changed something.
     pub fn effect(&self) -> TookEffect {
@@ -168,6 +173,13 @@ impl ApiError {
             _ => self.answer().map(|answer| answer.said.as_str()),
         }
     }
+    /// Returns what PVE's answer or the task's end means; `None` for what no row of [`pve_types::TEXTS`] knows.
+    pub fn meaning(&self) -> Option<PveError> {
+        match self {
+            Self::Task { status, .. } => pve_types::read_error(status).map(|told| told.error),
+            _ => self.answer().and_then(Answer::meaning),
+        }
+    }
     /// Returns PVE's own `errors`: parameter name to what is wrong with it.
     pub fn parameter_errors(&self) -> Option<&BTreeMap<String, String>> {
         self.answer().map(|answer| &answer.errors).filter(|errors| !errors.is_empty())
@@ -212,15 +224,18 @@ impl ApiError {
     }
     /// Returns the lock that is in the way, as in `VM is locked (backup)`.
     pub fn locked_by(&self) -> Option<&str> {
-        self.said().and_then(answer::lock_name)
+        self.said().and_then(pve_types::lock_in)
     }
     /// Tells whether PVE gave up waiting for a lock, having done nothing: it may be tried again.
     pub fn is_lock_timeout(&self) -> bool {
-        self.said().is_some_and(answer::is_whole_lock_timeout)
+        let told = self.said().and_then(pve_types::read_error);
+        told.is_some_and(|told| {
+            told.is_whole && matches!(told.error, PveError::ConfigLock | PveError::StorageLock)
+        })
     }
     /// Tells whether somebody else changed the thing since its digest was read.
     pub fn is_digest_mismatch(&self) -> bool {
-        self.said().is_some_and(answer::says_digest_mismatch)
+        self.meaning() == Some(PveError::DigestChanged)
     }
     /// Returns a sentence with what to do next, where one can be given.
     pub fn hint(&self) -> Option<String> {

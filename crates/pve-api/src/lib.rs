@@ -85,7 +85,8 @@
 //! # What is deliberately absent
 //!
 //! - A way to trust every certificate.
-//! - Retries of calls that may have been processed: only the caller can look whether they were.
+//! - Retries of writes that may have been processed: only the caller can read whether they were. Reads are sent again
+//!   while their failure may pass ([`Backoff::READS`]).
 //! - Waiting inside calls that start tasks.
 //! - WebAuthn and U2F devices: their answers can be given, but are made elsewhere.
 
@@ -93,13 +94,13 @@ mod address;
 mod api;
 mod auth;
 mod client;
-mod effect;
 mod error;
 mod https;
 mod lenient;
 mod pvesh;
 mod request;
 mod response;
+mod retry;
 mod tasks;
 mod text;
 mod transport;
@@ -111,15 +112,16 @@ pub use auth::{
     SystemClock, TfaChallenge, TokenId,
 };
 pub use client::Client;
-pub use effect::TookEffect;
 pub use error::{Answer, ApiError, Call, Cause};
 pub use https::{
     CertificateProblem, ClientConfig, Endpoint, Fingerprint, HttpsTransport, Limits, Timeouts, Trust, Upload,
     UploadProgress, UploadSource,
 };
 pub use ipnet::IpNet;
+pub use pve_types::{Backoff, TookEffect};
 pub use pvesh::{PveshFailure, PveshOutput, PveshRunner, PveshTransport, pvesh_argv};
 pub use request::{ApiPath, IntoParam, InvalidPath, Method, Param, Params, Request};
 pub use response::{DecodeError, Response};
+pub use retry::while_nothing_was_done;
 pub use tasks::{Finished, Task, TaskLog, TaskLogLine, TaskProgress, TaskState, Wait};
 pub use transport::{Transport, TransportKind};

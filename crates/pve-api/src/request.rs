@@ -99,6 +99,11 @@ impl Request {
     pub fn starts_task(&self) -> bool {
         crate::pvesh::expected_task(self).is_some()
     }
+    /// Tells whether it makes a guest under a VMID of its own choice, new or from a backup.
+    pub(crate) fn creates_guest(&self) -> bool {
+        let segments: Vec<&str> = self.path.segments().iter().map(String::as_str).collect();
+        self.method == Method::Post && matches!(segments.as_slice(), ["nodes", _, "qemu"])
+    }
 }
 
 #[cfg(test)]

@@ -121,8 +121,8 @@ impl Client {
     }
 }
 
-/// This many looks at a task may fail one after the other before waiting is given up.
-const FAILED_LOOKS: u32 = 10;
+/// This many looks at a task, each sent again while its failure may pass, may fail one after the other.
+const FAILED_LOOKS: u32 = 2;
 /// How many of a failed task's last lines are kept.
 const LAST_LINES: usize = 20;
 /// How many log lines are asked for at once.
@@ -182,7 +182,7 @@ impl Task {
     ///
     /// # Errors
     /// [`ApiError::Task`] if it failed, [`ApiError::TaskTimeout`] if it still runs when the time is over (it is
-    /// left running), or what a look at it failed with, ten times in a row.
+    /// left running), or what looks at it failed with, one after the other.
     pub async fn wait(&self, wait: Wait) -> Result<Finished, ApiError> {
         self.wait_until_ended(wait, None).await
     }

@@ -21,7 +21,7 @@ use rand::{RngExt as _, SeedableRng as _};
 use serde::{Deserialize, Serialize};
 
 use crate::vfs::glob_matches;
-use crate::world::World;
+use crate::world::{Guest, GuestKind, World};
 
 /// One fault of a world: which calls it meets, and what it does to them.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
@@ -100,6 +100,18 @@ pub enum Effect {
         /// The exit status of a command.
         #[serde(default = "default_exit")]
         exit: i32,
+        /// Before anything is done, or after all of it: then it is done, and the answer is an error.
+        #[serde(default = "before")]
+        at: Moment,
+    },
+    /// The server cannot start the call's worker: `got no worker upid - start worker failed`. Nothing is done, but that
+    /// a creation leaves its empty configuration with the lock `create`.
+    // PVE: pve-common src/PVE/RESTEnvironment.pm fork_worker; qemu-server src/PVE/API2/Qemu.pm create_vm.
+    WorkerNotStarted,
+    /// The API's daemons restart: from here on requests find no server for so long.
+    Restart {
+        /// Milliseconds.
+        ms: u64,
     },
     /// The connection is dropped without an answer.
     Drop(Moment),
@@ -210,12 +222,14 @@ struct Armed {
 pub struct Faults {
     armed: Vec<Armed>,
     seed: u64,
+    /// Until when the API's daemons are away, in microseconds.
+    restarts_until: u64,
 }
 
 impl Faults {
     /// Arms these faults; `seed` is that of the lab.
     pub fn new(faults: impl IntoIterator<Item = Fault>, seed: u64) -> Self {
-        let mut all = Self { armed: Vec::new(), seed };
+        let mut all = Self { armed: Vec::new(), seed, restarts_until: 0 };
         faults.into_iter().for_each(|fault| all.add(fault));
         all
     }
@@ -270,8 +284,8 @@ impl Faults {
 pub struct Blow {
     /// It waits so long first.
     pub delay: Duration,
-    /// It is refused with this status, text and exit status.
-    pub refusal: Option<(u16, String, i32)>,
+    /// It is refused with this status, text and exit status, before or after it is done.
+    pub refusal: Option<(u16, String, i32, Moment)>,
     /// Its connection is dropped.
     pub drop: Option<Moment>,
 }
@@ -283,18 +297,39 @@ pub fn blow(world: &mut World, call: &Call<'_>) -> Blow {
         return blow;
     }
     let here = |effect: &Effect| {
-        matches!(effect, Effect::Refuse { .. } | Effect::Drop(_) | Effect::Slow { .. } | Effect::LockTimeout)
+        matches!(
+            effect,
+            Effect::Refuse { .. }
+                | Effect::Drop(_)
+                | Effect::Slow { .. }
+                | Effect::LockTimeout
+                | Effect::WorkerNotStarted
+                | Effect::Restart { .. }
+        )
     };
+    if call.door == Some(Door::Api) && world.faults.restarts_until > world.now() {
+        return Blow { drop: Some(Moment::Before), ..blow };
+    }
     for effect in world.faults.strike(call, here) {
         match effect {
             Effect::Slow { ms } => blow.delay += Duration::from_millis(ms),
-            Effect::Refuse { status, reason, exit } => blow.refusal = Some((status, reason, exit)),
+            Effect::Refuse { status, reason, exit, at } => blow.refusal = Some((status, reason, exit, at)),
+            Effect::WorkerNotStarted => {
+                leave_unbegun(world, call);
+                let text = "got no worker upid - start worker failed".to_owned();
+                blow.refusal = Some((500, text, 255, Moment::Before));
+            }
+            Effect::Restart { ms } => {
+                world.faults.restarts_until = world.now() + ms * 1000;
+                blow.drop = Some(Moment::Before);
+            }
             Effect::LockTimeout => {
                 let vmid = call.vmid.map(|vmid| vmid.to_string()).unwrap_or_default();
                 blow.refusal = Some((
                     500,
                     format!("can't lock file '/var/lock/qemu-server/lock-{vmid}.conf' - got timeout"),
                     255,
+                    Moment::Before,
                 ));
             }
             Effect::Drop(moment) => blow.drop = Some(moment),
@@ -302,6 +337,77 @@ pub fn blow(world: &mut World, call: &Call<'_>) -> Blow {
         }
     }
     blow
+}
+
+/// Leaves the configuration that a creation writes before its worker is started.
+fn leave_unbegun(world: &mut World, call: &Call<'_>) {
+    let by_api = call.method == Some("POST")
+        && call.path.is_some_and(|path| glob_matches("/nodes/*/qemu", path) && path.ends_with("/qemu"));
+    let by_command = call.command.is_some_and(|line| line.starts_with("qm create "));
+    let (Some(vmid), Some(node)) = (call.vmid, call.node) else { return };
+    if (by_api || by_command) && !world.guests.contains_key(&vmid) {
+        let locked = [("lock".to_owned(), "create".to_owned())].into();
+        let guest = Guest::new(vmid, GuestKind::Qemu, node, locked, world.now_seconds());
+        world.guests.insert(vmid, guest);
+    }
+}
+
+/// The faults of a loaded node: everything transient that PVE is known to say, each befalling this share of the calls
+/// that it can befall. With `unbegun`, creations may leave an empty, locked configuration, which only root can remove.
+///
+/// # Panics
+/// Never: the text is its own.
+pub fn loaded_node(chance: f64, unbegun: bool) -> Vec<Fault> {
+    let fault =
+        |when: &str, effect: &str| format!("- {{when: {{{when}, chance: {chance}}}, do: {effect}}}\n");
+    let refuse =
+        |status: u16, reason: &str| format!("{{refuse: {{status: {status}, reason: \"{reason}\"}}}}");
+    let qmp = "VM 1 qmp command 'query-status' failed - got timeout";
+    let wrong = "got wrong command id '4711:3' (expected 4711:4)";
+    let mut text = String::new();
+    for (status, reason) in [
+        (429, "Too Many Requests"),
+        (503, "Service Unavailable"),
+        (595, "Connection refused"),
+        (596, "Broken pipe"),
+        (599, "Too many redirections"),
+    ] {
+        text += &fault("door: api", &refuse(status, reason));
+    }
+    text += &fault("door: api", "{drop: before}");
+    text += &fault("door: api", "{drop: after}");
+    text += &fault(
+        "door: api, method: GET, path: '/nodes/*/qemu/*/config'",
+        &refuse(500, "ipcc_send_rec[2] failed: Connection refused"),
+    );
+    for path in ["/nodes/*/qemu/*/status/*", "/nodes/*/qemu/*/resize", "/nodes/*/qemu/*/clone"] {
+        text += &fault(&format!("door: api, method: POST, path: '{path}'"), "worker-not-started");
+    }
+    text += &fault("door: api, method: PUT, path: '/nodes/*/qemu/*/config'", "lock-timeout");
+    let late = format!("{{refuse: {{reason: \"{qmp}\", at: after}}}}");
+    text += &fault("door: api, method: PUT, path: '/nodes/*/qemu/*/config'", &late);
+    let storage = refuse(500, "cfs-lock 'storage-local-lvm' error: got lock request timeout");
+    text += &fault("door: api, method: POST, path: '/nodes/*/qemu/*/config'", &storage);
+    text += &fault("task: qmstart", &format!("{{fail-task: {{text: \"{wrong}\", at: after}}}}"));
+    text +=
+        &fault("task: qmstart", "{fail-task: {text: 'unable to find free port (61000-61999)', at: before}}");
+    text += &fault(
+        "task: qmcreate",
+        "{fail-task: {text: \"cfs-lock 'storage-local-lvm' error: got lock request timeout\"}}",
+    );
+    for command in ["qm set *", "qm importdisk *", "qm disk *", "qm start *"] {
+        text += &fault(&format!("command: '{command}'"), "lock-timeout");
+    }
+    text += &fault("command: 'qm start *'", "worker-not-started");
+    text += &fault("command: 'pvesh get *'", &refuse(500, "ipcc_send_rec[1] failed: Connection refused"));
+    text += &fault("door: ssh", "{drop: before}");
+    text += &fault("door: ssh", "{cut: {after_ms: 5}}");
+    if unbegun {
+        text += &fault("door: api, method: POST, path: '/nodes/*/qemu'", "worker-not-started");
+        text += &fault("command: 'qm create *'", "worker-not-started");
+    }
+    text += &format!("- {{when: {{door: api, chance: {}}}, do: {{restart: {{ms: 300}}}}}}\n", chance / 50.0);
+    from_yaml(&text).unwrap_or_default()
 }
 
 /// The guest and the node that an API path names.
@@ -414,6 +520,12 @@ mod tests {
         assert_eq!(first, strikes("{when: {chance: 0.3}, do: {drop: before}}", &calls));
         let struck = first.iter().filter(|struck| **struck).count();
         assert!((30..90).contains(&struck), "{struck}");
+    }
+
+    #[test]
+    fn a_loaded_node_has_every_fault_of_the_list() {
+        assert_eq!(loaded_node(0.05, true).len(), loaded_node(0.05, false).len() + 2);
+        assert!(loaded_node(0.05, false).len() > 20);
     }
 
     #[test]

@@ -3,18 +3,8 @@
 use crate::command::CommandError;
 use crate::keyring::KeyError;
 use crate::text::Escaped;
+use pve_types::TookEffect;
 use std::time::Duration;
-
-/// Whether the thing that failed has changed anything on the host.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
-pub enum TookEffect {
-    /// It was never started.
-    No,
-    /// It was started, and how far it came is not known.
-    Maybe,
-    /// It was done.
-    Yes,
-}
 
 /// Why something could not be done over SSH.
 #[derive(Debug, thiserror::Error)]

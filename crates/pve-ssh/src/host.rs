@@ -5,12 +5,15 @@ use crate::config::{HostConfig, RunsAs};
 use crate::connection::Connection;
 use crate::error::{Ended, Error, Output, SudoProblem};
 use crate::exec::{self, OnLine, RunOptions, Running, Stopped, Surroundings};
+use crate::retry;
 use crate::text;
+use pve_types::Backoff;
 use russh::Channel;
 use russh::client::Msg;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 use tokio::sync::{Notify, OnceCell};
+use tokio::time::Instant;
 use tokio_util::task::TaskTracker;
 use tracing::Instrument as _;
 
@@ -113,14 +116,40 @@ impl Host {
     ///
     /// # Errors
     /// Everything but [`Error::Exit`]. A lost connection is [`Error::Lost`], never a status.
+    ///
+    /// A command that only reads ([`Command::only_reads`]) is run again, with growing pauses, while its failure may pass;
+    /// any other one only while no connection comes about.
     pub async fn run(
         &self,
         command: &Command,
-        options: RunOptions,
+        mut options: RunOptions,
         on_line: OnLine<'_>,
     ) -> Result<Output, Error> {
-        let privilege = self.privilege().await?;
-        self.run_as(privilege, command, options, on_line).await
+        let began = Instant::now();
+        let mut failed = 0;
+        loop {
+            let again = RunOptions {
+                deadline: options.deadline.saturating_sub(began.elapsed()),
+                output_limit: options.output_limit,
+                keep: options.keep,
+                cancel: options.cancel.clone(),
+                // What was read is not there a second time: then there is no second attempt.
+                stdin: options.stdin.take(),
+            };
+            let has_stdin = again.stdin.is_some();
+            let outcome = match self.privilege().await {
+                Ok(privilege) => self.run_as(privilege, command, again, &mut *on_line).await,
+                Err(error) => Err(error),
+            };
+            failed += 1;
+            let attempts = if has_stdin { 1 } else { retry::attempts(command, &outcome) };
+            let backoff = Backoff { within: options.deadline.min(Backoff::READS.within), ..Backoff::READS };
+            let chance = rand::RngExt::random_range(&mut rand::rng(), 0.0..1.0);
+            match backoff.at_most(attempts).pause(failed, began.elapsed(), chance) {
+                Some(pause) if !options.cancel.is_cancelled() => tokio::time::sleep(pause).await,
+                _ => return outcome,
+            }
+        }
     }
 
     /// Runs `command` as [`Host::run`] does, throws its lines away, and takes any exit status but 0 for an error.

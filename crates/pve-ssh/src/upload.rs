@@ -1,12 +1,13 @@
 //! Uploads by SFTP: pipelined, to a temporary name, checked on the far side, then renamed.
 
 use crate::command::{Privilege, files};
-use crate::error::{Error, TookEffect};
+use crate::error::Error;
 use crate::host::Host;
 use crate::parse;
 use crate::sftp;
 use crate::text::Escaped;
 use pve_types::Bytes;
+use pve_types::TookEffect;
 use russh_sftp::client::SftpSession;
 use russh_sftp::protocol::{FileAttributes, OpenFlags, StatusCode};
 use sha2::{Digest as _, Sha256};

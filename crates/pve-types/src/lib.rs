@@ -11,21 +11,27 @@
 //! assert_eq!(vmid.to_string(), "201");
 //! ```
 
+mod backoff;
 mod bytes;
+mod effect;
 mod error;
 mod hex;
 mod mac;
 mod mapping;
 mod names;
+mod power;
 mod printable;
 mod privilege;
+mod pve_error;
 mod secret;
 mod upid;
 mod version;
 mod vmid;
 mod volume;
 
+pub use backoff::Backoff;
 pub use bytes::Bytes;
+pub use effect::TookEffect;
 pub use error::ParseError;
 pub use hex::hex;
 pub use mac::MacAddr;
@@ -33,8 +39,10 @@ pub use mapping::MappingKind;
 pub use names::{
     BridgeName, GroupId, GuestName, NodeName, PoolId, RealmId, RoleId, StorageId, TokenName, UserId,
 };
+pub use power::PowerState;
 pub use printable::{Escaped, escape_json, is_unprintable};
 pub use privilege::Privilege;
+pub use pve_error::{PveError, Reaction, Reading, Row, STATUSES, TEXTS, lock_in, read_error, read_status};
 pub use secret::Secret;
 pub use upid::{TaskStatus, Upid};
 pub use version::PveVersion;

@@ -16,6 +16,7 @@ mod journal;
 mod local_files;
 mod observe;
 mod outcome;
+pub mod power;
 mod report;
 mod run;
 mod schedule;
@@ -31,7 +32,7 @@ pub use journal::{
     RunsError, RunsFolder, StoredRun, read,
 };
 pub use local_files::{LocalFileError, LocalFiles, Reach};
-pub use observe::{check_cluster, identify, observe, only_node};
+pub use observe::{NamedVm, check_cluster, identify, observe, only_node, vm_lists, vms_named};
 pub use outcome::{Outcome, RevertNote};
 pub use report::{
     Leftover, REPORT_FORMAT_VERSION, Resuming, RunReport, RunResult, Span, SpanKind, StepReport, StepState,

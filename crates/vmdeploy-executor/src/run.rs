@@ -54,7 +54,7 @@ impl RunOptions {
             secrets,
             allow_commands: false,
             poll: Duration::from_millis(500),
-            attempts: 6,
+            attempts: 10,
             first_wait: Duration::from_secs(1),
             // PVE: pveproxy waits 30 s for the daemon or the node that it hands a request to.
             settle: Duration::from_secs(30),

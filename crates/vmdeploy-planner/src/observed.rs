@@ -4,8 +4,8 @@
 //! Of guests that are not ours it keeps VMID, node, name, kind, status, what their disks are and [`GuestFacts`].
 
 use pve_types::{
-    BridgeName, Bytes, GuestName, MappingKind, NodeName, PoolId, Privilege, PveVersion, StorageId, Vmid,
-    VolumeId,
+    BridgeName, Bytes, GuestName, MappingKind, NodeName, PoolId, PowerState, Privilege, PveVersion,
+    StorageId, Vmid, VolumeId,
 };
 use serde::{Deserialize, Serialize};
 use std::collections::{BTreeMap, BTreeSet};
@@ -139,6 +139,10 @@ pub struct Observed {
     pub images: Vec<ObservedImage>,
     /// The pools.
     pub pools: BTreeSet<PoolId>,
+    /// Whether the guests' pools were read from the cluster's own file. The API hides the pool of a guest from those who
+    /// lack Pool.Audit on it.
+    #[serde(default)]
+    pub pools_are_certain: bool,
     /// What the credentials may do; `None` where it could not be asked or need not be (root by SSH).
     pub rights: Option<Rights>,
     /// High availability, where it was asked.
@@ -174,6 +178,7 @@ impl Observed {
             every_guest: false,
             images: Vec::new(),
             pools: BTreeSet::new(),
+            pools_are_certain: false,
             rights: None,
             ha: None,
             vnets: BTreeMap::new(),
@@ -182,6 +187,15 @@ impl Observed {
             mappings: BTreeMap::new(),
             answered_by: None,
         }
+    }
+    /// Tells whether a guest that is in this pool would be seen to be.
+    // PVE: pve-manager PVE/API2/Cluster.pm resources: `pool` is removed without Pool.Audit on it.
+    pub fn shows_members_of(&self, pool: &PoolId) -> bool {
+        self.pools_are_certain
+            || self
+                .rights
+                .as_ref()
+                .is_none_or(|rights| rights.holds(Privilege::PoolAudit, &format!("/pool/{pool}")))
     }
     /// Returns the storage as the node sees it.
     pub fn storage(&self, node: &NodeName, storage: &StorageId) -> Option<&ObservedStorage> {
@@ -292,8 +306,8 @@ pub struct ObservedGuest {
     pub name: Option<String>,
     /// `qemu` or `lxc`.
     pub kind: String,
-    /// `running`, `stopped`, `unknown` …
-    pub status: String,
+    /// Whether it runs, as its node said. Lists of the cluster lag behind and are never the source.
+    pub status: PowerState,
     /// Whether it is a template.
     pub template: bool,
     /// The pool it is in.

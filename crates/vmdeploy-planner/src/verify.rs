@@ -23,7 +23,7 @@ struct Ground<'a> {
 struct GuestGround<'a> {
     node: &'a NodeName,
     kind: &'a str,
-    status: &'a str,
+    status: pve_types::PowerState,
     template: bool,
     values: Option<&'a BTreeMap<String, String>>,
     pending: Option<&'a BTreeMap<String, Option<String>>>,
@@ -89,7 +89,7 @@ fn guest_ground(guest: &crate::observed::ObservedGuest) -> GuestGround<'_> {
     GuestGround {
         node: &guest.node,
         kind: &guest.kind,
-        status: &guest.status,
+        status: guest.status,
         template: guest.template,
         values: guest.config.as_ref().map(|config| &config.values),
         pending: guest.config.as_ref().map(|config| &config.pending),

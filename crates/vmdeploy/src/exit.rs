@@ -29,6 +29,8 @@ impl Exit {
     pub const AGENT_SILENT: Self = Self(21);
     /// `ip`: the agent runs, and there is no address yet.
     pub const NO_ADDRESS: Self = Self(22);
+    /// `shutdown`, `reboot`: a guest did not shut down in time, and runs on.
+    pub const SHUTDOWN_TIMEOUT: Self = Self(23);
 
     /// All of them with what each means, as docs/exit-codes.md lists them.
     pub const ALL: &'static [(Self, &'static str)] = &[
@@ -53,6 +55,7 @@ impl Exit {
         (Self::NO_AGENT, "`ip`: the VM has no guest agent configured."),
         (Self::AGENT_SILENT, "`ip`: the guest agent is not running."),
         (Self::NO_ADDRESS, "`ip`: the agent runs, and there is no address yet."),
+        (Self::SHUTDOWN_TIMEOUT, "`shutdown`, `reboot`: a guest did not shut down in time, and runs on."),
     ];
 
     /// Returns how a run's end is said.
@@ -84,6 +87,6 @@ mod tests {
     fn every_code_is_listed_once() {
         let mut codes: Vec<u8> = Exit::ALL.iter().map(|(exit, _)| exit.code()).collect();
         codes.dedup();
-        assert_eq!(codes, [0, 1, 2, 3, 4, 5, 6, 7, 8, 20, 21, 22]);
+        assert_eq!(codes, [0, 1, 2, 3, 4, 5, 6, 7, 8, 20, 21, 22, 23]);
     }
 }

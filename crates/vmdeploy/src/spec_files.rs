@@ -5,6 +5,7 @@ use crate::environment::names;
 use crate::exit::Exit;
 use crate::failure::Failure;
 use crate::output;
+use pve_types::GuestName;
 use std::path::{Path, PathBuf};
 use vmdeploy_planner::spec::{self, Deployment, Diagnostic, LoadOptions, SourceFile};
 
@@ -22,6 +23,52 @@ pub struct OptionalSpecArgs {
     /// Spec files or folders; else VMDEPLOY_SPEC, if it is set
     #[arg(value_name = "SPEC")]
     pub specs: Vec<PathBuf>,
+}
+
+/// Words of a command line among which specs and names stand.
+#[derive(Debug, Clone, Default)]
+pub struct SpecWords {
+    /// The specs: those of `--spec`, and words with a `/` or that end in .yaml or .yml.
+    pub specs: Vec<PathBuf>,
+    /// All other words.
+    pub rest: Vec<String>,
+}
+
+impl SpecWords {
+    /// Tells the words apart.
+    pub fn of(words: &[String], specs: &[PathBuf]) -> Self {
+        let (named, rest): (Vec<String>, Vec<String>) = words.iter().cloned().partition(|word| is_path(word));
+        let specs = specs.iter().cloned().chain(named.into_iter().map(PathBuf::from)).collect();
+        Self { specs, rest }
+    }
+    /// As [`SpecWords::of`], but only the words before the first name are specs.
+    pub fn leading(words: &[String], specs: &[PathBuf]) -> Self {
+        let named = words.iter().take_while(|word| is_path(word)).count();
+        let specs = specs.iter().cloned().chain(words[..named].iter().map(PathBuf::from)).collect();
+        Self { specs, rest: words[named..].to_vec() }
+    }
+    /// Returns the other words as names of VMs.
+    ///
+    /// # Errors
+    /// One is no name that a VM can have.
+    pub fn names(&self, what: &str) -> Result<Vec<GuestName>, Failure> {
+        let name = |word: &String| {
+            word.parse::<GuestName>().map_err(|error| {
+                let shown = crate::escape::one_line(word);
+                Failure::usage(format!("`{shown}` is not the name of a {what}: {error}"))
+            })
+        };
+        self.rest.iter().map(name).collect()
+    }
+}
+
+fn is_path(word: &str) -> bool {
+    word.contains('/') || word == "." || word == ".." || word.ends_with(".yaml") || word.ends_with(".yml")
+}
+
+/// Tells whether the command line or `VMDEPLOY_SPEC` names a spec.
+pub fn is_named(args: &SpecArgs, context: &Context) -> bool {
+    !named(&args.specs, context).is_empty()
 }
 
 /// A checked spec, and the folder that its relative paths start from.

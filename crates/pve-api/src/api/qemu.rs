@@ -5,7 +5,7 @@ use crate::client::Place;
 use crate::error::ApiError;
 use crate::request::Params;
 use crate::tasks::Task;
-use pve_types::{NodeName, PoolId, StorageId, Upid, Vmid};
+use pve_types::{NodeName, PoolId, PowerState, StorageId, Upid, Vmid};
 use serde::{Deserialize, Serialize};
 use std::collections::BTreeMap;
 
@@ -37,6 +37,13 @@ pub struct QemuItem {
     pub uptime: Option<u64>,
     /// Its process on the node.
     pub pid: Option<u64>,
+}
+
+impl QemuItem {
+    /// Returns whether it runs; a paused guest shows only in [`Node::qemu_list_full`].
+    pub fn power(&self) -> PowerState {
+        PowerState::read(self.status.as_deref(), self.qmpstatus.as_deref())
+    }
 }
 
 /// A VM's state at the moment.
@@ -88,9 +95,19 @@ pub struct QemuStatus {
 }
 
 impl QemuStatus {
+    /// Returns whether it runs.
+    pub fn power(&self) -> PowerState {
+        PowerState::read(Some(&self.status), self.qmpstatus.as_deref())
+    }
     /// Tells whether it runs, be it paused.
     pub fn is_running(&self) -> bool {
-        self.status == "running"
+        self.power().is_on()
+    }
+    /// Tells whether it runs as another process than it did then: it was restarted since.
+    pub fn is_restart_of(&self, before: &Self) -> bool {
+        self.power() == PowerState::Running
+            && (matches!((self.pid, before.pid), (Some(now), Some(then)) if now != then)
+                || self.uptime < before.uptime)
     }
 }
 

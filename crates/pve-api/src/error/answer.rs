@@ -3,6 +3,7 @@
 use crate::TookEffect;
 use crate::request::{Method, Request};
 use crate::response::Response;
+use pve_types::{PveError, PveError as E, Reading, read_error, read_status};
 use std::collections::BTreeMap;
 
 /// Which call an error is about. It shows as `` PUT `/nodes/pve1/qemu/100/config` ``.
@@ -22,6 +23,8 @@ enum Kind {
     Read,
     /// It forks a worker after its checks: an error answer means that the worker was not started.
     StartsTask,
+    /// It writes the new guest's configuration after its checks, and then forks a worker.
+    CreatesGuest,
     /// It does several things one after the other, and may stop between them.
     Config {
         /// It touches drives, whose rights are checked one by one, in the middle.
@@ -39,6 +42,8 @@ impl Call {
             Kind::Read
         } else if is_config {
             Kind::Config { drives: request.params.iter().any(|param| is_drive(param.key(), param.value())) }
+        } else if request.creates_guest() {
+            Kind::CreatesGuest
         } else if request.starts_task() {
             Kind::StartsTask
         } else {
@@ -108,29 +113,35 @@ impl Answer {
     /// Tells whether the call changed something although it failed.
     // PVE: qemu-server src/PVE/API2/Qemu.pm update_vm_api: options are written one by one, then applied.
     pub fn effect(&self) -> TookEffect {
-        if self.call.kind == Kind::Read || self.was_checked_first() {
-            return TookEffect::No;
-        }
+        let told = read_error(&self.said);
         match (self.status, self.call.kind) {
+            (_, Kind::Read) => TookEffect::No,
+            // PVE: qemu-server src/PVE/API2/Qemu.pm create_vm: the configuration is written, and locked, before.
+            (500, Kind::CreatesGuest) if told.is_some_and(|told| told.error == E::WorkerNotStarted) => {
+                TookEffect::Yes
+            }
+            _ if self.was_checked_first(told) => TookEffect::No,
             (400, _) if self.errors.values().any(|text| is_late_parameter_error(text)) => TookEffect::Maybe,
             (403, Kind::Config { drives: true }) => TookEffect::Maybe,
-            (400..=499 | 501 | 505 | 506 | 595, _) | (500, Kind::StartsTask) => TookEffect::No,
-            _ => TookEffect::Maybe,
+            (400..=499 | 501 | 505 | 506, _) | (500, Kind::StartsTask | Kind::CreatesGuest) => TookEffect::No,
+            (status, _) => read_status(status).map_or(TookEffect::Maybe, |(_, effect, _)| effect),
         }
     }
     /// Tells whether what PVE said is a check that it makes before it does anything.
-    fn was_checked_first(&self) -> bool {
+    fn was_checked_first(&self, told: Option<Reading>) -> bool {
         let said = &self.said;
-        is_whole_lock_timeout(said)
-            || lock_name(said).is_some_and(|_| said.starts_with("VM is locked"))
-            || says_digest_mismatch(said)
-            || says_no_guest(said)
-            || said.starts_with("only root can set")
+        told.is_some_and(|told| told.effect() == TookEffect::No)
             || said.starts_with("no options specified")
-            || said.starts_with("cluster not ready - no quorum")
             // A configuration is written option by option; anything else that is there, or is not, was looked for
             // before it was made, changed or removed.
             || (self.call.kind == Kind::Write && (says_already_there(said) || says_absent(said)))
+    }
+    /// Returns what the answer means: its status where that is about the way to the node, else its text.
+    pub fn meaning(&self) -> Option<PveError> {
+        let by_status = || read_status(self.status).map(|(error, _, _)| error);
+        let parameters = self.errors.values().map(String::as_str);
+        let mut texts = std::iter::once(self.said.as_str()).chain(parameters);
+        by_status().or_else(|| texts.find_map(|text| read_error(text).map(|told| told.error)))
     }
     /// Tells whether the thing that was asked for does not exist.
     pub fn is_absent(&self) -> bool {
@@ -148,13 +159,8 @@ impl Answer {
 /// Tells whether a task's failure is a check that it makes before it does anything.
 // PVE: qemu-server src/PVE/QemuServer.pm vm_start, src/PVE/API2/Qemu.pm.
 pub(crate) fn is_first_check(status: &str) -> bool {
-    let status = status.trim();
-    is_whole_lock_timeout(status)
-        || says_no_guest(status)
-        || says_digest_mismatch(status)
-        || (status.starts_with("VM is locked (") && status.ends_with(')'))
-        || (status.starts_with("VM ") && status.ends_with(" already running"))
-        || status.starts_with("you can't start a vm if it's a template")
+    read_error(status).is_some_and(|told| told.effect() == TookEffect::No)
+        || status.trim().starts_with("you can't start a vm if it's a template")
 }
 
 /// Tells whether a parameter error comes from applying the change, after it was written.
@@ -163,12 +169,8 @@ fn is_late_parameter_error(text: &str) -> bool {
 }
 
 /// Tells whether a guest's configuration was not found.
-// PVE: pve-guest-common src/PVE/AbstractConfig.pm load_config; qemu-server src/PVE/QemuServer.pm.
 fn says_no_guest(said: &str) -> bool {
-    let config = "Configuration file 'nodes/";
-    (said.starts_with(config) && said.ends_with("does not exist"))
-        || said.starts_with("unable to find configuration file for VM ")
-        || said.starts_with("unable to find configuration file for CT ")
+    read_error(said).is_some_and(|told| told.is_whole && told.error == E::GuestGone)
 }
 
 /// Tells whether a text says that something does not exist.
@@ -195,29 +197,6 @@ pub(crate) fn says_already_there(said: &str) -> bool {
         || said.ends_with("config file already exists")
         || said.ends_with("already defined")
         || said.contains("already used")
-}
-
-/// Returns `backup` of `VM is locked (backup)`.
-// PVE: pve-guest-common src/PVE/AbstractConfig.pm check_lock.
-pub(crate) fn lock_name(said: &str) -> Option<&str> {
-    let (_, rest) = said.split_once(" is locked (")?;
-    rest.split_once(')').map(|(name, _)| name)
-}
-
-/// Tells whether waiting for a lock is all that went wrong, so that nothing was done.
-// PVE: pve-common src/PVE/Tools.pm lock_file_full; pve-cluster src/PVE/Cluster.pm cfs_lock.
-pub(crate) fn is_whole_lock_timeout(said: &str) -> bool {
-    let said = said.trim();
-    let file = said.starts_with("can't lock file '") && said.ends_with("got timeout");
-    let cluster = said.starts_with("cfs-lock '") && said.ends_with("error: got lock request timeout");
-    // `; ` is what `one_line` makes of a newline: more than one line is more than the lock.
-    (file || cluster) && !said.contains("; ")
-}
-
-/// Tells whether a digest that was sent along did not match.
-pub(crate) fn says_digest_mismatch(said: &str) -> bool {
-    said.starts_with("checksum mismatch (file change by other user?)")
-        || said.starts_with("detected modified configuration - file changed by other user?")
 }
 
 #[cfg(test)]
@@ -273,6 +252,12 @@ mod tests {
         );
         check(Post, "/nodes/pve1/qemu", &[("vmid", "1")], 596, "Connection timed out", Maybe);
         check(Post, "/nodes/pve1/qemu", &[("vmid", "1")], 595, "No route to host", No);
+        let worker = "got no worker upid - start worker failed";
+        check(Post, "/nodes/pve1/qemu/100/status/start", &[], 500, worker, No);
+        check(Post, "/nodes/pve1/qemu/100/clone", &[("newid", "1")], 500, worker, No);
+        check(Post, "/nodes/pve1/qemu", &[("vmid", "1")], 500, worker, TookEffect::Yes);
+        check(Post, "/access/users", &[], 429, "", No);
+        check(Put, config, &[("scsi1", "a:1")], 503, "", Maybe);
         check(Delete, "/nodes/pve1/qemu/100", &[], 500, "VM 100 is running - destroy failed", No);
         check(Post, "/access/users", &[], 500, "create user failed: x", Maybe);
         check(Post, "/access/users", &[], 500, "create user failed: user 'ann@pve' already exists", No);
@@ -324,7 +309,6 @@ mod tests {
             answer.to_string(),
             "GET `/cluster/nextid` was refused with 400: Parameter verification failed: `b`: x; y; `vmid`: VM 100 already exists"
         );
-        assert_eq!(lock_name("VM is locked (snapshot-delete)"), Some("snapshot-delete"));
         assert!(says_already_there("unable to create VM 101: config file already exists"));
     }
 }

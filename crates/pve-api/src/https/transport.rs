@@ -184,9 +184,14 @@ impl Inner {
             };
             let reused = lane.is_reused();
             let result = self.send_on(host, lane, request, authorisation).await;
-            let may_repeat = request.method == Method::Get || is_login(request);
+            // A server closes idle connections, and after a number of calls: on a new one a read may go at once.
+            let may_repeat = (request.method == Method::Get && reused) || is_login(request);
             match result {
-                Err(ApiError::Interrupted { .. }) if may_repeat && attempt < READ_RETRIES => attempt += 1,
+                Err(ApiError::Interrupted { source, .. })
+                    if may_repeat && attempt < READ_RETRIES && !source.is::<crate::error::AnswerTooLarge>() =>
+                {
+                    attempt += 1;
+                }
                 Err(ApiError::Connect { .. }) if reused && attempt < READ_RETRIES => attempt += 1,
                 result => return result,
             }
@@ -242,7 +247,7 @@ impl Inner {
         let body = match tokio::time::timeout(after, self.read_body(&mut answer)).await {
             Ok(Ok(Some(body))) => body,
             Ok(Ok(None)) => {
-                let source = "the answer is larger than the client takes".into();
+                let source = Box::new(crate::error::AnswerTooLarge);
                 return Err(ApiError::Interrupted { call: Call::of(request), source });
             }
             Ok(Err(error)) => return Err(interrupted(error)),

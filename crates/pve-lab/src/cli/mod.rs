@@ -141,10 +141,13 @@ async fn run_unless_struck(context: &Context, arguments: &[String]) -> Exit {
         context.streams.connection.cut().await;
         return Ok(255);
     }
-    if let Some((_, text, exit)) = blow.refusal {
+    if let Some((_, text, exit, Moment::Before)) = blow.refusal {
         return context.fail(exit, text).await;
     }
-    let done = programs::run(context, arguments).await;
+    let mut done = programs::run(context, arguments).await;
+    if let (Ok(0), Some((_, text, exit, Moment::After))) = (&done, blow.refusal) {
+        done = context.fail(exit, text).await;
+    }
     // Nobody hears of its end before the line is cut.
     if blow.drop == Some(Moment::After) {
         context.streams.connection.cut().await;

@@ -111,11 +111,15 @@ async fn handle(
     if blow.drop == Some(Moment::Before) {
         return Err(Dropped);
     }
-    if let Some((status, reason, _)) = blow.refusal {
-        // A node that cannot be reached has no body to send.
-        return Ok(Err(Refusal { has_body: status < 595, ..Refusal::new(status, reason) }));
+    // A node that cannot be reached has no body to send.
+    let refusal = |status: u16, reason| Refusal { has_body: status < 595, ..Refusal::new(status, reason) };
+    if let Some((status, reason, _, Moment::Before)) = blow.refusal {
+        return Ok(Err(refusal(status, reason)));
     }
-    let done = carry_out(world, node, request, path).await;
+    let mut done = carry_out(world, node, request, path).await;
+    if let (Ok(_), Some((status, reason, _, Moment::After))) = (&done, blow.refusal) {
+        done = Err(refusal(status, reason));
+    }
     if blow.drop == Some(Moment::After) { Err(Dropped) } else { Ok(done) }
 }
 

@@ -37,12 +37,11 @@ pub fn build(spec: &WorldSpec, mut random: StdRng) -> World {
         datacenter: spec.datacenter.clone(),
         zones: spec.zones.clone(),
         sections: mappings(spec),
-        resources_seen: None,
+        broadcast: super::broadcast::Broadcast::every(Duration::from_millis(spec.resources_lag_ms)),
         tasks: Tasks::default(),
         faults: crate::fault::Faults::default(),
         delays: spec.delays.clone(),
         allocations: BTreeMap::new(),
-        resources_lag: Duration::from_millis(spec.resources_lag_ms),
         random,
         clock,
         agenda: Agenda::default(),
@@ -53,6 +52,7 @@ pub fn build(spec: &WorldSpec, mut random: StdRng) -> World {
     place_storages(&mut world);
     place_files(&mut world, spec);
     place_guests(&mut world, spec);
+    world.start_broadcasts();
     world
 }
 

@@ -1,6 +1,7 @@
 //! The world: everything that a PVE cluster knows, and the time in which it changes.
 
 mod access;
+mod broadcast;
 mod build;
 mod clock;
 mod delays;
@@ -92,8 +93,8 @@ pub struct World {
     pub zones: BTreeMap<String, ZoneSpec>,
     /// Other files of /etc/pve that are made of sections (HA, backup jobs, mappings): file, section id, options.
     pub sections: BTreeMap<&'static str, BTreeMap<String, Config>>,
-    /// What `/cluster/resources` showed last, and when, where it lags.
-    pub(crate) resources_seen: Option<(u64, serde_json::Value)>,
+    /// What pvestatd has told of the guests.
+    pub(crate) broadcast: broadcast::Broadcast,
     /// Tasks and guest locks.
     pub tasks: Tasks,
     /// What goes wrong.
@@ -102,8 +103,6 @@ pub struct World {
     pub delays: Delays,
     /// Until when the storages are busy with allocating, in microseconds, by node (empty when shared) and storage.
     pub(crate) allocations: BTreeMap<(String, String), u64>,
-    /// For how long `/cluster/resources` shows what was.
-    pub resources_lag: Duration,
     /// The world's randomness: one seed gives one history.
     pub random: StdRng,
     /// Where time comes from.

@@ -59,7 +59,7 @@ pub struct WorldSpec {
     pub mappings: BTreeMap<MappingKind, BTreeMap<String, MappingSpec>>,
     /// How long things take.
     pub delays: Delays,
-    /// For how many milliseconds `/cluster/resources` shows what was.
+    /// After how many milliseconds pvestatd tells `/cluster/resources` of the guests again; 0: it always shows what is.
     pub resources_lag_ms: u64,
 }
 
@@ -361,7 +361,7 @@ impl Default for WorldSpec {
             zones: BTreeMap::new(),
             mappings: BTreeMap::new(),
             delays: Delays::none(),
-            resources_lag_ms: 0,
+            resources_lag_ms: 10_000,
         }
     }
 }

@@ -102,7 +102,10 @@ async fn import() {
         host.run(&qm::status(Vmid::new(999).unwrap()), RunOptions::within(limit), &mut |_, _| {}).await;
     let missing = missing.unwrap();
     assert_ne!(missing.status, 0);
-    assert!(matches!(parse::failure(&missing.stderr), Some(parse::Failure::NoSuchGuest { .. })));
+    assert!(
+        parse::failure(&missing.stderr).and_then(|failure| failure.error())
+            == Some(pve_types::PveError::GuestGone)
+    );
     let quoted = Command::new("qm").arg("set").arg("200").option("description", "it's $HOME\n`id`");
     host.run_to_success(&quoted, limit).await.unwrap();
     lab.stop().await;

@@ -10,7 +10,7 @@ use super::Command;
 /// Exit status 1 means that there is no guest.
 // PVE: /etc/pve/nodes/NODE/qemu-server/VMID.conf and …/lxc/VMID.conf.
 pub fn guest_configs() -> Command {
-    Command::new("grep").args(["-raH", "--include=*.conf", "", "/etc/pve/nodes"])
+    Command::new("grep").args(["-raH", "--include=*.conf", "", "/etc/pve/nodes"]).only_reads()
 }
 
 /// Returns `mkdir -- PATH`: it fails when the directory is there, which is what makes it a lock.
@@ -40,34 +40,34 @@ pub fn touch(path: &str) -> Command {
 
 /// Returns `stat -c '%s %Y %n' -- PATH`: size in bytes, time of last change, name.
 pub fn stat(path: &str) -> Command {
-    Command::new("stat").args(["-c", "%s %Y %n", "--"]).arg(path)
+    Command::new("stat").args(["-c", "%s %Y %n", "--"]).arg(path).only_reads()
 }
 
 /// Returns `sha256sum -- PATH`, or that of another length: `bits` is 1 (for SHA-1), 256 or 512.
 pub fn checksum(bits: u16, path: &str) -> Command {
-    Command::new(format!("sha{bits}sum")).arg("--").arg(path)
+    Command::new(format!("sha{bits}sum")).arg("--").arg(path).only_reads()
 }
 
 /// Returns `ip neighbour show`: the addresses that the node has seen lately, with their MAC addresses.
 pub fn neighbours() -> Command {
-    Command::new("ip").args(["neighbour", "show"])
+    Command::new("ip").args(["neighbour", "show"]).only_reads()
 }
 
 /// Returns `qemu-img info --output=json PATH`.
 pub fn image_info(path: &str) -> Command {
     // A path that begins with `-` or holds a `:` would be read as an option or a protocol.
     let path = if path.starts_with('/') { path.to_owned() } else { format!("./{path}") };
-    Command::new("qemu-img").args(["info", "--output=json"]).arg(path)
+    Command::new("qemu-img").args(["info", "--output=json"]).arg(path).only_reads()
 }
 
 /// Returns `test -f PATH`.
 pub fn is_file(path: &str) -> Command {
-    Command::new("test").args(["-f"]).arg(path)
+    Command::new("test").args(["-f"]).arg(path).only_reads()
 }
 
 /// Returns `cat -- PATH`.
 pub fn read(path: &str) -> Command {
-    Command::new("cat").arg("--").arg(path)
+    Command::new("cat").arg("--").arg(path).only_reads()
 }
 
 /// Returns `mv -f -- FROM TO`.
@@ -85,9 +85,14 @@ pub fn sync(path: &str) -> Command {
     Command::new("sync").arg("--").arg(path)
 }
 
+/// Returns `ps -e -o args=`: the command line of every process.
+pub fn processes() -> Command {
+    Command::new("ps").args(["-e", "-o", "args="]).only_reads()
+}
+
 /// Returns `hostname`.
 pub fn hostname() -> Command {
-    Command::new("hostname")
+    Command::new("hostname").only_reads()
 }
 
 #[cfg(test)]

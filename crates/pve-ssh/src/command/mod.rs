@@ -41,6 +41,8 @@ pub struct Command {
     words: Vec<Vec<u8>>,
     /// What the program is given on its standard input: secrets, which no argument may hold.
     stdin: Option<Secret>,
+    /// Whether it changes nothing on the host.
+    reads: bool,
 }
 
 /// Why a command cannot be sent. Nothing has been sent.
@@ -65,7 +67,18 @@ pub enum CommandError {
 impl Command {
     /// Begins a command of `program`.
     pub fn new(program: impl Into<String>) -> Self {
-        Self { words: vec![program.into().into_bytes()], stdin: None }
+        Self { words: vec![program.into().into_bytes()], stdin: None, reads: false }
+    }
+
+    /// Says that the command changes nothing on the host: [`crate::Host::run`] runs it again when its connection is
+    /// lost or the host is too busy, which it never does with others.
+    pub fn only_reads(self) -> Self {
+        Self { reads: true, ..self }
+    }
+
+    /// Tells whether the command changes nothing on the host.
+    pub fn is_read(&self) -> bool {
+        self.reads
     }
 
     /// Adds an argument.

@@ -10,17 +10,17 @@ fn pvesm(verb: &str) -> Command {
 
 /// Returns `pvesm status`: every storage of the node.
 pub fn status() -> Command {
-    pvesm("status")
+    pvesm("status").only_reads()
 }
 
 /// Returns `pvesm status --storage ID`.
 pub fn status_of(storage: &StorageId) -> Command {
-    pvesm("status").option("storage", storage.as_str())
+    status().option("storage", storage.as_str())
 }
 
 /// Returns `pvesm list STORAGE`.
 pub fn list(storage: &StorageId) -> Command {
-    pvesm("list").arg(storage.as_str())
+    pvesm("list").arg(storage.as_str()).only_reads()
 }
 
 /// Returns `pvesm list STORAGE --vmid VMID`.
@@ -44,7 +44,7 @@ pub fn free(volume: &VolumeId) -> Command {
 
 /// Returns `pvesm path VOLUME`: where the volume is on the node.
 pub fn path(volume: &VolumeId) -> Command {
-    pvesm("path").arg(volume.as_str())
+    pvesm("path").arg(volume.as_str()).only_reads()
 }
 
 #[cfg(test)]

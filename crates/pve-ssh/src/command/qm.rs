@@ -14,27 +14,27 @@ fn qm_of(verb: &str, vmid: Vmid) -> Command {
 
 /// Returns `qm list`.
 pub fn list() -> Command {
-    qm("list")
+    qm("list").only_reads()
 }
 
 /// Returns `qm config VMID`: the configuration with pending changes applied.
 pub fn config(vmid: Vmid) -> Command {
-    qm_of("config", vmid)
+    qm_of("config", vmid).only_reads()
 }
 
 /// Returns `qm config VMID --current 1`: what the running guest has.
 pub fn config_current(vmid: Vmid) -> Command {
-    qm_of("config", vmid).option("current", "1")
+    config(vmid).option("current", "1")
 }
 
 /// Returns `qm pending VMID`.
 pub fn pending(vmid: Vmid) -> Command {
-    qm_of("pending", vmid)
+    qm_of("pending", vmid).only_reads()
 }
 
 /// Returns `qm status VMID`.
 pub fn status(vmid: Vmid) -> Command {
-    qm_of("status", vmid)
+    qm_of("status", vmid).only_reads()
 }
 
 /// Returns `qm create VMID` with options in the given order.
@@ -147,7 +147,7 @@ pub fn cloudinit_update(vmid: Vmid) -> Command {
 
 /// Returns `qm cloudinit dump VMID KIND`; KIND is `user`, `network` or `meta`.
 pub fn cloudinit_dump(vmid: Vmid, kind: &str) -> Command {
-    qm("cloudinit").arg("dump").arg(vmid.to_string()).arg(kind)
+    qm("cloudinit").arg("dump").arg(vmid.to_string()).arg(kind).only_reads()
 }
 
 /// Returns `qm guest cmd VMID COMMAND`: a command of the guest agent such as `network-get-interfaces`.

@@ -1,48 +1,52 @@
 //! What a failing command says on stderr.
 
+use pve_types::{PveError, Reaction, TookEffect, read_error};
+
 /// A failure that a caller treats in its own way.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub enum Failure {
-    /// `can't lock file '/var/lock/qemu-server/lock-100.conf' - got timeout`: somebody else is at it.
-    LockTimeout {
-        /// The lock file, or the cluster lock's name.
-        lock: String,
+    /// PVE's own words, as [`pve_types::TEXTS`] reads them.
+    Pve {
+        /// What they mean.
+        error: PveError,
+        /// Whether the command may have changed something: nothing else was said when it is `No`.
+        effect: TookEffect,
+        /// What may be done.
+        reaction: Reaction,
     },
-    /// `VM is locked (backup)`.
-    GuestLocked {
-        /// The value of the configuration's `lock`.
-        lock: String,
-    },
-    /// The configuration file of a guest does not exist.
-    NoSuchGuest {
-        /// PVE's own words for the file.
-        file: String,
-    },
-    /// `unable to create VM 200 - VM 200 already exists on node 'pve1'`.
-    GuestExists,
-    /// `storage 'x' does not exist`, or `No such storage`.
-    NoSuchStorage,
-    /// `cluster not ready - no quorum?`.
-    NoQuorum,
-    /// The storage, or the file system, is full.
-    NoSpace,
-    /// `detected modified configuration - file change by other user? Try again.`, or `checksum mismatch`.
-    DigestMismatch,
     /// `400 Parameter verification failed.`: nothing was done.
     Parameters {
         /// The lines `key: message`.
         messages: Vec<String>,
     },
-    /// The program is not there, or needs root.
+    /// The program is not there, or needs root. Nothing was done.
     CannotRun {
         /// PVE's or the shell's own words.
         message: String,
     },
 }
 
+impl Failure {
+    /// Returns what PVE's words mean, where they are its own.
+    pub fn error(&self) -> Option<PveError> {
+        match self {
+            Self::Pve { error, .. } => Some(*error),
+            _ => None,
+        }
+    }
+    /// Returns whether the command may have changed something.
+    pub fn effect(&self) -> TookEffect {
+        match self {
+            Self::Pve { effect, .. } => *effect,
+            Self::Parameters { .. } | Self::CannotRun { .. } => TookEffect::No,
+        }
+    }
+}
+
 /// Reads the failure that `stderr` tells; `None` when no known one is told.
 ///
-/// A lock timeout counts only when it is all that was said: after other lines something may have happened.
+/// An error counts as one that changed nothing only when it is all that was said: after other lines something may have
+/// happened.
 pub fn failure(stderr: &str) -> Option<Failure> {
     let lines: Vec<&str> = stderr
         .lines()
@@ -53,44 +57,17 @@ pub fn failure(stderr: &str) -> Option<Failure> {
 }
 
 fn one_line(line: &str, alone: bool) -> Option<Failure> {
-    let text = line.strip_prefix("ERROR: ").unwrap_or(line);
-    lock_timeout(text).filter(|_| alone).or_else(|| state(text)).or_else(|| refusal(text))
+    let Some(told) = read_error(line) else { return cannot_run(line) };
+    // The effect of an error that is not all that was said is that of what came before it.
+    let (effect, reaction) = match (alone, told.reaction()) {
+        (true, reaction) => (told.effect(), reaction),
+        (false, Reaction::Retry) => (TookEffect::Maybe, Reaction::Probe),
+        (false, reaction) => (TookEffect::Maybe, reaction),
+    };
+    Some(Failure::Pve { error: told.error, effect, reaction })
 }
 
-// PVE: pve-common src/PVE/Tools.pm lock_file_full; pve-cluster src/PVE/Cluster.pm cfs_lock.
-fn lock_timeout(text: &str) -> Option<Failure> {
-    let lock = between(text, "can't lock file '", "' - got timeout")
-        .or_else(|| between(text, "cfs-lock '", "' error: got lock request timeout"))
-        .or_else(|| (text == "got lock request timeout").then_some("cluster"))?;
-    Some(Failure::LockTimeout { lock: lock.to_owned() })
-}
-
-// PVE: pve-guest-common src/PVE/AbstractConfig.pm check_lock, load_config.
-fn state(text: &str) -> Option<Failure> {
-    if let Some(lock) = between(text, "is locked (", ")") {
-        return Some(Failure::GuestLocked { lock: lock.to_owned() });
-    }
-    if let Some(file) = between(text, "Configuration file '", "' does not exist") {
-        return Some(Failure::NoSuchGuest { file: file.to_owned() });
-    }
-    if text.contains("detected modified configuration") || text.contains("checksum mismatch") {
-        return Some(Failure::DigestMismatch);
-    }
-    text.contains("no quorum").then_some(Failure::NoQuorum)
-}
-
-fn refusal(text: &str) -> Option<Failure> {
-    if text.contains("already exists on node") || text.ends_with("config file already exists") {
-        return Some(Failure::GuestExists);
-    }
-    if between(text, "storage '", "' does not exist").is_some() || text.contains("No such storage") {
-        return Some(Failure::NoSuchStorage);
-    }
-    let full =
-        ["No space left on device", "out of space", "not enough free space", "insufficient free space"];
-    if full.iter().any(|words| text.contains(words)) {
-        return Some(Failure::NoSpace);
-    }
+fn cannot_run(text: &str) -> Option<Failure> {
     let cannot =
         text == "please run as root" || text.contains("command not found") || text.contains(": not found");
     cannot.then(|| Failure::CannotRun { message: text.to_owned() })
@@ -105,7 +82,9 @@ fn parameters(lines: &[&str]) -> Option<Failure> {
         .map(|line| (*line).to_owned())
         .collect();
     if messages.iter().any(|line| line.contains("No such storage")) {
-        return Some(Failure::NoSuchStorage);
+        // It is a parameter that was looked at before anything was done.
+        let error = PveError::StorageUnfit;
+        return Some(Failure::Pve { error, effect: TookEffect::No, reaction: Reaction::Stop });
     }
     if messages.is_empty() {
         // `Unknown option: frob` comes before `400 unable to parse option`.
@@ -113,11 +92,6 @@ fn parameters(lines: &[&str]) -> Option<Failure> {
         messages.push(lines[at].trim_start_matches("400 ").to_owned());
     }
     Some(Failure::Parameters { messages })
-}
-
-fn between<'a>(text: &'a str, before: &str, after: &str) -> Option<&'a str> {
-    let rest = &text[text.find(before)? + before.len()..];
-    Some(&rest[..rest.find(after)?])
 }
 
 #[cfg(test)]
@@ -128,33 +102,32 @@ mod tests {
         assert_eq!(failure(stderr), expect, "{stderr}");
     }
 
-    fn lock(name: &str) -> Option<Failure> {
-        Some(Failure::LockTimeout { lock: name.into() })
+    fn pve(error: PveError, effect: TookEffect, reaction: Reaction) -> Option<Failure> {
+        Some(Failure::Pve { error, effect, reaction })
     }
 
     #[test]
-    fn a_lock_timeout_counts_only_when_it_is_all() {
+    fn an_error_changed_nothing_only_when_it_is_all_that_was_said() {
+        use {PveError as E, Reaction as R, TookEffect as T};
         let file = "/var/lock/qemu-server/lock-100.conf";
-        check(&format!("trying to acquire lock...\ncan't lock file '{file}' - got timeout\n"), lock(file));
-        check(&format!("can't lock file '{file}' - got timeout\n"), lock(file));
-        check(&format!("disk made\ncan't lock file '{file}' - got timeout\n"), None);
-        check("cfs-lock 'storage-nas' error: got lock request timeout", lock("storage-nas"));
-    }
-
-    #[test]
-    fn states_and_refusals_are_told_apart() {
-        check("VM is locked (backup)\n", Some(Failure::GuestLocked { lock: "backup".into() }));
-        check(
-            "Configuration file 'nodes/pve1/qemu-server/999.conf' does not exist\n",
-            Some(Failure::NoSuchGuest { file: "nodes/pve1/qemu-server/999.conf".into() }),
-        );
-        check("unable to create VM 200 - VM 200 already exists on node 'pve1'\n", Some(Failure::GuestExists));
-        check("storage 'nope' does not exist\n", Some(Failure::NoSuchStorage));
-        check("cluster not ready - no quorum?\n", Some(Failure::NoQuorum));
-        check(
-            "qemu-img: error while writing: No space left on device\ncopy failed: x\n",
-            Some(Failure::NoSpace),
-        );
+        let lock = format!("can't lock file '{file}' - got timeout\n");
+        check(&format!("trying to acquire lock...\n{lock}"), pve(E::ConfigLock, T::No, R::Retry));
+        check(&lock, pve(E::ConfigLock, T::No, R::Retry));
+        check(&format!("disk made\n{lock}"), pve(E::ConfigLock, T::Maybe, R::Probe));
+        let storage = "cfs-lock 'storage-nas' error: got lock request timeout";
+        check(storage, pve(E::StorageLock, T::No, R::Retry));
+        check("VM is locked (backup)\n", pve(E::GuestLocked, T::No, R::Retry));
+        check("ERROR: VM is locked (backup)\n", pve(E::GuestLocked, T::No, R::Retry));
+        let gone = "Configuration file 'nodes/pve1/qemu-server/999.conf' does not exist\n";
+        check(gone, pve(E::GuestGone, T::No, R::Stop));
+        let taken = "unable to create VM 200 - VM 200 already exists on node 'pve1'\n";
+        check(taken, pve(E::VmidTaken, T::No, R::Stop));
+        check("cluster not ready - no quorum?\n", pve(E::NoQuorum, T::No, R::Stop));
+        let changed = "checksum mismatch (file change by other user?)\n";
+        check(changed, pve(E::DigestChanged, T::No, R::Stop));
+        check("checksum mismatch: got 'x' != expect 'y'\n", pve(E::ImageUnfit, T::Maybe, R::Stop));
+        let full = "qemu-img: error while writing: No space left on device\ncopy failed: x\n";
+        check(full, pve(E::StorageFull, T::Maybe, R::Stop));
         check("please run as root\n", Some(Failure::CannotRun { message: "please run as root".into() }));
         check("sh: 1: qm: not found\n", Some(Failure::CannotRun { message: "sh: 1: qm: not found".into() }));
         check("something else\n", None);
@@ -181,7 +154,7 @@ mod tests {
         );
         check(
             "400 Parameter verification failed.\nstorage: No such storage.\npvesm status  [OPTIONS]\n",
-            Some(Failure::NoSuchStorage),
+            pve(PveError::StorageUnfit, TookEffect::No, Reaction::Stop),
         );
     }
 

@@ -19,7 +19,10 @@ impl PveshRunner for Runner {
         let host = self.0.clone();
         async move {
             let mut words = argv.into_iter();
-            let command = Command::new(words.next().unwrap_or_default()).args(words);
+            let program = words.next().unwrap_or_default();
+            let is_read = matches!(program.as_str(), "cat" | "tail" | "hostname");
+            let command = Command::new(program).args(words);
+            let command = if is_read { command.only_reads() } else { command };
             match host.run(&command, RunOptions::within(LONGEST), &mut |_, _| {}).await {
                 Ok(output) => Ok(PveshOutput {
                     exit: Some(output.status),

@@ -69,7 +69,7 @@ struct Engine {
 /// How long steps that are given up may take to end what they began on a node.
 pub(super) const LAST_WORDS: Duration = Duration::from_secs(25);
 /// The longest wait before another attempt.
-const LONGEST_WAIT: Duration = Duration::from_secs(30);
+const LONGEST_WAIT: Duration = Duration::from_secs(10);
 
 /// Drives a run to its end.
 pub(crate) async fn drive(
@@ -584,7 +584,10 @@ async fn rolled_back(job: &Job, pauses: &[Duration]) -> Result<RevertNote, Failu
 
 fn may_pass_for_an_revert(kind: FailureKind) -> bool {
     use FailureKind as K;
-    matches!(kind, K::ConfigLock | K::StorageLock | K::NoAnswer | K::Unreachable)
+    matches!(
+        kind,
+        K::ConfigLock | K::StorageLock | K::NoAnswer | K::Unreachable | K::NodeBusy | K::MonitorTimeout
+    )
 }
 
 /// Waits until the run is given up; a step that works over SSH then has a moment to end its command on the node.
@@ -614,7 +617,13 @@ fn verdict(failure: &Failure) -> Verdict {
     let may_pass = crate::is_passing(failure.kind);
     match failure.took_effect {
         TookEffect::No if may_pass && failure.kind != K::GuestGone => Verdict::Again,
-        TookEffect::Maybe if failure.kind == K::NoAnswer => Verdict::AgainAfterProbe,
+        // The table of PVE's errors says of these that they are to be probed: docs/failures.md.
+        TookEffect::Maybe
+            if matches!(failure.kind, K::NoAnswer | K::NodeBusy | K::MonitorTimeout)
+                || (failure.upid.is_none() && matches!(failure.kind, K::ConfigLock | K::StorageLock)) =>
+        {
+            Verdict::AgainAfterProbe
+        }
         effect => Verdict::Final(effect),
     }
 }
@@ -632,7 +641,11 @@ mod tests {
         check(K::ConfigLock, TookEffect::No, Verdict::Again);
         check(K::StorageLock, TookEffect::No, Verdict::Again);
         check(K::Unreachable, TookEffect::No, Verdict::Again);
-        check(K::ConfigLock, TookEffect::Maybe, Verdict::Final(TookEffect::Maybe));
+        check(K::ConfigLock, TookEffect::Maybe, Verdict::AgainAfterProbe);
+        check(K::NodeBusy, TookEffect::No, Verdict::Again);
+        check(K::NodeBusy, TookEffect::Yes, Verdict::Final(TookEffect::Yes));
+        check(K::MonitorTimeout, TookEffect::Maybe, Verdict::AgainAfterProbe);
+        check(K::ShutdownTimeout, TookEffect::Maybe, Verdict::Final(TookEffect::Maybe));
         check(K::NoAnswer, TookEffect::Maybe, Verdict::AgainAfterProbe);
         check(K::TaskFailed, TookEffect::Maybe, Verdict::Final(TookEffect::Maybe));
         check(K::CommandFailed, TookEffect::Maybe, Verdict::Final(TookEffect::Maybe));

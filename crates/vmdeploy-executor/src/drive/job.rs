@@ -92,6 +92,11 @@ impl Done {
     pub(crate) fn volume(volume: VolumeId) -> Self {
         Self { outcome: Outcome::Volume { volume }, warnings: Vec::new() }
     }
+    /// Adds a warning.
+    pub(crate) fn warned(mut self, warning: impl AsRef<str>) -> Self {
+        self.warnings.push(crate::printable(warning.as_ref()));
+        self
+    }
     /// Adds what a task warned of.
     pub(crate) fn with(mut self, finished: Option<Finished>) -> Self {
         let lines = finished.into_iter().flat_map(|finished| finished.warnings);
@@ -544,7 +549,7 @@ impl Job {
         }
     }
     async fn wait_for_commands_of(&self, host: &Host, guest: &GuestRef) -> Result<(), Failure> {
-        let command = Command::new("ps").arg("-e").arg("-o").arg("args=");
+        let command = pve_ssh::command::files::processes();
         loop {
             let output = host.run_to_success(&command, self.time_left()).await.map_err(Failure::from)?;
             let Some(line) = output.stdout.lines().find(|line| works_on(line, guest.vmid)) else {

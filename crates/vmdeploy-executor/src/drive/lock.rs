@@ -89,7 +89,7 @@ impl ClusterLock {
     ) -> Result<Self, Failure> {
         let host = connections.first_host()?;
         let path = format!("{FOLDER}/vmdeploy-{project}");
-        if !make(&host, &path).await? {
+        if !make_surely(&host, &path, keep_every).await? {
             let modified_s = modified(&host, &path).await?;
             let now = node_time(&host).await;
             let age = modified_s.map(|modified_s| now - modified_s);
@@ -255,6 +255,31 @@ impl Drop for ClusterLock {
     }
 }
 
+/// How often the directory is made when the connection to the node breaks.
+const ATTEMPTS: u32 = 10;
+
+/// Makes the directory, also when the connection breaks meanwhile; `false` when another run has it.
+///
+/// After a break nothing tells a directory of this attempt from one of another run, but that the other run renews it.
+async fn make_surely(host: &Host, path: &str, keep_every: Duration) -> Result<bool, Failure> {
+    let mut is_unsure = false;
+    let mut attempt = 1;
+    loop {
+        match make(host, path).await {
+            Ok(false) if is_unsure => {
+                let before = modified(host, path).await?;
+                tokio::time::sleep(keep_every + Duration::from_secs(5)).await;
+                return Ok(before.is_some() && modified(host, path).await? == before);
+            }
+            Err(failure) if failure.kind == FailureKind::NoAnswer && attempt < ATTEMPTS => is_unsure = true,
+            Err(failure) if failure.kind == FailureKind::Unreachable && attempt < ATTEMPTS => {}
+            made => return made,
+        }
+        attempt += 1;
+        tokio::time::sleep(Duration::from_millis(500)).await;
+    }
+}
+
 /// Makes the directory; `false` when it is there already.
 async fn make(host: &Host, path: &str) -> Result<bool, Failure> {
     let run = |command| async move { host.run(&command, options(), &mut |_, _| {}).await };
@@ -287,7 +312,7 @@ fn no_quorum() -> Failure {
 
 /// Returns the time by the node's clock, by which the lock's age counts.
 async fn node_time(host: &Host) -> i64 {
-    let command = pve_ssh::command::Command::new("date").arg("+%s");
+    let command = pve_ssh::command::Command::new("date").arg("+%s").only_reads();
     let output = host.run_to_success(&command, PATIENCE).await.ok();
     let seconds = output.and_then(|output| output.stdout.trim().parse().ok());
     seconds.unwrap_or_else(|| Timestamp::now().as_second())

@@ -1,79 +1,59 @@
 //! From what PVE says to a kind of failure, and from a kind to what a person may do. One table, used for both transports.
 
 use super::{Failure, FailureKind as K};
-use pve_types::{NodeName, Vmid};
+use pve_types::{NodeName, PveError, Vmid};
 
 /// Returns the kind of failure that a text of PVE tells, and `Refused` for a text that nobody knows.
 pub fn kind_of(said: &str) -> K {
-    let text = said.trim();
-    RULES
-        .iter()
-        .find(|(words, _)| words.iter().all(|word| text.contains(word)))
-        .map_or(K::Refused, |(_, k)| *k)
+    pve_types::read_error(said).map_or(K::Refused, |told| kind_of_error(told.error))
 }
 
-/// What PVE says, and what it means: the first row all of whose words occur. Order matters.
-const RULES: &[(&[&str], K)] = &[
-    (&["no quorum"], K::NoQuorum),
-    (&["can't lock file '/var/lock/qemu-server/"], K::ConfigLock),
-    (&["can't lock file '/var/lock/pve-manager/pve-storage-"], K::StorageLock),
-    (&["got lock request timeout"], K::StorageLock),
-    (&["can't lock file"], K::ConfigLock),
-    (&["is locked ("], K::GuestLocked),
-    (&["unable to create VM", "already exists"], K::VmidTaken),
-    (&["config file already exists"], K::VmidTaken),
-    (&["cowardly refusing to overwrite existing entry"], K::SlotOccupied),
-    (&["shrinking disks is not supported"], K::Resize),
-    (&["No space left on device"], K::StorageFull),
-    (&["not enough free space"], K::StorageFull),
-    (&["insufficient free space"], K::StorageFull),
-    (&["out of space"], K::StorageFull),
-    (&["thin pool", "reached threshold"], K::StorageFull),
-    (&["storage '", "' does not exist"], K::StorageUnfit),
-    (&["storage '", "' is disabled"], K::StorageUnfit),
-    (&["storage '", "is not online"], K::StorageUnfit),
-    (&["storage '", "is not available on node"], K::StorageUnfit),
-    (&["does not support vm images"], K::StorageUnfit),
-    (&["does not support content-type"], K::StorageUnfit),
-    (&["unable to activate storage"], K::StorageUnfit),
-    (&["No such storage"], K::StorageUnfit),
-    (&["no such volume group"], K::StorageUnfit),
-    (&["Only root can pass arbitrary filesystem paths"], K::RootOnly),
-    (&["only root can set"], K::RootOnly),
-    (&["Only root may"], K::RootOnly),
-    (&["only root may"], K::RootOnly),
-    (&["Permission check failed"], K::Forbidden),
-    (&["permission denied"], K::Forbidden),
-    (&["Permission denied"], K::NoQuorum),
-    (&["ha groups have been migrated to rules"], K::Version),
-    (&["unknown command"], K::Version),
-    (&["property is not defined in schema"], K::Version),
-    (&["No QEMU guest agent configured"], K::AgentNotConfigured),
-    (&["QEMU guest agent is not running"], K::AgentNotRunning),
-    (&["qga command", "got timeout"], K::AgentNotRunning),
-    (&["hotplug problem"], K::Hotplug),
-    (&["unable to apply pending change"], K::Hotplug),
-    (&["Configuration file '", "does not exist"], K::GuestGone),
-    (&["unable to find configuration file for VM"], K::GuestGone),
-    (&["destroy failed"], K::DestroyRefused),
-    (&["protection mode enabled"], K::DestroyRefused),
-    (&["used in HA resources"], K::DestroyRefused),
-    (&["replication job"], K::DestroyRefused),
-    (&["still in use by linked clone"], K::DestroyRefused),
-    (&["checksum mismatch (file change"], K::DigestChanged),
-    (&["detected modified configuration"], K::DigestChanged),
-    (&["non-existent or non-regular file"], K::ImageUnfit),
-    (&["Could not open", "qcow2"], K::ImageUnfit),
-    (&["checksum mismatch"], K::ImageUnfit),
-    (&["authentication failure"], K::Unauthenticated),
-    (&["invalid token"], K::Unauthenticated),
-];
+/// Returns the kind of an error of PVE.
+pub(super) fn kind_of_error(error: PveError) -> K {
+    use PveError as E;
+    match error {
+        E::NoQuorum => K::NoQuorum,
+        E::ConfigLock => K::ConfigLock,
+        E::StorageLock => K::StorageLock,
+        E::GuestLocked => K::GuestLocked,
+        E::WorkerNotStarted | E::NoResources | E::TooManyRequests => K::NodeBusy,
+        E::Monitor => K::MonitorTimeout,
+        E::NodeUnreachable => K::Unreachable,
+        E::NodeSilent => K::NoAnswer,
+        E::VmidTaken => K::VmidTaken,
+        E::AlreadyExists => K::Refused,
+        E::AlreadyRunning => K::AlreadyRunning,
+        E::SlotOccupied => K::SlotOccupied,
+        E::ShutdownTimeout => K::ShutdownTimeout,
+        E::Shrink => K::Resize,
+        E::StorageFull => K::StorageFull,
+        E::StorageUnfit => K::StorageUnfit,
+        E::RootOnly => K::RootOnly,
+        E::Forbidden => K::Forbidden,
+        E::Version => K::Version,
+        E::AgentNotConfigured => K::AgentNotConfigured,
+        E::AgentNotRunning => K::AgentNotRunning,
+        E::Hotplug => K::Hotplug,
+        E::GuestGone => K::GuestGone,
+        E::DestroyRefused => K::DestroyRefused,
+        E::DigestChanged => K::DigestChanged,
+        E::ImageUnfit => K::ImageUnfit,
+        E::Unauthenticated => K::Unauthenticated,
+    }
+}
 
 /// Tells whether another attempt may succeed without anybody doing something.
 pub fn is_passing(kind: K) -> bool {
     matches!(
         kind,
-        K::ConfigLock | K::StorageLock | K::GuestLocked | K::NoAnswer | K::Unreachable | K::GuestGone
+        K::ConfigLock
+            | K::StorageLock
+            | K::GuestLocked
+            | K::NoAnswer
+            | K::Unreachable
+            | K::GuestGone
+            | K::NodeBusy
+            | K::MonitorTimeout
     )
 }
 
@@ -95,6 +75,9 @@ pub fn hint_of(kind: K, about: About<'_>) -> Option<String> {
     Some(match kind {
         K::ConfigLock => format!("another task works on VM {vmid}; see `pvesh get /cluster/tasks`, then `vmdeploy resume`"),
         K::StorageLock => "another task works on the storage; see `pvesh get /cluster/tasks`, then `vmdeploy resume`".into(),
+        K::NodeBusy => format!("{node} has no free process for it; lower `limits`, or wait, then `vmdeploy resume`"),
+        K::MonitorTimeout => format!("QEMU on {node} does not answer in time; `qm status {vmid} --verbose` shows more, then `vmdeploy resume`"),
+        K::ShutdownTimeout => format!("the guest ignores the shutdown request; `vmdeploy shutdown --force` stops it after the timeout, `qm stop {vmid}` on {node} at once"),
         K::GuestLocked => format!(
             "wait for the backup, clone or migration to end, then `vmdeploy resume`; if no task runs, the lock is stale: \
              `qm unlock {vmid}` on {node}"
@@ -132,6 +115,7 @@ pub fn hint_of(kind: K, about: About<'_>) -> Option<String> {
         K::Deadline => "it may still go on; `vmdeploy resume` finds out".into(),
         K::ImageUnfit => "check the image and its checksum in the spec; `vmdeploy image check` tells more".into(),
         K::Interrupted => "`vmdeploy resume` goes on from here".into(),
+        K::AlreadyRunning => format!("`qm status {vmid}` on {node} shows since when"),
         K::Secret | K::Refused | K::Answer | K::Internal | K::OtherCluster => return None,
     })
 }
@@ -192,6 +176,9 @@ mod tests {
         check("checksum mismatch (file change by other user?)", K::DigestChanged);
         check("checksum mismatch: got 'x' desired 'y'", K::ImageUnfit);
         check("cluster not ready - no quorum?", K::NoQuorum);
+        check("got no worker upid - start worker failed", K::NodeBusy);
+        check("got wrong command id '1:2' (expected 1:3)", K::MonitorTimeout);
+        check("VM quit/powerdown failed - got timeout", K::ShutdownTimeout);
         check("something new", K::Refused);
     }
 

@@ -39,6 +39,14 @@ pub enum FailureKind {
     ConfigLock,
     /// PVE could not lock a storage, or a file of the cluster.
     StorageLock,
+    /// The server has no process, port or worker for it at the moment.
+    NodeBusy,
+    /// QEMU's monitor did not answer in time, or answered another question: what was asked of it may be done.
+    MonitorTimeout,
+    /// The guest did not shut down in time.
+    ShutdownTimeout,
+    /// The guest runs already.
+    AlreadyRunning,
     /// The guest is locked by a backup, clone, migration or snapshot.
     GuestLocked,
     /// The VMID belongs to a guest that is not ours.
@@ -200,6 +208,11 @@ impl Failure {
     #[must_use]
     pub fn before_any_run(self) -> Self {
         self.with_usual_hint(None).of_what_is_reverted()
+    }
+    /// Adds the hint that fits its kind, unless it has one: for what is no step of a run.
+    #[must_use]
+    pub fn with_hint_for(self, vmid: Option<pve_types::Vmid>) -> Self {
+        self.with_usual_hint(vmid).of_what_is_reverted()
     }
     /// Tells whether nobody got an answer to what was sent, so that it may still be on its way.
     pub(crate) fn is_unheard(&self) -> bool {

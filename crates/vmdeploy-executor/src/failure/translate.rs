@@ -1,6 +1,6 @@
 //! From the errors of the two transports to one failure.
 
-use super::classify::kind_of;
+use super::classify::{kind_of, kind_of_error};
 use super::{Failure, FailureKind, TookEffect, printable};
 use pve_api::ApiError;
 
@@ -66,11 +66,9 @@ fn api_kind(error: &ApiError) -> FailureKind {
     }
 }
 
-/// Returns the kind that PVE's words tell, in its answer or in one of its parameter errors.
+/// Returns the kind that PVE's answer tells: by its status, its words, or one of its parameter errors.
 fn said_kind(error: &ApiError) -> Option<FailureKind> {
-    let parameters = error.parameter_errors().into_iter().flatten().map(|(_, text)| text.as_str());
-    let mut texts = error.said().into_iter().chain(parameters);
-    texts.find_map(|text| Some(kind_of(text)).filter(|kind| *kind != FailureKind::Refused))
+    error.meaning().map(kind_of_error).filter(|kind| *kind != FailureKind::Refused)
 }
 
 impl From<pve_ssh::Error> for Failure {
@@ -99,9 +97,7 @@ fn of_ssh(error: &pve_ssh::Error) -> Failure {
     }
     match error {
         pve_ssh::Error::Exit { output, .. } => {
-            let nothing_done = is_refused_first(&output.stderr);
-            let effect = if nothing_done { TookEffect::No } else { failure.took_effect };
-            failure.effect(effect).log(last_lines(output))
+            failure.effect(effect_of_words(&output.stderr)).log(last_lines(output))
         }
         _ => failure,
     }
@@ -129,19 +125,14 @@ fn ssh_kind(error: &pve_ssh::Error) -> FailureKind {
     }
 }
 
-/// Tells whether a command's words are a check that PVE makes before it does anything.
-///
-/// `qm set` is no transaction: only a parameter error, a lock that was not got, and a guest that is not there are sure.
-fn is_refused_first(stderr: &str) -> bool {
-    use pve_ssh::parse::Failure as F;
+/// Returns whether a command that ended with these words may have changed something: `qm set` is no transaction, so
+/// only what is certainly a first check is sure.
+fn effect_of_words(stderr: &str) -> TookEffect {
     let late = stderr.contains("hotplug problem") || stderr.contains("unable to apply pending change");
-    let known = pve_ssh::parse::failure(stderr);
-    let first = matches!(
-        known,
-        Some(F::LockTimeout { .. } | F::GuestLocked { .. } | F::NoSuchGuest { .. } | F::Parameters { .. })
-            | Some(F::DigestMismatch | F::NoQuorum | F::CannotRun { .. } | F::GuestExists)
-    );
-    first && !late
+    match pve_ssh::parse::failure(stderr) {
+        Some(failure) if failure.effect() == pve_ssh::TookEffect::No && !late => TookEffect::No,
+        _ => TookEffect::Maybe,
+    }
 }
 
 /// Returns the last lines that a command printed.

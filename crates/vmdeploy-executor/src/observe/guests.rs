@@ -6,7 +6,7 @@ use pve_api::{ApiError, Resource};
 use pve_config::{GuestConfig, Section};
 use pve_ssh::command::files;
 use pve_ssh::parse::{self, GuestKind};
-use pve_types::Vmid;
+use pve_types::{NodeName, PoolId, PowerState, Vmid};
 use std::collections::{BTreeMap, BTreeSet};
 use std::time::Duration;
 use vmdeploy_planner::identity::{facts_of, may_be_ours};
@@ -16,20 +16,82 @@ use vmdeploy_planner::volumes::DiskName;
 /// How many configurations are asked for at once through the API.
 const AT_ONCE: usize = 8;
 
-/// Returns the guests, with the configurations that may be kept.
+/// The guests, and how sure their pools are.
+#[derive(Debug)]
+pub(super) struct Guests {
+    /// The guests, with the configurations that may be kept.
+    pub(super) guests: BTreeMap<Vmid, ObservedGuest>,
+    /// Whether their pools were read from the cluster's own file.
+    pub(super) pools_are_certain: bool,
+}
+
+/// Returns the guests.
 pub(super) async fn observe(
     connections: &Connections,
     queries: &[Query],
     observed: &Observed,
-) -> Result<BTreeMap<Vmid, ObservedGuest>, Failure> {
+) -> Result<Guests, Failure> {
     let guests = observed.guests.clone();
     let Some(query) = queries.iter().find(|query| matches!(query, Query::Configs { .. })) else {
-        return Ok(guests);
+        return Ok(Guests { guests, pools_are_certain: false });
     };
-    match connections.has_ssh() {
-        true => by_ssh(connections, query, guests).await,
-        false => by_api(connections, query, guests).await,
+    let Guests { mut guests, pools_are_certain } = match connections.has_ssh() {
+        true => by_ssh(connections, query, guests).await?,
+        false => Guests { guests: by_api(connections, query, guests).await?, pools_are_certain: false },
+    };
+    let nodes = guests.values().filter(|guest| guest.config.is_some()).map(|guest| guest.node.clone());
+    let lists = vm_lists(connections, nodes.collect()).await?;
+    for guest in guests.values_mut().filter(|guest| guest.kind == "qemu") {
+        if let Some(list) = lists.get(&guest.node) {
+            guest.status = list.get(&guest.vmid).map_or(PowerState::Unknown, pve_api::QemuItem::power);
+        }
     }
+    Ok(Guests { guests, pools_are_certain })
+}
+
+/// Asks nodes how their VMs are at the moment, with one request each. The list of a node that cannot be reached, or may
+/// not be asked, is empty.
+// PVE: qemu-server src/PVE/API2/Qemu.pm vmlist: the node's own processes and configurations, not what pvestatd told.
+pub async fn vm_lists(
+    connections: &Connections,
+    nodes: BTreeSet<NodeName>,
+) -> Result<BTreeMap<NodeName, BTreeMap<Vmid, pve_api::QemuItem>>, Failure> {
+    let asked = nodes.into_iter().map(|node| async move {
+        let items = match connections.api().node(&node).qemu_list().await {
+            Ok(items) => items,
+            Err(error) if error.is_denied() || error.is_unreachable() => Vec::new(),
+            Err(error) => return Err(Failure::from(error).at(&node)),
+        };
+        Ok((node, items.into_iter().map(|item| (item.vmid, item)).collect()))
+    });
+    futures::stream::iter(asked).buffer_unordered(AT_ONCE).collect::<Vec<_>>().await.into_iter().collect()
+}
+
+/// A VM that bears a name at the moment.
+#[derive(Debug, Clone)]
+pub struct NamedVm {
+    /// Its number.
+    pub vmid: Vmid,
+    /// Its node.
+    pub node: NodeName,
+    /// Whether it runs.
+    pub power: PowerState,
+}
+
+/// Finds the VMs that bear a name now, as their nodes say: lists of the cluster show new names seconds later.
+///
+/// # Errors
+/// The cluster cannot be reached or refuses.
+pub async fn vms_named(connections: &Connections, name: &str) -> Result<Vec<NamedVm>, Failure> {
+    let resources = connections.api().cluster().resources(Some(pve_api::ResourceKind::Guests)).await?;
+    let nodes =
+        resources.iter().filter(|resource| resource.is_vm()).filter_map(|resource| resource.node.clone());
+    let lists = vm_lists(connections, nodes.collect()).await?;
+    let all = lists.iter().flat_map(|(node, items)| items.iter().map(move |(vmid, item)| (node, vmid, item)));
+    let named = all.filter(|(_, _, item)| item.name.as_deref() == Some(name));
+    let found =
+        named.map(|(node, vmid, item)| NamedVm { vmid: *vmid, node: node.clone(), power: item.power() });
+    Ok(found.collect())
 }
 
 /// Returns what `/cluster/resources` says of a guest.
@@ -39,7 +101,7 @@ pub(super) fn from_resource(resource: &Resource) -> Option<ObservedGuest> {
         node: resource.node.clone()?,
         name: resource.name.clone(),
         kind: resource.kind.clone(),
-        status: resource.status.clone().unwrap_or_else(|| "unknown".to_owned()),
+        status: PowerState::read(resource.status.as_deref(), None),
         template: resource.template.unwrap_or(false),
         pool: resource.pool.clone(),
         volumes: None,
@@ -57,7 +119,7 @@ async fn by_ssh(
     connections: &Connections,
     query: &Query,
     mut guests: BTreeMap<Vmid, ObservedGuest>,
-) -> Result<BTreeMap<Vmid, ObservedGuest>, Failure> {
+) -> Result<Guests, Failure> {
     let host = connections.first_host()?;
     let command = files::guest_configs();
     let usual = pve_ssh::RunOptions::within(Duration::from_secs(60));
@@ -69,6 +131,9 @@ async fn by_ssh(
     } else {
         host.require_success(&command, output)?
     };
+    let read = files::read("/etc/pve/user.cfg");
+    let pools = host.run(&read, pve_ssh::RunOptions::within(USER_CFG), &mut |_, _| {}).await;
+    let pools = pools.ok().filter(pve_ssh::Output::success).map(|output| pools_in(&output.stdout));
     for file in parse::guest_configs(&output.stdout).map_err(pve_ssh::Error::from)? {
         // A guest that the list does not name yet was made a moment ago; its file is the truth.
         let guest = guests.entry(file.vmid).or_insert_with(|| ObservedGuest {
@@ -76,7 +141,7 @@ async fn by_ssh(
             node: file.node.clone(),
             name: None,
             kind: kind_of(file.kind).to_owned(),
-            status: "unknown".to_owned(),
+            status: PowerState::Unknown,
             template: false,
             pool: None,
             volumes: None,
@@ -88,10 +153,29 @@ async fn by_ssh(
         let config = GuestConfig::parse_file(&file.text);
         note_facts(guest, &config.current, &config.pending);
         if file.kind == GuestKind::Vm {
+            guest.template = config.get("template") == Some("1");
             guest.config = kept_of_file(query, file.vmid, &file.text, config);
         }
+        if let Some(pools) = &pools {
+            guest.pool = pools.get(&file.vmid).cloned();
+        }
     }
-    Ok(guests)
+    Ok(Guests { guests, pools_are_certain: pools.is_some() })
+}
+
+/// The longest that reading the users' file may take.
+const USER_CFG: Duration = Duration::from_secs(30);
+
+/// Returns the pool of each guest that is in one, as the cluster's own file says.
+// PVE: pve-access-control src/PVE/AccessControl.pm parse_user_config: `pool:ID:COMMENT:VMIDS:STORAGES:`.
+fn pools_in(user_cfg: &str) -> BTreeMap<Vmid, PoolId> {
+    let pools = user_cfg.lines().filter_map(|line| {
+        let mut fields = line.strip_prefix("pool:")?.split(':');
+        let pool: PoolId = fields.next()?.trim().parse().ok()?;
+        let members = fields.nth(1)?.split([',', ';', ' ']).filter_map(|vmid| vmid.trim().parse().ok());
+        Some(members.map(move |vmid| (vmid, pool.clone())).collect::<Vec<_>>())
+    });
+    pools.flatten().collect()
 }
 
 /// Notes what is kept of every guest, and its name: the configuration knows it before the list of guests does.
@@ -224,6 +308,8 @@ async fn look(connections: &Connections, query: &Query, guest: &mut ObservedGues
     let values = GuestConfig::from_api(values).current;
     note_facts(guest, &values, &pending);
     let value = |key: &str| values.get(key).map(String::as_str);
+    guest.name = value("name").map(str::to_owned).or_else(|| guest.name.take());
+    guest.template = value("template") == Some("1");
     if !may_be_ours(query, guest.vmid, value("description"), value("smbios1")) {
         return Ok(());
     }
@@ -364,6 +450,15 @@ mod tests {
         check("\n[special:cloudinit]\nciuser: admin\nipconfig0: ip=dhcp\nnet0: BC:24:11:00:00:01\n", &[]);
         check("\n[special:cloudinit]\nciuser: root\nipconfig0: ip=dhcp\n", &["ciuser"]);
         check("\n[special:cloudinit]\nciuser: admin\nnameserver: 1.1.1.1\n", &["ipconfig0", "nameserver"]);
+    }
+
+    #[test]
+    fn pools_are_read_from_the_users_file() {
+        let pools = pools_in(
+            "user:root@pam:1:0:::::\npool:web:the web:201,202:local-lvm:\npool:empty::::\nacl:1:/:@a:b:\n",
+        );
+        let shown: Vec<String> = pools.iter().map(|(vmid, pool)| format!("{vmid} {pool}")).collect();
+        assert_eq!(shown, ["201 web", "202 web"]);
     }
 
     #[test]

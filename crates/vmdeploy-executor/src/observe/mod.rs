@@ -7,6 +7,8 @@ mod guests;
 mod mappings;
 mod places;
 
+pub use guests::{NamedVm, vm_lists, vms_named};
+
 use crate::{Connections, Failure, FailureKind};
 use pve_api::{ApiError, ClusterMember, Resource};
 use pve_types::{BridgeName, Bytes, NodeName, PoolId, Privilege};
@@ -65,7 +67,8 @@ async fn observe_all(connections: &Connections, queries: &[Query]) -> Result<Obs
         ha,
         mappings::observe(connections, queries, version),
     );
-    observed.guests = configs?;
+    let guests::Guests { guests, pools_are_certain } = configs?;
+    (observed.guests, observed.pools_are_certain) = (guests, pools_are_certain);
     observed.every_guest = connections.has_ssh() && asks_configs(queries);
     let seen_vnets = places::note(&mut observed, places?);
     places::note_sparse(connections, &mut observed).await?;

@@ -59,7 +59,7 @@ async fn what_was_deployed_is_observed_and_destroyed() {
     let observed = observe(&fixture.connections, &queries).await.unwrap();
     assert_eq!(observed.guests.len(), 2);
     for guest in observed.guests.values() {
-        assert_eq!(guest.status, "running");
+        assert_eq!(guest.status, pve_types::PowerState::Running);
         assert_eq!(guest.volumes.as_ref().unwrap().ids.len(), 3, "{guest:?}");
         assert!(guest.config.as_ref().unwrap().digest.is_some());
     }

@@ -47,3 +47,25 @@ fn every_journal_record_is_documented_and_no_other() {
     }
     assert_eq!(document.matches("\n| `").count(), names.len());
 }
+
+#[test]
+fn every_transient_error_of_pve_is_documented_as_the_table_has_it() {
+    use pve_types::{Reaction, STATUSES, TEXTS, TookEffect};
+    let document = document("failures.md");
+    let word = |reaction: Reaction| match reaction {
+        Reaction::Retry => "retry",
+        Reaction::Probe => "probe",
+        Reaction::Stop => "stop",
+    };
+    let assert_row = |text: String, source: &str, effect: TookEffect, reaction: Reaction| {
+        let row = format!("| {text} | {source} | {effect} | {} |", word(reaction));
+        assert!(document.lines().any(|line| line == row), "docs/failures.md has no row {row}");
+    };
+    for row in TEXTS.iter().filter(|row| row.reaction != Reaction::Stop) {
+        let text = row.parts.join("…");
+        assert_row(format!("`{}`", text.trim()), row.source, row.effect, row.reaction);
+    }
+    for (status, _, effect, reaction, source) in STATUSES {
+        assert_row(format!("HTTP {status}"), source, *effect, *reaction);
+    }
+}

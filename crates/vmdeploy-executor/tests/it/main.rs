@@ -11,6 +11,7 @@ mod fixture;
 mod journal;
 mod killed;
 mod late;
+mod loaded;
 mod locks;
 mod nodes;
 mod recovery;

@@ -332,7 +332,7 @@ mod tests {
             node: "pve1".parse().unwrap(),
             name: None,
             kind: "qemu".to_owned(),
-            status: "stopped".to_owned(),
+            status: pve_types::PowerState::Stopped,
             template: false,
             pool: None,
             volumes: None,

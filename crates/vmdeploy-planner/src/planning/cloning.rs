@@ -132,7 +132,7 @@ fn of_cluster(input: &PlanInput<'_>, vmid: pve_types::Vmid) -> Option<Source> {
         node: seen.node.clone(),
         uuid: seen.config.as_ref().and_then(crate::identity::config_uuid).unwrap_or_default(),
     };
-    Some(Source { guest, config: inherited(config), after: None, running: seen.status == "running" })
+    Some(Source { guest, config: inherited(config), after: None, running: seen.status.is_on() })
 }
 
 /// Returns what a clone has of its source's configuration.

@@ -61,7 +61,7 @@ impl Current<'_> {
     }
     /// Tells whether it runs.
     pub(crate) fn is_running(&self) -> bool {
-        self.guest.status == "running"
+        self.guest.status.is_on()
     }
 }
 

@@ -450,6 +450,18 @@ impl Updating<'_, '_> {
             Desired::Set(pool) => Some(Some(&pool.value)),
         };
         let Some(desired) = desired.filter(|desired| *desired != there) else { return };
+        if let (Some(pool), None) = (desired, there)
+            && !self.input.observed.shows_members_of(pool)
+        {
+            let hint = format!(
+                "Pool.Audit on /pool/{pool} shows it: `pveum acl modify /pool/{pool} --roles PVEAuditor …`"
+            );
+            let text = format!(
+                "whether it is in pool `{pool}` cannot be read with these credentials, and is left as it is"
+            );
+            self.findings.note(&self.guest.name, &text, Some(hint.as_str()));
+            return;
+        }
         let shown = |pool: Option<&PoolId>| pool.map(ToString::to_string);
         self.reasons.push(reason("pool", shown(there), shown(desired)));
         let set = |pool: Option<&PoolId>| Action::SetPool { guest: self.guest.clone(), pool: pool.cloned() };
@@ -532,7 +544,7 @@ impl Updating<'_, '_> {
         match desired {
             _ if by_ha && !running => {}
             Some(PowerState::Running) if !running => {
-                let status = self.current.guest.status.clone();
+                let status = self.current.guest.status.to_string();
                 self.reasons.push(reason("lifecycle.state", Some(status), Some("running".to_owned())));
                 ready::push_start(self.input, &mut self.chain, self.guest, false);
                 ready::push_conditions(self.input, &mut self.chain, self.vm, self.guest, Some(self.current));
@@ -546,7 +558,7 @@ impl Updating<'_, '_> {
                 self.push_shutdown();
             }
             _ if running => self.restart(),
-            None if self.current.guest.status == "stopped" => self.findings.note(
+            None if self.current.guest.status == pve_types::PowerState::Stopped => self.findings.note(
                 &self.guest.name,
                 "it is stopped, and stays so",
                 Some("`lifecycle: {state: running}` would start it"),

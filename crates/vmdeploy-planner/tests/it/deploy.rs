@@ -196,7 +196,7 @@ pub fn foreign(vmid: u32, kind: &str) -> ObservedGuest {
         node: "pve1".parse().unwrap(),
         name: Some("other".to_owned()),
         kind: kind.to_owned(),
-        status: "running".to_owned(),
+        status: pve_types::PowerState::Running,
         template: false,
         pool: None,
         volumes: Some(GuestVolumes::default()),

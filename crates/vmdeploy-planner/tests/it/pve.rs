@@ -4,7 +4,7 @@
 //! waits for a restart, and what is freed with a VM. It shares no rule with the planner but property strings' syntax.
 
 use pve_config::{DeviceSlot, PropertyString};
-use pve_types::{Bytes, GuestName, MappingKind, NodeName, PveVersion, StorageId, Vmid};
+use pve_types::{Bytes, GuestName, MappingKind, NodeName, PowerState, PveVersion, StorageId, Vmid};
 use std::collections::{BTreeMap, BTreeSet};
 use vmdeploy_planner::identity::{self, Marker, MarkerSearch};
 use vmdeploy_planner::observed::{
@@ -592,7 +592,7 @@ impl Guest {
             node: self.node.clone(),
             name: self.values.get("name").cloned(),
             kind: "qemu".to_owned(),
-            status: if self.running { "running" } else { "stopped" }.to_owned(),
+            status: if self.running { PowerState::Running } else { PowerState::Stopped },
             template: self.template,
             pool: self.pool.clone(),
             volumes: Some(volumes),

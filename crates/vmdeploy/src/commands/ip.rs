@@ -6,16 +6,16 @@ use crate::exit::Exit;
 use crate::failure::{CommandResult, Failure};
 use crate::fleet::{self, Member};
 use crate::planning::{self, PlanArgs};
-use crate::spec_files::{OptionalSpecArgs, load_whole_if_named};
+use crate::spec_files::{OptionalSpecArgs, SpecWords, load_whole_if_named};
 use crate::{output, reach};
 use pve_api::{
-    AddressFilter, AgentTrouble, Client, FoundAddress, IpFamily, Qemu, QemuConfig, ResourceKind,
-    choose_address, choose_neighbour,
+    AddressFilter, AgentTrouble, FoundAddress, IpFamily, Qemu, QemuConfig, ResourceKind, choose_address,
+    choose_neighbour,
 };
 use pve_types::{NodeName, Vmid};
 use std::path::PathBuf;
 use std::time::Duration;
-use vmdeploy_executor::Connections;
+use vmdeploy_executor::{Connections, vms_named};
 use vmdeploy_planner::identity::{Marker, MarkerSearch};
 
 /// Prints the address of a VM: of its NICs by their MAC addresses, as its guest agent tells it.
@@ -26,9 +26,10 @@ use vmdeploy_planner::identity::{Marker, MarkerSearch};
 /// yet, and 7 if the credentials do not allow to ask.
 #[derive(Debug, clap::Args)]
 pub struct Args {
-    /// The VM's name or number
-    vm: String,
-    /// Spec file or folder whose VM is meant; else VMDEPLOY_SPEC, if it is set
+    /// The VM's name or number, after its spec if one is named: a word with a `/` or that ends in .yaml
+    #[arg(value_name = "SPEC|VM", required = true)]
+    words: Vec<String>,
+    /// Spec file or folder that the VM is in [default: VMDEPLOY_SPEC; without it, any VM that the credentials can see]
     #[arg(long = "spec", value_name = "SPEC")]
     specs: Vec<PathBuf>,
     /// Only the address of this NIC, such as net0
@@ -60,10 +61,14 @@ pub struct Args {
 /// There is no such VM, it has no address, or it may not be asked for.
 pub async fn run(args: &Args, context: &Context) -> CommandResult {
     let cidr = args.cidr.as_deref().map(parse_cidr).transpose()?;
-    let (connections, guest) = connect_and_find(args, context).await?;
+    let words = SpecWords::of(&args.words, &args.specs);
+    let [name] = words.rest.as_slice() else {
+        return Err(Failure::usage("name one VM").hint("`vmdeploy ip NAME`, or `vmdeploy ip SPEC NAME`"));
+    };
+    let (connections, guest) = connect_and_find(&words.specs, name, context).await?;
     let vm = connections.api().node(&guest.node).qemu(guest.vmid);
     let config = vm.config().await.map_err(api_client::failure)?;
-    refuse_copy(&args.vm, &guest, &config)?;
+    refuse_copy(name, &guest, &config)?;
     let family = match (args.ipv4, args.ipv6) {
         (true, _) => Some(IpFamily::V4),
         (_, true) => Some(IpFamily::V6),
@@ -108,23 +113,27 @@ pub struct Guest {
 }
 
 /// Finds the VM: the spec's, where it has one of that name or number, else the cluster's.
-async fn connect_and_find(args: &Args, context: &Context) -> Result<(Connections, Guest), Failure> {
-    let specs = OptionalSpecArgs { specs: args.specs.clone() };
+async fn connect_and_find(
+    specs: &[PathBuf],
+    name: &str,
+    context: &Context,
+) -> Result<(Connections, Guest), Failure> {
+    let specs = OptionalSpecArgs { specs: specs.to_vec() };
     let Some(spec) = load_whole_if_named(&specs, context)? else {
         let connections = reach::open(reach::connections_config(&context.environment)?).await?;
-        let guest = find(connections.api(), &args.vm).await?;
+        let guest = find(&connections, name).await?;
         return Ok((connections, guest));
     };
     let connections = planning::open(&PlanArgs::default(), &spec, context).await?;
     let members = fleet::members(&spec.deployment, &connections).await?;
-    let number: Option<Vmid> = args.vm.parse().ok();
+    let number: Option<Vmid> = name.parse().ok();
     let is_meant = |member: &&Member<'_>| {
-        member.name().as_str() == args.vm
+        member.name().as_str() == name
             || (number.is_some() && member.place().map(|(_, vmid)| vmid) == number)
     };
     let guest = match members.iter().find(is_meant) {
         Some(member) => of_member(member)?,
-        None => find(connections.api(), &args.vm).await?,
+        None => find(&connections, name).await?,
     };
     Ok((connections, guest))
 }
@@ -133,39 +142,42 @@ fn of_member(member: &Member<'_>) -> Result<Guest, Failure> {
     fleet::refuse_faults(std::slice::from_ref(member))?;
     let Some((node, vmid)) = member.place() else {
         return Err(Failure::new(Exit::OBSERVED, format!("`{}` does not exist yet", member.name()))
-            .hint("`vmdeploy deploy` makes it"));
+            .hint("`vmdeploy deploy` creates it"));
     };
     Ok(Guest { vmid, node: node.clone(), label: format!("VM `{}` ({vmid})", member.name()) })
 }
 
-/// A guest that was copied or restored by hand has the name of another: only its number means it.
+/// A guest that was copied or restored by hand has the name of another: only its number identifies it.
 fn refuse_copy(said: &str, guest: &Guest, config: &QemuConfig) -> Result<(), Failure> {
     let marker = Marker::find(config.get("description").unwrap_or_default());
     match marker {
         MarkerSearch::Found(marker) if marker.vmid != guest.vmid && said != guest.vmid.to_string() => {
             let message = format!("{} is a copy of VM {}, by its ownership marker", guest.label, marker.vmid);
             Err(Failure::new(Exit::OBSERVED, message)
-                .hint(format!("if it is meant, say its number: {}", guest.vmid)))
+                .hint(format!("name it by its number: `vmdeploy ip {}`", guest.vmid)))
         }
         _ => Ok(()),
     }
 }
 
-/// Finds the VM of a name or number.
-async fn find(client: &Client, name: &str) -> Result<Guest, Failure> {
-    let resources = client.cluster().resources(Some(ResourceKind::Guests)).await;
-    let mut fitting = resources.map_err(api_client::failure)?;
+/// Finds the VM of a number, or of a name as its node says it at the moment.
+async fn find(connections: &Connections, name: &str) -> Result<Guest, Failure> {
     let number: Option<Vmid> = name.parse().ok();
-    fitting.retain(|item| {
-        item.is_vm() && (item.name.as_deref() == Some(name) || (number.is_some() && item.vmid == number))
-    });
+    let mut fitting: Vec<(Vmid, NodeName)> = Vec::new();
+    if let Some(number) = number {
+        let resources = connections.api().cluster().resources(Some(ResourceKind::Guests)).await;
+        let of_number = resources.map_err(api_client::failure)?.into_iter();
+        let of_number = of_number.filter(|item| item.is_vm() && item.vmid == Some(number));
+        fitting.extend(of_number.filter_map(|item| Some((item.vmid?, item.node?))));
+    }
     // A number means the VM of that number, even where another one is called so.
-    if fitting.len() > 1 && number.is_some() {
-        fitting.retain(|item| item.vmid == number);
+    if fitting.is_empty() {
+        let named =
+            vms_named(connections, name).await.map_err(|failure| reach::executor_failure(&failure))?;
+        fitting.extend(named.into_iter().map(|vm| (vm.vmid, vm.node)));
     }
     let shown = crate::escape::one_line(name);
-    let vmids: Vec<String> =
-        fitting.iter().filter_map(|item| item.vmid).map(|vmid| vmid.to_string()).collect();
+    let vmids: Vec<String> = fitting.iter().map(|(vmid, _)| vmid.to_string()).collect();
     match fitting.pop() {
         None => Err(Failure::new(
             Exit::OBSERVED,
@@ -176,14 +188,11 @@ async fn find(client: &Client, name: &str) -> Result<Guest, Failure> {
             let message = format!("`{shown}` is the name of {} VMs: {}", vmids.len(), vmids.join(", "));
             Err(Failure::usage(message).hint("say the number"))
         }
-        Some(item) => match (item.vmid, item.node) {
-            (Some(vmid), Some(node)) => {
-                let label =
-                    item.name.map_or_else(|| format!("VM {vmid}"), |name| format!("VM `{name}` ({vmid})"));
-                Ok(Guest { vmid, node, label })
-            }
-            _ => Err(Failure::new(Exit::OBSERVED, format!("PVE does not say where VM `{shown}` is"))),
-        },
+        Some((vmid, node)) => {
+            let is_number = number == Some(vmid);
+            let label = if is_number { format!("VM {vmid}") } else { format!("VM `{shown}` ({vmid})") };
+            Ok(Guest { vmid, node, label })
+        }
     }
 }
 

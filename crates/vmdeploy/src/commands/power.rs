@@ -1,32 +1,46 @@
 //! `vmdeploy start`, `shutdown`, `stop` and `reboot`: of the spec's own VMs, and of no others.
+//!
+//! The state that decides is the guest's own, read right before the call; what is reported is read after it.
+
+mod target;
 
 use crate::confirm::confirm;
 use crate::context::Context;
 use crate::exit::Exit;
 use crate::failure::{CommandResult, Failure};
-use crate::fleet::{self, Member, Selection};
+use crate::fleet::Selection;
 use crate::output;
-use crate::planning::{self, PlanArgs};
-use crate::spec_files::{SpecArgs, load};
+use crate::spec_files::SpecWords;
 use futures::StreamExt as _;
-use pve_api::{ApiError, Qemu, Shutdown, Task, Wait};
-use pve_types::GuestName;
+use pve_api::{ApiError, Backoff, Qemu, QemuStatus, Shutdown, Task, Wait, while_nothing_was_done};
+use pve_types::PowerState;
 use std::collections::BTreeMap;
-use std::path::PathBuf;
 use std::time::Duration;
-use vmdeploy_executor::Connections;
+use target::Target;
+use tokio::time::Instant;
+use vmdeploy_executor::power::{PowerOf, Reboot};
+use vmdeploy_executor::{Connections, FailureKind};
 
 /// How many guests are switched at the same time.
 const AT_ONCE: usize = 8;
+/// How much longer a guest is waited for than its task has time.
+const GRACE: Duration = Duration::from_secs(60);
+/// How often a call is sent that certainly did nothing, such as one that met another's lock.
+const CALLS: Backoff = Backoff {
+    first: Duration::from_millis(500),
+    longest: Duration::from_secs(5),
+    attempts: 6,
+    within: Duration::from_secs(60),
+};
 
 /// Which VMs are switched.
 #[derive(Debug, Clone, clap::Args)]
 pub struct Args {
-    /// The VMs, by their names in the spec
-    #[arg(value_name = "VM")]
-    vms: Vec<GuestName>,
+    /// The VMs, by their names; words with a `/` or that end in .yaml are specs
+    #[arg(value_name = "SPEC|VM")]
+    words: Vec<String>,
     /// All VMs of the spec; with `--tag` or `--pool` all of these
-    #[arg(long, conflicts_with = "vms")]
+    #[arg(long)]
     all: bool,
     /// Only VMs with this tag
     #[arg(long, value_name = "TAG")]
@@ -34,9 +48,9 @@ pub struct Args {
     /// Only VMs in this pool
     #[arg(long, value_name = "POOL")]
     pool: Vec<String>,
-    /// Spec file or folder; else VMDEPLOY_SPEC
+    /// Spec file or folder; else VMDEPLOY_SPEC; without any, VMs are found by their ownership markers
     #[arg(long = "spec", value_name = "SPEC")]
-    specs: Vec<PathBuf>,
+    specs: Vec<std::path::PathBuf>,
     /// How long each guest is given, in seconds
     #[arg(long, value_name = "SECONDS", default_value_t = 180)]
     timeout: u32,
@@ -82,11 +96,11 @@ impl Switch {
         }
     }
     /// Returns why nothing is to do for a guest in this state, if so.
-    fn needless(self, member: &Member<'_>) -> Option<&'static str> {
-        match (self, member.is_running()) {
-            (Self::Start, true) => Some("runs already"),
-            (Self::Shutdown { .. } | Self::Stop, false) => Some("does not run"),
-            (Self::Reboot, false) => Some("does not run, and is left so"),
+    fn needless(self, state: PowerState) -> Option<&'static str> {
+        match (self, state) {
+            (Self::Start, PowerState::Running) => Some("runs already"),
+            (Self::Shutdown { .. } | Self::Stop, PowerState::Stopped) => Some("does not run"),
+            (Self::Reboot, PowerState::Stopped) => Some("does not run, and is left so"),
             _ => None,
         }
     }
@@ -125,63 +139,94 @@ pub async fn reboot(args: &Args, context: &Context) -> CommandResult {
 }
 
 async fn switch(switch: Switch, args: &Args, context: &Context) -> CommandResult {
-    let selection = Selection { target: args.vms.clone(), tag: args.tag.clone(), pool: args.pool.clone() };
+    let words = SpecWords::of(&args.words, &args.specs);
+    let target = words.names("VM")?;
+    if args.all && !target.is_empty() {
+        return Err(Failure::usage("`--all` and the names of VMs exclude each other"));
+    }
+    let selection = Selection { target, tag: args.tag.clone(), pool: args.pool.clone() };
     if selection.is_empty() && !args.all {
         return Err(Failure::usage("no VM is named").hint("name VMs, --tag, --pool, or --all"));
     }
-    let spec = load(&SpecArgs { specs: args.specs.clone() }, context)?;
-    let connections = planning::open(&PlanArgs::default(), &spec, context).await?;
-    let members = selection.of(fleet::members(&spec.deployment, &connections).await?)?;
-    fleet::refuse_faults(&members)?;
-    let (wanted, absent): (Vec<Member<'_>>, Vec<Member<'_>>) =
-        members.into_iter().partition(|member| member.guest.is_some());
-    absent.iter().for_each(|member| output::print_line(&format!("{}: absent", member.name())));
-    let (needless, wanted): (Vec<Member<'_>>, Vec<Member<'_>>) =
-        wanted.into_iter().partition(|member| switch.needless(member).is_some());
-    for member in &needless {
-        output::print_line(&format!("{}: {}", member.name(), switch.needless(member).unwrap_or_default()));
+    let (connections, targets) = target::find(&words.specs, &selection, context).await?;
+    let done = switch_targets(switch, targets, args, &connections).await;
+    connections.close().await;
+    done
+}
+
+async fn switch_targets(
+    switch: Switch,
+    targets: Vec<Target>,
+    args: &Args,
+    connections: &Connections,
+) -> CommandResult {
+    let (desired, absent): (Vec<Target>, Vec<Target>) =
+        targets.into_iter().partition(|target| target.place.is_some());
+    absent.iter().for_each(|target| output::print_line(&format!("{}: absent", target.name)));
+    let (needless, desired): (Vec<Target>, Vec<Target>) =
+        desired.into_iter().partition(|target| switch.needless(target.state).is_some());
+    for target in &needless {
+        output::print_line(&format!(
+            "{}: {}",
+            target.name,
+            switch.needless(target.state).unwrap_or_default()
+        ));
     }
-    if wanted.is_empty() {
+    if desired.is_empty() {
         return Ok(Exit::DONE);
     }
-    let names: Vec<&str> = wanted.iter().map(|member| member.name().as_str()).collect();
+    let names: Vec<&str> = desired.iter().map(|target| target.name.as_str()).collect();
     if !confirm(args.yes, &format!("{} {}", switch.verb(), names.join(", ")), "`--yes`")? {
         return Ok(Exit::USAGE);
     }
-    let failures = switch_all(switch, &wanted, args.timeout, &connections).await;
-    connections.close().await;
-    Ok(match failures {
-        0 => Exit::DONE,
-        all if all == wanted.len() => Exit::FAILED_UNDONE,
-        _ => Exit::FAILED_LEFT,
-    })
+    let ends = switch_all(switch, &desired, args.timeout, connections).await;
+    Ok(exit_of(&ends))
 }
 
-/// Switches group after group; returns how many guests failed.
+/// How the switching of one guest ended.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum End {
+    /// The guest is as it should be.
+    Done,
+    /// It did not shut down in time, and runs on.
+    TimedOut,
+    /// It was refused or failed; nothing changed.
+    Failed,
+    /// It failed after the guest had gone down.
+    Down,
+}
+
+fn exit_of(ends: &[End]) -> Exit {
+    let all = |wanted: &[End]| ends.iter().all(|end| wanted.contains(end));
+    match () {
+        () if all(&[End::Done]) => Exit::DONE,
+        () if all(&[End::Done, End::TimedOut]) => Exit::SHUTDOWN_TIMEOUT,
+        () if all(&[End::Failed, End::TimedOut]) => Exit::FAILED_UNDONE,
+        () => Exit::FAILED_LEFT,
+    }
+}
+
+/// Switches group after group; returns how each guest ended.
 async fn switch_all(
     switch: Switch,
-    members: &[Member<'_>],
+    targets: &[Target],
     timeout_s: u32,
     connections: &Connections,
-) -> usize {
-    let mut groups: BTreeMap<u64, Vec<&Member<'_>>> = BTreeMap::new();
-    for member in members {
-        groups.entry(startup_order(member.config("startup"))).or_default().push(member);
+) -> Vec<End> {
+    let mut groups: BTreeMap<u64, Vec<&Target>> = BTreeMap::new();
+    for target in targets {
+        groups.entry(startup_order(target.startup.as_deref())).or_default().push(target);
     }
-    let mut groups: Vec<Vec<&Member<'_>>> = groups.into_values().collect();
+    let mut groups: Vec<Vec<&Target>> = groups.into_values().collect();
     if switch != Switch::Start {
         groups.reverse();
     }
-    let mut failures = 0;
+    let mut ends = Vec::new();
     for group in groups {
-        let jobs = group.into_iter().map(|member| switch_one(switch, member, timeout_s, connections));
-        failures += futures::stream::iter(jobs)
-            .buffer_unordered(AT_ONCE)
-            .filter(|well| futures::future::ready(!well))
-            .count()
-            .await;
+        let jobs = group.into_iter().map(|target| switch_one(switch, target, timeout_s, connections));
+        ends.extend(futures::stream::iter(jobs).buffer_unordered(AT_ONCE).collect::<Vec<_>>().await);
     }
-    failures
+    ends
 }
 
 /// Returns the number in `order=2,up=30`; guests without one come last.
@@ -191,33 +236,114 @@ fn startup_order(startup: Option<&str>) -> u64 {
     orders.next().unwrap_or(u64::MAX)
 }
 
-async fn switch_one(switch: Switch, member: &Member<'_>, timeout_s: u32, connections: &Connections) -> bool {
-    let Some((node, vmid)) = member.place() else { return false };
-    let qemu = connections.api().node(node).qemu(vmid);
-    let result = async {
-        let task = begin(switch, &qemu, timeout_s).await?;
-        // PVE ends the task itself at the guest's deadline; ours comes later, for a node that hangs.
-        task.wait(Wait::at_most(Duration::from_secs(u64::from(timeout_s) + 60))).await
-    };
-    match result.await {
-        Ok(finished) => {
-            finished
+async fn switch_one(switch: Switch, target: &Target, timeout_s: u32, connections: &Connections) -> End {
+    let Some((node, vmid)) = target.place.clone() else { return End::Failed };
+    let until = Instant::now() + Duration::from_secs(u64::from(timeout_s)) + GRACE;
+    let power = PowerOf { connections, node: node.clone(), vmid, until };
+    match change(switch, &power, timeout_s).await {
+        Ok(changed) => {
+            let said = changed.needless.unwrap_or_else(|| switch.done());
+            changed
                 .warnings
                 .iter()
-                .for_each(|line| output::say(&format!("warning: {}: {line}", member.name())));
-            output::print_line(&format!("{}: {}", member.name(), switch.done()));
-            true
+                .for_each(|line| output::say(&format!("warning: {}: {line}", target.name)));
+            output::print_line(&format!("{}: {said}", target.name));
+            End::Done
         }
-        Err(error) => {
-            let hint =
-                error.hint().unwrap_or_else(|| format!("`qm status {vmid} --verbose` on {node} shows more"));
-            let failure = Failure::of(Exit::FAILED_UNDONE, error)
-                .context(format!("cannot {} {} (VM {vmid} on {node})", switch.verb(), member.name()))
-                .hint(hint);
-            output::write_stderr(&failure.render());
-            false
+        Err((end, failure)) => {
+            let failure = match failure.hint {
+                Some(_) => failure,
+                None => failure.hint(format!("`qm status {vmid} --verbose` on {node} shows more")),
+            };
+            let shown = crate::reach::executor_failure(&failure).context(format!(
+                "cannot {} {} (VM {vmid} on {node})",
+                switch.verb(),
+                target.name
+            ));
+            output::write_stderr(&shown.render());
+            end
         }
     }
+}
+
+/// What was done.
+#[derive(Debug, Default)]
+struct Changed {
+    needless: Option<&'static str>,
+    warnings: Vec<String>,
+}
+
+type ChangeError = (End, vmdeploy_executor::Failure);
+
+/// Switches one guest, and makes sure that it is as it should be.
+async fn change(switch: Switch, power: &PowerOf<'_>, timeout_s: u32) -> Result<Changed, ChangeError> {
+    let failed = |failure: vmdeploy_executor::Failure| {
+        let is_late = failure.kind == FailureKind::ShutdownTimeout;
+        (if is_late { End::TimedOut } else { End::Failed }, failure.with_hint_for(Some(power.vmid)))
+    };
+    let before = power.now().await.map_err(failed)?;
+    if let Some(needless) = switch.needless(before.power()) {
+        return Ok(Changed { needless: Some(needless), warnings: Vec::new() });
+    }
+    let qemu = power.connections.api().node(&power.node).qemu(power.vmid);
+    let task = while_nothing_was_done(CALLS, || begin(switch, &qemu, timeout_s)).await;
+    let task = task.map_err(|error| failed(error.into()))?;
+    if switch == Switch::Reboot {
+        return reboot_to_its_end(power, &before, task).await;
+    }
+    follow(power, task, switch == Switch::Start).await.map_err(failed)
+}
+
+/// Follows a task, and makes sure that the guest is on, or off.
+async fn follow(power: &PowerOf<'_>, task: Task, on: bool) -> Result<Changed, vmdeploy_executor::Failure> {
+    match task.wait(wait(power)).await {
+        Ok(finished) => {
+            power.becomes(on).await?;
+            Ok(Changed { needless: None, warnings: finished.warnings })
+        }
+        Err(error) => {
+            let warning = power.in_spite_of(error.into(), on).await?;
+            Ok(Changed { needless: None, warnings: vec![warning] })
+        }
+    }
+}
+
+/// Waits until the guest runs again, and starts it when PVE's own start after the reboot failed.
+async fn reboot_to_its_end(
+    power: &PowerOf<'_>,
+    before: &QemuStatus,
+    task: Task,
+) -> Result<Changed, ChangeError> {
+    let upid = task.upid().clone();
+    let hinted =
+        |end: End, failure: vmdeploy_executor::Failure| (end, failure.with_hint_for(Some(power.vmid)));
+    let finished = task.wait(wait(power)).await.map_err(|error| {
+        let failure = vmdeploy_executor::Failure::from(error);
+        let is_late = failure.kind == FailureKind::ShutdownTimeout;
+        hinted(if is_late { End::TimedOut } else { End::Failed }, failure)
+    })?;
+    let down = |failure| hinted(End::Down, failure);
+    let failed = match power.comes_back(before, &upid).await.map_err(down)? {
+        Reboot::Back => return Ok(Changed { needless: None, warnings: finished.warnings }),
+        Reboot::Down(failed) => failed.unwrap_or_else(|| "PVE did not start it".to_owned()),
+    };
+    let qemu = power.connections.api().node(&power.node).qemu(power.vmid);
+    let started = async {
+        let task = while_nothing_was_done(CALLS, || qemu.start()).await?;
+        follow(power, task, true).await
+    };
+    let mut changed = started.await.map_err(|failure: vmdeploy_executor::Failure| {
+        down(failure.log([format!("the start of the reboot failed, too: {failed}")]))
+    })?;
+    changed
+        .warnings
+        .push(format!("the start of the reboot failed, and the guest was started again: {failed}"));
+    Ok(changed)
+}
+
+/// PVE ends a task itself at the guest's deadline; ours comes later, for a node that hangs.
+fn wait(power: &PowerOf<'_>) -> Wait {
+    Wait::at_most(power.until.saturating_duration_since(Instant::now()))
 }
 
 async fn begin(switch: Switch, qemu: &Qemu, timeout_s: u32) -> Result<Task, ApiError> {
@@ -241,5 +367,17 @@ mod tests {
             [Some("order=2,up=30"), Some("3"), Some("up=5"), None].map(startup_order),
             [2, 3, u64::MAX, u64::MAX]
         );
+    }
+
+    #[test]
+    fn a_guest_that_runs_on_has_an_exit_code_of_its_own() {
+        use End::{Done, Down, Failed, TimedOut};
+        let check = |ends: &[End], expect: Exit| assert_eq!(exit_of(ends), expect, "{ends:?}");
+        check(&[Done, Done], Exit::DONE);
+        check(&[Done, TimedOut], Exit::SHUTDOWN_TIMEOUT);
+        check(&[Failed, TimedOut], Exit::FAILED_UNDONE);
+        check(&[Failed], Exit::FAILED_UNDONE);
+        check(&[Done, Failed], Exit::FAILED_LEFT);
+        check(&[Down], Exit::FAILED_LEFT);
     }
 }

@@ -10,9 +10,9 @@ use crate::failure::Failure;
 use crate::reach::executor_failure;
 use futures::StreamExt as _;
 use pve_api::{AgentTrouble, ApiError};
-use pve_types::{GuestName, NodeName, Vmid};
+use pve_types::{GuestName, NodeName, PowerState, Vmid};
 use std::collections::{BTreeMap, BTreeSet};
-use vmdeploy_executor::{Connections, observe};
+use vmdeploy_executor::{Connections, observe, vm_lists};
 use vmdeploy_planner::identities;
 use vmdeploy_planner::identity::{Found, Owners};
 use vmdeploy_planner::observed::{Observed, ObservedGuest, Query};
@@ -52,9 +52,13 @@ impl Member<'_> {
     pub fn state(&self) -> &str {
         self.guest.as_ref().map_or("absent", |guest| guest.status.as_str())
     }
-    /// Tells whether PVE says that it runs.
+    /// Returns whether its guest runs.
+    pub fn power(&self) -> PowerState {
+        self.guest.as_ref().map_or(PowerState::Unknown, |guest| guest.status)
+    }
+    /// Tells whether its node says that it runs.
     pub fn is_running(&self) -> bool {
-        self.state() == "running"
+        self.power().is_on()
     }
     /// Returns node and number of its guest.
     pub fn place(&self) -> Option<(&NodeName, Vmid)> {
@@ -143,10 +147,11 @@ pub fn refuse_faults(members: &[Member<'_>]) -> Result<(), Failure> {
 
 /// Asks every running guest how long it runs and where it is reached, several at a time.
 pub async fn look<'a>(members: Vec<Member<'a>>, connections: &Connections) -> Vec<Member<'a>> {
-    // One list tells how long all guests run; where it may not be asked, that is left open.
-    let guests = connections.api().cluster().resources(Some(pve_api::ResourceKind::Guests)).await;
-    let uptime = |resource: pve_api::Resource| Some((resource.vmid?, resource.uptime?));
-    let uptimes: BTreeMap<Vmid, u64> = guests.unwrap_or_default().into_iter().filter_map(uptime).collect();
+    // One list of each node tells how long its guests run; where it may not be asked, that is left open.
+    let nodes = members.iter().filter(|member| member.is_running()).filter_map(|member| member.place());
+    let lists = vm_lists(connections, nodes.map(|(node, _)| node.clone()).collect()).await;
+    let items = lists.unwrap_or_default().into_values().flatten();
+    let uptimes: BTreeMap<Vmid, u64> = items.filter_map(|(vmid, item)| Some((vmid, item.uptime?))).collect();
     let asked = members.into_iter().map(|mut member| async {
         if member.is_running() {
             member.live = Some(live(&member, &uptimes, connections).await);

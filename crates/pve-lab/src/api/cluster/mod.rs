@@ -13,7 +13,7 @@ use serde_json::{Value, json};
 use super::{Call, Methods, Refusal};
 
 pub(crate) use ha::{add_ha_resource, ha_request, ha_state, is_ha_managed, purge_guest};
-pub(crate) use resources::{guest_resource, node_resource, node_uptime, storage_resource};
+pub(crate) use resources::{guest_resource, guest_stats, node_resource, node_uptime, storage_resource};
 
 /// The methods below `/cluster`.
 pub const METHODS: &[Methods] = &[

@@ -20,37 +20,21 @@ pub fn node_uptime(world: &World, name: &str) -> u64 {
     world.nodes.get(name).map_or(0, |node| node.spec.uptime_seconds + world.age_seconds())
 }
 
-/// A guest as the resource list shows it.
-// PVE: pve-manager PVE/API2Tools.pm extract_vm_stats
+/// A guest as the resource list shows it: number, node, pool, lock and tags as they are, all else as pvestatd told it.
+// PVE: pve-manager PVE/API2/Cluster.pm resources; PVE/API2Tools.pm extract_vm_stats
 pub fn guest_resource(world: &World, guest: &Guest) -> Value {
     let kind = if guest.kind == GuestKind::Qemu { "qemu" } else { "lxc" };
     let mut shown = json!({
         "id": format!("{kind}/{}", guest.vmid), "type": kind, "vmid": guest.vmid.get(), "node": guest.node,
+        "status": "unknown",
     });
+    let is_up = world.nodes.get(&guest.node).is_some_and(|node| node.spec.up);
+    if let (Some(stats), Value::Object(shown)) = (world.told_of(guest.vmid).filter(|_| is_up), &mut shown) {
+        shown.extend(stats);
+    }
     let pool = world.access.pools.iter().find(|(_, pool)| pool.guests.contains(&guest.vmid.get()));
     if let Some((pool, _)) = pool {
         shown["pool"] = pool.as_str().into();
-    }
-    if !world.nodes.get(&guest.node).is_some_and(|node| node.spec.up) {
-        shown["status"] = "unknown".into();
-        return shown;
-    }
-    let running = guest.is_running();
-    let memory = status::memory(guest);
-    shown["name"] = guest.display_name().into();
-    shown["status"] = if running { "running" } else { "stopped" }.into();
-    shown["template"] = u8::from(guest.is_template()).into();
-    shown["uptime"] = status::uptime(world, guest).into();
-    shown["cpu"] = if running { json!(0.01) } else { json!(0) };
-    shown["maxcpu"] = status::cpus(world, guest).into();
-    shown["mem"] = if running { memory / 3 } else { 0 }.into();
-    shown["maxmem"] = memory.into();
-    shown["maxdisk"] = status::boot_disk_size(guest).into();
-    for counter in ["disk", "netin", "netout", "diskread", "diskwrite"] {
-        shown[counter] = 0.into();
-    }
-    if world.version.at_least(9, 0) {
-        shown["memhost"] = if running { memory / 2 } else { 0 }.into();
     }
     for option in ["lock", "tags"] {
         if let Some(value) = guest.config.get(option) {
@@ -61,6 +45,34 @@ pub fn guest_resource(world: &World, guest: &Guest) -> Value {
         shown["hastate"] = state.into();
     }
     shown
+}
+
+/// What pvestatd tells of a guest.
+// PVE: pve-manager PVE/Service/pvestatd.pm update_qemu_status: the status is QEMU's own where there is one.
+pub fn guest_stats(world: &World, guest: &Guest) -> serde_json::Map<String, Value> {
+    let running = guest.is_running();
+    let memory = status::memory(guest);
+    let mut told = json!({
+        "name": guest.display_name(),
+        "status": status::qmp_status(guest),
+        "template": u8::from(guest.is_template()),
+        "uptime": status::uptime(world, guest),
+        "cpu": if running { json!(0.01) } else { json!(0) },
+        "maxcpu": status::cpus(world, guest),
+        "mem": if running { memory / 3 } else { 0 },
+        "maxmem": memory,
+        "maxdisk": status::boot_disk_size(guest),
+    });
+    for counter in ["disk", "netin", "netout", "diskread", "diskwrite"] {
+        told[counter] = 0.into();
+    }
+    if world.version.at_least(9, 0) {
+        told["memhost"] = if running { memory / 2 } else { 0 }.into();
+    }
+    match told {
+        Value::Object(told) => told,
+        _ => serde_json::Map::new(),
+    }
 }
 
 /// A node as lists show it; with its counters when the caller may see them.
@@ -119,31 +131,10 @@ fn everything(world: &World) -> Vec<Value> {
     guests.chain(nodes).chain(storages).chain(pools).chain(zones).collect()
 }
 
-/// What is broadcast in the cluster arrives late: for a while the list is what it was. A guest that is new or gone is
-/// seen at once.
-fn lagging(world: &mut World) -> Vec<Value> {
-    let lag = u64::try_from(world.resources_lag.as_micros()).unwrap_or(0);
-    let fresh = everything(world);
-    if lag == 0 {
-        return fresh;
-    }
-    let now = world.now();
-    match &world.resources_seen {
-        Some((since, Value::Array(old))) if now < since + lag => {
-            let was = |id: &Value| old.iter().find(|entry| entry["id"] == *id).cloned();
-            fresh.into_iter().map(|entry| was(&entry["id"]).unwrap_or(entry)).collect()
-        }
-        _ => {
-            world.resources_seen = Some((now, Value::Array(fresh.clone())));
-            fresh
-        }
-    }
-}
-
 // PVE: pve-manager PVE/API2/Cluster.pm resources
 fn list(call: &mut Call<'_>) -> Result<Value, Refusal> {
     let kind = call.text("type").map(str::to_owned);
-    let all = lagging(call.world);
+    let all = everything(call.world);
     let who = call.caller.auth_id();
     let seen = all.into_iter().filter_map(|mut entry| {
         let of = entry["type"].as_str().unwrap_or_default().to_owned();
@@ -165,11 +156,16 @@ fn list(call: &mut Call<'_>) -> Result<Value, Refusal> {
             }
             _ => true,
         };
+        let hides_pool = matches!(of.as_str(), "qemu" | "lxc")
+            && !has(world, who, &format!("/pool/{}", text("pool")), Privilege::PoolAudit);
         if of == "node" && !has(world, who, &format!("/nodes/{}", text("node")), Privilege::SysAudit) {
             let kept = ["id", "node", "type", "status"];
             if let Value::Object(entry) = &mut entry {
                 entry.retain(|name, _| kept.contains(&name.as_str()));
             }
+        }
+        if hides_pool && let Value::Object(entry) = &mut entry {
+            entry.remove("pool");
         }
         sees.then_some(entry)
     });

@@ -187,7 +187,9 @@ fn check_mappings(world: &World, node: &str, config: &Config) -> Result<(), Stri
 
 fn switch_on(world: &mut World, asker: &Asker) -> Result<(), String> {
     let since = world.now();
-    let pid = 2000 + asker.vmid.get() % 30_000;
+    // Each start is another process.
+    world.touch();
+    let pid = 2000 + u32::try_from(world.revision() % 4_000_000).unwrap_or(0);
     let guest = super::config::guest_mut(world, &asker.node, asker.vmid).map_err(text)?;
     guest.power = Power::Running { pid, since, paused: false };
     crate::guest::started(world, asker.vmid);
@@ -326,10 +328,13 @@ fn reboot(call: &mut Call<'_>) -> Result<Value, Refusal> {
     let timeout = call.integer("timeout").and_then(|seconds| u64::try_from(seconds).ok());
     let timeout = timeout.unwrap_or_else(|| down_timeout(call.world, asker.vmid));
     let mut stages = shutdown_stages(&asker, Duration::from_secs(timeout), false, false);
-    let (first, second) = (asker.clone(), asker.clone());
-    let takes = Duration::from_millis(call.world.delays.start_ms);
-    stages.push(Stage::now(move |world, key| before_start(world, key, &first, false)));
-    stages.push(Stage::new(takes, move |world, _| switch_on(world, &second)));
+    // PVE: qemu-server src/PVE/QemuServer.pm vm_reboot, src/PVE/CLI/qm.pm cleanup: the task ends when the guest is down;
+    // qmeventd sees the request and starts it again, by a task of root's own.
+    let root = Asker { auth_id: "root@pam".to_owned(), ..asker.clone() };
+    stages.push(Stage::now(move |world, _| {
+        start_task(world, &root, false);
+        Ok(())
+    }));
     let worker = worker("qmreboot", &asker, stages);
     Ok(call.world.start_worker(worker).into())
 }

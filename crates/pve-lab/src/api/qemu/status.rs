@@ -121,7 +121,8 @@ fn basics(world: &World, guest: &Guest) -> Value {
     shown
 }
 
-fn qmp_status(guest: &Guest) -> &'static str {
+/// What QEMU says of itself.
+pub fn qmp_status(guest: &Guest) -> &'static str {
     match guest.power {
         Power::Stopped => "stopped",
         Power::Running { paused: true, .. } => "paused",

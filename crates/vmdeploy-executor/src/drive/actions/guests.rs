@@ -3,7 +3,7 @@
 use super::late::Effect;
 use super::patch::Ready;
 use crate::drive::job::{Done, Job, Seen};
-use crate::{Failure, FailureKind};
+use crate::{Failure, FailureKind, TookEffect};
 use pve_api::{CloneVm, DeleteVm, Finished, Params};
 use pve_ssh::command::Command;
 use pve_types::PoolId;
@@ -35,7 +35,7 @@ impl Job {
         let node = self.shared.connections.api().node(&self.node_of(guest));
         let finished = match node.qemu_create(guest.vmid, params).await {
             Ok(task) => self.follow(task).await?,
-            Err(error) => return self.taken_or(guest, error.into()).await,
+            Err(error) => return self.not_created(guest, error.into()).await,
         };
         let done = self.confirm_made(guest, Done::plain().with(Some(finished))).await?;
         if !hashes.is_empty() {
@@ -69,8 +69,48 @@ impl Job {
         let command = pool.into_iter().fold(command, |command, pool| command.option("pool", pool.as_str()));
         match self.qm_with(&self.node_of(guest), guest.vmid, command, ready).await {
             Ok(_) => Ok(Done::plain()),
-            Err(failure) => self.taken_or(guest, failure).await,
+            Err(failure) => self.not_created(guest, failure).await,
         }
+    }
+
+    /// Tells what a creation left that PVE refused: another's guest, our own of an unclear attempt, or the empty
+    /// configuration of one whose worker was not started, which is removed so that the number is free again.
+    async fn not_created(&self, guest: &GuestRef, failure: Failure) -> Result<Done, Failure> {
+        if failure.kind != FailureKind::NodeBusy {
+            return self.taken_or(guest, failure).await;
+        }
+        match self.remove_unbegun(guest).await {
+            Ok(true) => Err(failure.effect(TookEffect::No)),
+            Ok(false) => {
+                let vmid = guest.vmid;
+                let text = format!("an empty configuration of VM {vmid} with the lock `create` is left");
+                let hint = format!(
+                    "on {}: `qm unlock {vmid}`, then `qm destroy {vmid}`, then `vmdeploy resume`; only root may remove it",
+                    self.node_of(guest)
+                );
+                Err(failure.effect(TookEffect::Yes).log([text]).hint(hint))
+            }
+            Err(other) => Err(failure.effect(TookEffect::Yes).log([other.message])),
+        }
+    }
+
+    /// Removes the configuration that PVE wrote before it could not start the worker: only one that holds nothing but
+    /// the lock, and on which no task works. Returns whether the number is free; only root may remove it.
+    // PVE: qemu-server src/PVE/API2/Qemu.pm create_vm: create_and_lock_config comes before fork_worker, and destroy_vm
+    // refuses a locked guest to all but root.
+    async fn remove_unbegun(&self, guest: &GuestRef) -> Result<bool, Failure> {
+        let Some(seen) = self.look(guest).await? else { return Ok(true) };
+        let is_empty = seen.config.values.iter().all(|(key, value)| key == "lock" && value == "create");
+        if !is_empty || self.running_task(&seen.node, guest.vmid, &["qmcreate"]).await?.is_some() {
+            return Ok(false);
+        }
+        if !self.shared.connections.has_ssh() {
+            return Ok(false);
+        }
+        self.tell(None, "removes the empty configuration of a creation that was not begun");
+        let command = pve_ssh::command::qm::destroy(guest.vmid, [("skiplock", "1")]);
+        self.run(&seen.node, &command).await?;
+        Ok(self.look(guest).await?.is_none())
     }
 
     pub(super) async fn clone_vm(&self, action: &Action) -> Result<Done, Failure> {
@@ -165,7 +205,7 @@ impl Job {
         if stop && qemu.status().await?.is_running() {
             self.tell(None, "stops the guest");
             let task = qemu.stop().await?;
-            self.follow(task).await?;
+            self.after_task(guest, task, false).await?;
         }
         let how = DeleteVm { purge: true, destroy_unreferenced_disks: false };
         let task = qemu.delete(how).await?;

@@ -42,7 +42,9 @@ impl Job {
             let is_through = finished.is_some();
             let is_there = match effect {
                 Effect::Stopped => !self.is_running(guest).await?,
-                Effect::Restarted => is_through || self.came_up_since(guest).await?,
+                Effect::Restarted => {
+                    (is_through && self.is_running(guest).await?) || self.came_up_since(guest).await?
+                }
                 Effect::Gone => self.look(guest).await?.is_none(),
                 Effect::Set(patch) => missing(patch, &self.config(guest).await?.config).is_empty(),
             };

@@ -2,7 +2,8 @@
 
 use super::late::Effect;
 use crate::drive::job::{Done, Job};
-use crate::{Failure, FailureKind};
+use crate::power::{PowerOf, Reboot};
+use crate::{Failure, FailureKind, TookEffect};
 use pve_api::Shutdown;
 use vmdeploy_planner::plan::GuestRef;
 
@@ -21,13 +22,36 @@ impl Job {
                 self.let_pass().await?;
             }
         }
+        self.start_until_it_runs(guest).await
+    }
+
+    /// Starts the guest. A start whose task failed and whose guest runs is one with a warning.
+    async fn start_until_it_runs(&self, guest: &GuestRef) -> Result<Done, Failure> {
         let task = self.qemu(guest).start().await?;
+        self.after_task(guest, task, true).await
+    }
+
+    /// Follows a task that switches the guest, and makes sure that it is on, or off.
+    pub(super) async fn after_task(
+        &self,
+        guest: &GuestRef,
+        task: pve_api::Task,
+        on: bool,
+    ) -> Result<Done, Failure> {
+        let power = self.power_of(guest);
         match self.follow(task).await {
-            Ok(finished) => Ok(Done::plain().with(Some(finished))),
-            // PVE: qemu-server src/PVE/QemuServer.pm vm_start: somebody else was faster.
-            Err(failure) if failure.message.ends_with("already running") => Ok(Done::already()),
-            Err(failure) => Err(failure),
+            Ok(finished) => {
+                power.becomes(on).await?;
+                Ok(Done::plain().with(Some(finished)))
+            }
+            Err(failure) if failure.kind == FailureKind::AlreadyRunning => Ok(Done::already()),
+            Err(failure) => Ok(Done::plain().warned(power.in_spite_of(failure, on).await?)),
         }
+    }
+
+    fn power_of(&self, guest: &GuestRef) -> PowerOf<'_> {
+        let (node, vmid) = (self.node_of(guest), guest.vmid);
+        PowerOf { connections: &self.shared.connections, node, vmid, until: self.until }
     }
 
     pub(super) async fn shutdown_vm(
@@ -46,7 +70,7 @@ impl Job {
         }
         let how = Shutdown { timeout_s: u32::try_from(timeout_s).ok(), force_stop: force };
         let task = self.qemu(guest).shutdown(how).await?;
-        Ok(Done::plain().with(Some(self.follow(task).await?)))
+        self.after_task(guest, task, false).await
     }
 
     pub(super) async fn stop_vm(&self, guest: &GuestRef) -> Result<Done, Failure> {
@@ -59,7 +83,7 @@ impl Job {
             return Ok(Done::already());
         }
         let task = self.qemu(guest).stop().await?;
-        Ok(Done::plain().with(Some(self.follow(task).await?)))
+        self.after_task(guest, task, false).await
     }
 
     /// Restarts the guest. When that had begun before, a guest that came up since then was restarted.
@@ -69,13 +93,25 @@ impl Job {
         {
             return Ok(done);
         }
-        if !self.is_running(guest).await? {
-            let task = self.qemu(guest).start().await?;
-            return Ok(Done::plain().with(Some(self.follow(task).await?)));
+        let power = self.power_of(guest);
+        let before = power.now().await?;
+        if !before.is_running() {
+            return self.start_until_it_runs(guest).await;
         }
-        let timeout = u32::try_from(self.time_left().as_secs().max(1)).ok();
+        let timeout = u32::try_from((self.time_left() / 2).as_secs().max(1)).ok();
         let task = self.qemu(guest).reboot(timeout).await?;
-        Ok(Done::plain().with(Some(self.follow(task).await?)))
+        let upid = task.upid().clone();
+        let finished = self.follow(task).await?;
+        let failed = match power.comes_back(&before, &upid).await? {
+            Reboot::Back => return Ok(Done::plain().with(Some(finished))),
+            Reboot::Down(failed) => failed,
+        };
+        let why = failed.unwrap_or_else(|| "PVE did not start it".to_owned());
+        self.note(format!("VM {} is down after its reboot, and is started: {why}", guest.vmid));
+        let done = self.start_until_it_runs(guest).await.map_err(|failure| {
+            failure.effect_at_least(TookEffect::Yes).log([format!("the start of its reboot failed: {why}")])
+        })?;
+        Ok(done.warned(format!("the start of the reboot failed, and the guest was started again: {why}")))
     }
 
     /// Tells whether the guest runs, and came up after this step was first begun.

@@ -16,6 +16,7 @@ mod init;
 mod interrupt;
 mod json;
 mod lab;
+mod loaded;
 mod migrating;
 mod power;
 mod semantics;

@@ -105,10 +105,103 @@ fn a_guest_that_does_not_react_is_left_running_unless_it_shall_be_forced() {
     let mut world = WorldSpec::demo();
     world.guest.shuts_down = false;
     let lab = deployed(world);
-    let (_, err) = run(&lab, "shutdown db01 --timeout 1 --yes", 5);
+    let (_, err) = run(&lab, "shutdown db01 --timeout 1 --yes", 23);
     assert!(err.contains("cannot shut down db01 (VM 203 on pve1)") && err.contains("hint: "), "{err}");
     assert_eq!(running(&lab), ["web01", "web02", "db01"]);
     let (out, _) = run(&lab, "shutdown db01 --timeout 1 --force --yes", 0);
     assert_eq!(out, "db01: shut down\n");
     assert_eq!(running(&lab), ["web01", "web02"]);
+}
+
+/// A small spec of two VMs that start at once, deployed by a transport.
+fn small(transport: &str) -> LabRun {
+    let lab = LabRun::start(WorldSpec::demo(), Vec::new());
+    let vm = |name: &str, vmid: u32, tag: &str| {
+        format!(
+            "  {name}: {{vmid: {vmid}, node: pve1, tags: [{tag}], memory: 512MiB, \
+             disks: {{scsi0: {{storage: local-lvm, size: 1GiB}}}}, lifecycle: {{state: running}}}}\n"
+        )
+    };
+    let vms = format!("{}{}", vm("p1", 301, "a"), vm("p2", 302, "b"));
+    lab.user.write("small.yaml", &format!("version: 1\nproject: small\ntransport: {transport}\nvms:\n{vms}"));
+    ended(&lab.user.output(&["deploy", "small.yaml", "--yes"]), 0);
+    lab
+}
+
+fn switched(lab: &LabRun, command: &str, code: i32) -> (String, String) {
+    ended(&lab.user.output(&command.split(' ').collect::<Vec<_>>()), code)
+}
+
+/// Tells whether a guest of the world runs.
+fn runs(lab: &LabRun, vmid: u32) -> bool {
+    lab.world().with(|world| world.guests[&pve_types::Vmid::new(vmid).unwrap()].is_running())
+}
+
+#[test]
+fn a_state_of_a_moment_ago_decides_nothing() {
+    for transport in ["api", "hybrid", "auto", "ssh"] {
+        let lab = small(transport);
+        assert!(runs(&lab, 301) && runs(&lab, 302), "{transport}");
+        // `/cluster/resources` still says what was, for ten seconds.
+        let (out, _) = switched(&lab, "stop small.yaml p1 --yes", 0);
+        assert_eq!((out.as_str(), runs(&lab, 301)), ("p1: stopped\n", false), "{transport}");
+        let (out, _) = switched(&lab, "start small.yaml p1 --yes", 0);
+        assert_eq!((out.as_str(), runs(&lab, 301)), ("p1: started\n", true), "{transport}");
+        let (out, _) = switched(&lab, "shutdown small.yaml --all --tag a --yes", 0);
+        assert_eq!((out.as_str(), runs(&lab, 301)), ("p1: shut down\n", false), "{transport}");
+        let (out, _) = switched(&lab, "status small.yaml", 0);
+        assert!(out.contains("stopped") && out.contains("running"), "{transport}: {out}");
+        let (out, _) = switched(&lab, "start small.yaml --all --yes", 0);
+        assert_eq!(out, "p2: runs already\np1: started\n", "{transport}");
+        let (out, _) = switched(&lab, "plan small.yaml --detailed-exitcode", 0);
+        assert!(!out.contains("shut down"), "{transport}: {out}");
+    }
+}
+
+#[test]
+fn a_reboot_is_done_when_the_guest_runs_again() {
+    for transport in ["api", "ssh"] {
+        let lab = small(transport);
+        let fault = "- {when: {task: qmstart, vmid: 301, times: 1}, do: {fail-task: {text: 'start failed: QEMU exited with code 1'}}}";
+        lab.world().with(|world| {
+            pve_lab::fault::from_yaml(fault).unwrap().into_iter().for_each(|fault| world.faults.add(fault));
+        });
+        let (out, err) = switched(&lab, "reboot small.yaml p1 --yes", 0);
+        assert_eq!((out.as_str(), runs(&lab, 301)), ("p1: rebooted\n", true), "{transport}");
+        assert!(err.contains("started again"), "{transport}: {err}");
+        let fault = fault.replace(", times: 1", "");
+        lab.world().with(|world| {
+            pve_lab::fault::from_yaml(&fault).unwrap().into_iter().for_each(|fault| world.faults.add(fault));
+        });
+        let (out, err) = switched(&lab, "reboot small.yaml p1 --timeout 5 --yes", 6);
+        assert!(out.is_empty() && err.contains("cannot reboot p1 (VM 301 on pve1)"), "{transport}: {out}{err}");
+        assert!(err.contains("QEMU exited with code 1") && !runs(&lab, 301), "{transport}: {err}");
+    }
+}
+
+#[test]
+fn a_start_whose_task_failed_and_whose_guest_runs_is_one_with_a_warning() {
+    let lab = small("api");
+    switched(&lab, "stop small.yaml --all --yes", 0);
+    let fault = "- {when: {task: qmstart}, do: {fail-task: {text: \"got wrong command id '1:2' (expected 1:3)\", at: after}}}";
+    lab.world().with(|world| {
+        pve_lab::fault::from_yaml(fault).unwrap().into_iter().for_each(|fault| world.faults.add(fault));
+    });
+    let (out, err) = switched(&lab, "start small.yaml p1 --yes", 0);
+    assert_eq!((out.as_str(), runs(&lab, 301)), ("p1: started\n", true));
+    assert!(err.contains("warning: p1: the guest is running, although") && err.contains("got wrong command id"), "{err}");
+}
+
+#[test]
+fn own_vms_are_found_by_their_markers_where_no_spec_is_named() {
+    let lab = small("hybrid");
+    ended(&lab.user.output(&["api", "post", "/nodes/pve1/qemu", "vmid=900", "name=p1", "--wait", "--yes"]), 0);
+    let (out, _) = switched(&lab, "reboot p1 --yes", 0);
+    assert_eq!(out, "p1: rebooted\n", "the foreign guest of the same name is not meant");
+    let (_, err) = switched(&lab, "stop theirs --yes", 4);
+    assert!(err.contains("no VM `theirs` bears vmdeploy's ownership marker") && err.contains("hint: "), "{err}");
+    let (_, err) = switched(&lab, "stop --all --yes", 2);
+    assert!(err.contains("no spec is named"), "{err}");
+    let (_, err) = switched(&lab, "ip small.yaml p1", 20);
+    assert!(err.contains("no guest agent"), "{err}");
 }
