@@ -223,7 +223,7 @@ impl<'o> VolumeUsers<'o> {
         let users = || users.iter().filter(|(_, named)| named.may_be(disk)).map(|(guest, _)| *guest);
         // Of several users the one that runs is the one to be named.
         let others = users().filter(|guest| guest.vmid != this);
-        if let Some(other) = others.max_by_key(|guest| guest.status == "running") {
+        if let Some(other) = others.max_by_key(|guest| guest.status.is_on()) {
             return of_guest(other, Claim::Configuration);
         }
         let named_for = disk.owner();
@@ -264,7 +264,7 @@ impl<'o> VolumeUsers<'o> {
 }
 
 fn of_guest(guest: &ObservedGuest, by: Claim) -> VolumeOwner {
-    VolumeOwner::Guest { vmid: guest.vmid, name: guest.name.clone(), running: guest.status == "running", by }
+    VolumeOwner::Guest { vmid: guest.vmid, name: guest.name.clone(), running: guest.status.is_on(), by }
 }
 
 impl VolumeOwner {

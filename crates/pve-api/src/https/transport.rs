@@ -188,7 +188,9 @@ impl Inner {
             let may_repeat = (request.method == Method::Get && reused) || is_login(request);
             match result {
                 Err(ApiError::Interrupted { source, .. })
-                    if may_repeat && attempt < READ_RETRIES && !source.is::<crate::error::AnswerTooLarge>() =>
+                    if may_repeat
+                        && attempt < READ_RETRIES
+                        && !source.is::<crate::error::AnswerTooLarge>() =>
                 {
                     attempt += 1;
                 }

@@ -98,7 +98,7 @@ pub(crate) async fn disks_of_all(connections: &Connections) -> Result<Observed, 
     let mut observed = Observed::nothing(pve_types::PveVersion::new(0, 0, 0));
     note_resources(&mut observed, &resources?);
     observed.rights = rights?;
-    observed.guests = guests::observe(connections, &queries, &observed).await?;
+    observed.guests = guests::observe(connections, &queries, &observed).await?.guests;
     observed.every_guest = connections.has_ssh();
     Ok(observed)
 }

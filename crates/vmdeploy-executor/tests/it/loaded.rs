@@ -13,7 +13,8 @@ async fn what_a_creation_leaves_whose_worker_was_not_started_is_removed_over_ssh
         let fixture = Fixture::with_faults(faults).await;
         let mut plan = plan("r1", 1);
         if faults.contains("qm create") {
-            let creations = plan.steps.iter_mut().filter(|step| matches!(step.action, Action::CreateVm { .. }));
+            let creations =
+                plan.steps.iter_mut().filter(|step| matches!(step.action, Action::CreateVm { .. }));
             creations.for_each(|step| step.transport = Transport::Ssh);
         }
         let (report, _) = fixture.run(plan).await;
@@ -39,7 +40,9 @@ async fn by_the_api_alone_it_is_left_to_root_and_named() {
 #[tokio::test(flavor = "multi_thread")]
 async fn a_start_whose_task_failed_counts_by_whether_the_guest_runs() {
     let text = "got wrong command id '4711:3' (expected 4711:4)";
-    let faults = format!("[{{when: {{task: qmstart, times: 1}}, do: {{fail-task: {{text: \"{text}\", at: after}}}}}}]");
+    let faults = format!(
+        "[{{when: {{task: qmstart, times: 1}}, do: {{fail-task: {{text: \"{text}\", at: after}}}}}}]"
+    );
     let fixture = Fixture::with_faults(&faults).await;
     let (report, events) = fixture.run(plan_by_api("r1", 1)).await;
     assert_eq!(report.result, RunResult::Done, "{:#?}", report.failures().collect::<Vec<_>>());

@@ -336,7 +336,7 @@ fn template(pve: &mut Pve, storage: &str, node: &str) {
         node: node.parse().unwrap(),
         name: Some("tmpl".to_owned()),
         kind: "qemu".to_owned(),
-        status: "stopped".to_owned(),
+        status: pve_types::PowerState::Stopped,
         template: true,
         pool: None,
         volumes: Default::default(),

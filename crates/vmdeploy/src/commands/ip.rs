@@ -128,8 +128,7 @@ async fn connect_and_find(
     let members = fleet::members(&spec.deployment, &connections).await?;
     let number: Option<Vmid> = name.parse().ok();
     let is_meant = |member: &&Member<'_>| {
-        member.name().as_str() == name
-            || (number.is_some() && member.place().map(|(_, vmid)| vmid) == number)
+        member.name().as_str() == name || (number.is_some() && member.place().map(|(_, vmid)| vmid) == number)
     };
     let guest = match members.iter().find(is_meant) {
         Some(member) => of_member(member)?,

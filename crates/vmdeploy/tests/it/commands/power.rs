@@ -174,7 +174,10 @@ fn a_reboot_is_done_when_the_guest_runs_again() {
             pve_lab::fault::from_yaml(&fault).unwrap().into_iter().for_each(|fault| world.faults.add(fault));
         });
         let (out, err) = switched(&lab, "reboot small.yaml p1 --timeout 5 --yes", 6);
-        assert!(out.is_empty() && err.contains("cannot reboot p1 (VM 301 on pve1)"), "{transport}: {out}{err}");
+        assert!(
+            out.is_empty() && err.contains("cannot reboot p1 (VM 301 on pve1)"),
+            "{transport}: {out}{err}"
+        );
         assert!(err.contains("QEMU exited with code 1") && !runs(&lab, 301), "{transport}: {err}");
     }
 }
@@ -189,17 +192,26 @@ fn a_start_whose_task_failed_and_whose_guest_runs_is_one_with_a_warning() {
     });
     let (out, err) = switched(&lab, "start small.yaml p1 --yes", 0);
     assert_eq!((out.as_str(), runs(&lab, 301)), ("p1: started\n", true));
-    assert!(err.contains("warning: p1: the guest is running, although") && err.contains("got wrong command id"), "{err}");
+    assert!(
+        err.contains("warning: p1: the guest is running, although") && err.contains("got wrong command id"),
+        "{err}"
+    );
 }
 
 #[test]
 fn own_vms_are_found_by_their_markers_where_no_spec_is_named() {
     let lab = small("hybrid");
-    ended(&lab.user.output(&["api", "post", "/nodes/pve1/qemu", "vmid=900", "name=p1", "--wait", "--yes"]), 0);
+    ended(
+        &lab.user.output(&["api", "post", "/nodes/pve1/qemu", "vmid=900", "name=p1", "--wait", "--yes"]),
+        0,
+    );
     let (out, _) = switched(&lab, "reboot p1 --yes", 0);
     assert_eq!(out, "p1: rebooted\n", "the foreign guest of the same name is not meant");
     let (_, err) = switched(&lab, "stop theirs --yes", 4);
-    assert!(err.contains("no VM `theirs` bears vmdeploy's ownership marker") && err.contains("hint: "), "{err}");
+    assert!(
+        err.contains("no VM `theirs` bears vmdeploy's ownership marker") && err.contains("hint: "),
+        "{err}"
+    );
     let (_, err) = switched(&lab, "stop --all --yes", 2);
     assert!(err.contains("no spec is named"), "{err}");
     let (_, err) = switched(&lab, "ip small.yaml p1", 20);
