@@ -214,7 +214,16 @@ impl Comparison {
                     kind.trim_matches(['<', '>']).split('|').collect::<BTreeSet<_>>()
                         == words.iter().copied().collect()
                 }
-                (_, Shape::Text | Shape::Folded | Shape::WordSet | Shape::WordList) => true,
+                (
+                    _,
+                    Shape::Text
+                    | Shape::Folded
+                    | Shape::WordSet
+                    | Shape::WordList
+                    | Shape::NumberSet
+                    | Shape::Address
+                    | Shape::PciAddresses,
+                ) => true,
                 _ => false,
             };
             if !fits {

@@ -44,10 +44,9 @@ pub(crate) fn cloud_slot(vm: &Vm, traits: GuestTraits, there: &BTreeMap<String, 
         if (is_q35 || is_ovmf) && !traits.windows { [Bus::Scsi, Bus::Ide] } else { [Bus::Ide, Bus::Scsi] };
     // Of IDE the slot that PVE's own tools take; of SCSI the last, which no disk is likely to want later.
     let slots = buses.into_iter().flat_map(|bus| match bus {
-        Bus::Ide => vec![2, 3, 0, 1]
-            .into_iter()
-            .filter_map(|index| DeviceSlot::new(bus, index).ok())
-            .collect::<Vec<_>>(),
+        Bus::Ide => {
+            [2, 3, 0, 1].into_iter().filter_map(|index| DeviceSlot::new(bus, index).ok()).collect::<Vec<_>>()
+        }
         _ => (0..bus.count()).rev().filter_map(|index| DeviceSlot::new(bus, index).ok()).collect(),
     });
     let mut free = slots.filter(is_free);
