@@ -18,7 +18,7 @@ pub struct LocalFiles {
     pub allowed: Vec<PathBuf>,
     /// What `~` stands for; without it, `~` is an ordinary name.
     pub home: Option<PathBuf>,
-    /// Files that hold vmdeploy's own credentials: a spec reads none of them, wherever they lie.
+    /// Files that hold vmdeploy's own credentials: a spec reads none of them, wherever they lie, and no `.env`.
     pub credentials: Vec<PathBuf>,
 }
 
@@ -84,7 +84,9 @@ impl LocalFiles {
         if reach == Reach::Confined && !self.holds(&real) {
             return Err(LocalFileError::Outside);
         }
-        if self.credentials.iter().any(|path| path.canonicalize().is_ok_and(|path| path == real)) {
+        let is_credentials = |path: &PathBuf| path.canonicalize().is_ok_and(|path| path == real);
+        if real.file_name().is_some_and(|name| name == ".env") || self.credentials.iter().any(is_credentials)
+        {
             return Err(LocalFileError::Credentials);
         }
         // What was checked is what is opened: the last part is no link any more.
@@ -172,6 +174,8 @@ mod tests {
         assert_eq!(files.read("link", Reach::Anywhere).unwrap(), b"out");
         files.credentials = vec![files.folder.join("sub/in")];
         check(&files, "inner", "Credentials");
+        std::fs::write(files.folder.join("sub/.env"), "PROXMOX_API_PASSWORD=x").unwrap();
+        check(&files, "sub/.env", "Credentials");
         files.allowed.push(world.path().join("other"));
         check(&files, "link", "out");
         files.home = Some(world.path().join("other"));

@@ -187,7 +187,8 @@ fn note(shown: &mut RunOutput, event: &Event, options: &RunOptions, spec_folder:
 /// Written for `resume`; where it cannot be, relative paths start from the working folder.
 fn remember_spec_folder(run: &Path, spec_folder: &Path) {
     let absolute = std::path::absolute(spec_folder).unwrap_or_else(|_| spec_folder.to_owned());
-    if let Err(error) = std::fs::write(run.join(SPEC_FOLDER_FILE), absolute.display().to_string()) {
+    if let Err(error) = crate::files::write_own(&run.join(SPEC_FOLDER_FILE), &absolute.display().to_string())
+    {
         tracing::warn!(%error, "the spec's folder could not be noted for `resume`");
     }
 }
