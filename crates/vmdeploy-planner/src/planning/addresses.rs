@@ -6,7 +6,7 @@ use crate::identity::{Owners, Ownership, ownership};
 use crate::observed::{ObservedGuest, StaticAddress};
 use crate::spec::{Duplicate, Nic, Span};
 use pve_types::Vmid;
-use std::collections::BTreeSet;
+use std::collections::{BTreeSet, HashMap};
 use std::net::IpAddr;
 
 /// Refuses static addresses that guests outside the plan have on the same bridge and VLAN. Two VMs of one spec are
@@ -16,36 +16,44 @@ pub(super) fn check(input: &PlanInput<'_>, owners: &Owners<'_>, findings: &mut F
         Some(_) => gone(input, owners).into_iter().map(|(guest, _)| guest.vmid).collect(),
         None => BTreeSet::new(),
     };
-    let held: Vec<(&ObservedGuest, &StaticAddress)> = input
-        .observed
+    let planned: HashMap<Vmid, &Resolved<'_>> = input
         .guests
         .values()
-        // A template never runs.
-        .filter(|guest| !guest.template && !leaving.contains(&guest.vmid))
-        .flat_map(|guest| guest.facts.addresses.iter().map(move |address| (guest, address)))
-        .filter(|(guest, address)| !is_given_up(input, guest, address))
+        .filter(|resolved| is_meant(input, resolved))
+        .filter_map(|resolved| Some((resolved.current.as_ref()?.guest.vmid, resolved)))
         .collect();
+    let mut held = Held::new();
+    // A template never runs.
+    for guest in
+        input.observed.guests.values().filter(|guest| !guest.template && !leaving.contains(&guest.vmid))
+    {
+        let resolved = planned.get(&guest.vmid);
+        let kept =
+            |address: &&StaticAddress| !resolved.is_some_and(|resolved| is_given_up(resolved, address));
+        for address in guest.facts.addresses.iter().filter(kept) {
+            held.entry(address.address).or_default().push((guest, address));
+        }
+    }
     if held.is_empty() {
         return;
     }
-    let targets = &input.context.targets;
-    for resolved in input.guests.values() {
-        let vm = resolved.vm;
-        let is_meant = targets.is_empty() || targets.contains(&vm.name.value);
-        if is_meant && !vm.allow_duplicate.contains(&Duplicate::Address) {
+    for resolved in input.guests.values().filter(|resolved| is_meant(input, resolved)) {
+        if !resolved.vm.allow_duplicate.contains(&Duplicate::Address) {
             check_vm(input, resolved, &held, findings);
         }
     }
 }
 
-/// Tells whether a VM of the plan gives its guest another address there than it has.
-fn is_given_up(input: &PlanInput<'_>, guest: &ObservedGuest, held: &StaticAddress) -> bool {
+/// The addresses that guests have, by the address.
+type Held<'o> = HashMap<IpAddr, Vec<(&'o ObservedGuest, &'o StaticAddress)>>;
+
+fn is_meant(input: &PlanInput<'_>, resolved: &Resolved<'_>) -> bool {
     let targets = &input.context.targets;
-    let of_guest = input.guests.values().find(|resolved| {
-        resolved.current.as_ref().is_some_and(|current| current.guest.vmid == guest.vmid)
-            && (targets.is_empty() || targets.contains(&resolved.vm.name.value))
-    });
-    let Some(resolved) = of_guest else { return false };
+    targets.is_empty() || targets.contains(&resolved.vm.name.value)
+}
+
+/// Tells whether a VM of the plan gives its guest another address there than it has.
+fn is_given_up(resolved: &Resolved<'_>, held: &StaticAddress) -> bool {
     let nic = resolved.vm.nics.iter().find(|(slot, _)| slot.to_string() == held.nic).map(|(_, nic)| nic);
     match nic {
         None => false,
@@ -59,18 +67,14 @@ fn is_given_up(input: &PlanInput<'_>, guest: &ObservedGuest, held: &StaticAddres
     }
 }
 
-fn check_vm(
-    input: &PlanInput<'_>,
-    resolved: &Resolved<'_>,
-    held: &[(&ObservedGuest, &StaticAddress)],
-    findings: &mut Findings,
-) {
+fn check_vm(input: &PlanInput<'_>, resolved: &Resolved<'_>, held: &Held<'_>, findings: &mut Findings) {
     let own = resolved.current.as_ref().map(|current| current.guest);
     for nic in resolved.vm.nics.values().filter_map(|nic| nic.set()) {
         for address in &nic.addresses {
             let wanted = wanted(nic, own, address.value.addr());
-            let others = held.iter().filter(|(guest, _)| Some(guest.vmid) != own.map(|own| own.vmid));
-            let Some((other, _)) = others.into_iter().find(|(_, there)| may_meet(&wanted, there)) else {
+            let same = held.get(&wanted.address).into_iter().flatten();
+            let mut others = same.filter(|(guest, _)| Some(guest.vmid) != own.map(|own| own.vmid));
+            let Some((other, _)) = others.find(|(_, there)| may_meet(&wanted, there)) else {
                 continue;
             };
             say(input, resolved, (nic, address.span), other, &wanted, findings);

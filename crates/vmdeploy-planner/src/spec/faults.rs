@@ -17,13 +17,11 @@ impl<'p> Path<'p> {
     /// The top of a spec.
     pub(crate) const TOP: Path<'static> = Path { outer: None, key: "" };
 
-    /// Tells whether this is in a VM or in what VMs have in common: there `null` may replace what lies below it.
+    /// Tells whether this is a VM or profile, or a key of one or of `defaults`: there `null` may replace what lies below it.
     pub(crate) fn is_layered(&self) -> bool {
-        match self.outer {
-            Some(outer) if outer.outer.is_some() => outer.is_layered(),
-            Some(_) => matches!(self.key, "vms" | "profiles" | "defaults"),
-            None => false,
-        }
+        let Some(outer) = self.outer.filter(|outer| outer.outer.is_some()) else { return false };
+        let is_first = outer.outer.is_some_and(|top| top.outer.is_none());
+        if is_first { matches!(outer.key, "vms" | "profiles" | "defaults") } else { outer.is_layered() }
     }
     /// Returns the path of a key of this place.
     pub(crate) fn key(&'p self, key: &'p str) -> Path<'p> {

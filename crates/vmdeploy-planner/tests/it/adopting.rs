@@ -565,7 +565,7 @@ fn a_running_guest_and_one_with_pending_changes_are_adopted_as_they_are() {
     guest.pending.insert("cores".to_owned(), Some("4".to_owned()));
     guest.pending.insert("memory".to_owned(), None);
     let yaml = adopted(pve);
-    assert!(yaml.contains("cores: 4") && !yaml.contains("memory"), "{yaml}");
+    assert!(yaml.contains("cpu: 4") && !yaml.contains("memory"), "{yaml}");
 }
 
 #[test]

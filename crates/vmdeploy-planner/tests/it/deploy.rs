@@ -223,14 +223,16 @@ fn a_foreign_guest_in_the_way_is_refused_with_the_command_to_adopt_it() {
 }
 
 #[test]
-fn the_same_uuid_at_two_vmids_stops_the_plan() {
+fn a_copy_with_the_same_uuid_is_told_and_stays_as_it_is() {
     let mut pve = Pve::new();
     deploy(&mut pve, &one_vm(PLAIN));
     let mut copy = pve.observed().guests.remove(&web01()).unwrap();
     copy.vmid = "305".parse().unwrap();
     pve.foreign.insert(copy.vmid, copy);
-    let told = refused(&pve, &one_vm(PLAIN));
-    assert!(told.contains("the UUID of `web01` is at VMIDs 201 and 305 at once"), "{told}");
+    let unchanged = plan(&pve, &one_vm(PLAIN));
+    assert!(unchanged.is_empty());
+    let told: Vec<&str> = unchanged.notes.iter().map(|note| note.text.as_str()).collect();
+    assert!(told.contains(&"VMID 305 has the same UUID: it is a copy, and stays as it is"), "{told:?}");
 }
 
 #[test]
@@ -575,13 +577,22 @@ fn wishes_of_ha_and_lifecycle_that_fight_are_refused() {
 }
 
 #[test]
-fn an_interrupted_clone_is_finished_by_resume_and_nothing_else() {
+fn a_guest_with_the_marker_and_another_uuid_is_an_interrupted_clone_or_was_changed_by_hand() {
     let mut pve = Pve::new();
     deploy(&mut pve, &one_vm(PLAIN));
     let guest = pve.guests.get_mut(&web01()).unwrap();
     guest.values.insert("smbios1".to_owned(), "uuid=11111111-1111-4111-8111-111111111111".to_owned());
     let told = refused(&pve, &one_vm(PLAIN));
-    assert!(told.contains("run `run-1` was interrupted while it cloned `web01` as VMID 201 [`vmdeploy resume run-1` finishes it]"), "{told}");
+    assert!(
+        told.contains("VMID 201 has the ownership marker of `web01` of project `web`, but another UUID"),
+        "{told}"
+    );
+    assert!(
+        told.contains(
+            "[`vmdeploy resume run-1` finishes an interrupted clone; if the UUID was changed by hand"
+        ),
+        "{told}"
+    );
 }
 
 #[test]

@@ -249,7 +249,9 @@ fn files_are_read_as_one() {
         ("c.yaml", "version: 1\nproject: q\nvms: {a: {}}"),
     ]);
     assert!(
-        twice.contains("this name is taken already") && twice.contains("another file says `p`"),
+        twice.contains("this name is taken already")
+            && twice.contains("`site.yaml` says `p`")
+            && twice.contains("the first is at b.yaml:2"),
         "{twice}"
     );
     let missing = text(&[("a.yaml", "vms: {a: {profile: bigg}}")]);

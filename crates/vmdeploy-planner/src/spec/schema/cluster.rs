@@ -16,16 +16,16 @@ pub(crate) const TOP: Object = Object::new(
             "what the VMs belong to; part of every VM's ownership mark; said once",
         ),
         field(
-            "moved_from",
-            Kind::Object(&MOVED_FROM),
-            "the project or cluster key that all VMs had which do not say their own",
-        ),
-        field(
             "transport",
             Choice(&["hybrid", "auto", "api", "ssh"]),
             "how steps reach the cluster; `--transport` overrides it",
         )
         .default("hybrid"),
+        field(
+            "moved_from",
+            Kind::Object(&MOVED_FROM),
+            "the project or cluster key that all VMs had which do not say their own",
+        ),
         field(
             "clusters",
             Map(&rules::WORD, &Kind::Object(&CLUSTER), Nullable::No),
