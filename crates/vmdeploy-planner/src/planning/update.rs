@@ -21,7 +21,7 @@ use crate::plan::{
 };
 use crate::spec::{Desired, Ha, Permission, PowerState, Spanned, Vm};
 use pve_config::{Bus, DeviceSlot};
-use pve_types::PoolId;
+use pve_types::{PoolId, Privilege};
 use std::collections::BTreeMap;
 
 /// What is done to a guest that exists.
@@ -450,11 +450,23 @@ impl Updating<'_, '_> {
             Desired::Set(pool) => Some(Some(&pool.value)),
         };
         let Some(desired) = desired.filter(|desired| *desired != there) else { return };
+        if let (None, Some(pool)) = (there, desired)
+            && !self.sees_pool(pool)
+        {
+            return;
+        }
         let shown = |pool: Option<&PoolId>| pool.map(ToString::to_string);
         self.reasons.push(reason("pool", shown(there), shown(desired)));
         let set = |pool: Option<&PoolId>| Action::SetPool { guest: self.guest.clone(), pool: pool.cloned() };
         let transport = self.input.transports.api_first("one call changes the pool");
         self.chain.push(Link::new("pool", set(desired), transport, 60).revert(set(there)));
+    }
+
+    /// Tells whether these credentials would see that the guest is in the pool. Else the pool is unknown, not absent.
+    // PVE: pve-manager PVE/API2/Cluster.pm resources shows `pool` with Pool.Audit alone.
+    fn sees_pool(&self, pool: &PoolId) -> bool {
+        let rights = self.input.observed.rights.as_ref();
+        rights.is_none_or(|rights| rights.holds(Privilege::PoolAudit, &format!("/pool/{pool}")))
     }
 
     /// Refuses other nodes than those of somebody else's rule: a resource is placed by one rule.
