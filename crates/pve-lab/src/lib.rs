@@ -29,6 +29,8 @@ pub mod guest;
 mod http;
 mod lab;
 mod load;
+#[cfg(test)]
+mod record_tests;
 pub mod schema;
 mod shell;
 mod ssh;

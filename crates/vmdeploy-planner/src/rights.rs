@@ -8,7 +8,7 @@ use crate::plan::{
     Transport,
 };
 use pve_config::{Bus, DeviceSlot, Drive, DriveSource, PropertyString, find_key};
-use pve_types::{PoolId, Privilege, PveVersion, StorageId, VolumeId};
+use pve_types::{PoolId, Privilege, PveVersion, StorageId, Vmid, VolumeId};
 use std::collections::BTreeMap;
 
 /// A privilege on a path.
@@ -134,12 +134,50 @@ pub fn is_root_only_while_set(key: &str, there: &str, version: PveVersion) -> bo
     !of_drive && is_root_only(key, there, version)
 }
 
+/// The pools that a plan makes its new VMs in. Such a VM has no rights of its own before it is there, and those of its
+/// pool from then on.
+#[derive(Debug, Clone, Default, PartialEq, Eq)]
+pub struct NewMembers(BTreeMap<Vmid, PoolId>);
+
+impl NewMembers {
+    /// Finds them in the steps that make VMs.
+    pub fn of(steps: &[Step]) -> Self {
+        let made = steps.iter().filter_map(|step| match &step.action {
+            Action::CreateVm { guest, pool: Some(pool), .. }
+            | Action::CloneVm { guest, pool: Some(pool), .. } => Some((guest.vmid, pool.clone())),
+            _ => None,
+        });
+        Self(made.collect())
+    }
+    /// Lets a privilege on such a VM be one on its pool as well.
+    // PVE: pve-access-control src/PVE/RPCEnvironment.pm compile_acl_path: a pool's roles hold on its members.
+    fn extend(&self, need: &mut Need) {
+        let mut more = Vec::new();
+        for all in &need.any {
+            let through_pool = |grant: &Grant| {
+                let vmid = grant.path.strip_prefix("/vms/").and_then(|vmid| vmid.parse().ok());
+                let pool = vmid.and_then(|vmid: Vmid| self.0.get(&vmid))?;
+                Some(Grant { privilege: grant.privilege, path: format!("/pool/{pool}") })
+            };
+            if all.iter().any(|grant| through_pool(grant).is_some()) {
+                more.push(all.iter().map(|grant| through_pool(grant).unwrap_or_else(|| grant.clone())).collect());
+            }
+        }
+        for all in more {
+            if !need.any.contains(&all) {
+                need.any.push(all);
+            }
+        }
+    }
+}
+
 /// Returns what a step needs; nothing where it goes by SSH or stays on this machine.
-pub fn needs_of_step(step: &Step, observed: &Observed) -> Vec<Need> {
+pub fn needs_of_step(step: &Step, observed: &Observed, members: &NewMembers) -> Vec<Need> {
     if step.transport != Transport::Api {
         return Vec::new();
     }
     let mut needs = needs_of_action(&step.action, observed);
+    needs.iter_mut().for_each(|need| members.extend(need));
     needs.sort();
     needs.dedup();
     needs
@@ -150,9 +188,10 @@ pub fn needs_of_step(step: &Step, observed: &Observed) -> Vec<Need> {
 /// Where some go by API, so do growing new disks and revert: they need the storages that the others write to by SSH.
 pub fn needs_of_steps(steps: &[Step], observed: &Observed) -> BTreeMap<Need, Vec<StepId>> {
     let by_api = steps.iter().any(|step| step.transport == Transport::Api);
+    let members = NewMembers::of(steps);
     let mut needs: BTreeMap<Need, Vec<StepId>> = BTreeMap::new();
     for step in steps {
-        let mut own = needs_of_step(step, observed);
+        let mut own = needs_of_step(step, observed, &members);
         if let (true, Action::ProbeStorage { needed, .. }) = (by_api, &step.action) {
             own.extend(needed.keys().map(space));
         }
@@ -432,7 +471,8 @@ fn needs_of_drive(
     moment: Moment,
 ) -> Vec<Need> {
     use Privilege as P;
-    // At creation a disk's slot is checked through its storage alone.
+    // At creation a drive's slot is checked through its storage alone.
+    // PVE: qemu-server src/PVE/API2/Qemu.pm create_vm, check_storage_access
     let of_slot = |privilege| (moment == Moment::Change).then(|| on(privilege));
     match value {
         None => vec![on(P::VmConfigDisk)],
@@ -451,7 +491,7 @@ fn needs_of_drive(
                 both.into_iter().filter_map(of_slot).collect()
             }
             Ok(drive) if drive.is_cdrom() => {
-                let mut needs = vec![on(P::VmConfigCdrom)];
+                let mut needs: Vec<Need> = of_slot(P::VmConfigCdrom).into_iter().collect();
                 needs.extend(drive.volume().map(reading));
                 if drive.source == DriveSource::Physical {
                     needs.push(Need::one(P::SysConsole, "/"));

@@ -398,5 +398,48 @@ fn rights(input: &PlanInput<'_>, steps: &[Step]) -> Vec<Check> {
         };
         Check { need: need.to_string(), needed_by, outcome, detail, is_right: true }
     });
-    judged.collect()
+    let (refused, others): (Vec<Check>, Vec<Check>) =
+        judged.partition(|check| check.outcome == CheckOutcome::Refused);
+    others.into_iter().chain(grouped(refused, input, steps)).collect()
+}
+
+/// One check for each privilege that is missing, however many VMs or storages lack it.
+fn grouped(refused: Vec<Check>, input: &PlanInput<'_>, steps: &[Step]) -> Vec<Check> {
+    let Some(rights) = input.observed.rights.as_ref().filter(|_| !refused.is_empty()) else { return refused };
+    let mut missing: BTreeMap<(Privilege, String), (BTreeSet<String>, BTreeSet<StepId>)> = BTreeMap::new();
+    for (need, needed_by) in needs_of_steps(steps, input.observed) {
+        if need.is_met(rights) {
+            continue;
+        }
+        for grant in need.missing(rights) {
+            let kind = grant.path.rsplit_once('/').map_or("", |(above, _)| above).to_owned();
+            let (paths, by) = missing.entry((grant.privilege, kind)).or_default();
+            paths.insert(grant.path.clone());
+            by.extend(needed_by.iter().cloned());
+        }
+    }
+    let user = rights.user.escape_debug();
+    let one = |((privilege, _), (paths, by)): ((Privilege, String), (BTreeSet<String>, BTreeSet<StepId>))| {
+        let need = format!("{privilege} on {}", listed(&paths));
+        let detail = format!("`{user}` has not {need}; `vmdeploy fix-token` shows the command that grants it");
+        Check {
+            need,
+            needed_by: by.into_iter().collect(),
+            outcome: CheckOutcome::Refused,
+            detail: Some(detail),
+            is_right: true,
+        }
+    };
+    missing.into_iter().map(one).collect()
+}
+
+/// `/vms/401`, `/vms/401 and /vms/402`, `/vms/401 and 5 more`.
+fn listed(paths: &BTreeSet<String>) -> String {
+    let paths: Vec<&str> = paths.iter().map(String::as_str).collect();
+    match paths.as_slice() {
+        [] => String::new(),
+        [one] => (*one).to_owned(),
+        [one, two] => format!("{one} and {two}"),
+        [first, rest @ ..] => format!("{first} and {} more", rest.len()),
+    }
 }

@@ -19,7 +19,7 @@ use serde::Serialize;
 use std::collections::{BTreeMap, BTreeSet};
 use std::time::{SystemTime, UNIX_EPOCH};
 use vmdeploy_executor::{Connections, ConnectionsConfig, observe};
-use vmdeploy_planner::observed::{Query, Rights};
+use vmdeploy_planner::observed::{Observed, Query, Rights};
 use vmdeploy_planner::plan::PlanContext;
 use vmdeploy_planner::spec::{Diagnostic, LocalFile, LocalFileUse};
 
@@ -180,8 +180,7 @@ async fn required_privileges(
 ) -> Result<Asked, Failure> {
     let Some(spec) = spec else { return general(connections).await };
     let args = PlanArgs { cluster: cluster.map(str::to_owned), ..PlanArgs::default() };
-    let (_, observed) = planning::look(&args, spec, connections, context).await?;
-    let rights = observed.rights.clone().unwrap_or_default();
+    let (_, mut observed) = planning::look(&args, spec, connections, context).await?;
     let deployment = &spec.deployment;
     // What is there already is compared with what the files hold: it needs no right to stay as it is.
     let mut local_files = local_files::small_ones(deployment, &spec.folder, context);
@@ -192,22 +191,51 @@ async fn required_privileges(
         !deployment.local_files().iter().any(is_built)
             || local_files::of(context, &spec.folder).resolve(path).is_file()
     });
-    let plan_context = PlanContext {
-        cluster: args.cluster.clone(),
-        default_node: reach::default_node(&context.environment)?,
-        local_files,
-        ssh_available: connections.has_ssh(),
-        pins: planning::pins(deployment, cluster),
-        ..PlanContext::new("check-token", &observed)
+    let default_node = reach::default_node(&context.environment)?;
+    let judge = |observed: &Observed| {
+        let plan_context = PlanContext {
+            cluster: args.cluster.clone(),
+            default_node: default_node.clone(),
+            local_files: local_files.clone(),
+            ssh_available: connections.has_ssh(),
+            pins: planning::pins(deployment, cluster),
+            ..PlanContext::new("check-token", observed)
+        };
+        let rights = observed.rights.clone().unwrap_or_default();
+        spec_required_privileges(deployment, observed, &plan_context, &rights)
     };
-    let Judged { required_privileges, refused, unjudged } =
-        spec_required_privileges(deployment, &observed, &plan_context, &rights);
+    let first = judge(&observed);
+    ask_by_path(connections, &first.required_privileges, &mut observed).await?;
+    let rights = observed.rights.clone().unwrap_or_default();
+    let Judged { required_privileges, refused, unjudged } = judge(&observed);
     let missing = local_files::missing(deployment, &spec.folder, context).into_iter().map(|file| {
         format!("`{}`, which the spec names, is no file here", escape::one_line(&file.path.value))
     });
     let notes = refused.iter().map(in_words).chain(missing).collect();
     let unjudged = unjudged.iter().map(in_words).collect();
     Ok(Asked { required_privileges, rights, version: observed.version.to_string(), notes, unjudged })
+}
+
+/// How many paths are asked for one by one; beyond that the list of all of them must do.
+const ASKED_PATHS: usize = 256;
+
+/// Asks what is held on each of these very paths. PVE's list of all rights leaves out the paths on which nothing is
+/// held, such as one that a NoAccess entry bars: they would look as if they inherited.
+// PVE: pve-access-control src/PVE/RPCEnvironment.pm get_effective_permissions
+async fn ask_by_path(
+    connections: &Connections,
+    required: &[RequiredPrivilege],
+    observed: &mut Observed,
+) -> Result<(), Failure> {
+    let Some(rights) = observed.rights.as_mut().filter(|rights| !rights.is_root) else { return Ok(()) };
+    let paths: BTreeSet<&str> = required.iter().map(|required| required.path.as_str()).collect();
+    for path in paths.into_iter().take(ASKED_PATHS) {
+        let held = connections.api().access().permissions_on(path).await;
+        let held = held.map_err(|error| Failure::of(Exit::OBSERVED, error))?;
+        let here = crate::token::identity::typed(&held).remove(path).unwrap_or_default();
+        rights.paths.insert(path.to_owned(), here);
+    }
+    Ok(())
 }
 
 /// What is needed as a rule, where no spec is named.

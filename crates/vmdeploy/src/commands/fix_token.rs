@@ -14,6 +14,7 @@ use crate::token::{Identity, RequiredPrivilege};
 use pve_api::access::{Grant, Subject, TokenSettings, UserSettings};
 use pve_api::{ApiError, Client, TokenId};
 use pve_types::{Secret, TokenName, UserId};
+use std::collections::BTreeMap;
 use std::path::Path;
 use vmdeploy_executor::{Connections, ConnectionsConfig};
 
@@ -64,51 +65,77 @@ pub async fn run(args: &Args, context: &Context) -> CommandResult {
     let context = with_secret.as_ref().unwrap_or(context);
     let spec = (spec.as_ref(), args.cluster.as_deref());
     let config = config(context, spec.0, spec.1)?;
-    let before = verdict(user, &config, spec, context).await?;
-    let missing: Vec<RequiredPrivilege> =
-        before.required_privileges.iter().filter(|required| !required.held).cloned().collect();
-    if missing.is_empty() {
-        output::say("nothing is missing; nothing was changed");
-        return Ok(Exit::DONE);
-    }
-    let pool = spec.0.and_then(common_pool);
-    let todo = admin.operations(&missing, &before.identity, &token, pool.as_deref()).await?;
-    output::say(&format!("to be done as {}:", admin.name));
-    todo.iter().for_each(|operation| output::print_line(&format!("  {operation}")));
-    if !confirm(args.yes, &format!("change roles and grants for {user}"), "`--yes`")? {
-        return Ok(Exit::USAGE);
-    }
-    for operation in &todo {
-        admin.carry_out(operation).await?;
-    }
-    verify(user, &config, spec, context).await
+    Fix { args, user, token, admin, config, spec, context }.run().await
 }
 
-/// Asks as the token whether it is enough now.
-async fn verify(
-    user: &str,
-    config: &ConnectionsConfig,
-    spec: (Option<&LoadedSpec>, Option<&str>),
-    context: &Context,
-) -> CommandResult {
-    let after = verdict(user, config, spec, context).await?;
-    let still: Vec<String> = after
-        .required_privileges
-        .iter()
-        .filter(|required| !required.held)
-        .map(|required| format!("{} on {}", required.privilege, required.path))
-        .collect();
-    if still.is_empty() {
-        output::say(&format!(
-            "done; {user} was asked, and now holds all {} rights",
-            after.required_privileges.len()
-        ));
-        return Ok(Exit::DONE);
+/// The token being fixed.
+struct Fix<'a> {
+    args: &'a Args,
+    user: &'a str,
+    token: TokenName,
+    admin: Admin,
+    config: ConnectionsConfig,
+    spec: (Option<&'a LoadedSpec>, Option<&'a str>),
+    context: &'a Context,
+}
+
+impl Fix<'_> {
+    /// Grants what is missing, and asks as the token whether it is enough now. What the token may see decides what can
+    /// be planned, so a grant may show that more is needed: then that is granted in the same run.
+    async fn run(&self) -> CommandResult {
+        let pool = self.spec.0.and_then(common_pool);
+        let mut tried: Vec<Operation> = Vec::new();
+        loop {
+            let verdict = verdict(self.user, &self.config, self.spec, self.context).await?;
+            let missing: Vec<RequiredPrivilege> =
+                verdict.required_privileges.iter().filter(|required| !required.held).cloned().collect();
+            if missing.is_empty() {
+                return Ok(self.done(!tried.is_empty(), verdict.required_privileges.len()));
+            }
+            let mut todo =
+                self.admin.operations(&missing, &verdict.identity, &self.token, pool.as_deref()).await?;
+            todo.retain(|operation| !tried.contains(operation));
+            if todo.is_empty() {
+                return Err(still_missing(&missing));
+            }
+            output::say(&format!("to be done as {}:", self.admin.name));
+            todo.iter().for_each(|operation| output::print_line(&format!("  {operation}")));
+            let what = format!("change roles and grants for {}", self.user);
+            if !confirm(self.args.yes, &what, "`--yes`")? {
+                return Ok(Exit::USAGE);
+            }
+            for operation in &todo {
+                self.admin.carry_out(operation).await?;
+            }
+            tried.extend(todo);
+        }
     }
+
+    fn done(&self, changed: bool, count: usize) -> Exit {
+        match changed {
+            true => output::say(&format!("done; {} was asked, and now holds all {count} rights", self.user)),
+            false => output::say("nothing is missing; nothing was changed"),
+        }
+        Exit::DONE
+    }
+}
+
+/// Says what no grant of ours gave, by privilege.
+fn still_missing(missing: &[RequiredPrivilege]) -> Failure {
+    let mut paths: BTreeMap<&str, Vec<&str>> = BTreeMap::new();
+    for required in missing {
+        paths.entry(required.privilege.as_str()).or_default().push(required.path.as_str());
+    }
+    let lines = paths.into_iter().map(|(privilege, paths)| match paths.as_slice() {
+        [one] => format!("{privilege} on {one}"),
+        [first, rest @ ..] => format!("{privilege} on {first} and {} more", rest.len()),
+        [] => privilege.to_owned(),
+    });
+    let still: Vec<String> = lines.collect();
     let still: Vec<&str> = still.iter().map(String::as_str).collect();
-    Err(Failure::list(Exit::RIGHTS, "the grants were made, and this is still missing", &still).hint(
-        "is there a NoAccess entry, or does the user itself lack it? `vmdeploy check-token` shows more",
-    ))
+    Failure::list(Exit::RIGHTS, "the grants were made, and this is still missing", &still).hint(
+        "an entry on a deeper path may take it away, e.g. one with the role NoAccess: `pveum acl list` shows them all, and `vmdeploy check-token` what each step needs",
+    )
 }
 
 /// Who changes the access control.

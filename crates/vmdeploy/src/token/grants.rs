@@ -38,8 +38,12 @@ impl std::fmt::Display for Operation {
             privileges.iter().map(|privilege| privilege.as_str()).collect::<Vec<_>>().join(",")
         };
         match self {
-            Self::CreateUser(user) => write!(f, "pveum user add {user} --comment vmdeploy"),
-            Self::CreateToken(user, token) => write!(f, "pveum user token add {user} {token} --privsep 1"),
+            Self::CreateUser(user) => {
+                write!(f, "pveum user add {} --comment vmdeploy", quoted(user.as_str()))
+            }
+            Self::CreateToken(user, token) => {
+                write!(f, "pveum user token add {} {token} --privsep 1", quoted(user.as_str()))
+            }
             Self::CreateRole(role, privileges) => {
                 write!(f, "pveum role add {role} --privs {}", names(privileges))
             }
@@ -53,10 +57,17 @@ impl std::fmt::Display for Operation {
                     Subject::Group(group) => ("--groups", group.to_string()),
                     Subject::Token(token) => ("--tokens", token.to_string()),
                 };
+                let (path, who) = (quoted(path), quoted(&who));
                 write!(f, "pveum acl modify {path} --roles {roles} {option} {who}")
             }
         }
     }
+}
+
+/// A word as a shell takes it: `!` of a token's name is history to an interactive one.
+fn quoted(word: &str) -> String {
+    let bytes = pve_ssh::command::quote(word.as_bytes()).unwrap_or_else(|_| word.as_bytes().to_vec());
+    String::from_utf8_lossy(&bytes).into_owned()
 }
 
 /// What is known of the cluster's access control.
@@ -231,9 +242,9 @@ mod tests {
         let missing =
             [required(Privilege::VmAllocate, "/vms/201"), required(Privilege::VmConfigCpu, "/vms/202")];
         let role = "pveum role add VMDeployVM --privs VM.Allocate,VM.Config.CPU";
-        let grant = "pveum acl modify /vms --roles VMDeployVM,PVEAuditor --tokens ci@pve!deploy";
+        let grant = "pveum acl modify /vms --roles VMDeployVM,PVEAuditor --tokens 'ci@pve!deploy'";
         check(&token(), &missing, None, &[role, grant]);
-        let grant = "pveum acl modify /pool/lab --roles VMDeployVM,PVEAuditor --tokens ci@pve!deploy";
+        let grant = "pveum acl modify /pool/lab --roles VMDeployVM,PVEAuditor --tokens 'ci@pve!deploy'";
         check(&token(), &missing, Some("lab"), &[role, grant]);
     }
 

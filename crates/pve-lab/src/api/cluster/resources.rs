@@ -80,9 +80,11 @@ pub fn node_resource(world: &World, name: &str, counters: bool) -> Value {
     let mut shown = json!({ "id": format!("node/{name}"), "node": name, "type": "node" });
     let Some(node) = world.nodes.get(name) else { return shown };
     shown["status"] = if node.spec.up { "online" } else { "offline" }.into();
+    if node.spec.up {
+        shown["level"] = "".into();
+    }
     if counters && node.spec.up {
         let space = node.files.space("/");
-        shown["level"] = "".into();
         shown["cpu"] = json!(0.02);
         shown["maxcpu"] = node.spec.cpus.into();
         shown["mem"] = crate::api::nodes::used_memory(world, name).min(node.spec.memory.get()).into();
@@ -156,16 +158,21 @@ fn list(call: &mut Call<'_>) -> Result<Value, Refusal> {
             }
             _ => true,
         };
+        // PVE: pve-manager PVE/API2/Cluster.pm resources: which pool a guest is in is told to who may audit the pool.
+        let pool = text("pool");
         let hides_pool = matches!(of.as_str(), "qemu" | "lxc")
-            && !has(world, who, &format!("/pool/{}", text("pool")), Privilege::PoolAudit);
-        if of == "node" && !has(world, who, &format!("/nodes/{}", text("node")), Privilege::SysAudit) {
-            let kept = ["id", "node", "type", "status"];
+            && !pool.is_empty()
+            && !has(world, who, &format!("/pool/{pool}"), Privilege::PoolAudit);
+        let hides_node =
+            of == "node" && !has(world, who, &format!("/nodes/{}", text("node")), Privilege::SysAudit);
+        if let (true, Value::Object(entry)) = (hides_pool, &mut entry) {
+            entry.remove("pool");
+        }
+        if hides_node {
+            let kept = ["id", "node", "type", "status", "level"];
             if let Value::Object(entry) = &mut entry {
                 entry.retain(|name, _| kept.contains(&name.as_str()));
             }
-        }
-        if hides_pool && let Value::Object(entry) = &mut entry {
-            entry.remove("pool");
         }
         sees.then_some(entry)
     });

@@ -517,9 +517,17 @@ fn run_move(
     let value = drive.print(world.version);
     let guest = guest_mut(world, &asker.node, asker.vmid)?;
     guest.config.insert(drive.slot.clone(), value);
+    let tells = world.version.at_least(9, 0);
     if !delete {
-        add_unused(&mut guest.config, &old)?;
+        if let Some(slot) = add_unused(&mut guest_mut(world, &asker.node, asker.vmid)?.config, &old)?
+            && tells
+        {
+            world.log(key, format!("adding source volume '{old}' as '{slot}' to config"));
+        }
         return Ok(());
+    }
+    if tells {
+        world.log(key, format!("removing source volume '{old}' after successful copy"));
     }
     match world.free_volume(&asker.node, &old) {
         Ok(lines) => world.log_lines(key, lines),

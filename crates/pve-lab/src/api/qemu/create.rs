@@ -71,7 +71,11 @@ fn create(call: &mut Call<'_>) -> Result<Value, Refusal> {
     }
     asker.may_use_storages(call.world, &config, storage.as_deref())?;
     asker.may_change(call.world, config.keys().map(String::as_str))?;
-    asker.may_have_devices(call.world, &config, "set")?;
+    // PVE: qemu-server src/PVE/API2/Qemu.pm create_vm: tags are judged by the worker.
+    let tags = config.get("tags").map(|tags| Config::from([("tags".to_owned(), tags.clone())]));
+    let untagged = config.iter().filter(|(option, _)| *option != "tags");
+    let untagged = untagged.map(|(option, value)| (option.clone(), value.clone())).collect();
+    asker.may_have_devices(call.world, &untagged, "set")?;
     asker.may_use_bridges(call.world, &config)?;
     if call.flag("start") && call.world.version.at_least(9, 2) {
         asker.require(call.world, &[pve_types::Privilege::VmPowerMgmt])?;
@@ -104,6 +108,9 @@ fn create(call: &mut Call<'_>) -> Result<Value, Refusal> {
             takes,
             work: Box::new(move |world, _| {
                 let mut made = MadeDisks::timed();
+                if let Some(tags) = &tags {
+                    asker.may_have_devices(world, tags, "set").map_err(|refusal| refusal.full_text())?;
+                }
                 let done = disks::make(world, &asker, &Config::new(), &config, storage.as_deref(), &mut made);
                 volumes.note(&mut made.volumes);
                 Ok(narrated(made.output, &made.pauses, move |world, key| {

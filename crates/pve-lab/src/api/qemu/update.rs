@@ -623,6 +623,7 @@ pub fn put_in_force(world: &mut World, asker: &Asker, output: &mut Vec<String>) 
         }
         enter(world, asker, option, value, new.as_ref())?;
     }
+    tidy_unused(world, asker)?;
     if makes_cloudinit {
         super::cloudinit::generate(world, &asker.node, asker.vmid, output);
     }
@@ -677,6 +678,17 @@ fn enter(
     if let Some(drive) = drive {
         guest.config.retain(|key, value| !(is_unused(key) && value == drive.file()));
     }
+    Ok(())
+}
+
+/// A volume that a slot has is not unused, whatever was noted on the way.
+// PVE: qemu-server src/PVE/QemuServer.pm write_vm_config
+fn tidy_unused(world: &mut World, asker: &Asker) -> Result<(), Refusal> {
+    let version = world.version;
+    let guest = guest_mut(world, &asker.node, asker.vmid)?;
+    let used: BTreeSet<String> =
+        super::drive::drives(version, &guest.config).iter().map(|drive| drive.file().to_owned()).collect();
+    guest.config.retain(|key, value| !(is_unused(key) && used.contains(value)));
     Ok(())
 }
 
@@ -735,6 +747,7 @@ fn put_in_force_running(
             }
         }
     }
+    tidy_unused(world, asker)?;
     if hotplug::plugs(&guest(world, &asker.node, asker.vmid)?.config, "cloudinit") {
         super::cloudinit::generate_if_changed(world, &asker.node, asker.vmid, output);
     }

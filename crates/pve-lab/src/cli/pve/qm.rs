@@ -321,6 +321,10 @@ fn is_here(world: &World, node: &str, vmid: Vmid) -> bool {
 async fn rescan(invocation: &Invocation<'_>, vmid: Option<Vmid>, params: &Params) -> Exit {
     let node = &invocation.context.node;
     let dry_run = text(params, "dryrun").as_deref() == Some("1");
+    if let Some(vmid) = vmid.filter(|vmid| !node.world.with(|world| is_here(world, &node.name, *vmid))) {
+        invocation.context.line("rescan volumes...").await?;
+        return invocation.refused(&missing(&node.name, vmid)).await;
+    }
     match node.world.with(|world| super::rescan::rescan(world, &node.name, vmid, dry_run)) {
         Ok(lines) => {
             print_lines(invocation.context, &lines).await?;
