@@ -31,7 +31,9 @@ impl Masks {
     }
 
     fn text(&self, text: &str) -> String {
-        self.0.iter().fold(text.to_owned(), |text, (pattern, to)| pattern.replace_all(&text, *to).into_owned())
+        self.0
+            .iter()
+            .fold(text.to_owned(), |text, (pattern, to)| pattern.replace_all(&text, *to).into_owned())
     }
 
     fn value(&self, key: &str, value: &Value) -> Value {
@@ -92,7 +94,8 @@ fn answer(world: &mut World, masks: &Masks, step: &Value) -> Value {
             let reason = refusal.message.lines().next().unwrap_or_default();
             shown.insert("reason".into(), masks.text(reason).into());
             if !refusal.errors.is_empty() {
-                let errors = refusal.errors.iter().map(|(name, text)| (name.clone(), masks.text(text).into()));
+                let errors =
+                    refusal.errors.iter().map(|(name, text)| (name.clone(), masks.text(text).into()));
                 shown.insert("errors".into(), Value::Object(errors.collect()));
             }
         }

@@ -160,7 +160,9 @@ impl NewMembers {
                 Some(Grant { privilege: grant.privilege, path: format!("/pool/{pool}") })
             };
             if all.iter().any(|grant| through_pool(grant).is_some()) {
-                more.push(all.iter().map(|grant| through_pool(grant).unwrap_or_else(|| grant.clone())).collect());
+                more.push(
+                    all.iter().map(|grant| through_pool(grant).unwrap_or_else(|| grant.clone())).collect(),
+                );
             }
         }
         for all in more {

@@ -421,7 +421,8 @@ fn grouped(refused: Vec<Check>, input: &PlanInput<'_>, steps: &[Step]) -> Vec<Ch
     let user = rights.user.escape_debug();
     let one = |((privilege, _), (paths, by)): ((Privilege, String), (BTreeSet<String>, BTreeSet<StepId>))| {
         let need = format!("{privilege} on {}", listed(&paths));
-        let detail = format!("`{user}` has not {need}; `vmdeploy fix-token` shows the command that grants it");
+        let detail =
+            format!("`{user}` has not {need}; `vmdeploy fix-token` shows the command that grants it");
         Check {
             need,
             needed_by: by.into_iter().collect(),

@@ -21,7 +21,7 @@ use crate::plan::{
 };
 use crate::spec::{Desired, Ha, Permission, PowerState, Spanned, Vm};
 use pve_config::{Bus, DeviceSlot};
-use pve_types::{PoolId, Privilege};
+use pve_types::PoolId;
 use std::collections::BTreeMap;
 
 /// What is done to a guest that exists.

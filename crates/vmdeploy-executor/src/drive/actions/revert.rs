@@ -262,7 +262,8 @@ impl Job {
 
 /// Says that a volume is left because a guest has it: a running one keeps a disk that is taken out until its restart.
 fn left_until_restart(guest: &GuestRef, volume: &VolumeId) -> Failure {
-    let text = format!("volume {volume} is left: a guest has it, and VM {} may until its restart", guest.vmid);
+    let text =
+        format!("volume {volume} is left: a guest has it, and VM {} may until its restart", guest.vmid);
     let hint = format!(
         "`vmdeploy reboot {}` makes it an `unusedN`, and `qm set {} --delete unusedN` frees it",
         guest.name, guest.vmid
