@@ -256,6 +256,9 @@ fn plan_context<'a>(
         prune: args.prune,
         replace: args.replace.iter().cloned().collect(),
         set_passwords: args.set_passwords,
+        unfinished_creates: crate::running::runs_folder(context)
+            .unfinished_creates(&deployment.project)
+            .unwrap_or_default(),
         ssh_available,
         pins: pins(deployment, args.cluster.as_deref()),
         outdated_builds: crate::build::outdated(deployment, &spec.folder, context),

@@ -72,6 +72,8 @@ impl LateWait {
         let (shortest, longest) = (seconds(self.shortest), seconds(self.longest));
         Some(if shortest == longest {
             format!("for up to {longest} s")
+        } else if shortest == 0 {
+            format!("until the cluster has answered promptly, or for up to {longest} s")
         } else {
             format!("for {shortest} s, and for up to {longest} s if the cluster answers slowly")
         })

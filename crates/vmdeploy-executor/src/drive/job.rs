@@ -282,7 +282,10 @@ impl Job {
         }
         match self.find_node(guest.vmid).await? {
             Some(other) if other != node => match self.qemu_at(&other, guest.vmid).config().await {
-                Ok(config) => Ok(Some(Seen { node: other, config })),
+                Ok(config) => {
+                    self.tell(None, format!("the guest is on {other} now"));
+                    Ok(Some(Seen { node: other, config }))
+                }
                 Err(error) if error.is_absent() => Ok(None),
                 Err(error) => Err(error.into()),
             },

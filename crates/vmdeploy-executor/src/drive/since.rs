@@ -84,7 +84,7 @@ fn expected(plan: &Plan, history: &RunHistory, vmid: Vmid) -> Option<Guest> {
     for step in own() {
         let Some(of_step) = history.step(&step.id) else { continue };
         let is_since = base.is_none_or(|(_, at)| of_step.last > at);
-        let is_open = of_step.unsure || of_step.is_reverting;
+        let is_open = of_step.unsure || of_step.revert_unsure;
         if is_since || is_open {
             guest.apply(history, step, of_step);
         }
@@ -95,11 +95,15 @@ fn expected(plan: &Plan, history: &RunHistory, vmid: Vmid) -> Option<Guest> {
 impl Guest {
     /// Lays over what the step wrote, or may have written.
     fn apply(&mut self, history: &RunHistory, step: &Step, of_step: &StepHistory) {
-        let is_certain = of_step.state == StepState::Succeeded && !of_step.is_reverting;
-        let did_nothing =
-            matches!(of_step.state, StepState::Failed | StepState::Started | StepState::NotStarted)
-                && !of_step.unsure
-                && !of_step.is_reverting;
+        // A revert that this process has just begun has done nothing yet when it is asked what the guest must be.
+        let state = match of_step.state {
+            StepState::RevertFailed => &of_step.state_before_revert,
+            _ => &of_step.state,
+        };
+        let is_certain = *state == StepState::Succeeded && !of_step.revert_unsure;
+        let did_nothing = matches!(state, StepState::Failed | StepState::Started | StepState::NotStarted)
+            && !of_step.unsure
+            && !of_step.revert_unsure;
         if did_nothing {
             return;
         }

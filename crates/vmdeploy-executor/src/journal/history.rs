@@ -44,6 +44,8 @@ pub(crate) struct StepHistory {
     pub(crate) state: StepState,
     /// Whether its revert was begun and is not finished.
     pub(crate) is_reverting: bool,
+    /// Whether a revert of it was begun whose end is not known, or that failed: some of it may be done.
+    pub(crate) revert_unsure: bool,
     /// How far it had come when its revert began.
     pub(crate) state_before_revert: StepState,
     /// Each time that it was sent out or rolled back.
@@ -83,6 +85,7 @@ impl Default for StepHistory {
         Self {
             state: StepState::NotStarted,
             is_reverting: false,
+            revert_unsure: false,
             state_before_revert: StepState::NotStarted,
             spans: Vec::new(),
             upid: None,
@@ -159,6 +162,7 @@ impl RunHistory {
             step.unsure |= std::mem::take(&mut step.open);
             step.unanswered = step.unanswered.max(step.open_since.take());
             step.revert_unanswered = None;
+            step.revert_unsure |= step.is_reverting;
             for span in &mut step.spans {
                 span.end.get_or_insert(last_sign);
             }
@@ -256,6 +260,7 @@ impl StepHistory {
             Entry::RevertFailed { failure, .. } => {
                 self.revert_unanswered = Some(at).filter(|_| failure.is_unheard());
                 self.revert_failure = Some(failure.clone());
+                self.revert_unsure |= failure.took_effect != TookEffect::No;
                 self.end(at, StepState::RevertFailed);
             }
             // They say nothing of one step.

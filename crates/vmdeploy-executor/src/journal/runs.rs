@@ -4,8 +4,9 @@ use super::file::{JournalError, JournalWriter, read};
 use super::history::RunHistory;
 use super::record::{Entry, JOURNAL_FORMAT_VERSION, Record};
 use crate::drive::CutOff;
-use crate::{ResumeMode, Resuming, RunReport, RunResult, VmReport, VmState, report_of};
+use crate::{ResumeMode, Resuming, RunReport, RunResult, StepState, VmReport, VmState, report_of};
 use jiff::Timestamp;
+use pve_types::GuestName;
 use serde::Serialize;
 use std::collections::BTreeSet;
 use std::fs::{DirBuilder, DirEntry, File, OpenOptions, TryLockError};
@@ -14,7 +15,7 @@ use std::os::unix::fs::{DirBuilderExt as _, OpenOptionsExt as _};
 use std::path::{Path, PathBuf};
 use std::time::Duration;
 use vmdeploy_planner::digest;
-use vmdeploy_planner::plan::Plan;
+use vmdeploy_planner::plan::{Action, Plan, Verb};
 
 /// The folder in which runs are kept, `.vmdeploy/runs` as a rule.
 #[derive(Debug, Clone)]
@@ -272,6 +273,37 @@ impl RunsFolder {
             done_since.extend(report.vms.iter().filter(|vm| vm.state == VmState::Done).map(key));
         }
         Ok(not_begun)
+    }
+    /// Returns the VMs whose creation a run of the project began, did not roll back, and ended before it started them, and
+    /// that no newer run has brought to their end.
+    ///
+    /// # Errors
+    /// As [`Self::list`] and [`Self::open`].
+    pub fn unfinished_creates(&self, project: &str) -> Result<BTreeSet<GuestName>, RunsError> {
+        let (mut found, mut done_since) = (BTreeSet::new(), BTreeSet::new());
+        for summary in self.list()? {
+            if summary.project != project || summary.trouble.is_some() {
+                continue;
+            }
+            let stored = self.open(&summary.run)?;
+            let report = stored.report();
+            let is_started = |vm: &VmReport| {
+                let mut starts = stored.plan.steps.iter().zip(&report.steps).filter(|(step, _)| {
+                    matches!(step.action, Action::StartVm { .. }) && step.vm.as_ref() == Some(&vm.vm)
+                });
+                starts.all(|(_, report)| report.state == StepState::Succeeded)
+            };
+            let is_created = |vm: &VmReport| matches!(vm.verb, Verb::Create | Verb::Replace);
+            let is_open = |vm: &VmReport| matches!(vm.state, VmState::Failed | VmState::Unfinished);
+            for vm in &report.vms {
+                if is_created(vm) && is_open(vm) && !is_started(vm) && !done_since.contains(&vm.vm) {
+                    found.insert(vm.vm.clone());
+                }
+            }
+            done_since
+                .extend(report.vms.iter().filter(|vm| vm.state == VmState::Done).map(|vm| vm.vm.clone()));
+        }
+        Ok(found)
     }
     /// Returns what dead runs of the project may still have on their way, or at work on the cluster. Only journals that
     /// were written to within `of_late` are read. Call it while holding the project's lock: else a run may be alive.

@@ -212,6 +212,9 @@ impl RunReport {
         let any = |is_such: fn(&StepReport) -> bool| self.steps.iter().any(is_such);
         match self.result {
             RunResult::Done => "done".to_owned(),
+            RunResult::RolledBack if self.failures().next().is_none() => {
+                "rolled back, nothing of this run remains".to_owned()
+            }
             RunResult::RolledBack if any(|step| step.state == StepState::RolledBack) => {
                 "failed; rolled back, nothing of this run remains".to_owned()
             }

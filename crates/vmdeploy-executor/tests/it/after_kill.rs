@@ -29,6 +29,11 @@ fn before(transport: &str) -> String {
     yaml(transport, "", "")
 }
 
+/// The same, and started.
+fn started(transport: &str) -> String {
+    before(transport).replace("    lifecycle: {state: stopped}\n", "")
+}
+
 /// A change with a new value, an empty disk and one of an image.
 fn changed(transport: &str) -> String {
     let disks = "      scsi1: {storage: local-lvm, size: 1GiB}\n      scsi2: {storage: local-lvm, image: tiny, size: 2GiB}\n";
@@ -112,13 +117,13 @@ async fn a_change_killed_after_any_record_is_rolled_back_to_what_was_there() {
 #[tokio::test(flavor = "multi_thread")]
 async fn deploying_again_instead_of_resuming_ends_right_and_leaves_no_volume() {
     for (transport, transports) in TRANSPORTS {
-        let undisturbed = deployed(transport, transports, &before(transport)).await;
+        let undisturbed = deployed(transport, transports, &started(transport)).await;
         let expect = left(&undisturbed);
         let again = |place: usize| {
             let expect = &expect;
             async move {
                 let fixture = Fixture::of(quick_world(), "[]", transports).await;
-                if !killed(&fixture, &before(transport), place).await {
+                if !killed(&fixture, &started(transport), place).await {
                     return false;
                 }
                 let mut notes = Vec::new();
@@ -127,7 +132,7 @@ async fn deploying_again_instead_of_resuming_ends_right_and_leaves_no_volume() {
                 })
                 .await
                 .unwrap();
-                let plan = planned(&fixture, &spec(&before(transport)), "r2", PlanMode::Deploy).await;
+                let plan = planned(&fixture, &spec(&started(transport)), "r2", PlanMode::Deploy).await;
                 let (report, _) = carried_out(&fixture, plan).await;
                 let failures: Vec<_> = report.failures().collect();
                 assert_eq!(
@@ -141,8 +146,11 @@ async fn deploying_again_instead_of_resuming_ends_right_and_leaves_no_volume() {
                     expect.volumes.len(),
                     "{transport}, killed after {place}: {now:#?}"
                 );
-                assert_eq!(now.guests.len(), expect.guests.len(), "{transport}, killed after {place}");
-                let plan = planned(&fixture, &spec(&before(transport)), "r3", PlanMode::Deploy).await;
+                let running = |left: &Left| -> Vec<String> {
+                    left.guests.values().map(|guest| guest["running"].clone()).collect()
+                };
+                assert_eq!(running(&now), running(expect), "{transport}, killed after {place}");
+                let plan = planned(&fixture, &spec(&started(transport)), "r3", PlanMode::Deploy).await;
                 assert!(plan.is_empty(), "{transport}, killed after {place}: {:#?}", plan.changes);
                 let unfinished = fixture.runs().newest_unfinished(None, ResumeMode::Finish).unwrap();
                 assert!(unfinished.is_none(), "{transport}, killed after {place}: it is superseded");

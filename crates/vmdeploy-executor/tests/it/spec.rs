@@ -69,6 +69,7 @@ pub async fn try_planned(
     let mut context = PlanContext::new(run, &observed);
     context.mode = mode;
     context.ssh_available = fixture.connections.has_ssh();
+    context.unfinished_creates = fixture.runs().unfinished_creates(&deployment.project).unwrap();
     let told = |faults: Vec<Diagnostic>| faults.iter().map(ToString::to_string).collect::<String>();
     make_plan(deployment, &context).map_err(told)
 }

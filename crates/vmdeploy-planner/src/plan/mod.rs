@@ -304,6 +304,9 @@ pub struct PlanContext<'a> {
     pub replace: BTreeSet<GuestName>,
     /// `--set-passwords`: passwords are set on VMs that exist already, too.
     pub set_passwords: bool,
+    /// VMs whose creation an earlier run of the project began, and ended or was killed before it started them: they are
+    /// started where the spec does not say that they stay stopped. Set by whoever keeps the runs.
+    pub unfinished_creates: BTreeSet<GuestName>,
     /// The VMIDs that were drawn earlier, from `*.lock.yaml`.
     pub pins: BTreeMap<GuestName, Vmid>,
     /// What the caller found in the local files that [`crate::spec::Deployment::local_files`] names, by path.
@@ -328,6 +331,7 @@ impl<'a> PlanContext<'a> {
             prune: None,
             replace: BTreeSet::new(),
             set_passwords: false,
+            unfinished_creates: BTreeSet::new(),
             pins: BTreeMap::new(),
             local_files: BTreeMap::new(),
             outdated_builds: BTreeSet::new(),

@@ -528,7 +528,10 @@ impl Updating<'_, '_> {
     }
 
     fn power(&mut self) {
-        let desired = self.vm.lifecycle.state.as_ref().map(|state| state.value);
+        let of_spec = self.vm.lifecycle.state.as_ref().map(|state| state.value);
+        let is_unfinished = self.input.context.unfinished_creates.contains(&self.vm.name.value);
+        // What its creation would have done is done now.
+        let desired = of_spec.or(is_unfinished.then_some(PowerState::Running));
         let running = self.current.is_running();
         if self.vm.template || self.current.guest.template {
             return;
@@ -545,7 +548,9 @@ impl Updating<'_, '_> {
             _ if by_ha && !running => {}
             Some(PowerState::Running) if !running => {
                 let status = self.current.guest.status.to_string();
-                self.reasons.push(reason("lifecycle.state", Some(status), Some("running".to_owned())));
+                let mut why = reason("lifecycle.state", Some(status), Some("running".to_owned()));
+                why.note = is_unfinished.then(|| "its creation was not finished".to_owned());
+                self.reasons.push(why);
                 ready::push_start(self.input, &mut self.chain, self.guest, false);
                 ready::push_conditions(self.input, &mut self.chain, self.vm, self.guest, Some(self.current));
             }

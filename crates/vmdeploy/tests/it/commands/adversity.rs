@@ -163,7 +163,10 @@ fn of_two_runs_of_a_project_one_waits_for_the_other_wherever_it_is() {
     let (code, text) = said(&lab, &DEPLOY);
     assert_eq!(code, Some(4), "{text}");
     assert!(text.contains("error: another run of the project `demo` is going on on this machine"), "{text}");
-    assert!(text.contains("hint: wait until it is over (run 20"), "{text}");
+    assert!(
+        text.contains("hint: wait until it is over, or stop it: run 20") && text.contains(", process "),
+        "{text}"
+    );
     // Another machine is another folder of runs.
     let mut elsewhere = lab.user.command(&DEPLOY);
     elsewhere.env("VMDEPLOY_RUNS", lab.user.path("elsewhere"));
