@@ -271,7 +271,12 @@ async fn a_plan_that_was_changed_by_hand_touches_nothing_of_others() {
 #[tokio::test(flavor = "multi_thread")]
 async fn an_update_that_is_rolled_back_leaves_no_volume() {
     for (transport, transports) in TRANSPORTS {
-        let refuse = "[{when: {path: '/nodes/*/qemu/201/resize'}, do: {refuse: {status: 500, reason: no}}}]";
+        let refuse = match transports {
+            Transports::Ssh => {
+                "[{when: {command: 'qm disk resize 201 *'}, do: {refuse: {reason: no, exit: 255}}}]"
+            }
+            _ => "[{when: {path: '/nodes/*/qemu/201/resize'}, do: {refuse: {status: 500, reason: no}}}]",
+        };
         let fixture = Fixture::of(world(), "[]", transports).await;
         let root = Disk { storage: "local-lvm", gib: 2, image: true, volume: None };
         let mut disks = Disks::from([("scsi0".to_owned(), root)]);

@@ -3,7 +3,7 @@
 use crate::drive::job::Job;
 use crate::{Failure, FailureKind};
 use pve_config::DeviceSlot;
-use pve_types::{NodeName, Vmid};
+use pve_types::{NodeName, Vmid, VolumeId};
 use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
 use std::time::Duration;
@@ -60,6 +60,12 @@ impl Job {
         let Some(guest) = action.guest().filter(has_some) else { return Ok(BTreeMap::new()) };
         let seen = self.look(guest).await?;
         Ok(seen.map(|seen| seen.config.values.into_iter().collect()).unwrap_or_default())
+    }
+
+    /// Tells whether no guest has the volume, asked now: not even until a restart.
+    pub(super) async fn is_nobodys(&self, volume: &VolumeId, vmid: Vmid) -> Result<bool, Failure> {
+        let seen = self.scan(true).await?;
+        Ok(VolumeUsers::of(&seen).owner(volume, vmid) == VolumeOwner::Nobody)
     }
 
     /// Tells whether this run makes the guest.

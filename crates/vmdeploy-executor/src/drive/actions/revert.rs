@@ -77,6 +77,9 @@ impl Job {
             for volume in self.volumes_on(&seen.node, &storage, guest.vmid).await? {
                 let is_in_slot = named.iter().any(|(_, named)| *named == volume);
                 if is_made(&volume) && !is_in_slot {
+                    if !self.is_nobodys(&volume, guest.vmid).await? {
+                        return Err(left_until_restart(guest, &volume));
+                    }
                     self.free_left(&seen.node, &volume).await?;
                     freed.push(volume);
                 }
@@ -113,7 +116,8 @@ impl Job {
             .chain(&crate::describe::fills(&self.step.action))
         {
             for volume in self.volumes_on(&seen.node, storage, guest.vmid).await? {
-                if is_new(&volume) && !named.values().any(|named| *named == volume) {
+                let is_left = is_new(&volume) && !named.values().any(|named| *named == volume);
+                if is_left && self.is_nobodys(&volume, guest.vmid).await? {
                     self.free_left(&seen.node, &volume).await?;
                     freed.push(volume);
                 }
@@ -254,6 +258,17 @@ impl Job {
         let own = self.shared.steps_of(&guest.name);
         own.flat_map(|step| crate::schedule::claims_of(&step.action, step.transport).storages).collect()
     }
+}
+
+/// Says that a volume is left because a guest has it: a running one keeps a disk that is taken out until its restart.
+fn left_until_restart(guest: &GuestRef, volume: &VolumeId) -> Failure {
+    let text =
+        format!("volume {volume} is left: a guest has it, and VM {} may until its restart", guest.vmid);
+    let hint = format!(
+        "`vmdeploy reboot {}` makes it an `unusedN`, and `qm set {} --delete unusedN` frees it",
+        guest.name, guest.vmid
+    );
+    Failure::new(FailureKind::Hotplug, text).effect(TookEffect::Yes).hint(hint)
 }
 
 fn volumes_listed(volumes: &[VolumeId]) -> String {
