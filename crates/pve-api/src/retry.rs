@@ -20,7 +20,7 @@ const DOWN_FOR: Duration = Duration::from_secs(30);
 /// What a client remembers of its attempts.
 #[derive(Debug, Default)]
 pub(crate) struct Attempts {
-    /// Whether PVE has ever answered.
+    /// Whether PVE has answered, and has not been given up since.
     answered: std::sync::atomic::AtomicBool,
     /// The nodes that the others did not reach, and when that was.
     down: Mutex<BTreeMap<String, Instant>>,
@@ -68,6 +68,10 @@ impl Attempts {
         let pause = Backoff::READS.at_most(attempts).pause(failed, elapsed, chance());
         if let (Some(node), None) = (node, pause) {
             self.down().insert(node.to_owned(), Instant::now());
+        }
+        if pause.is_none() && matches!(error, ApiError::Connect { .. }) {
+            // What comes next is told soon, until the server answers again.
+            self.answered.store(false, std::sync::atomic::Ordering::Relaxed);
         }
         pause
     }

@@ -17,6 +17,8 @@ const KEPT: u64 = 300 * 1_000_000;
 #[derive(Debug, Default)]
 pub(crate) struct Broadcast {
     interval: Duration,
+    /// When it is told next, in microseconds. It is not on the agenda: nothing waits for it.
+    next: u64,
     /// Of each VMID, when it was told and what: the next guest of that number has it, too, until it is told anew.
     told: BTreeMap<Vmid, (u64, Map<String, Value>)>,
 }
@@ -24,19 +26,24 @@ pub(crate) struct Broadcast {
 impl Broadcast {
     /// Tells every `interval`; with none, lists always show what is.
     pub(crate) fn every(interval: Duration) -> Self {
-        Self { interval, told: BTreeMap::new() }
+        Self { interval, next: 0, told: BTreeMap::new() }
     }
 }
 
 impl World {
-    /// Tells what is, now and from now on after each interval.
-    pub(crate) fn start_broadcasts(&mut self) {
-        if self.broadcast.interval.is_zero() {
+    /// Tells what is where its time has come by `until`: the world has not changed since then.
+    pub(super) fn broadcast_until(&mut self, until: u64) {
+        let interval = u64::try_from(self.broadcast.interval.as_micros()).unwrap_or(u64::MAX);
+        if interval == 0 || self.broadcast.next > until {
             return;
         }
+        let now = self.present;
+        // Turns that were missed all told the same; the last one counts.
+        let missed = (until - self.broadcast.next.max(self.born)) / interval;
+        self.present = self.broadcast.next.max(self.born) + missed * interval;
+        self.broadcast.next = self.present + interval;
         self.broadcast_now();
-        let interval = self.broadcast.interval;
-        self.after(interval, Box::new(Self::start_broadcasts));
+        self.present = now;
     }
 
     /// Tells what is, as if all nodes' pvestatd had just had their turn.

@@ -52,7 +52,7 @@ pub fn build(spec: &WorldSpec, mut random: StdRng) -> World {
     place_storages(&mut world);
     place_files(&mut world, spec);
     place_guests(&mut world, spec);
-    world.start_broadcasts();
+    world.broadcast_until(present);
     world
 }
 

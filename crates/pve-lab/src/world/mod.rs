@@ -152,11 +152,13 @@ impl World {
     pub fn settle(&mut self) {
         let now = self.clock.now().max(self.present);
         while let Some(due) = self.agenda.next_due().filter(|due| *due <= now) {
+            self.broadcast_until(due);
             self.present = self.present.max(due);
             if let Some(event) = self.agenda.take_due(now) {
                 event(self);
             }
         }
+        self.broadcast_until(now);
         self.present = now;
     }
     /// Says that something changed that others may wait for.

@@ -122,7 +122,8 @@ async fn a_probe_that_could_not_look_is_followed_by_another_and_not_by_the_step(
     let (report, _) = fixture.try_run(kept(plan("r1", 1)), &options).await;
     assert_eq!(report.unwrap().result, RunResult::Left);
     fixture.add_faults(
-        "[{when: {method: GET, path: '/nodes/*/qemu/201/config', times: 2}, \
+        // As often as a read is sent before it is given up.
+        "[{when: {method: GET, path: '/nodes/*/qemu/201/config', times: 10}, \
            do: {refuse: {status: 595, reason: No route to host}}}]",
     );
     let posts = fixture.tasks("qmcreate");

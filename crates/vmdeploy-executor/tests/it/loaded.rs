@@ -33,7 +33,12 @@ async fn by_the_api_alone_it_is_left_to_root_and_named() {
     assert_eq!(report.result.exit_code(), 6, "{report:#?}");
     let create = report.steps.iter().find(|step| step.step.0 == "vm1/create").unwrap();
     let failure = create.failure.clone().unwrap();
-    assert_eq!((failure.kind, failure.took_effect), (FailureKind::NodeBusy, TookEffect::Yes), "{failure:?}");
+    assert_eq!(
+        (failure.kind, failure.took_effect),
+        (FailureKind::GuestLocked, TookEffect::Yes),
+        "{failure:?}"
+    );
+    assert!(failure.causes.iter().any(|cause| cause.contains("start worker failed")), "{failure:?}");
     assert!(failure.hint.unwrap().contains("`qm unlock 201`"));
 }
 
