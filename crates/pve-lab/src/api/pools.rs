@@ -176,7 +176,8 @@ fn delete(call: &mut Call<'_>) -> Result<Value, Refusal> {
         return Err(failed(format!("pool '{id}' is not empty (contains pool '{inner}')")));
     }
     // Members that are there no longer do not count.
-    let is_there = |number: &&u32| Vmid::new(**number).is_ok_and(|vmid| call.world.guests.contains_key(&vmid));
+    let is_there =
+        |number: &&u32| Vmid::new(**number).is_ok_and(|vmid| call.world.guests.contains_key(&vmid));
     if let Some(vmid) = pool.guests.iter().find(is_there) {
         return Err(failed(format!("pool '{id}' is not empty (contains VM {vmid})")));
     }

@@ -128,8 +128,7 @@ fn pools_of(world: &World, path: &str) -> Vec<String> {
 /// Everything that `auth_id` may do, by path: the paths of the ACL, of pools' members, and the top ones.
 // PVE: pve-access-control src/PVE/RPCEnvironment.pm get_effective_permissions
 pub fn effective(world: &World, auth_id: &str) -> BTreeMap<String, Rights> {
-    const TOP: &[&str] =
-        &["/", "/access", "/access/groups", "/nodes", "/pool", "/sdn", "/storage", "/vms"];
+    const TOP: &[&str] = &["/", "/access", "/access/groups", "/nodes", "/pool", "/sdn", "/storage", "/vms"];
     let mut paths: BTreeSet<String> = TOP.iter().map(|path| (*path).to_owned()).collect();
     paths.extend(world.access.acl.keys().cloned());
     for pool in world.access.pools.values() {

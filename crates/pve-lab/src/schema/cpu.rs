@@ -75,7 +75,10 @@ mod tests {
         check_one(&[("cputype", "x86-64-v2-AES"), ("flags", "+aes;-pcid")], Ok(()));
         check_one(&[("cputype", "custom-mine")], Ok(()));
         check_one(&[("cputype", "x86-64-v2-aes")], Err("Built-in cputype 'x86-64-v2-aes' is not defined"));
-        check_one(&[("cputype", "host"), ("flags", "+foo")], Err("VM-specific CPU flags must be a subset of: aes,"));
+        check_one(
+            &[("cputype", "host"), ("flags", "+foo")],
+            Err("VM-specific CPU flags must be a subset of: aes,"),
+        );
         check_one(&[("cputype", "host"), ("reported-model", "kvm64")], Err("Property 'reported-model'"));
         check_one(&[], Err("CPU is missing cputype"));
     }

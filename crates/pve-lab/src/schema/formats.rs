@@ -42,12 +42,10 @@ impl Formats {
             "CIDR" => looks_like(is_cidr(text, None), "CIDR network"),
             "CIDRv4" => looks_like(is_cidr(text, Some(true)), "IPv4 network"),
             "CIDRv6" => looks_like(is_cidr(text, Some(false)), "IPv6 network"),
-            "pve-ipv4-config" => {
-                looks_like(
-                    matches!(text, "dhcp" | "manual") || is_cidr(text, Some(true)),
-                    "ipv4 network configuration",
-                )
-            }
+            "pve-ipv4-config" => looks_like(
+                matches!(text, "dhcp" | "manual") || is_cidr(text, Some(true)),
+                "ipv4 network configuration",
+            ),
             "pve-ipv6-config" => looks_like(
                 matches!(text, "auto" | "dhcp" | "manual") || is_cidr(text, Some(false)),
                 "ipv6 network configuration",

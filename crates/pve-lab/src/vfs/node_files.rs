@@ -163,11 +163,9 @@ impl<'w> NodeFiles<'w> {
                 let mut all: Vec<_> = tasks().filter(|task| wanted(task.exit_status().is_none())).collect();
                 all.reverse();
                 all.sort_by_key(|task| task.ended.unwrap_or(task.started));
-                let lines = all.into_iter().map(|task| {
-                    match (task.ended, task.exit_status()) {
-                        (Some(ended), Some(status)) => format!("{} {ended:08X} {status}\n", task.upid),
-                        _ => format!("{} 0\n", task.upid),
-                    }
+                let lines = all.into_iter().map(|task| match (task.ended, task.exit_status()) {
+                    (Some(ended), Some(status)) => format!("{} {ended:08X} {status}\n", task.upid),
+                    _ => format!("{} 0\n", task.upid),
                 });
                 Some(Rendered::File(lines.collect()))
             }

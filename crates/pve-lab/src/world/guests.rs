@@ -144,7 +144,8 @@ impl Guest {
         }
         if !self.cloudinit.is_empty() {
             text.push_str("\n[special:cloudinit]\n");
-            let added = self.cloudinit.iter().filter(|(_, old)| old.is_none()).map(|(option, _)| option.as_str());
+            let added =
+                self.cloudinit.iter().filter(|(_, old)| old.is_none()).map(|(option, _)| option.as_str());
             let added = added.collect::<Vec<_>>().join(",");
             let old = self.cloudinit.iter().filter_map(|(option, old)| Some((option.clone(), old.clone()?)));
             let mut shown: Config = old.collect();

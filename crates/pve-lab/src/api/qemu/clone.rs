@@ -503,7 +503,8 @@ fn run_move(
     let format = target_format(world, storage, format, found.format.as_deref())?;
     if world.version.at_least(9, 0) {
         let from = drive.storage().unwrap_or_default();
-        let text = format!("copying volume '{old}' from current storage '{from}' to target storage '{storage}'");
+        let text =
+            format!("copying volume '{old}' from current storage '{from}' to target storage '{storage}'");
         world.log(key, text);
     }
     world.log(key, format!("create full clone of drive {} ({old})", drive.slot));

@@ -51,7 +51,9 @@ fn create(call: &mut Call<'_>) -> Result<Value, Refusal> {
         Asker { auth_id: call.caller.auth_id().to_owned(), node: node.clone(), vmid, pool: pool.clone() };
     if let Some(storage) = &storage {
         call.require(&format!("/storage/{storage}"), &[pve_types::Privilege::DatastoreAllocateSpace])?;
-        if call.world.storages.contains_key(storage) && !call.world.storage(storage)?.content.contains("images") {
+        if call.world.storages.contains_key(storage)
+            && !call.world.storage(storage)?.content.contains("images")
+        {
             let text = format!("storage '{storage}' does not support vm images");
             return Err(Refusal::parameter("storage", text));
         }

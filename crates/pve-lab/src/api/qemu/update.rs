@@ -202,9 +202,8 @@ fn cleaned(world: &World, mut drive: Drive) -> Result<Drive, Refusal> {
                 }
             }
         });
-        let unknown = || {
-            Refusal::parameter(&drive.slot, format!("unable to associate path '{file}' to any storage"))
-        };
+        let unknown =
+            || Refusal::parameter(&drive.slot, format!("unable to associate path '{file}' to any storage"));
         let (volume, is_iso) = found.ok_or_else(unknown)?;
         if is_iso && drive.option("media").is_none() {
             drive.set("media", "cdrom");
@@ -411,7 +410,11 @@ impl Update<'_> {
         if is_slot(option) {
             stored = self.set_drive(world, option, value, now.as_deref(), output)?;
         } else if option == "boot" {
-            check_boot(current.config.keys().chain(current.pending.set.keys()).chain(set.keys()), self.change, value)?;
+            check_boot(
+                current.config.keys().chain(current.pending.set.keys()).chain(set.keys()),
+                self.change,
+                value,
+            )?;
             let drops_old = value.contains("order=") && current.config.contains_key("bootdisk");
             if drops_old {
                 guest_mut(world, &node, vmid)?.pending.delete.insert("bootdisk".into(), false);
@@ -590,9 +593,7 @@ fn is_in_use(world: &World, vmid: Vmid, option: &str, volume: &str) -> bool {
         .map(|(key, value)| (key.clone(), value.clone()))
         .collect();
     let snapshots = guest.snapshots.values().map(|snapshot| &snapshot.config);
-    std::iter::once(&others)
-        .chain(snapshots)
-        .any(|config| super::drive::uses(world.version, config, volume))
+    std::iter::once(&others).chain(snapshots).any(|config| super::drive::uses(world.version, config, volume))
 }
 
 /// Puts all that is pending in force, as for a VM that does not run.

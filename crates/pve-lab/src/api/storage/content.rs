@@ -161,9 +161,10 @@ fn may_access(call: &Call<'_>, id: &str) -> Result<(), Refusal> {
 fn get(call: &mut Call<'_>) -> Result<Value, Refusal> {
     let (id, _) = volume_id(call)?;
     may_access(call, &id)?;
-    let volume = call.world.volume(&call.node(), &id).map_err(|_| {
-        Refusal::died(format!("volume_size_info on '{id}' failed - no format"))
-    })?;
+    let volume = call
+        .world
+        .volume(&call.node(), &id)
+        .map_err(|_| Refusal::died(format!("volume_size_info on '{id}' failed - no format")))?;
     let mut shown = Map::new();
     shown.insert("path".into(), call.world.volume_path(&id)?.into());
     shown.insert("size".into(), volume.size.into());
