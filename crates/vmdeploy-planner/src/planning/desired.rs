@@ -179,9 +179,11 @@ impl Collector<'_, '_> {
     fn smbios(&mut self, uuid: &str) {
         let desired = self.vm.options.get("smbios1");
         let span = desired.map_or(self.vm.name.span, |desired| desired.span);
-        let there = self.base.get("smbios1").and_then(|text| Smbios1::parse(text).ok()).unwrap_or_default();
-        let mut value = there.clone();
-        match desired.map(|desired| &desired.value) {
+        let said = desired.map(|desired| &desired.value);
+        let is_whole = matches!(said, Some(OptionValue::Remove | OptionValue::Whole(_)));
+        let there = self.base.get("smbios1").filter(|_| !is_whole).unwrap_or_default();
+        let Ok(mut value) = Smbios1::parse(there) else { return self.coded_smbios(uuid, span) };
+        match said {
             Some(OptionValue::Whole(text)) => value = Smbios1::parse(text).unwrap_or_default(),
             Some(OptionValue::Fields(fields)) => {
                 let said = Smbios1::parse(&printed("smbios1", fields)).unwrap_or_default().fields;
@@ -192,11 +194,21 @@ impl Collector<'_, '_> {
                     }
                 }
             }
-            Some(OptionValue::Remove) => value = Smbios1::default(),
-            None => {}
+            Some(OptionValue::Remove) | None => {}
         }
         value.fields.set("uuid", uuid);
         self.whole(("smbios1", "uuid"), span, &value.print(), Part::Plain);
+    }
+
+    /// Sets the UUID, and what the spec says, in a value whose texts are coded and no UTF-8: the others stay as they are.
+    fn coded_smbios(&mut self, uuid: &str, span: Span) {
+        let fields = match self.vm.options.get("smbios1").map(|desired| &desired.value) {
+            Some(OptionValue::Fields(fields)) => fields.clone(),
+            _ => DesiredFields::new(),
+        };
+        let said = fields.iter().map(|(name, desired)| (name.as_str(), desired.value.as_deref()));
+        let desired = said.chain([("uuid", Some(uuid))]).collect();
+        self.set_fields(("smbios1", "smbios"), span, desired, Part::Plain, Some(&fields));
     }
 
     /// Refuses what this version of PVE does not know, at its line.
