@@ -130,7 +130,11 @@ fn pools_of(world: &World, path: &str) -> Vec<String> {
 pub fn effective(world: &World, auth_id: &str) -> BTreeMap<String, Rights> {
     const TOP: &[&str] = &["/", "/access", "/access/groups", "/nodes", "/pool", "/sdn", "/storage", "/vms"];
     let mut paths: BTreeSet<String> = TOP.iter().map(|path| (*path).to_owned()).collect();
-    paths.extend(world.access.acl.keys().cloned());
+    for path in world.access.acl.keys() {
+        // The places above an entry are in PVE's tree as well.
+        let ends = path.match_indices('/').map(|(at, _)| at).skip(1).chain([path.len()]);
+        paths.extend(ends.map(|end| path[..end].to_owned()));
+    }
     for pool in world.access.pools.values() {
         paths.extend(pool.guests.iter().map(|vmid| format!("/vms/{vmid}")));
         paths.extend(pool.storages.iter().map(|storage| format!("/storage/{storage}")));

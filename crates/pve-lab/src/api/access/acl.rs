@@ -73,10 +73,11 @@ fn update(call: &mut Call<'_>) -> Result<Value, Refusal> {
         ));
     }
     let given = call.string("path");
-    let path = acl_path(&given, call.world.version)
-        .ok_or_else(|| Refusal::parameter("path", format!("invalid ACL path '{given}'")))?;
     let roles = call.list("roles");
     let deletes = call.flag("delete");
+    // What stands on a path that PVE does not know any more can still be removed.
+    let path = acl_path(&given, call.world.version).or_else(|| deletes.then(|| normal_path(&given)));
+    let path = path.ok_or_else(|| Refusal::parameter("path", format!("invalid ACL path '{given}'")))?;
     let failed = |text: String| Refusal::died(format!("ACL update failed: {text}"));
     for role in &roles {
         if !call.world.access.roles.contains_key(role) {

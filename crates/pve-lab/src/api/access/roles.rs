@@ -34,6 +34,10 @@ fn privileges(call: &Call<'_>) -> BTreeSet<Privilege> {
 
 fn create(call: &mut Call<'_>) -> Result<Value, Refusal> {
     let id = call.string("roleid");
+    if id.get(..3).is_some_and(|start| start.eq_ignore_ascii_case("PVE")) {
+        let text = "cannot use role ID starting with the (case-insensitive) 'PVE' namespace";
+        return Err(Refusal::parameter("roleid", text));
+    }
     if call.world.access.roles.contains_key(&id) {
         return Err(Refusal::died(format!("create role failed: role '{id}' already exists")));
     }

@@ -261,12 +261,13 @@ fn apply(world: &mut World, change: &Change, output: &mut Vec<String>) -> Result
         update.set(world, &set, option, value, output)?;
     }
     let modified = update.modified;
-    let guest = guest_mut(world, node, vmid)?;
-    cleanup_pending(guest);
-    if guest.pending.is_empty() {
+    cleanup_pending(guest_mut(world, node, vmid)?);
+    tidy_unused(world, &change.asker)?;
+    let current = guest(world, node, vmid)?;
+    if current.pending.is_empty() {
         return Ok(());
     }
-    if guest.is_running() {
+    if current.is_running() {
         return put_in_force_running(world, &change.asker, &modified, output);
     }
     put_in_force(world, &change.asker, output)

@@ -234,8 +234,9 @@ fn agent_result(data: &Value) -> String {
     }
 }
 
+// PVE: qemu-server src/PVE/CLI/qm.pm ends the document, which ends its last line, with a line of its own.
 fn document(data: &Value) -> String {
-    scalar(data)
+    format!("{}\n", scalar(data))
 }
 
 // ---- commands of qm's own
