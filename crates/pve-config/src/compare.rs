@@ -152,9 +152,12 @@ impl GuestTraits {
     }
 }
 
-/// Reads a property string whose values are as the guest sees them.
+/// Reads a property string whose values are as the guest sees them. Coded SMBIOS texts that are no UTF-8 stay coded.
 fn parse_plain(key: &str, text: &str) -> Result<PropertyString, ParseError> {
-    if key == "smbios1" { Ok(Smbios1::parse(text)?.fields) } else { PropertyString::parse(key, text) }
+    match Smbios1::parse(text) {
+        Ok(plain) if key == "smbios1" => Ok(plain.fields),
+        _ => PropertyString::parse(key, text),
+    }
 }
 
 /// Tells whether two values of `key` mean the same to PVE, in a guest that is not Windows.
@@ -244,6 +247,7 @@ mod tests {
         same("cipassword", "**********", "x");
         same("startup", "1", "order=1");
         same("smbios1", "product=Client", "base64=1,product=Q2xpZW50");
+        same("smbios1", "base64=1,sku=/w==,uuid=AB", "uuid=ab,base64=1,sku=/w==");
         same("hostpci0", "01:00.0,pcie=1", "host=0000:01:00.0,pcie=on");
         same("numa0", "cpus=0-3,memory=4096", "cpus=0;1;2;3,memory=4096.0");
         same("affinity", "0-2,5", "5,2,1,0");

@@ -216,7 +216,7 @@ mod tests {
         let nul = Command::new("echo").arg("a\0b").to_shell_text().unwrap_err();
         assert_eq!(
             nul.to_string(),
-            r"an argument of `echo a\0b` holds a NUL byte, which cannot be passed to a program"
+            r"an argument of `echo a\u{0}b` holds a NUL byte, which cannot be passed to a program"
         );
         let long = Command::new("echo").arg("x".repeat(LONGEST_TEXT)).to_shell_text().unwrap_err();
         assert!(matches!(long, CommandError::TooLong { length, .. } if length > LONGEST_TEXT));
@@ -226,6 +226,6 @@ mod tests {
     #[test]
     fn control_characters_are_shown_escaped() {
         let command = Command::new("echo").arg("\u{1b}[31m\n");
-        assert_eq!(command.to_string(), r"echo '\u{1b}[31m\n'");
+        assert_eq!(command.to_string(), r"echo '\u{1b}[31m\u{a}'");
     }
 }

@@ -267,6 +267,13 @@ impl Updating<'_, '_> {
         let before =
             Before::Known { values: &self.current.config.values, boot: self.current.effective("boot") };
         let boot = order_set_last(before, &mut [&mut by_api, &mut on_node]);
+        // PVE refuses an order that names a device which is not there yet.
+        // PVE: qemu-server src/PVE/API2/Qemu.pm update_vm_api: `invalid bootorder: device 'scsi0' does not exist`.
+        if on_node.set.keys().any(|key| key.parse::<DeviceSlot>().is_ok())
+            && let Some(order) = by_api.set.remove("boot")
+        {
+            on_node.set.insert("boot".to_owned(), order);
+        }
         let mut digest = self.current.config.digest.clone();
         // Only the first change can name the digest that was observed: each changes the file itself.
         if let Some(of_import) = self.chain.steps.iter_mut().find_map(|step| match &mut step.action {

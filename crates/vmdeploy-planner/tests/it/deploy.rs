@@ -458,7 +458,7 @@ fn missing_rights_bridges_space_and_nodes_are_checks_that_refuse() {
     observed.storages.iter_mut().for_each(|seen| seen.kind = "lvm".to_owned());
     let plan = crate::specs::try_plan_with(&observed, &crate::specs::load(&spec), |_| {}).unwrap();
     let missing: Vec<&str> = plan.refusals().map(|check| check.need.as_str()).collect();
-    assert_eq!(missing, ["900TiB free on local at pve1", "bridge vmbr7 at pve1"]);
+    assert_eq!(missing, ["bridge vmbr7 at pve1", "900TiB free on local at pve1"]);
 }
 
 #[test]

@@ -133,7 +133,7 @@ fn devices_fit_together() {
         "vms: {a: {pci: {hostpci0: {mapping: gpu, pcie: true}}}}",
         &["PCI express (`hostpci0`) needs a q35 machine"],
     );
-    check("vms: {a: {memory: {size: 1GiB, balloon: 2GiB}}}", &["2048MiB is more than the memory"]);
+    check("vms: {a: {memory: {size: 1GiB, balloon: 2GiB}}}", &["2048MiB, which is more than the memory"]);
     check("vms: {a: {usb: {usb0: {usb3: true}}}}", &["one of the keys `mapping`, `host` is missing"]);
     check("vms: {a: {bios: {type: ovmf, efi: {type: 4m}}}}", &["the key `storage` is missing"]);
     check(

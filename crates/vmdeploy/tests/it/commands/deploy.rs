@@ -198,11 +198,14 @@ fn a_number_that_is_taken_is_in_the_way_of_its_own_vm_alone() {
     assert_eq!(code(&["deploy", "demo.yaml", "--target", "db01", "--yes"]).0, Some(0));
     let (checked, said) = code(&["image", "check", "demo.yaml"]);
     assert!(checked == Some(0) && said.is_empty(), "{said}");
-    // What is there is destroyed under the number that it has, whatever the spec says by now.
+    // A VMID that is not the guest's stops every command.
     let spec = std::fs::read_to_string(lab.user.path("demo.yaml")).unwrap();
     lab.user.write("demo.yaml", &spec.replace("vmid: 203", "vmid: 293"));
     let (refused, said) = code(&["deploy", "demo.yaml", "--target", "db01", "--yes"]);
     assert!(refused == Some(4) && said.contains("a VMID cannot be changed"), "{said}");
+    let (refused, said) = code(&["destroy", "demo.yaml", "--yes"]);
+    assert!(refused == Some(4) && said.contains("exists as VMID 203"), "{said}");
+    lab.user.write("demo.yaml", &spec);
     let (destroyed, said) = code(&["destroy", "demo.yaml", "--yes"]);
     assert_eq!(destroyed, Some(0), "{said}");
     let left: Vec<u32> = lab.world().with(|world| world.guests.keys().map(|vmid| vmid.get()).collect());

@@ -27,7 +27,7 @@ fn run(lab: &LabRun, line: &str, code: i32) -> String {
 /// Returns a guest's configuration as the API tells it.
 fn config(lab: &LabRun, vmid: u32) -> Value {
     let path = format!("/nodes/pve1/qemu/{vmid}/config");
-    let output = lab.user.output(&["api", "get", &path]);
+    let output = lab.user.output(&["api", "get", &path, "--json"]);
     serde_json::from_slice(&output.stdout).unwrap_or_else(|_| panic!("{output:?}"))
 }
 
