@@ -143,7 +143,7 @@ impl PowerOf<'_> {
         let newest = tasks
             .iter()
             .filter_map(|task| Some((task.upid.parse::<Upid>().ok()?, task)))
-            .filter(|(upid, _)| started(upid) >= began)
+            .filter(|(upid, _)| started(upid) > began)
             .max_by_key(|(upid, _)| started(upid));
         Ok(match newest {
             None => OwnStart::None,
@@ -174,8 +174,11 @@ enum OwnStart {
     Failed(String),
 }
 
-/// Returns when a task began, in seconds of its node's clock.
-fn started(upid: &Upid) -> u64 {
-    let field = upid.as_str().split(':').nth(4).unwrap_or_default();
-    u64::from_str_radix(field, 16).unwrap_or_default()
+/// Returns when a task began: seconds of its node's clock, and the clock ticks since its node booted, which tell tasks of
+/// one second apart.
+// PVE: pve-common src/PVE/Tools.pm upid_encode: `UPID:node:pid:pstart:starttime:…`.
+fn started(upid: &Upid) -> (u64, u64) {
+    let field = |place| upid.as_str().split(':').nth(place).unwrap_or_default();
+    let number = |place| u64::from_str_radix(field(place), 16).unwrap_or_default();
+    (number(4), number(3))
 }

@@ -77,7 +77,7 @@ impl Rights {
             let held = self.paths.get(*path).and_then(|held| held.get(&Privilege::VmAudit));
             held.is_some_and(|propagates| *propagates)
         };
-        self.is_root || ["/vms", "/"].iter().any(|path| propagates(path))
+        self.is_root || ["/vms", "/"].iter().any(propagates)
     }
     /// Tells whether the privilege is held on the path: by an entry for the path itself, or by one above it that
     /// propagates.

@@ -388,7 +388,9 @@ async fn row_18_refused_credentials_are_exit_code_7() {
         (FailureKind::Unauthenticated, TookEffect::No),
         "{failure:?}"
     );
-    documented_failure(18, &failure);
+    let (message, credentials) = failure.message.split_once(" (the credentials of ").expect(&failure.message);
+    assert!(credentials.starts_with("`root@pam!lab` at 127.0.0.1:"), "{credentials}");
+    documented_failure(18, &Failure { message: message.to_owned(), ..failure.clone() });
     assert_eq!(report.exit_code(), 7);
     assert!(!serde_json::to_string(&report).unwrap().contains("00000000-0000"), "no secret is shown");
 }

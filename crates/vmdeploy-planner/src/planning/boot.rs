@@ -43,7 +43,10 @@ pub(crate) fn order_set_last(before: Before<'_>, patches: &mut [&mut ConfigPatch
         return last;
     }
     let said = patches.iter_mut().filter_map(|patch| patch.set.remove("boot")).next_back();
-    let removed = patches.iter_mut().fold(false, |removed, patch| patch.delete.remove("boot") || removed);
+    let mut removed = false;
+    for patch in patches.iter_mut() {
+        removed |= patch.delete.remove("boot");
+    }
     if let Some(order) = said {
         last.set.insert("boot".to_owned(), order);
     } else if removed {

@@ -250,7 +250,7 @@ fn foreign_guests_and_containers_have_addresses_too_and_templates_and_leaving_vm
     // The VM whose address it was gets another one, or goes, by the same plan.
     let pve = shop(ADDRESS);
     let swapped = spec("shop", "", "web01", &ADDRESS.replace("10.0.0.5", "10.0.0.6"))
-        + &spec("shop", "", "web02", ADDRESS).split("vms:\n").nth(1).unwrap().to_owned();
+        + spec("shop", "", "web02", ADDRESS).split("vms:\n").nth(1).unwrap();
     plan(&pve, &swapped);
     let only_new = spec("shop", "", "web02", ADDRESS);
     assert!(refused(&pve, &only_new).contains("is that of VMID 400 already"));

@@ -71,7 +71,7 @@ pub fn check_snippets(world: &World, node: &str, vmid: Vmid) -> Result<(), Strin
             return Err(format!("{volume} is not in the snippets directory"));
         }
         let path = world.volume_path(volume)?;
-        if !world.files(node, &path).is_some_and(|files| files.stat(&path).is_ok()) {
+        if world.files(node, &path).is_none_or(|files| files.stat(&path).is_err()) {
             return Err(format!("can't open '{path}' - No such file or directory"));
         }
     }
