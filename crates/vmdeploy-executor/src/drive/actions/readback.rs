@@ -92,8 +92,7 @@ impl Job {
         for (slot, volume) in volumes_of(&now.config) {
             let is_new = volume.owner() == Some(guest.vmid) && !had.contains(&volume);
             if slot.starts_with("unused") && is_new {
-                let params = Params::new().with_list("delete", [slot.as_str()]);
-                self.qemu(guest).set_config(params).await?;
+                self.remove_unused(&now.node, guest, &slot).await?;
             }
         }
         Ok(())

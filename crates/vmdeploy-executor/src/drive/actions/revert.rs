@@ -68,9 +68,7 @@ impl Job {
         let is_made = |volume: &VolumeId| volume.owner() == Some(guest.vmid) && !before.contains(volume);
         let mut freed = Vec::new();
         for (slot, volume) in named.iter().filter(|(slot, volume)| is_unused(slot) && is_made(volume)) {
-            // PVE: qemu-server src/PVE/API2/Qemu.pm update_vm_api: removing an `unusedN` removes its volume.
-            let params = pve_api::Params::new().with_list("delete", [slot.as_str()]);
-            self.qemu_at(&seen.node, guest.vmid).set_config(params).await?;
+            self.remove_unused(&seen.node, guest, slot).await?;
             freed.push(volume.clone());
         }
         for storage in storages {
@@ -106,8 +104,7 @@ impl Job {
         let is_sole = new.len() == 1 && outcome.is_none() && self.history.unsure;
         let mut freed = Vec::new();
         for (slot, volume) in new.into_iter().filter(|(_, volume)| is_sole || Some(*volume) == outcome) {
-            let params = pve_api::Params::new().with_list("delete", [slot.as_str()]);
-            self.qemu_at(&seen.node, guest.vmid).set_config(params).await?;
+            self.remove_unused(&seen.node, guest, slot).await?;
             freed.push(volume.clone());
         }
         for storage in crate::schedule::claims_of(&self.step.action, self.step.transport)
@@ -124,6 +121,19 @@ impl Job {
             }
         }
         Ok(freed)
+    }
+
+    /// Removes an `unusedN` entry of a guest, and its volume with it.
+    // PVE: qemu-server src/PVE/API2/Qemu.pm update_vm_api: removing an `unusedN` removes its volume.
+    pub(super) async fn remove_unused(
+        &self,
+        node: &NodeName,
+        guest: &GuestRef,
+        slot: &str,
+    ) -> Result<(), Failure> {
+        let params = pve_api::Params::new().with_list("delete", [slot]);
+        self.qemu_at(node, guest.vmid).set_config(params).await?;
+        Ok(())
     }
 
     /// Reads back that volumes are gone.
