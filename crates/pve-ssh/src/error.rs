@@ -239,6 +239,18 @@ impl Error {
         }
     }
 
+    /// The same error, with `allowed` as what the command was allowed in all, where it ran out of time.
+    ///
+    /// An attempt of several is given what its forerunners left; the caller asked for the whole.
+    pub(crate) fn with_limit(self, allowed: Duration) -> Self {
+        match self {
+            Self::Deadline { address, command, ended, limit: _ } => {
+                Self::Deadline { address, command, limit: allowed, ended }
+            }
+            other => other,
+        }
+    }
+
     /// Tells whether the host was not reached or went away, so that another try may meet it again.
     pub fn is_connection(&self) -> bool {
         match self {

@@ -138,7 +138,10 @@ impl Host {
             };
             let has_stdin = again.stdin.is_some();
             let outcome = match self.privilege().await {
-                Ok(privilege) => self.run_as(privilege, command, again, &mut *on_line).await,
+                Ok(privilege) => {
+                    let attempt = self.run_as(privilege, command, again, &mut *on_line).await;
+                    attempt.map_err(|error| error.with_limit(options.deadline))
+                }
                 Err(error) => Err(error),
             };
             failed += 1;
