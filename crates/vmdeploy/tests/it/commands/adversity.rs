@@ -19,7 +19,10 @@ fn turned_against(arguments: &[&str], turn: impl FnOnce(&mut World)) -> (LabRun,
     let lab = LabRun::start(slow_world(), Vec::new());
     let mut run = Deploying::start(&lab, arguments);
     run.read_until("import scsi0");
+    // It stands still while the world turns: however slow this machine is, it does not finish first.
+    run.signal("STOP");
     lab.world().with(turn);
+    run.signal("CONT");
     let code = run.end();
     (lab, code, run.said)
 }
@@ -160,6 +163,7 @@ fn of_two_runs_of_a_project_one_waits_for_the_other_wherever_it_is() {
     let lab = LabRun::start(slow_world(), Vec::new());
     let mut run = Deploying::start(&lab, &DEPLOY);
     run.read_until("import scsi0");
+    run.signal("STOP");
     let (code, text) = said(&lab, &DEPLOY);
     assert_eq!(code, Some(4), "{text}");
     assert!(text.contains("error: another run of the project `demo` is going on on this machine"), "{text}");
@@ -178,6 +182,7 @@ fn of_two_runs_of_a_project_one_waits_for_the_other_wherever_it_is() {
         "{text}"
     );
     assert!(text.contains("hint: wait for it to end"), "{text}");
+    run.signal("CONT");
     assert_eq!(run.end(), Some(0), "nobody disturbed it: {}", run.said);
     let done = elsewhere.output().unwrap();
     assert_eq!(done.status.code(), Some(0), "{}", String::from_utf8_lossy(&done.stderr));
