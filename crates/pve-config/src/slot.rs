@@ -58,6 +58,16 @@ impl Bus {
         (Self::Virtiofs, "virtiofs", 10),
     ];
 
+    /// Returns what kind of slot a configuration key names; `None` for one that names no slot: `memory`, `scsi31`.
+    ///
+    /// ```
+    /// use pve_config::Bus;
+    /// assert_eq!(Bus::of_key("unused12"), Some(Bus::Unused));
+    /// assert_eq!(Bus::of_key("numa"), None);
+    /// ```
+    pub fn of_key(key: &str) -> Option<Self> {
+        split(key).filter(|(bus, index)| *index < bus.count()).map(|(bus, _)| bus)
+    }
     /// Returns the slot's name without its number.
     pub fn name(self) -> &'static str {
         Self::ALL.iter().find(|entry| entry.0 == self).map_or("", |entry| entry.1)
@@ -116,14 +126,18 @@ impl std::str::FromStr for DeviceSlot {
     type Err = ParseError;
     fn from_str(text: &str) -> Result<Self, ParseError> {
         let refuse = || ParseError::new("device slot", text, "slots are written as `scsi0` or `net1`");
-        let name = text.trim_end_matches(|c: char| c.is_ascii_digit());
-        let digits = &text[name.len()..];
-        let (bus, ..) = Bus::ALL.into_iter().find(|entry| entry.1 == name).ok_or_else(refuse)?;
-        if digits.is_empty() || (digits.len() > 1 && digits.starts_with('0')) {
-            return Err(refuse());
-        }
-        Self::new(bus, digits.parse().map_err(|_| refuse())?)
+        let (bus, index) = split(text).ok_or_else(refuse)?;
+        Self::new(bus, index)
     }
+}
+
+/// Splits a key into the kind of its slot and the number, which may be too large for the kind.
+fn split(key: &str) -> Option<(Bus, u16)> {
+    let name = key.trim_end_matches(|c: char| c.is_ascii_digit());
+    let digits = &key[name.len()..];
+    let (bus, ..) = Bus::ALL.into_iter().find(|entry| entry.1 == name)?;
+    let is_padded = digits.len() > 1 && digits.starts_with('0');
+    digits.parse().ok().filter(|_| !is_padded).map(|index| (bus, index))
 }
 
 pve_types::serde_as_text!(DeviceSlot);
@@ -141,6 +155,7 @@ mod tests {
             ["", "scsi", "scsi31", "scsi01", "net32", "foo0", "0", "scsi-1", "ide4", "SCSI0", "scsi99999999"]
         {
             assert!(text.parse::<DeviceSlot>().is_err(), "`{text}`");
+            assert_eq!(Bus::of_key(text), None, "`{text}`");
         }
     }
 }

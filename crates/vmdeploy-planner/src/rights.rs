@@ -7,7 +7,7 @@ use crate::plan::{
     Action, Condition, ConfigPatch, DiskSource, GuestRef, ImageOrigin, PatchValue, Ref, Step, StepId,
     Transport,
 };
-use pve_config::{Bus, DeviceSlot, Drive, DriveSource, PropertyString, find_key};
+use pve_config::{Bus, Drive, DriveSource, PropertyString, find_key};
 use pve_types::{PoolId, Privilege, PveVersion, StorageId, Vmid, VolumeId};
 use std::collections::BTreeMap;
 
@@ -130,7 +130,7 @@ pub fn is_root_only(key: &str, value: &str, version: PveVersion) -> bool {
 // PVE: qemu-server src/PVE/API2/Qemu.pm update_vm_api checks what is there of serial ports, USB and PCI devices; of a
 // drive it checks only what is set.
 pub fn is_root_only_while_set(key: &str, there: &str, version: PveVersion) -> bool {
-    let of_drive = key.parse::<DeviceSlot>().is_ok_and(|slot| slot.bus().is_drive());
+    let of_drive = Bus::of_key(key).is_some_and(Bus::is_drive);
     !of_drive && is_root_only(key, there, version)
 }
 
@@ -324,11 +324,11 @@ fn cloning(
         vec![Need::one(Privilege::VmClone, vm_path(source)), on_guest(Privilege::VmAllocate, guest, pool)];
     let seen = observed.guests.get(&source.vmid).and_then(|seen| seen.config.as_ref());
     for (key, text) in seen.into_iter().flat_map(|config| &config.values) {
-        let Ok(slot) = key.parse::<DeviceSlot>() else { continue };
-        if slot.bus() == Bus::Net {
+        let Some(bus) = Bus::of_key(key) else { continue };
+        if bus == Bus::Net {
             needs.extend(bridge_needs(key, text, observed));
         }
-        if slot.bus().is_drive()
+        if bus.is_drive()
             && let Ok(drive) = Drive::parse(key, text)
             && let (None, false, Some(volume)) = (storage, drive.is_cdrom(), drive.volume())
         {
@@ -391,22 +391,19 @@ fn needs_of_key(
         Some(PatchValue::Text(text)) => text.as_str(),
         _ => "",
     };
-    if let Ok(slot) = key.parse::<DeviceSlot>() {
-        match slot.bus() {
-            bus if bus.holds_volume() => return needs_of_drive(key, value, &on, moment),
-            Bus::Net => {
-                let mut needs = vec![on(Privilege::VmConfigNetwork)];
-                needs.extend(bridge_needs(key, text, observed));
-                return needs;
-            }
-            Bus::Hostpci | Bus::Usb => return mapped(key, text, on(Privilege::VmConfigHwType)),
-            Bus::Serial => return vec![on(Privilege::VmConfigHwType)],
-            Bus::Virtiofs => return mapped(key, text, on(Privilege::VmConfigDisk)),
-            Bus::Ipconfig => return vec![cloud_init(guest, pool, observed.version)],
-            _ => {}
+    match Bus::of_key(key) {
+        Some(bus) if bus.holds_volume() => needs_of_drive(key, value, &on, moment),
+        Some(Bus::Net) => {
+            let mut needs = vec![on(Privilege::VmConfigNetwork)];
+            needs.extend(bridge_needs(key, text, observed));
+            needs
         }
+        Some(Bus::Hostpci | Bus::Usb) => mapped(key, text, on(Privilege::VmConfigHwType)),
+        Some(Bus::Serial) => vec![on(Privilege::VmConfigHwType)],
+        Some(Bus::Virtiofs) => mapped(key, text, on(Privilege::VmConfigDisk)),
+        Some(Bus::Ipconfig) => vec![cloud_init(guest, pool, observed.version)],
+        _ => plain_key(key, text, guest, pool, observed.version),
     }
-    plain_key(key, text, guest, pool, observed.version)
 }
 
 fn mapped(key: &str, text: &str, own: Need) -> Vec<Need> {

@@ -18,7 +18,7 @@
 
 use crate::observed::{Observed, ObservedGuest};
 use crate::plan::{Action, ConfigPatch, PatchValue, Ref};
-use pve_config::{DeviceSlot, Drive, DriveSource};
+use pve_config::{Bus, Drive, DriveSource};
 use pve_types::{Vmid, VolumeId};
 use std::collections::{BTreeMap, BTreeSet, HashMap};
 
@@ -361,7 +361,8 @@ fn by_patch(patch: &ConfigPatch, now: &BTreeMap<String, String>) -> Vec<Touched>
     for slot in &patch.delete {
         if let Some(old) = now.get(slot).and_then(|text| disk_in(slot, text)) {
             // PVE: qemu-server src/PVE/API2/Qemu.pm: an `unusedN` that is deleted is freed.
-            let how = if slot.starts_with("unused") { VolumeUse::Free } else { VolumeUse::Detach };
+            let how =
+                if Bus::of_key(slot) == Some(Bus::Unused) { VolumeUse::Free } else { VolumeUse::Detach };
             add(slot, old, how);
         }
     }
@@ -371,7 +372,7 @@ fn by_patch(patch: &ConfigPatch, now: &BTreeMap<String, String>) -> Vec<Touched>
 /// Returns the volume or path that a slot holds; nothing for what any guest may use (CD images), what is yet to be made,
 /// and the cloud-init drive, which PVE makes and frees by itself.
 pub fn disk_in(slot: &str, text: &str) -> Option<DiskName> {
-    if !slot.parse::<DeviceSlot>().is_ok_and(|slot| slot.bus().holds_volume()) {
+    if !Bus::of_key(slot).is_some_and(Bus::holds_volume) {
         return None;
     }
     let drive = Drive::parse(slot, text).ok()?;

@@ -3,6 +3,7 @@
 use crate::TookEffect;
 use crate::request::{Method, Request};
 use crate::response::Response;
+use pve_config::Bus;
 use pve_types::{PveError, PveError as E, Reading, read_error, read_status};
 use std::collections::BTreeMap;
 
@@ -62,11 +63,7 @@ impl Call {
 
 /// Tells whether a configuration parameter concerns a drive, by its name or as a name to be deleted.
 fn is_drive(key: &str, value: &str) -> bool {
-    const SLOTS: [&str; 7] = ["ide", "sata", "scsi", "virtio", "efidisk", "tpmstate", "unused"];
-    let slot = |name: &str| {
-        let kind = name.trim_end_matches(|c: char| c.is_ascii_digit());
-        SLOTS.contains(&kind) && kind.len() < name.len()
-    };
+    let slot = |name: &str| Bus::of_key(name).is_some_and(Bus::holds_volume);
     match key {
         "delete" | "revert" => value.split([',', ';', ' ']).any(slot),
         _ => slot(key),

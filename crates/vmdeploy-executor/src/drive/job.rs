@@ -5,6 +5,7 @@ use crate::describe;
 use crate::journal::{Record, RunHistory, StepHistory};
 use crate::{Connections, Failure, FailureKind, Found, Outcome, RunOptions};
 use pve_api::{Finished, Qemu, QemuConfig, Task, Wait};
+use pve_config::Bus;
 use pve_ssh::Host;
 use pve_ssh::command::Command;
 use pve_types::{GuestName, NodeName, StorageId, Upid, Vmid, VolumeId};
@@ -623,8 +624,7 @@ pub(crate) fn gone(guest: &GuestRef) -> Failure {
 
 /// Returns the volumes that a configuration names, by slot; CD images and the cloud-init drive included.
 pub(crate) fn volumes_of(config: &QemuConfig) -> BTreeMap<String, VolumeId> {
-    let is_slot =
-        |key: &str| key.parse::<pve_config::DeviceSlot>().is_ok_and(|slot| slot.bus().holds_volume());
+    let is_slot = |key: &str| Bus::of_key(key).is_some_and(Bus::holds_volume);
     let volume = |key: &String, value: &String| {
         let drive = pve_config::Drive::parse(key, value).ok()?;
         drive.volume().cloned().map(|volume| (key.clone(), volume))

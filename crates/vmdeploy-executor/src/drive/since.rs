@@ -4,7 +4,7 @@
 use crate::describe;
 use crate::journal::{RunHistory, StepHistory};
 use crate::{Outcome, StepState};
-use pve_config::{Drive, PropertyString};
+use pve_config::{Bus, Drive, PropertyString};
 use pve_types::{Vmid, VolumeId};
 use std::collections::{BTreeMap, BTreeSet};
 use vmdeploy_planner::plan::{Action, ConfigPatch, PatchValue, Plan, Ref, Revert, Step};
@@ -46,7 +46,7 @@ pub(super) fn changes_of_others(
     for key in keys {
         let is_free = OF_PVE.contains(&key.as_str())
             || (expected.is_created && OF_CREATION.contains(&key.as_str()))
-            || (expected.any_unused && key.starts_with("unused"));
+            || (expected.any_unused && Bus::of_key(key) == Some(Bus::Unused));
         let value = now.get(key).map(String::as_str);
         let wanted = expected.values.get(key);
         if is_free && !matches!(wanted, Some(Expected::Is(_))) {
@@ -124,14 +124,10 @@ fn makes_unused(action: &Action) -> bool {
     match action {
         Action::ImportDisk { .. } | Action::MoveDisk { .. } | Action::ReassignDisk { .. } => true,
         Action::SetConfig { patch, .. } => {
-            patch.set.keys().chain(&patch.delete).any(|key| is_disk(key) || key.starts_with("unused"))
+            patch.set.keys().chain(&patch.delete).any(|key| Bus::of_key(key).is_some_and(Bus::holds_volume))
         }
         _ => false,
     }
-}
-
-fn is_disk(key: &str) -> bool {
-    key.parse::<pve_config::DeviceSlot>().is_ok_and(|slot| slot.bus().holds_volume())
 }
 
 /// Returns the keys that an action writes, with what they hold afterwards.

@@ -3,7 +3,7 @@
 use crate::{Connections, Failure};
 use futures::StreamExt as _;
 use pve_api::{ApiError, Resource};
-use pve_config::{GuestConfig, Section};
+use pve_config::{Bus, GuestConfig, Section};
 use pve_ssh::command::files;
 use pve_ssh::parse::{self, GuestKind};
 use pve_types::{NodeName, PoolId, PowerState, Vmid};
@@ -250,12 +250,13 @@ fn stale(config: &GuestConfig) -> BTreeSet<String> {
         return BTreeSet::new();
     }
     let is_own = |key: &str| {
-        let bare = key.trim_end_matches(|c: char| c.is_ascii_digit());
-        key.starts_with("ci") || matches!(bare, "ipconfig" | "nameserver" | "searchdomain" | "sshkeys")
+        key.starts_with("ci")
+            || Bus::of_key(key) == Some(Bus::Ipconfig)
+            || matches!(key, "nameserver" | "searchdomain" | "sshkeys")
     };
     let differs = |key: &String| match (config.cloud_init.get(key), config.current.get(key)) {
         // Of a NIC only its MAC matters to the drive.
-        (Some(old), Some(new)) if key.starts_with("net") => {
+        (Some(old), Some(new)) if Bus::of_key(key) == Some(Bus::Net) => {
             !pve_config::same_value(key, old, new) && !new.contains(old.as_str())
         }
         (Some(old), Some(new)) => !pve_config::same_value(key, old, new),

@@ -240,7 +240,7 @@ impl Writer {
 /// What PVE writes by itself, and what is no setting.
 fn is_of_pve(key: &str) -> bool {
     pve_config::is_generated(key)
-        || key.starts_with("unused")
+        || pve_config::Bus::of_key(key) == Some(pve_config::Bus::Unused)
         || matches!(key, "lock" | "cipassword" | "sshkeys" | "smbios1")
 }
 

@@ -2,6 +2,7 @@
 
 use super::{is_marker_line, smbios_uuid};
 use crate::observed::{GuestFacts, StaticAddress};
+use pve_config::Bus;
 use std::collections::BTreeMap;
 use std::net::IpAddr;
 
@@ -41,8 +42,7 @@ fn of_cloud_init(values: &BTreeMap<String, String>) -> Vec<StaticAddress> {
 
 /// Returns the static addresses of a container, which stand at its NICs.
 fn of_container(values: &BTreeMap<String, String>) -> Vec<StaticAddress> {
-    let is_nic = |key: &str| key.strip_prefix("net").is_some_and(|number| number.parse::<u8>().is_ok());
-    let nics = values.iter().filter(|(key, _)| is_nic(key));
+    let nics = values.iter().filter(|(key, _)| Bus::of_key(key) == Some(Bus::Net));
     nics.flat_map(|(slot, net)| addresses_in(slot, net, net)).collect()
 }
 

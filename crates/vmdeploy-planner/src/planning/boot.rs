@@ -6,7 +6,7 @@
 // PVE: qemu-server src/PVE/API2/Qemu.pm update_vm_api: "append new CD drives to bootorder to mark them bootable".
 
 use crate::plan::{ConfigPatch, PatchValue};
-use pve_config::{Boot, DeviceSlot, Drive};
+use pve_config::{Boot, Bus, Drive};
 use std::collections::BTreeMap;
 
 /// Why the boot order has a call of its own.
@@ -73,7 +73,7 @@ fn order_of(boot: Option<&str>) -> Vec<String> {
 
 /// Tells whether the value makes its slot a CD drive, other than cloud-init's.
 fn sets_cd(before: Before<'_>, key: &str, value: &PatchValue) -> bool {
-    if !key.parse::<DeviceSlot>().is_ok_and(|slot| slot.bus().is_drive()) {
+    if !Bus::of_key(key).is_some_and(Bus::is_drive) {
         return false;
     }
     let text = match (value, before) {

@@ -8,7 +8,7 @@ use super::images::{self, Room};
 use super::input::{Current, Findings, PlanInput, Resolved, reason};
 use crate::plan::{Action, GuestRef, PatchValue, Slot, Step, StepId};
 use crate::spec::{CloneFrom, CloneMode, CloneSource, Disk, DiskContent, Vm};
-use pve_config::{Drive, PropertyString, same_field};
+use pve_config::{Bus, Drive, PropertyString, same_field};
 use pve_types::{Bytes, GuestName, StorageId};
 use std::collections::BTreeMap;
 
@@ -140,8 +140,8 @@ fn of_cluster(input: &PlanInput<'_>, vmid: pve_types::Vmid) -> Option<Source> {
 fn inherited(mut config: BTreeMap<String, String>) -> BTreeMap<String, String> {
     let left_out =
         ["lock", "template", "parent", "description", "name", "smbios1", "vmgenid", "meta", "cipassword"];
-    config.retain(|key, _| !left_out.contains(&key.as_str()) && !key.starts_with("unused"));
-    for (key, text) in config.iter_mut().filter(|(key, _)| key.starts_with("net")) {
+    config.retain(|key, _| !left_out.contains(&key.as_str()) && Bus::of_key(key) != Some(Bus::Unused));
+    for (key, text) in config.iter_mut().filter(|(key, _)| Bus::of_key(key) == Some(Bus::Net)) {
         if let Ok(mut net) = PropertyString::parse(key, text) {
             net.remove("macaddr");
             *text = net.print(key);
@@ -235,8 +235,7 @@ fn changed_drive(disk: &Disk, there: &str) -> String {
 
 fn drives(config: &BTreeMap<String, String>) -> impl Iterator<Item = (&str, Drive)> {
     config.iter().filter_map(|(key, text)| {
-        let slot: pve_config::DeviceSlot = key.parse().ok()?;
-        let drive = slot.bus().holds_volume().then(|| Drive::parse(key, text).ok())??;
+        let drive = Bus::of_key(key)?.holds_volume().then(|| Drive::parse(key, text).ok())??;
         Some((key.as_str(), drive))
     })
 }

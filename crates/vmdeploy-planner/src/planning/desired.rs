@@ -614,7 +614,7 @@ fn printed(key: &str, fields: &DesiredFields) -> String {
 }
 
 fn slot_of_drive(key: &str) -> bool {
-    key.parse::<pve_config::DeviceSlot>().is_ok_and(|slot| slot.bus().is_drive())
+    pve_config::Bus::of_key(key).is_some_and(pve_config::Bus::is_drive)
 }
 
 /// Returns the storage of the VM's first disk, as the spec names it.

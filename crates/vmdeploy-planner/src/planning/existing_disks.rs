@@ -78,7 +78,7 @@ pub(crate) fn existing_disks(
             let size = disk.size.as_ref().map(|size| size.value);
             // What an `unusedN` has for a size is not told.
             if let (true, Some(size), Ok(drive)) =
-                (from.starts_with("unused"), size, Drive::parse(&name, text))
+                (Bus::of_key(from) == Some(Bus::Unused), size, Drive::parse(&name, text))
             {
                 changes.growth.push((name, size, drive.volume().cloned()));
             }

@@ -1,6 +1,6 @@
 //! Which changes a running guest takes at once, and which wait for its restart.
 
-use pve_config::{Bus, DeviceSlot, Drive};
+use pve_config::{Bus, Drive};
 
 /// Keys that PVE applies to a running guest whatever its `hotplug` says.
 // PVE: qemu-server src/PVE/QemuServer.pm vmconfig_hotplug_pending, $fast_plug_option and the branches below it.
@@ -31,7 +31,7 @@ const ALWAYS: [&str; 21] = [
 /// Tells whether a running guest takes the new value of `key` at once.
 pub(crate) fn is_hot(key: &str, from: Option<&str>, to: Option<&str>, hotplug: Option<&str>) -> bool {
     let has = |feature| features(hotplug).contains(&feature);
-    if ALWAYS.contains(&key) || key.starts_with("ipconfig") || key.starts_with("unused") {
+    if ALWAYS.contains(&key) || matches!(Bus::of_key(key), Some(Bus::Ipconfig | Bus::Unused)) {
         return true;
     }
     match key {
@@ -44,8 +44,8 @@ pub(crate) fn is_hot(key: &str, from: Option<&str>, to: Option<&str>, hotplug: O
         "memory" => return has("memory"),
         _ => {}
     }
-    let Ok(slot) = key.parse::<DeviceSlot>() else { return false };
-    match slot.bus() {
+    let Some(bus) = Bus::of_key(key) else { return false };
+    match bus {
         Bus::Net => has("network"),
         // SPICE's redirection is a device of its own kind.
         Bus::Usb => has("usb") && ![from, to].iter().flatten().any(|text| text.contains("spice")),

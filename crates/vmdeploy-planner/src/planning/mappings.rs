@@ -5,14 +5,14 @@ use super::preflight::{check, settings};
 use crate::observed::Rights;
 use crate::plan::{Check, CheckOutcome, Step, StepId};
 use crate::spec::{OptionValue, Vm};
-use pve_config::{Bus, DeviceSlot, PropertyString};
+use pve_config::{Bus, PropertyString};
 use pve_types::{MappingKind, NodeName, Privilege};
 use std::collections::{BTreeMap, BTreeSet};
 
 /// Returns the kind of mapping that a key can name, and the field that names it.
 // PVE: qemu-server src/PVE/QemuServer/{PCI,USB,Virtiofs}.pm.
 fn field_of(key: &str) -> Option<(MappingKind, &'static str)> {
-    match key.parse::<DeviceSlot>().ok()?.bus() {
+    match Bus::of_key(key)? {
         Bus::Hostpci => Some((MappingKind::Pci, "mapping")),
         Bus::Usb => Some((MappingKind::Usb, "mapping")),
         Bus::Virtiofs => Some((MappingKind::Dir, "dirid")),

@@ -6,7 +6,7 @@ use super::mappings;
 use crate::observed::{ObservedStorage, Rights};
 use crate::plan::{Action, Change, Check, CheckOutcome, PatchValue, Step, StepId, Transport, Verb};
 use crate::rights::{Need, bridge_path, needs_of_steps};
-use pve_config::{Bus, DeviceSlot, Drive, DriveSource, PropertyString};
+use pve_config::{Bus, Drive, DriveSource, PropertyString};
 use pve_types::{BridgeName, NodeName, PoolId, Privilege, StorageId, VolumeId};
 use std::collections::{BTreeMap, BTreeSet};
 
@@ -138,7 +138,7 @@ fn targets(steps: &[Step]) -> BTreeMap<(NodeName, StorageId), Vec<StepId>> {
 }
 
 pub(super) fn is_volume_slot(key: &str) -> bool {
-    key.parse::<DeviceSlot>().is_ok_and(|slot| slot.bus().holds_volume())
+    Bus::of_key(key).is_some_and(Bus::holds_volume)
 }
 
 fn new_volume(key: &str, text: &str) -> Option<StorageId> {
@@ -228,7 +228,7 @@ fn bridges(input: &PlanInput<'_>, steps: &[Step]) -> Vec<Check> {
         };
         for (key, value) in &patch.set {
             let PatchValue::Text(text) = value else { continue };
-            if !key.parse::<DeviceSlot>().is_ok_and(|slot| slot.bus() == Bus::Net) {
+            if Bus::of_key(key) != Some(Bus::Net) {
                 continue;
             }
             let bridge =

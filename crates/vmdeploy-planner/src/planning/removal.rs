@@ -5,7 +5,7 @@ use super::input::{Current, Findings, PlanInput, reason};
 use crate::plan::{Action, GuestRef, Reason, Slot};
 use crate::spec::{Span, Vm};
 use crate::volumes::{DiskName, disk_in, slot_of};
-use pve_config::{DeviceSlot, Drive};
+use pve_config::{Bus, Drive};
 use pve_types::Vmid;
 use std::collections::BTreeMap;
 
@@ -79,8 +79,7 @@ pub(crate) fn losses(removal: &Removal<'_, '_>) -> Vec<Reason> {
     let keep = kept_disks(removal);
     let values = all_slots(removal.current);
     let disks = values.iter().filter_map(|(key, text)| {
-        let slot: DeviceSlot = key.parse().ok()?;
-        let drive = slot.bus().holds_volume().then(|| Drive::parse(key, text).ok())??;
+        let drive = Bus::of_key(key)?.holds_volume().then(|| Drive::parse(key, text).ok())??;
         let volume = drive.volume().filter(|_| !drive.is_cdrom())?;
         let size = drive.size().map(|size| format!(", {size}")).unwrap_or_default();
         let mut why = reason(format!("disks.{key}"), Some(format!("{volume}{size}")), None);
@@ -144,7 +143,7 @@ fn check_lost(input: &PlanInput<'_>, findings: &mut Findings, removal: &Removal<
             slot.parse().ok().zip(removal.vm).is_some_and(|(slot, vm)| vm.disks.contains_key(&slot));
         in_spec || marker.is_some_and(|marker| marker.disks.contains_key(slot))
     };
-    let others = there.iter().filter(|(slot, _)| slot.starts_with("unused") || !is_known(slot));
+    let others = there.iter().filter(|(slot, _)| Bus::of_key(slot) == Some(Bus::Unused) || !is_known(slot));
     let others: Vec<(&String, DiskName)> =
         others.filter_map(|(slot, text)| Some((slot, disk_in(slot, text)?))).collect();
     let Some((place, disk)) = others.first() else { return };

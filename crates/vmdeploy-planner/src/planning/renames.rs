@@ -11,7 +11,7 @@ use super::mark;
 use crate::plan::{GuestRef, PatchValue, Slot};
 use crate::spec::{Desired, Disk, DiskContent, Span, Vm};
 use crate::volumes::{DiskName, disk_in};
-use pve_config::{Drive, PropertyString, find_key};
+use pve_config::{Bus, Drive, PropertyString, find_key};
 use pve_types::VolumeId;
 use std::collections::{BTreeMap, BTreeSet};
 
@@ -86,7 +86,8 @@ impl<'s> Slots<'s, '_> {
     /// Returns the `unusedN` of the guest that no disk comes from yet.
     fn unused(&self) -> Vec<(Slot, VolumeId)> {
         let taken = |slot: &String| self.found.to.values().any(|(from, _)| from == slot);
-        let unused = self.config.iter().filter(|(slot, _)| slot.starts_with("unused") && !taken(slot));
+        let unused =
+            self.config.iter().filter(|(slot, _)| Bus::of_key(slot) == Some(Bus::Unused) && !taken(slot));
         let volume = |(slot, text): (&String, &String)| match disk_in(slot, text)? {
             DiskName::Volume(volume) => Some((slot.clone(), volume)),
             DiskName::Path(_) => None,
@@ -280,7 +281,7 @@ impl DiskChanges {
         self.reasons.push(why);
         self.renamed.insert(to.to_owned(), from.to_owned());
         self.set.entry(to.to_owned()).or_insert_with(|| PatchValue::Text(text.to_owned()));
-        if !from.starts_with("unused") {
+        if Bus::of_key(from) != Some(Bus::Unused) {
             self.delete.insert(from.to_owned());
         }
     }

@@ -20,7 +20,7 @@ use crate::plan::{
     TransportChoice, Verb,
 };
 use crate::spec::{Desired, Ha, Permission, PowerState, Spanned, Vm};
-use pve_config::{Bus, DeviceSlot};
+use pve_config::Bus;
 use pve_types::PoolId;
 use std::collections::BTreeMap;
 
@@ -269,7 +269,7 @@ impl Updating<'_, '_> {
         let boot = order_set_last(before, &mut [&mut by_api, &mut on_node]);
         // PVE refuses an order that names a device which is not there yet.
         // PVE: qemu-server src/PVE/API2/Qemu.pm update_vm_api: `invalid bootorder: device 'scsi0' does not exist`.
-        if on_node.set.keys().any(|key| key.parse::<DeviceSlot>().is_ok())
+        if on_node.set.keys().any(|key| Bus::of_key(key).is_some())
             && let Some(order) = by_api.set.remove("boot")
         {
             on_node.set.insert("boot".to_owned(), order);
@@ -643,8 +643,8 @@ impl Updating<'_, '_> {
     // PVE: qemu-server src/PVE/API2/Qemu.pm migrate_vm: `with-local-disks`.
     fn has_local_disk(&self) -> bool {
         let is_local = |(key, text): (&String, &String)| {
-            let slot = key.parse::<pve_config::DeviceSlot>().ok().filter(|slot| slot.bus().holds_volume());
-            let drive = slot.and_then(|_| pve_config::Drive::parse(key, text).ok());
+            let bus = Bus::of_key(key).filter(|bus| bus.holds_volume());
+            let drive = bus.and_then(|_| pve_config::Drive::parse(key, text).ok());
             let drive = drive.filter(|drive| !drive.is_cdrom() || drive.is_cloud_init());
             drive
                 .as_ref()
@@ -671,8 +671,7 @@ impl Updating<'_, '_> {
 fn is_cloud_init_data(key: &str) -> bool {
     let own =
         ["cicustom", "cipassword", "citype", "ciupgrade", "ciuser", "nameserver", "searchdomain", "sshkeys"];
-    let of_slot = |slot: DeviceSlot| matches!(slot.bus(), Bus::Net | Bus::Ipconfig);
-    key == "name" || own.contains(&key) || key.parse().is_ok_and(of_slot)
+    key == "name" || own.contains(&key) || matches!(Bus::of_key(key), Some(Bus::Net | Bus::Ipconfig))
 }
 
 fn text_of(value: &PatchValue) -> Option<&str> {

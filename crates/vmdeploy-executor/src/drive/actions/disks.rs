@@ -3,6 +3,7 @@
 use crate::drive::job::{Done, Job, Seen, gone, volumes_of};
 use crate::{Failure, FailureKind, Found, TookEffect};
 use pve_api::{MoveDisk, Params, QemuConfig};
+use pve_config::Bus;
 use pve_ssh::command::{Command, pvesm, qm};
 use pve_ssh::parse;
 use pve_types::{Bytes, NodeName, StorageId, Vmid, VolumeId};
@@ -182,9 +183,7 @@ impl Job {
         let is_new = |volume: &VolumeId| !before.contains(volume) && !self.shared.is_of_this_run(volume);
         let mut new = volumes_of(&seen.config)
             .into_iter()
-            .filter(|(key, volume)| {
-                is_new(volume) && if attach { key == slot } else { key.starts_with("unused") }
-            })
+            .filter(|(key, volume)| is_new(volume) && if attach { key == slot } else { is_unused(key) })
             .map(|(_, volume)| volume);
         Ok(new.next())
     }
@@ -412,8 +411,12 @@ fn free_unused(config: &QemuConfig) -> String {
 }
 
 fn new_unused(config: &QemuConfig, before: &BTreeSet<VolumeId>) -> Option<VolumeId> {
-    let is_new = |(key, volume): &(String, VolumeId)| key.starts_with("unused") && !before.contains(volume);
+    let is_new = |(key, volume): &(String, VolumeId)| is_unused(key) && !before.contains(volume);
     volumes_of(config).into_iter().find(is_new).map(|(_, volume)| volume)
+}
+
+fn is_unused(key: &str) -> bool {
+    Bus::of_key(key) == Some(Bus::Unused)
 }
 
 fn moved_nowhere(guest: &GuestRef, slot: &str) -> Failure {

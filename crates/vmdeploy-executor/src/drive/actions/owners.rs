@@ -2,7 +2,7 @@
 
 use crate::drive::job::Job;
 use crate::{Failure, FailureKind};
-use pve_config::DeviceSlot;
+use pve_config::Bus;
 use pve_types::{NodeName, Vmid, VolumeId};
 use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
@@ -104,7 +104,7 @@ fn about(action: &Action) -> Option<(Vmid, &NodeName)> {
 
 /// Tells whether an action can touch a volume that is there already.
 fn may_touch(action: &Action) -> bool {
-    let holds = |slot: &String| slot.parse::<DeviceSlot>().is_ok_and(|slot| slot.bus().holds_volume());
+    let holds = |slot: &String| Bus::of_key(slot).is_some_and(Bus::holds_volume);
     let in_patch = |patch: &ConfigPatch| {
         let set = patch.set.iter().filter(|(_, value)| !matches!(value, PatchValue::Options { .. }));
         set.map(|(slot, _)| slot).chain(&patch.delete).any(holds)

@@ -6,6 +6,7 @@
 use crate::drive::job::{Job, Seen, volumes_of};
 use crate::{Failure, FailureKind, TookEffect};
 use pve_api::{Params, QemuConfig};
+use pve_config::Bus;
 use std::collections::BTreeSet;
 use vmdeploy_planner::plan::{Action, GuestRef};
 
@@ -91,7 +92,7 @@ impl Job {
         let now = self.config(guest).await?;
         for (slot, volume) in volumes_of(&now.config) {
             let is_new = volume.owner() == Some(guest.vmid) && !had.contains(&volume);
-            if slot.starts_with("unused") && is_new {
+            if is_new && Bus::of_key(&slot) == Some(Bus::Unused) {
                 self.remove_unused(&now.node, guest, &slot).await?;
             }
         }

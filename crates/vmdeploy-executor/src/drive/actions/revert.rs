@@ -3,6 +3,7 @@
 use super::disks::half_made;
 use crate::drive::job::{Job, volumes_of};
 use crate::{Failure, FailureKind, Found, Outcome, RevertNote, TookEffect};
+use pve_config::Bus;
 use pve_ssh::command::files;
 use pve_types::{NodeName, VolumeId};
 use std::collections::BTreeSet;
@@ -64,7 +65,7 @@ impl Job {
         };
         let Some(seen) = self.look(guest).await? else { return Ok(Vec::new()) };
         let named = volumes_of(&seen.config);
-        let is_unused = |slot: &str| slot.starts_with("unused");
+        let is_unused = |slot: &str| Bus::of_key(slot) == Some(Bus::Unused);
         let is_made = |volume: &VolumeId| volume.owner() == Some(guest.vmid) && !before.contains(volume);
         let mut freed = Vec::new();
         for (slot, volume) in named.iter().filter(|(slot, volume)| is_unused(slot) && is_made(volume)) {
@@ -99,7 +100,7 @@ impl Job {
         let named = volumes_of(&seen.config);
         let outcome = self.history.outcome.as_ref().and_then(Outcome::volume);
         let is_new = |volume: &VolumeId| volume.owner() == Some(guest.vmid) && !before.contains(volume);
-        let is_unused = |slot: &str| slot.starts_with("unused");
+        let is_unused = |slot: &str| Bus::of_key(slot) == Some(Bus::Unused);
         let new: Vec<_> = named.iter().filter(|(slot, volume)| is_unused(slot) && is_new(volume)).collect();
         let is_sole = new.len() == 1 && outcome.is_none() && self.history.unsure;
         let mut freed = Vec::new();

@@ -8,6 +8,7 @@ use super::super::renames::boot_after;
 use super::Updating;
 use crate::plan::{ConfigPatch, PatchValue};
 use crate::spec::Permission;
+use pve_config::Bus;
 
 impl Updating<'_, '_> {
     /// Changes that need the guest to be stopped: a disk or cloud-init drive that comes to another slot. A running guest
@@ -15,7 +16,7 @@ impl Updating<'_, '_> {
     pub(super) fn stop_for_slots(&mut self, changes: &[KeyChange], disks: &DiskChanges) {
         let drive = changes.iter().find(|change| change.part == Part::CloudDrive && change.to.is_none());
         let drive = drive.map(|change| (change.key.clone(), "cloud_init.slot".to_owned()));
-        let in_use = disks.renamed.iter().find(|(_, from)| !from.starts_with("unused"));
+        let in_use = disks.renamed.iter().find(|(_, from)| Bus::of_key(from) != Some(Bus::Unused));
         let disk = in_use.map(|(to, from)| (from.clone(), format!("disks.{to}")));
         let Some((slot, path)) = drive.or(disk).filter(|_| self.current.is_running()) else { return };
         let by_ha =
@@ -72,8 +73,7 @@ impl Updating<'_, '_> {
 
     /// Returns the boot order that making the VM would have ended with, where a run was cut off before its disks were there.
     pub(super) fn boot_of_unfinished(&self, disks: &DiskChanges, order: Option<&str>) -> Option<String> {
-        let is_drive =
-            |device: &str| device.parse::<pve_config::DeviceSlot>().is_ok_and(|slot| slot.bus().is_drive());
+        let is_drive = |device: &str| Bus::of_key(device).is_some_and(Bus::is_drive);
         let mut devices = order.unwrap_or_default().trim_start_matches("order=").split(';');
         if devices.any(is_drive) || self.vm.options.contains_key("boot") {
             return None;
