@@ -5,25 +5,9 @@
 
 use crate::api::GuestInterface;
 use ipnet::IpNet;
-use pve_types::MacAddr;
+use pve_types::{IpFamily, MacAddr};
 use serde::Serialize;
 use std::net::{IpAddr, Ipv6Addr};
-
-/// A version of IP.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize)]
-#[serde(rename_all = "lowercase")]
-pub enum IpFamily {
-    /// IPv4.
-    V4,
-    /// IPv6.
-    V6,
-}
-
-impl IpFamily {
-    fn fits(self, address: IpAddr) -> bool {
-        address.is_ipv4() == (self == Self::V4)
-    }
-}
 
 /// What an address should be like.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
@@ -61,12 +45,17 @@ pub struct FoundAddress {
     pub source: AddressSource,
 }
 
-/// Returns the address of a guest that is meant, or `None` while it has none.
-///
-/// The order is: the NICs of the desired in their order, then IPv4 before IPv6 unless the desired says which, then
-/// the guest's own order. Loopback, link-local, multicast and unspecified addresses are never taken, and
-/// interfaces that containers and tunnels make in the guest only by their MAC address.
+/// Returns the address of a guest that is meant, or `None` while it has none: the first of [`fitting_addresses`].
 pub fn choose_address(interfaces: &[GuestInterface], desired: &AddressFilter) -> Option<FoundAddress> {
+    fitting_addresses(interfaces, desired).into_iter().next()
+}
+
+/// Returns all addresses of a guest that fit, the one that is meant first.
+///
+/// The order is: the NICs of the filter in their order, then IPv4 before IPv6, then the guest's own order. Loopback,
+/// link-local, multicast and unspecified addresses are never taken, and interfaces that containers and tunnels make in
+/// the guest only by their MAC address.
+pub fn fitting_addresses(interfaces: &[GuestInterface], desired: &AddressFilter) -> Vec<FoundAddress> {
     let mut found: Vec<(usize, bool, FoundAddress)> = Vec::new();
     for interface in interfaces {
         let Some(rank) = rank(interface, desired) else { continue };
@@ -83,7 +72,7 @@ pub fn choose_address(interfaces: &[GuestInterface], desired: &AddressFilter) ->
     }
     // The sort is stable: among equals the guest's own order stands.
     found.sort_by_key(|(rank, is_v6, _)| (*rank, *is_v6));
-    found.into_iter().next().map(|(_, _, item)| item)
+    found.into_iter().map(|(_, _, item)| item).collect()
 }
 
 /// Returns the address in the node's neighbour table that is meant. The table's lines are (address, MAC, device).
@@ -160,7 +149,7 @@ fn fits(address: IpAddr, desired: &AddressFilter) -> bool {
         }
     };
     usable
-        && desired.family.is_none_or(|family| family.fits(address))
+        && desired.family.is_none_or(|family| family == IpFamily::of(address))
         && desired.cidr.is_none_or(|cidr| cidr.contains(&address))
 }
 
@@ -220,6 +209,26 @@ mod tests {
         check(desired(&[], None, Some("172.17.0.0/16")), None);
         check(desired(&[NIC], None, Some("169.254.0.0/16")), None);
         check(desired(&[NIC], None, Some("fe80::/10")), None);
+        for own in
+            ["127.9.9.9", "::1", "::ffff:127.0.0.1", "::ffff:0.0.0.0", "0.0.0.0", "::", "255.255.255.255"]
+        {
+            let guest = [interface("eth0", NIC, &[own])];
+            assert_eq!(choose_address(&guest, &desired(&[NIC], None, None)), None, "{own}");
+        }
+    }
+
+    #[test]
+    fn all_addresses_that_fit_are_told_the_one_that_is_meant_first() {
+        let texts = |desired: AddressFilter| {
+            let found = fitting_addresses(&guest(), &desired);
+            found.iter().map(|found| found.address.to_string()).collect::<Vec<_>>()
+        };
+        assert_eq!(texts(desired(&[NIC], None, None)), ["10.0.0.5", "10.0.0.6", "2001:db8::5"]);
+        assert_eq!(texts(desired(&[NIC], Some(IpFamily::V6), None)), ["2001:db8::5"]);
+        assert_eq!(
+            texts(desired(&[SECOND, NIC], None, None)),
+            ["192.168.7.9", "10.0.0.5", "10.0.0.6", "2001:db8::5"]
+        );
     }
 
     #[test]

@@ -105,7 +105,9 @@ mod tasks;
 mod text;
 mod transport;
 
-pub use address::{AddressFilter, AddressSource, FoundAddress, IpFamily, choose_address, choose_neighbour};
+pub use address::{
+    AddressFilter, AddressSource, FoundAddress, choose_address, choose_neighbour, fitting_addresses,
+};
 pub use api::*;
 pub use auth::{
     AskSecondFactor, Clock, Credentials, CredentialsError, LoginError, SecondFactor, SecondFactorSource,
@@ -118,7 +120,7 @@ pub use https::{
     UploadProgress, UploadSource,
 };
 pub use ipnet::IpNet;
-pub use pve_types::{Backoff, TookEffect};
+pub use pve_types::{Backoff, IpFamily, TookEffect};
 pub use pvesh::{PveshFailure, PveshOutput, PveshRunner, PveshTransport, pvesh_argv};
 pub use request::{ApiPath, IntoParam, InvalidPath, Method, Param, Params, Request};
 pub use response::{DecodeError, Response};

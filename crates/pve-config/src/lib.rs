@@ -32,7 +32,7 @@ pub use keys::{
     FIRST_VERSION, Field, KEYBOARDS, Key, LATEST_VERSION, NIC_MODELS, OSTYPES, Shape, VGA_TYPES, all_keys,
     check_value, find_key, is_generated, known_keys,
 };
-pub use nic::{IpAddress, IpConfig, Nic};
+pub use nic::{IpAddress, IpConfig, Nic, mac_addresses, mac_of, static_address};
 pub use options::{Agent, Boot, Chipset, Cpu, Machine, Memory, Smbios1, Startup, Tags, machine_type};
 pub use property::PropertyString;
 pub use slot::{Bus, DeviceSlot};

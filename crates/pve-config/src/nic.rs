@@ -1,7 +1,9 @@
 //! NICs and the addresses that cloud-init gives them.
 
 use crate::property::PropertyString;
+use crate::slot::{Bus, DeviceSlot};
 use pve_types::{BridgeName, MacAddr, ParseError};
+use std::collections::BTreeMap;
 
 /// A NIC: what stands in `netN`.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -41,6 +43,32 @@ impl Nic {
     pub fn print(&self) -> String {
         self.fields.print("net0")
     }
+}
+
+/// Returns the MAC addresses of a VM's NICs by slot, `net0` first; a NIC that names none is left out.
+// PVE: qemu-server src/PVE/QemuServer/Network.pm: `MODEL=MAC,…` or `macaddr=MAC`.
+pub fn mac_addresses(values: &BTreeMap<String, String>) -> Vec<(DeviceSlot, MacAddr)> {
+    let nics = values.iter().filter_map(|(key, text)| {
+        let slot: DeviceSlot = key.parse().ok().filter(|slot: &DeviceSlot| slot.bus() == Bus::Net)?;
+        Some((slot, mac_of(text)?))
+    });
+    let mut found: Vec<_> = nics.collect();
+    found.sort_unstable();
+    found
+}
+
+/// Returns the MAC address in a value of `netN`; `None` where it has none.
+pub fn mac_of(text: &str) -> Option<MacAddr> {
+    PropertyString::parse("net0", text).ok()?.get("macaddr")?.parse().ok()
+}
+
+/// Returns the address that a value of `ipconfigN` sets, IPv4 first; `None` where it leaves it to DHCP or the guest.
+pub fn static_address(text: &str) -> Option<std::net::IpAddr> {
+    let config = IpConfig::parse(text).ok()?;
+    [config.ip, config.ip6].into_iter().flatten().find_map(|address| match address {
+        IpAddress::Static(address, _) => Some(address),
+        IpAddress::Dhcp | IpAddress::Auto | IpAddress::Manual => None,
+    })
 }
 
 /// An address setting of `ipconfigN`, for one family.
@@ -122,6 +150,30 @@ mod tests {
             nic
         );
         assert!(Nic::parse("bridge=vmbr0").is_err() && Nic::parse("virtio=zz").is_err());
+    }
+
+    #[test]
+    fn macs_stand_in_the_order_of_the_slots() {
+        let config = [
+            ("net10", "e1000=BC:24:11:00:00:10,bridge=vmbr0"),
+            ("net2", "model=virtio,macaddr=BC:24:11:00:00:02"),
+            ("net0", "virtio,bridge=vmbr0"),
+            ("memory", "2048"),
+        ];
+        let config = config.map(|(key, value)| (key.to_owned(), value.to_owned())).into();
+        let slots: Vec<String> =
+            mac_addresses(&config).iter().map(|(slot, mac)| format!("{slot} {mac}")).collect();
+        assert_eq!(slots, ["net2 BC:24:11:00:00:02", "net10 BC:24:11:00:00:10"]);
+    }
+
+    #[test]
+    fn a_static_address_is_read_from_cloud_init() {
+        let check = |text: &str, expect: Option<&str>| {
+            assert_eq!(static_address(text).map(|address| address.to_string()).as_deref(), expect);
+        };
+        check("ip=10.0.0.5/24,gw=10.0.0.1", Some("10.0.0.5"));
+        check("ip=dhcp", None);
+        check("gw=10.0.0.1,ip6=fd00::5/64", Some("fd00::5"));
     }
 
     #[test]

@@ -139,26 +139,11 @@ impl QemuConfig {
     /// Tells whether the agent is switched on: `1`, `enabled=1,…`.
     // PVE: qemu-server src/PVE/QemuServer/Agent.pm, $agent_fmt.
     pub fn agent_enabled(&self) -> bool {
-        let parts = self.get("agent").unwrap_or_default().split(',');
-        let mut values = parts.filter_map(|part| match part.split_once('=') {
-            Some(("enabled", value)) => Some(value),
-            Some(_) => None,
-            None => Some(part),
-        });
-        values.next().is_some_and(|value| matches!(value, "1" | "on" | "yes" | "true"))
+        self.get("agent").is_some_and(|text| pve_config::Agent::parse(text).is_ok_and(|agent| agent.enabled))
     }
     /// Returns the MAC addresses of its NICs by slot, `net0` first.
-    // PVE: qemu-server src/PVE/QemuServer/Network.pm: `MODEL=MAC,…` or `macaddr=MAC`.
-    pub fn mac_addresses(&self) -> Vec<(String, pve_types::MacAddr)> {
-        let slot = |key: &str| key.strip_prefix("net")?.parse::<u32>().ok();
-        let mac = |value: &str| value.split(',').find_map(|part| part.split_once('=')?.1.parse().ok());
-        let mut macs: Vec<_> = self
-            .values
-            .iter()
-            .filter_map(|(key, value)| Some((slot(key)?, (key.clone(), mac(value)?))))
-            .collect();
-        macs.sort_by_key(|(number, _)| *number);
-        macs.into_iter().map(|(_, item)| item).collect()
+    pub fn mac_addresses(&self) -> Vec<(pve_config::DeviceSlot, pve_types::MacAddr)> {
+        pve_config::mac_addresses(&self.values)
     }
 }
 
@@ -630,7 +615,7 @@ mod tests {
         let config = config(
             r#"{"net10":"virtio=BC:24:11:00:00:0A,bridge=vmbr0","net2":"model=e1000,macaddr=BC:24:11:00:00:02","net0":"virtio=BC:24:11:00:00:00","network":"x","net1":"virtio,bridge=vmbr0"}"#,
         );
-        let slots: Vec<String> = config.mac_addresses().into_iter().map(|(slot, _)| slot).collect();
+        let slots: Vec<String> = config.mac_addresses().iter().map(|(slot, _)| slot.to_string()).collect();
         assert_eq!(slots, ["net0", "net2", "net10"]);
     }
 }

@@ -551,7 +551,7 @@ async fn waits_tell_what_they_saw_and_end_at_their_deadline() {
         nic: None,
         mac: None,
         family: IpFamily::V4,
-        within: Some("203.0.113.0/24".to_owned()),
+        within: "203.0.113.0/24".parse().ok(),
     };
     let (report, _) = fixture.run(change("r2", &guest(1), vec![wait(&guest(1), nowhere, 1)])).await;
     let failure = failure_of(&report, "vm1/await");

@@ -434,7 +434,7 @@ pub fn chain(run: &str, guest: &GuestRef) -> Vec<Step> {
     };
     let start = Action::StartVm { guest: guest.clone() };
     let condition =
-        Condition::Address { nic: Some("net0".to_owned()), mac: None, family: IpFamily::V4, within: None };
+        Condition::Address { nic: "net0".parse().ok(), mac: None, family: IpFamily::V4, within: None };
     let wait = Action::Await { guest: guest.clone(), condition };
     vec![
         create,

@@ -1,5 +1,7 @@
 //! What a step can do: a closed set, run by one `match`.
 
+use ipnet::IpNet;
+use pve_config::DeviceSlot;
 use pve_types::{Bytes, GuestName, MacAddr, NodeName, PoolId, StorageId, Vmid, VolumeId};
 use serde::{Deserialize, Serialize};
 use std::collections::{BTreeMap, BTreeSet};
@@ -238,6 +240,17 @@ pub enum IpFamily {
     Any,
 }
 
+impl IpFamily {
+    /// Returns the one family that is desired; `None` where either is.
+    pub fn only(self) -> Option<pve_types::IpFamily> {
+        match self {
+            Self::V4 => Some(pve_types::IpFamily::V4),
+            Self::V6 => Some(pve_types::IpFamily::V6),
+            Self::Any => None,
+        }
+    }
+}
+
 /// What a guest is waited for.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "snake_case", deny_unknown_fields)]
@@ -251,13 +264,13 @@ pub enum Condition {
     /// Its agent tells an address.
     Address {
         /// Of the NIC in this slot; `None` for any NIC.
-        nic: Option<Slot>,
+        nic: Option<DeviceSlot>,
         /// That NIC's MAC, where it is known when planning; else it is read from the configuration.
         mac: Option<MacAddr>,
         /// Of this family.
         family: IpFamily,
         /// Within this network, in CIDR notation.
-        within: Option<String>,
+        within: Option<IpNet>,
     },
     /// `cloud-init status` says `done`.
     CloudInit,

@@ -4,7 +4,7 @@ use super::chain::{Chain, Link};
 use super::input::{Current, PlanInput};
 use crate::plan::{Action, Condition, GuestRef, IpFamily, Revert, Transport, TransportChoice};
 use crate::spec::{ReadyIp, Vm};
-use pve_config::{DeviceSlot, PropertyString};
+use pve_config::DeviceSlot;
 use pve_types::MacAddr;
 
 /// How long a port may take to answer after the address is known, where the spec does not say.
@@ -62,20 +62,16 @@ pub(crate) fn push_conditions(
 fn address(vm: &Vm, ip: &ReadyIp, current: Option<&Current<'_>>) -> Condition {
     let slot = ip.nic.as_ref().map(|nic| nic.value);
     Condition::Address {
-        nic: slot.map(|slot| slot.to_string()),
+        nic: slot,
         mac: slot.and_then(|slot| mac_of(vm, slot, current)),
         family: ip.family,
-        within: ip.within.as_ref().map(|net| net.value.to_string()),
+        within: ip.within.as_ref().map(|net| net.value),
     }
 }
 
 fn mac_of(vm: &Vm, slot: DeviceSlot, current: Option<&Current<'_>>) -> Option<MacAddr> {
     let said = vm.nics.get(&slot).and_then(|desired| desired.set()?.mac.as_ref()).map(|mac| mac.value);
-    said.or_else(|| {
-        let key = slot.to_string();
-        let net = PropertyString::parse(&key, current?.effective(&key)?).ok()?;
-        net.get("macaddr")?.parse().ok()
-    })
+    said.or_else(|| pve_config::mac_of(current?.effective(&slot.to_string())?))
 }
 
 fn push(

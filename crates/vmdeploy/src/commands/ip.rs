@@ -201,10 +201,10 @@ fn macs(config: &QemuConfig, args: &Args) -> Result<Vec<pve_types::MacAddr>, Fai
     let Some(wanted) = &args.nic else {
         return Ok(all.into_iter().map(|(_, mac)| mac).collect());
     };
-    match all.iter().find(|(slot, _)| slot == wanted) {
+    match all.iter().find(|(slot, _)| slot.to_string() == *wanted) {
         Some((_, mac)) => Ok(vec![*mac]),
         None => {
-            let slots: Vec<&str> = all.iter().map(|(slot, _)| slot.as_str()).collect();
+            let slots: Vec<String> = all.iter().map(|(slot, _)| slot.to_string()).collect();
             let shown = crate::escape::one_line(wanted);
             Err(Failure::usage(format!("the VM has no NIC `{shown}`"))
                 .hint(format!("it has: {}", slots.join(", "))))

@@ -3,12 +3,13 @@
 use super::pace::{Kind, Looks};
 use crate::drive::job::{Done, Job};
 use crate::{Failure, FailureKind, Outcome};
-use pve_api::{AgentTrouble, ApiError, GuestInterface, GuestProcess};
+use pve_api::{AddressFilter, AgentTrouble, ApiError, GuestProcess, fitting_addresses};
+use pve_config::DeviceSlot;
 use pve_types::{GuestName, MacAddr};
 use std::net::{IpAddr, SocketAddr};
 use std::time::Duration;
 use tokio::time::Instant;
-use vmdeploy_planner::plan::{Condition, GuestRef, IpFamily};
+use vmdeploy_planner::plan::{Condition, GuestRef};
 
 /// So long before its time is over a wait looks for the last time.
 const LAST_LOOK: Duration = Duration::from_secs(2);
@@ -18,7 +19,31 @@ enum Look {
     /// The condition holds.
     There(Outcome),
     /// It does not hold yet; what was seen instead.
-    NotYet(String),
+    NotYet(Instead),
+}
+
+impl Look {
+    fn not_yet(seen: impl Into<String>) -> Self {
+        Self::NotYet(Instead::Other(seen.into()))
+    }
+}
+
+/// What was seen where a condition does not hold.
+#[derive(Debug, Clone, PartialEq, Eq)]
+enum Instead {
+    /// The guest runs, and its agent is silent.
+    NoAgent,
+    /// Anything else, as a clause.
+    Other(String),
+}
+
+impl std::fmt::Display for Instead {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.write_str(match self {
+            Self::NoAgent => "the agent does not answer yet",
+            Self::Other(text) => text,
+        })
+    }
 }
 
 /// What a wait remembers from one look to the next.
@@ -30,17 +55,9 @@ struct Memory {
     macs: Option<Vec<MacAddr>>,
 }
 
-/// What addresses are desired.
-struct Desired<'a> {
-    /// MACs of the NICs that count; empty when any does.
-    macs: Vec<MacAddr>,
-    family: IpFamily,
-    within: Option<&'a str>,
-}
-
 impl Job {
     pub(super) async fn wait_for(&self, guest: &GuestRef, condition: &Condition) -> Result<Done, Failure> {
-        let mut said = String::new();
+        let mut said = None;
         let mut memory = Memory::default();
         let kind = Kind { node: self.node_of(guest), condition: name_of_condition(condition) };
         let mut turns = self.shared.pace.begin(kind, self.looks_of(condition));
@@ -56,13 +73,13 @@ impl Job {
                 }
                 Look::NotYet(seen) => seen,
             };
-            if seen != said {
-                self.tell(None, seen.clone());
-                said = seen;
+            if said.as_ref() != Some(&seen) {
+                self.tell(None, seen.to_string());
             }
             if Instant::now() >= last {
-                return Err(self.too_late(guest, condition, &said));
+                return Err(self.too_late(guest, condition, &seen));
             }
+            said = Some(seen);
             turns.not_yet(asked, Instant::now());
         }
     }
@@ -78,10 +95,10 @@ impl Job {
         Looks::Commands { patience: if is_awaited { Duration::ZERO } else { self.time_left() / 2 } }
     }
 
-    fn too_late(&self, guest: &GuestRef, condition: &Condition, seen: &str) -> Failure {
+    fn too_late(&self, guest: &GuestRef, condition: &Condition, seen: &Instead) -> Failure {
         let kind = match condition {
             Condition::Agent => FailureKind::AgentNotRunning,
-            Condition::Address { .. } if seen.contains("agent") => FailureKind::AgentNotRunning,
+            Condition::Address { .. } if *seen == Instead::NoAgent => FailureKind::AgentNotRunning,
             Condition::Address { .. } => FailureKind::NoAddress,
             _ => FailureKind::NotReady,
         };
@@ -110,9 +127,9 @@ impl Job {
             Condition::Address { nic, mac, family, within } => {
                 let macs = match &memory.macs {
                     Some(macs) => macs.clone(),
-                    None => memory.macs.insert(self.wanted_macs(guest, nic.as_deref(), *mac).await?).clone(),
+                    None => memory.macs.insert(self.wanted_macs(guest, *nic, *mac).await?).clone(),
                 };
-                let desired = Desired { macs, family: *family, within: within.as_deref() };
+                let desired = AddressFilter { macs, family: family.only(), cidr: *within };
                 self.look_for_address(guest, &desired).await
             }
             Condition::CloudInit => self.look_at_cloud_init(guest, &mut memory.process).await,
@@ -125,7 +142,7 @@ impl Job {
         let status = self.qemu(guest).status().await;
         match status {
             Ok(status) if status.is_running() == running => Ok(Look::There(Outcome::Done)),
-            Ok(status) => Ok(Look::NotYet(format!("the guest is {}", crate::printable(&status.status)))),
+            Ok(status) => Ok(Look::not_yet(format!("the guest is {}", crate::printable(&status.status)))),
             Err(error) => self.moved_or(guest, error).await,
         }
     }
@@ -133,10 +150,8 @@ impl Job {
     /// Tells a wait that may go on from a failure: an agent that is not there yet, a guest that moved.
     async fn agent_trouble(&self, guest: &GuestRef, error: ApiError) -> Result<Look, Failure> {
         match AgentTrouble::of(&error) {
-            Some(AgentTrouble::NotRunning | AgentTrouble::TimedOut) => {
-                Ok(Look::NotYet("the agent does not answer yet".to_owned()))
-            }
-            Some(AgentTrouble::VmNotRunning) => Ok(Look::NotYet("the guest does not run".to_owned())),
+            Some(AgentTrouble::NotRunning | AgentTrouble::TimedOut) => Ok(Look::NotYet(Instead::NoAgent)),
+            Some(AgentTrouble::VmNotRunning) => Ok(Look::not_yet("the guest does not run")),
             Some(AgentTrouble::NotConfigured) => Err(error.into()),
             None => self.moved_or(guest, error).await,
         }
@@ -145,14 +160,14 @@ impl Job {
     async fn moved_or(&self, guest: &GuestRef, error: ApiError) -> Result<Look, Failure> {
         if error.is_absent() {
             return match self.find_node(guest.vmid).await? {
-                Some(node) => Ok(Look::NotYet(format!("the guest is on {node} now"))),
+                Some(node) => Ok(Look::not_yet(format!("the guest is on {node} now"))),
                 None => Err(error.into()),
             };
         }
         let failure = Failure::from(error);
         match failure.kind {
             FailureKind::Unreachable | FailureKind::NoAnswer => {
-                Ok(Look::NotYet("the cluster does not answer".into()))
+                Ok(Look::not_yet("the cluster does not answer"))
             }
             _ => Err(failure),
         }
@@ -162,7 +177,7 @@ impl Job {
     async fn wanted_macs(
         &self,
         guest: &GuestRef,
-        nic: Option<&str>,
+        nic: Option<DeviceSlot>,
         mac: Option<MacAddr>,
     ) -> Result<Vec<MacAddr>, Failure> {
         if let Some(mac) = mac {
@@ -171,19 +186,20 @@ impl Job {
         let macs = self.config(guest).await?.config.mac_addresses();
         Ok(macs
             .into_iter()
-            .filter(|(slot, _)| nic.is_none_or(|nic| nic == slot))
+            .filter(|(slot, _)| nic.is_none_or(|nic| nic == *slot))
             .map(|(_, mac)| mac)
             .collect())
     }
 
-    async fn look_for_address(&self, guest: &GuestRef, desired: &Desired<'_>) -> Result<Look, Failure> {
+    async fn look_for_address(&self, guest: &GuestRef, desired: &AddressFilter) -> Result<Look, Failure> {
         let interfaces = match self.qemu(guest).agent().network_interfaces().await {
             Ok(interfaces) => interfaces,
             Err(error) => return self.agent_trouble(guest, error).await,
         };
-        let addresses = fitting(&interfaces, desired);
+        let addresses: Vec<IpAddr> =
+            fitting_addresses(&interfaces, desired).into_iter().map(|found| found.address).collect();
         if addresses.is_empty() {
-            return Ok(Look::NotYet("no fitting address yet".to_owned()));
+            return Ok(Look::not_yet("no fitting address yet"));
         }
         Ok(Look::There(Outcome::Addresses { addresses, source: "agent".to_owned() }))
     }
@@ -208,7 +224,7 @@ impl Job {
         };
         if !status.exited {
             *process = Some(running);
-            return Ok(Look::NotYet("`cloud-init status` still runs".to_owned()));
+            return Ok(Look::not_yet("`cloud-init status` still runs"));
         }
         let text = status.stdout.unwrap_or_default();
         match cloud_init_state(&text) {
@@ -223,8 +239,8 @@ impl Job {
                 let text = format!("cloud-init is disabled in VM {}", guest.vmid);
                 Err(Failure::new(FailureKind::NotReady, text))
             }
-            Some(state) => Ok(Look::NotYet(format!("cloud-init: {}", crate::printable(state)))),
-            None => Ok(Look::NotYet("cloud-init tells no status".to_owned())),
+            Some(state) => Ok(Look::not_yet(format!("cloud-init: {}", crate::printable(state)))),
+            None => Ok(Look::not_yet("cloud-init tells no status")),
         }
     }
 
@@ -235,7 +251,7 @@ impl Job {
             return Ok(known);
         }
         let macs = self.wanted_macs(guest, None, None).await?;
-        let desired = Desired { macs, family: IpFamily::Any, within: None };
+        let desired = AddressFilter { macs, ..AddressFilter::default() };
         match self.look_for_address(guest, &desired).await? {
             Look::There(Outcome::Addresses { addresses, .. }) => Ok(addresses),
             _ => Ok(Vec::new()),
@@ -245,14 +261,14 @@ impl Job {
     async fn look_at_port(&self, guest: &GuestRef, port: u16) -> Result<Look, Failure> {
         let addresses = self.known_addresses(guest).await?;
         let Some(address) = addresses.first() else {
-            return Ok(Look::NotYet("no address yet".to_owned()));
+            return Ok(Look::not_yet("no address yet"));
         };
         let target = SocketAddr::new(*address, port);
         let patience = Duration::from_secs(3).min(self.time_left());
         match tokio::time::timeout(patience, tokio::net::TcpStream::connect(target)).await {
             Ok(Ok(_)) => Ok(Look::There(Outcome::Done)),
-            Ok(Err(error)) => Ok(Look::NotYet(format!("{target}: {error}"))),
-            Err(_) => Ok(Look::NotYet(format!("{target} does not answer"))),
+            Ok(Err(error)) => Ok(Look::not_yet(format!("{target}: {error}"))),
+            Err(_) => Ok(Look::not_yet(format!("{target} does not answer"))),
         }
     }
 
@@ -276,11 +292,11 @@ impl Job {
             .output();
         match tokio::time::timeout(self.time_left(), run).await {
             Ok(Ok(output)) if output.status.success() => Ok(Look::There(Outcome::Done)),
-            Ok(Ok(output)) => Ok(Look::NotYet(format!("the command ended with {}", output.status))),
+            Ok(Ok(output)) => Ok(Look::not_yet(format!("the command ended with {}", output.status))),
             Ok(Err(error)) => {
                 Err(Failure::new(FailureKind::NotReady, format!("`{program}` could not be run: {error}")))
             }
-            Err(_) => Ok(Look::NotYet("the command did not end".to_owned())),
+            Err(_) => Ok(Look::not_yet("the command did not end")),
         }
     }
 }
@@ -310,56 +326,6 @@ fn cloud_init_state(text: &str) -> Option<&str> {
     text.lines().find_map(|line| line.trim().strip_prefix("status:")).map(str::trim)
 }
 
-/// Returns the addresses that fit: of the desired NICs, never loopback or link-local, IPv4 first.
-fn fitting(interfaces: &[GuestInterface], desired: &Desired<'_>) -> Vec<IpAddr> {
-    let is_wanted = |interface: &&GuestInterface| match interface.mac {
-        Some(mac) => desired.macs.is_empty() || desired.macs.contains(&mac),
-        None => false,
-    };
-    let mut addresses: Vec<IpAddr> = interfaces
-        .iter()
-        .filter(is_wanted)
-        .flat_map(|interface| &interface.addresses)
-        .map(|address| address.address)
-        .filter(|address| is_reachable(address) && is_of(address, desired.family))
-        .filter(|address| desired.within.is_none_or(|network| is_within(*address, network)))
-        .collect();
-    addresses.sort_by_key(IpAddr::is_ipv6);
-    addresses
-}
-
-/// Tells whether the address may be the guest's own as seen from here. One of this machine never is, however it is written.
-fn is_reachable(address: &IpAddr) -> bool {
-    match &address.to_canonical() {
-        IpAddr::V4(v4) => !v4.is_loopback() && !v4.is_link_local() && !v4.is_unspecified(),
-        IpAddr::V6(v6) => !v6.is_loopback() && !v6.is_unicast_link_local() && !v6.is_unspecified(),
-    }
-}
-
-fn is_of(address: &IpAddr, family: IpFamily) -> bool {
-    match family {
-        IpFamily::V4 => address.is_ipv4(),
-        IpFamily::V6 => address.is_ipv6(),
-        IpFamily::Any => true,
-    }
-}
-
-/// Tells whether the address lies in a network in CIDR notation; `false` for what is none.
-fn is_within(address: IpAddr, network: &str) -> bool {
-    let Some((base, length)) = network.split_once('/') else { return false };
-    match (address, base.parse::<IpAddr>(), length.parse::<u32>()) {
-        (IpAddr::V4(a), Ok(IpAddr::V4(b)), Ok(length @ 0..=32)) => {
-            let mask = u32::MAX.checked_shl(32 - length).unwrap_or(0);
-            u32::from(a) & mask == u32::from(b) & mask
-        }
-        (IpAddr::V6(a), Ok(IpAddr::V6(b)), Ok(length @ 0..=128)) => {
-            let mask = u128::MAX.checked_shl(128 - length).unwrap_or(0);
-            u128::from(a) & mask == u128::from(b) & mask
-        }
-        _ => false,
-    }
-}
-
 /// Says what to check where a guest did not become ready, and how to log in to it.
 fn not_ready_hint(guest: &GuestRef, node: &pve_types::NodeName, kind: FailureKind) -> String {
     let check = match kind {
@@ -384,56 +350,9 @@ mod tests {
     use super::*;
 
     #[test]
-    fn a_network_holds_its_addresses() {
-        let check = |address: &str, network: &str, expect: bool| {
-            assert_eq!(is_within(address.parse().unwrap(), network), expect, "{address} in {network}");
-        };
-        check("10.40.0.5", "10.40.0.0/24", true);
-        check("10.40.1.5", "10.40.0.0/24", false);
-        check("10.40.1.5", "0.0.0.0/0", true);
-        check("fd00::5", "fd00::/64", true);
-        check("fd01::5", "fd00::/64", false);
-        check("10.0.0.1", "fd00::/64", false);
-        check("10.0.0.1", "10.0.0.1/33", false);
-    }
-
-    #[test]
-    fn a_guest_cannot_lead_to_this_machine() {
-        for address in
-            ["127.0.0.1", "127.9.9.9", "::1", "::ffff:127.0.0.1", "::ffff:0.0.0.0", "0.0.0.0", "::"]
-        {
-            assert!(!is_reachable(&address.parse().unwrap()), "{address}");
-        }
-        assert!(is_reachable(&"10.0.0.1".parse().unwrap()) && is_reachable(&"fd00::1".parse().unwrap()));
-    }
-
-    #[test]
     fn the_text_of_cloud_init_counts() {
         assert_eq!(cloud_init_state("status: running\n"), Some("running"));
         assert_eq!(cloud_init_state("\nstatus: done\ndetail: x\n"), Some("done"));
         assert_eq!(cloud_init_state("command not found"), None);
-    }
-
-    #[test]
-    fn only_addresses_of_the_wanted_nic_count_and_ipv4_comes_first() {
-        let mac: MacAddr = "BC:24:11:00:00:01".parse().unwrap();
-        let other: MacAddr = "02:42:AC:11:00:02".parse().unwrap();
-        let address = |text: &str| (text.parse::<IpAddr>().unwrap(), 24_u8);
-        let interfaces = [
-            GuestInterface::new("lo", None, [address("127.0.0.1")]),
-            GuestInterface::new("docker0", Some(other), [address("172.17.0.1")]),
-            GuestInterface::new(
-                "eth0",
-                Some(mac),
-                [address("fe80::1"), address("fd00::7"), address("10.0.0.7")],
-            ),
-        ];
-        let desired = |family| Desired { macs: vec![mac], family, within: None };
-        let texts =
-            |family| fitting(&interfaces, &desired(family)).iter().map(IpAddr::to_string).collect::<Vec<_>>();
-        assert_eq!(texts(IpFamily::Any), ["10.0.0.7", "fd00::7"]);
-        assert_eq!(texts(IpFamily::V6), ["fd00::7"]);
-        let elsewhere = Desired { within: Some("192.168.0.0/16"), ..desired(IpFamily::Any) };
-        assert!(fitting(&interfaces, &elsewhere).is_empty());
     }
 }
