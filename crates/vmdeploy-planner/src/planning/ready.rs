@@ -41,7 +41,9 @@ pub(crate) fn push_conditions(
     match &ready.ip {
         Some(ip) => push(input, chain, guest, "address", address(vm, ip, current), ip.timeout.as_secs()),
         None if needs_address => {
-            let any = Condition::Address { nic: None, mac: None, family: IpFamily::Any, within: None };
+            let nic = primary(vm);
+            let mac = nic.and_then(|slot| mac_of(vm, slot, current));
+            let any = Condition::Address { nic, mac, family: IpFamily::Any, within: None };
             push(input, chain, guest, "address", any, ADDRESS_S);
         }
         None => {}
@@ -60,13 +62,18 @@ pub(crate) fn push_conditions(
 }
 
 fn address(vm: &Vm, ip: &ReadyIp, current: Option<&Current<'_>>) -> Condition {
-    let slot = ip.nic.as_ref().map(|nic| nic.value);
+    let slot = ip.nic.as_ref().map(|nic| nic.value).or_else(|| primary(vm));
     Condition::Address {
         nic: slot,
         mac: slot.and_then(|slot| mac_of(vm, slot, current)),
         family: ip.family,
         within: ip.within.as_ref().map(|net| net.value),
     }
+}
+
+/// Returns the NIC that the spec calls primary: inventories take its address.
+fn primary(vm: &Vm) -> Option<DeviceSlot> {
+    vm.nics.iter().find(|(_, nic)| nic.set().is_some_and(|nic| nic.primary)).map(|(slot, _)| *slot)
 }
 
 fn mac_of(vm: &Vm, slot: DeviceSlot, current: Option<&Current<'_>>) -> Option<MacAddr> {

@@ -569,7 +569,7 @@ const READY_IP: Object = Object::new(
     "ready_ip",
     "Waiting for an address.",
     &[
-        field("nic", Text(&rules::NET_SLOT), "of this NIC").default("any"),
+        field("nic", Text(&rules::NET_SLOT), "of this NIC").default("the primary NIC, or any"),
         field("family", OneOf(&[Int(4, 4), Int(6, 6), Choice(&["any"])]), "of this family").default("4"),
         field("within", Text(&rules::NETWORK), "within this network").default("any"),
         field("timeout", Duration, "at most so long").default("5m"),
