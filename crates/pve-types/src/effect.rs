@@ -11,16 +11,16 @@ pub enum TookEffect {
     No,
     /// It cannot be told from here: read before doing anything.
     Maybe,
-    /// It was done.
+    /// It was done, wholly or in part.
     Yes,
 }
 
 impl std::fmt::Display for TookEffect {
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
         f.pad(match self {
-            Self::No => "no",
-            Self::Maybe => "maybe",
-            Self::Yes => "yes",
+            Self::No => "it changed nothing",
+            Self::Maybe => "it may have taken effect",
+            Self::Yes => "it took effect in part",
         })
     }
 }

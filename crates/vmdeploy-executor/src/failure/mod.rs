@@ -4,32 +4,11 @@ mod classify;
 mod translate;
 
 pub use classify::{About, hint_of, is_passing, kind_of};
+pub use pve_types::TookEffect;
 
 use pve_types::{GuestName, NodeName, Upid};
 use serde::{Deserialize, Serialize};
 use vmdeploy_planner::plan::StepId;
-
-/// Whether something that failed may have changed the cluster all the same.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Serialize, Deserialize)]
-#[serde(rename_all = "snake_case")]
-pub enum TookEffect {
-    /// Nothing was changed; it may be tried again.
-    No,
-    /// It cannot be told from the answer; the cluster is asked before anything is repeated.
-    Maybe,
-    /// It was done, wholly or in part.
-    Yes,
-}
-
-impl std::fmt::Display for TookEffect {
-    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
-        f.pad(match self {
-            Self::No => "it changed nothing",
-            Self::Maybe => "it may have taken effect",
-            Self::Yes => "it took effect in part",
-        })
-    }
-}
 
 /// The kinds of failure that somebody acts on differently.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]

@@ -10,7 +10,7 @@ impl From<ApiError> for Failure {
             return of_ssh(error);
         }
         let kind = api_kind(&error);
-        let mut failure = Self::new(kind, error.to_string()).effect(api_effect(&error)).because(&error);
+        let mut failure = Self::new(kind, error.to_string()).effect(error.effect()).because(&error);
         if let ApiError::Task { upid, log, .. } = &error {
             failure.upid = Some(upid.clone());
             failure.node = Some(upid.node().clone());
@@ -34,14 +34,6 @@ fn ssh_cause(error: &ApiError) -> Option<&pve_ssh::Error> {
     }
 }
 
-fn api_effect(error: &ApiError) -> TookEffect {
-    match error.effect() {
-        pve_api::TookEffect::No => TookEffect::No,
-        pve_api::TookEffect::Maybe => TookEffect::Maybe,
-        pve_api::TookEffect::Yes => TookEffect::Yes,
-    }
-}
-
 fn api_kind(error: &ApiError) -> FailureKind {
     use FailureKind as K;
     match error {
@@ -59,7 +51,7 @@ fn api_kind(error: &ApiError) -> FailureKind {
         _ => match said_kind(error) {
             Some(kind) => kind,
             // Nothing reached the node, or what reached it was not answered.
-            None if error.is_unreachable() && error.effect() == pve_api::TookEffect::No => K::Unreachable,
+            None if error.is_unreachable() && error.effect() == TookEffect::No => K::Unreachable,
             None if error.is_unreachable() => K::NoAnswer,
             None => K::Refused,
         },
@@ -78,12 +70,8 @@ impl From<pve_ssh::Error> for Failure {
 }
 
 fn of_ssh(error: &pve_ssh::Error) -> Failure {
-    let effect = match error.took_effect() {
-        pve_ssh::TookEffect::No => TookEffect::No,
-        pve_ssh::TookEffect::Maybe => TookEffect::Maybe,
-        pve_ssh::TookEffect::Yes => TookEffect::Yes,
-    };
-    let mut failure = Failure::new(ssh_kind(error), error.to_string()).effect(effect).because(error);
+    let mut failure =
+        Failure::new(ssh_kind(error), error.to_string()).effect(error.took_effect()).because(error);
     if failure.kind == FailureKind::Unauthenticated {
         let hint = "check PROXMOX_SSH_USER and PROXMOX_SSH_KEY: the node must know the key, and a user other than \
                     root needs sudo without a password; `vmdeploy doctor` tells more";
@@ -130,7 +118,7 @@ fn ssh_kind(error: &pve_ssh::Error) -> FailureKind {
 fn effect_of_words(stderr: &str) -> TookEffect {
     let late = stderr.contains("hotplug problem") || stderr.contains("unable to apply pending change");
     match pve_ssh::parse::failure(stderr) {
-        Some(failure) if failure.effect() == pve_ssh::TookEffect::No && !late => TookEffect::No,
+        Some(failure) if failure.effect() == TookEffect::No && !late => TookEffect::No,
         _ => TookEffect::Maybe,
     }
 }
