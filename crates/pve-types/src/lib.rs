@@ -44,7 +44,10 @@ pub use names::{
 pub use power::PowerState;
 pub use printable::{Escaped, escape_json, is_unprintable};
 pub use privilege::Privilege;
-pub use pve_error::{PveError, Reaction, Reading, Row, STATUSES, TEXTS, lock_in, read_error, read_status};
+pub use pve_error::{
+    DestroyObstacle, PveError, Reaction, Reading, Row, STATUSES, TEXTS, lock_in, read_error, read_status,
+    says_applied_late,
+};
 pub use secret::Secret;
 pub use upid::{TaskStatus, Upid};
 pub use version::PveVersion;

@@ -346,6 +346,44 @@ pub fn lock_in(text: &str) -> Option<&str> {
     rest.split_once(')').map(|(name, _)| name)
 }
 
+/// What keeps PVE from destroying a guest.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum DestroyObstacle {
+    /// It is protected.
+    Protection,
+    /// High availability manages it.
+    HighAvailability,
+    /// Linked clones use its disks.
+    LinkedClones,
+    /// A replication job copies it.
+    Replication,
+    /// It runs, or PVE says no reason that is known.
+    Running,
+}
+
+impl DestroyObstacle {
+    /// Reads what keeps a guest from being destroyed from the text of [`PveError::DestroyRefused`].
+    // PVE: qemu-server src/PVE/API2/Qemu.pm destroy_vm, src/PVE/QemuServer.pm destroy_vm.
+    pub fn of(text: &str) -> Self {
+        const OBSTACLES: [(&str, DestroyObstacle); 4] = [
+            ("protection", DestroyObstacle::Protection),
+            ("HA resources", DestroyObstacle::HighAvailability),
+            ("linked clone", DestroyObstacle::LinkedClones),
+            ("replication", DestroyObstacle::Replication),
+        ];
+        OBSTACLES
+            .iter()
+            .find(|(part, _)| text.contains(part))
+            .map_or(Self::Running, |(_, obstacle)| *obstacle)
+    }
+}
+
+/// Tells whether a text says that a change was written and then could not be applied to the running guest: unlike other
+/// errors it comes last, whatever else is said.
+pub fn says_applied_late(text: &str) -> bool {
+    TEXTS.iter().any(|row| row.error == PveError::Hotplug && follows(text, row.parts))
+}
+
 /// Tells whether the parts occur in the text, one after the other.
 fn follows(text: &str, parts: &[&str]) -> bool {
     let mut rest = text;

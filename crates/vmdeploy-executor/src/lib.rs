@@ -26,7 +26,7 @@ mod unpack;
 pub use cancel::{Cancellation, Canceller, Stop, cancellation};
 pub use connections::{ApiAccess, Connections, ConnectionsConfig, SshAccess};
 pub use event::{EVENT_FORMAT_VERSION, Event, EventKind, Found, StepHead};
-pub use failure::{About, Failure, FailureKind, TookEffect, hint_of, is_passing, kind_of, printable};
+pub use failure::{Failure, FailureKind, TookEffect, is_passing, kind_of, printable};
 pub use journal::{
     Entry, JOURNAL_FORMAT_VERSION, JournalError, JournalWriter, ProjectLock, Record, ResumeMode, RunSummary,
     RunsError, RunsFolder, StoredRun, read,

@@ -4,7 +4,7 @@ use crate::TookEffect;
 use crate::request::{Method, Request};
 use crate::response::Response;
 use pve_config::Bus;
-use pve_types::{PveError, PveError as E, Reading, read_error, read_status};
+use pve_types::{PveError, PveError as E, Reading, read_error, read_status, says_applied_late};
 use std::collections::BTreeMap;
 
 /// Which call an error is about. It shows as `` PUT `/nodes/pve1/qemu/100/config` ``.
@@ -118,7 +118,7 @@ impl Answer {
                 TookEffect::Yes
             }
             _ if self.was_checked_first(told) => TookEffect::No,
-            (400, _) if self.errors.values().any(|text| is_late_parameter_error(text)) => TookEffect::Maybe,
+            (400, _) if self.errors.values().any(|text| says_applied_late(text)) => TookEffect::Maybe,
             (403, Kind::Config { drives: true }) => TookEffect::Maybe,
             (400..=499 | 501 | 505 | 506, _) | (500, Kind::StartsTask | Kind::CreatesGuest) => TookEffect::No,
             (status, _) => read_status(status).map_or(TookEffect::Maybe, |(_, effect, _)| effect),
@@ -158,11 +158,6 @@ impl Answer {
 pub(crate) fn is_first_check(status: &str) -> bool {
     read_error(status).is_some_and(|told| told.effect() == TookEffect::No)
         || status.trim().starts_with("you can't start a vm if it's a template")
-}
-
-/// Tells whether a parameter error comes from applying the change, after it was written.
-fn is_late_parameter_error(text: &str) -> bool {
-    text.starts_with("hotplug problem") || text.starts_with("unable to apply pending change")
 }
 
 /// Tells whether a guest's configuration was not found.

@@ -586,7 +586,13 @@ fn may_pass_for_an_revert(kind: FailureKind) -> bool {
     use FailureKind as K;
     matches!(
         kind,
-        K::ConfigLock | K::StorageLock | K::NoAnswer | K::Unreachable | K::NodeBusy | K::MonitorTimeout
+        K::ConfigLock
+            | K::StorageLock
+            | K::NoAnswer
+            | K::Unreachable
+            | K::NodeUnreachable
+            | K::NodeBusy
+            | K::MonitorTimeout
     )
 }
 

@@ -1,7 +1,7 @@
 //! From what PVE says to a kind of failure, and from a kind to what a person may do. One table, used for both transports.
 
 use super::{Failure, FailureKind as K};
-use pve_types::{NodeName, PveError, Vmid};
+use pve_types::{DestroyObstacle, NodeName, PveError, Vmid};
 
 /// Returns the kind of failure that a text of PVE tells, and `Refused` for a text that nobody knows.
 pub fn kind_of(said: &str) -> K {
@@ -18,7 +18,7 @@ pub(super) fn kind_of_error(error: PveError) -> K {
         E::GuestLocked => K::GuestLocked,
         E::WorkerNotStarted | E::NoResources | E::TooManyRequests => K::NodeBusy,
         E::Monitor => K::MonitorTimeout,
-        E::NodeUnreachable => K::Unreachable,
+        E::NodeUnreachable => K::NodeUnreachable,
         E::NodeSilent => K::NoAnswer,
         E::VmidTaken => K::VmidTaken,
         E::AlreadyExists => K::Refused,
@@ -51,44 +51,63 @@ pub fn is_passing(kind: K) -> bool {
             | K::GuestLocked
             | K::NoAnswer
             | K::Unreachable
+            | K::NodeUnreachable
             | K::GuestGone
             | K::NodeBusy
             | K::MonitorTimeout
     )
 }
 
+/// How a run goes on once the cause of its failure is removed. It is written as the end of a hint: `then {next}`.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) enum NextStep {
+    /// The run is resumed.
+    Resume,
+    /// There is nothing to resume: the command that made the plan is given once more.
+    SameCommand,
+}
+
+impl std::fmt::Display for NextStep {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.write_str(match self {
+            Self::Resume => "`vmdeploy resume`",
+            Self::SameCommand => "the same command again",
+        })
+    }
+}
+
 /// Whom a hint is about.
-#[derive(Debug, Clone, Copy, Default)]
-pub struct About<'a> {
+#[derive(Debug, Clone, Copy)]
+struct About<'a> {
     /// The guest's number.
-    pub vmid: Option<Vmid>,
+    vmid: Option<Vmid>,
     /// The node.
-    pub node: Option<&'a NodeName>,
+    node: Option<&'a NodeName>,
     /// What PVE said.
-    pub said: &'a str,
+    said: &'a str,
 }
 
 /// Returns what a person may do about a failure; `None` where its text says it already.
-pub fn hint_of(kind: K, about: About<'_>) -> Option<String> {
+fn hint_of(kind: K, about: About<'_>, next: NextStep) -> Option<String> {
     let vmid = about.vmid.map_or_else(|| "VMID".to_owned(), |vmid| vmid.to_string());
     let node = about.node.map_or("the node", NodeName::as_str);
     Some(match kind {
-        K::ConfigLock => format!("another task works on VM {vmid}; see `pvesh get /cluster/tasks`, then `vmdeploy resume`"),
-        K::StorageLock => "another task works on the storage; see `pvesh get /cluster/tasks`, then `vmdeploy resume`".into(),
-        K::NodeBusy => format!("{node} has no free process for it; lower `limits`, or wait, then `vmdeploy resume`"),
-        K::MonitorTimeout => format!("QEMU on {node} does not answer in time; `qm status {vmid} --verbose` shows more, then `vmdeploy resume`"),
+        K::ConfigLock => format!("another task works on VM {vmid}; see `pvesh get /cluster/tasks`, then {next}"),
+        K::StorageLock => format!("another task works on the storage; see `pvesh get /cluster/tasks`, then {next}"),
+        K::NodeBusy => format!("{node} has no free process for it; lower `limits`, or wait, then {next}"),
+        K::MonitorTimeout => format!("QEMU on {node} does not answer in time; `qm status {vmid} --verbose` shows more, then {next}"),
         K::ShutdownTimeout => format!("the guest ignores the shutdown request; `vmdeploy shutdown --force` stops it after the timeout, `qm stop {vmid}` on {node} at once"),
         K::GuestLocked => format!(
-            "wait for the backup, clone or migration to end, then `vmdeploy resume`; if no task runs, the lock is stale: \
+            "wait for the backup, clone or migration to end, then {next}; if no task runs, the lock is stale: \
              `qm unlock {vmid}` on {node}"
         ),
         K::VmidTaken => format!("give the VM another `vmid:`, or look at the guest with `qm config {vmid}` on its node"),
-        K::NoAnswer => "`vmdeploy resume` finds out whether it was done, and goes on".into(),
-        K::TaskFailed | K::CommandFailed => "remove the cause, then `vmdeploy resume`".into(),
+        K::NoAnswer => format!("{next} finds out whether it was done, and goes on"),
+        K::TaskFailed | K::CommandFailed => format!("remove the cause, then {next}"),
         K::SlotOccupied => "the disk slot is taken; `vmdeploy plan` shows what is there".into(),
         K::Resize => "a disk can only grow; give it at least its present size".into(),
         K::StorageUnfit => format!("see `pvesm status` on {node}; enable the storage or its content type, or choose another"),
-        K::StorageFull => "free or add space, then `vmdeploy resume`".into(),
+        K::StorageFull => format!("free or add space, then {next}"),
         K::Forbidden => "`vmdeploy check-token` shows which privilege is missing, `vmdeploy fix-token` grants it".into(),
         K::RootOnly => "use `transport: hybrid` or `transport: ssh`, which do this as root, or take the option out of the spec".into(),
         K::Version => "this PVE does it in another way; `vmdeploy plan` makes the plan anew for the version that it finds".into(),
@@ -97,52 +116,66 @@ pub fn hint_of(kind: K, about: About<'_>) -> Option<String> {
         K::AgentNotConfigured => "set `agent: true` for the VM and restart it".into(),
         K::AgentNotRunning => format!("is qemu-guest-agent installed and started in the image? `qm terminal {vmid}` on {node} shows the console"),
         K::NoAddress => "check the NIC's bridge and VLAN, and the cloud-init network settings".into(),
-        K::NotReady => format!("look at the guest's console: `qm terminal {vmid}` on {node}; then `vmdeploy resume`"),
+        K::NotReady => format!("look at the guest's console: `qm terminal {vmid}` on {node}; then {next}"),
         K::Hotplug => format!("the change waits for a restart: `vmdeploy reboot` the VM, or `qm pending {vmid}` on {node} shows it"),
         K::GuestGone => "`vmdeploy plan` shows where it is now".into(),
-        K::DestroyRefused => destroy_hint(about.said, &vmid),
+        K::DestroyRefused => destroy_hint(DestroyObstacle::of(about.said), &vmid),
         K::NotOurs => format!("`qm config {vmid}` on {node} shows whose it is; the spec that `vmdeploy adopt {vmid} --project NAME` prints takes it over"),
         K::DigestChanged => "`vmdeploy plan` shows what it would do now".into(),
         K::NoQuorum => "`pvecm status` on a node shows which nodes are missing; nothing can be changed until they are back".into(),
-        K::Unreachable if about.said.contains("was refused with") => format!(
+        K::NodeUnreachable => format!(
             "the node that was asked does not reach {node}; is it up? `pvesh get /nodes` and `pvecm status` tell, \
-             then `vmdeploy resume`"
+             then {next}"
         ),
-        K::Unreachable => {
-            "check PROXMOX_API_HOST, PROXMOX_SSH_HOST and the network (`vmdeploy doctor` tells more), then `vmdeploy resume`"
-                .into()
-        }
-        K::Deadline => "it may still go on; `vmdeploy resume` finds out".into(),
+        K::Unreachable => format!(
+            "check PROXMOX_API_HOST, PROXMOX_SSH_HOST and the network (`vmdeploy doctor` tells more), then {next}"
+        ),
+        K::Deadline => format!("it may still go on; {next} finds out"),
         K::ImageUnfit => "check the image and its checksum in the spec; `vmdeploy image check` tells more".into(),
-        K::Interrupted => "`vmdeploy resume` goes on from here".into(),
+        K::Interrupted => format!("{next} goes on from here"),
         K::AlreadyRunning => format!("`qm status {vmid}` on {node} shows since when"),
         K::Secret | K::Refused | K::Answer | K::Internal | K::OtherCluster => return None,
     })
 }
 
-fn destroy_hint(said: &str, vmid: &str) -> String {
-    match () {
-        () if said.contains("protection") => {
+fn destroy_hint(obstacle: DestroyObstacle, vmid: &str) -> String {
+    match obstacle {
+        DestroyObstacle::Protection => {
             format!("take `protection` off first: `qm set {vmid} --protection 0`, or in the spec")
         }
-        () if said.contains("HA resources") => {
+        DestroyObstacle::HighAvailability => {
             format!("take it out of high availability: `ha-manager remove vm:{vmid}`")
         }
-        () if said.contains("linked clone") => "destroy the clones first".to_owned(),
-        () if said.contains("replication") => {
+        DestroyObstacle::LinkedClones => "destroy the clones first".to_owned(),
+        DestroyObstacle::Replication => {
             format!("remove the replication job first: `pvesr list` shows those of VM {vmid}")
         }
-        () => format!("stop it first: `qm shutdown {vmid}`"),
+        DestroyObstacle::Running => format!("stop it first: `qm shutdown {vmid}`"),
     }
 }
 
+/// Returns a hint and, where it is another one, what it becomes when the run cannot be resumed.
+fn two_hints(resume: Option<String>, again: Option<String>) -> (Option<String>, Option<String>) {
+    let again = again.filter(|again| resume.as_ref() != Some(again));
+    (resume, again)
+}
+
 impl Failure {
+    /// Says what to do, and how the run goes on afterwards.
+    #[must_use]
+    pub(crate) fn hint_then(mut self, hint: impl Fn(NextStep) -> String) -> Self {
+        let (resume, again) = (hint(NextStep::Resume), hint(NextStep::SameCommand));
+        (self.hint, self.hint_without_run) = two_hints(Some(resume), Some(again));
+        self
+    }
     /// Adds the hint that fits its kind, unless it has one.
     #[must_use]
     pub(crate) fn with_usual_hint(mut self, vmid: Option<Vmid>) -> Self {
         if self.hint.is_none() {
             let about = About { vmid, node: self.node.as_ref(), said: &self.message };
-            self.hint = hint_of(self.kind, about);
+            let hint = |next| hint_of(self.kind, about, next);
+            (self.hint, self.hint_without_run) =
+                two_hints(hint(NextStep::Resume), hint(NextStep::SameCommand));
         }
         self
     }
@@ -183,14 +216,26 @@ mod tests {
     }
 
     #[test]
+    fn what_cannot_be_resumed_is_done_by_the_same_command() {
+        let failure = Failure::new(K::StorageFull, "no space").with_usual_hint(None);
+        assert_eq!(failure.hint.as_deref(), Some("free or add space, then `vmdeploy resume`"));
+        let reverted = failure.of_what_is_reverted();
+        assert_eq!(reverted.hint.as_deref(), Some("free or add space, then the same command again"));
+        assert_eq!(reverted.clone().of_what_is_reverted(), reverted);
+        let own = Failure::new(K::Refused, "no").hint("`vmdeploy resume` is a word like any other here");
+        assert_eq!(own.clone().of_what_is_reverted(), own);
+    }
+
+    #[test]
     fn nearly_every_kind_tells_what_to_do() {
         let about = About { vmid: Vmid::new(201).ok(), node: None, said: "" };
+        let hint_of = |kind| hint_of(kind, about, NextStep::Resume);
         let silent = [K::Secret, K::Refused, K::Answer, K::Internal];
         for kind in
             [K::ConfigLock, K::GuestLocked, K::VmidTaken, K::Forbidden, K::DestroyRefused, K::Interrupted]
         {
-            assert!(hint_of(kind, about).is_some_and(|hint| !hint.ends_with('.')), "{kind:?}");
+            assert!(hint_of(kind).is_some_and(|hint| !hint.ends_with('.')), "{kind:?}");
         }
-        assert!(silent.iter().all(|kind| hint_of(*kind, about).is_none()));
+        assert!(silent.iter().all(|kind| hint_of(*kind).is_none()));
     }
 }

@@ -3,7 +3,8 @@
 mod classify;
 mod translate;
 
-pub use classify::{About, hint_of, is_passing, kind_of};
+pub(crate) use classify::NextStep;
+pub use classify::{is_passing, kind_of};
 pub use pve_types::TookEffect;
 
 use pve_types::{GuestName, NodeName, Upid};
@@ -76,6 +77,8 @@ pub enum FailureKind {
     NoQuorum,
     /// The connection could not be made; nothing was sent.
     Unreachable,
+    /// The node that was asked does not reach the one that the call is about; nothing arrived there.
+    NodeUnreachable,
     /// The deadline of the step passed.
     Deadline,
     /// A command on the node failed.
@@ -117,8 +120,12 @@ pub struct Failure {
     pub causes: Vec<String>,
     /// The last lines of the task's log or of what the command printed.
     pub log: Vec<String>,
-    /// What to do next.
+    /// What to do next, in words.
     pub hint: Option<String>,
+    /// What to do next where the run cannot be resumed, because it is at its end or the VM is rolled back; `None` where
+    /// `hint` holds then too. The report and the events show it in place of `hint`.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub hint_without_run: Option<String>,
 }
 
 impl Failure {
@@ -135,6 +142,7 @@ impl Failure {
             causes: Vec::new(),
             log: Vec::new(),
             hint: None,
+            hint_without_run: None,
         }
     }
     /// Says whether it took effect.
@@ -153,6 +161,7 @@ impl Failure {
     #[must_use]
     pub fn hint(mut self, hint: impl Into<String>) -> Self {
         self.hint = Some(hint.into());
+        self.hint_without_run = None;
         self
     }
     /// Says on which node.
@@ -180,7 +189,7 @@ impl Failure {
     /// Returns the failure with a hint that fits what is rolled back: there is nothing to resume, it is deployed again.
     #[must_use]
     pub(crate) fn of_what_is_reverted(mut self) -> Self {
-        self.hint = self.hint.map(|hint| hint.replace("`vmdeploy resume`", "the same command again"));
+        self.hint = self.hint_without_run.take().or(self.hint);
         self
     }
     /// Returns the failure as it is said where no run has begun: with a hint that leads to the same command again.
@@ -196,7 +205,10 @@ impl Failure {
     /// Tells whether nobody got an answer to what was sent, so that it may still be on its way.
     pub(crate) fn is_unheard(&self) -> bool {
         use FailureKind as K;
-        let is_silent = matches!(self.kind, K::NoAnswer | K::Interrupted | K::Deadline | K::Unreachable);
+        let is_silent = matches!(
+            self.kind,
+            K::NoAnswer | K::Interrupted | K::Deadline | K::Unreachable | K::NodeUnreachable
+        );
         is_silent && self.upid.is_none() && self.took_effect != TookEffect::No
     }
     /// Tells whether the credentials are the trouble (exit code 7).

@@ -51,7 +51,7 @@ fn api_kind(error: &ApiError) -> FailureKind {
         _ => match said_kind(error) {
             Some(kind) => kind,
             // Nothing reached the node, or what reached it was not answered.
-            None if error.is_unreachable() && error.effect() == TookEffect::No => K::Unreachable,
+            None if error.is_unreachable() && error.effect() == TookEffect::No => K::NodeUnreachable,
             None if error.is_unreachable() => K::NoAnswer,
             None => K::Refused,
         },
@@ -116,9 +116,9 @@ fn ssh_kind(error: &pve_ssh::Error) -> FailureKind {
 /// Returns whether a command that ended with these words may have changed something: `qm set` is no transaction, so
 /// only what is certainly a first check is sure.
 fn effect_of_words(stderr: &str) -> TookEffect {
-    let late = stderr.contains("hotplug problem") || stderr.contains("unable to apply pending change");
+    let is_late = pve_types::says_applied_late(stderr);
     match pve_ssh::parse::failure(stderr) {
-        Some(failure) if failure.effect() == TookEffect::No && !late => TookEffect::No,
+        Some(failure) if failure.effect() == TookEffect::No && !is_late => TookEffect::No,
         _ => TookEffect::Maybe,
     }
 }

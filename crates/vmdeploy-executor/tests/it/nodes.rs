@@ -65,7 +65,7 @@ async fn what_a_node_has_that_goes_down_is_said_and_taken_back_when_it_is_up_aga
     assert_eq!(report.left[0].what, "VM 202 `vm2` on pve2");
     assert_eq!(report.left[0].command, "qm destroy 202 --purge 1");
     let failures: Vec<_> = report.failures().collect();
-    assert!(failures.iter().all(|failure| failure.kind == FailureKind::Unreachable), "{failures:#?}");
+    assert!(failures.iter().all(|failure| failure.kind == FailureKind::NodeUnreachable), "{failures:#?}");
     assert!(failures.iter().all(|failure| failure.hint.as_ref().is_some_and(|h| h.contains("is it up?"))));
     assert_eq!(report.resume, vmdeploy_executor::Resuming::TakeBack);
 

@@ -84,11 +84,13 @@ impl Job {
             Ok(false) => {
                 let vmid = guest.vmid;
                 let text = format!("an empty configuration of VM {vmid} with the lock `create` is left");
-                let hint = format!(
-                    "on {}: `qm unlock {vmid}`, then `qm destroy {vmid}`, then `vmdeploy resume`; only root may remove it",
-                    self.node_of(guest)
-                );
-                Err(failure.effect(TookEffect::Yes).log([text]).hint(hint))
+                let node = self.node_of(guest);
+                let hint = |next| {
+                    format!(
+                        "on {node}: `qm unlock {vmid}`, then `qm destroy {vmid}`, then {next}; only root may remove it"
+                    )
+                };
+                Err(failure.effect(TookEffect::Yes).log([text]).hint_then(hint))
             }
             Err(other) => Err(failure.effect(TookEffect::Yes).log([other.message])),
         }

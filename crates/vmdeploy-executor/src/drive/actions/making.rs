@@ -152,9 +152,9 @@ fn stale_lock(guest: &GuestRef, lock: &str) -> Failure {
     let vmid = guest.vmid;
     let text = format!("VM {vmid} is locked ({lock}), and no task works on it");
     let failure = Failure::new(FailureKind::GuestLocked, text).effect(TookEffect::Maybe);
-    failure.hint(format!(
-        "the lock is stale: `qm unlock {vmid}`, then `qm destroy {vmid}`, then `vmdeploy resume`"
-    ))
+    failure.hint_then(|next| {
+        format!("the lock is stale: `qm unlock {vmid}`, then `qm destroy {vmid}`, then {next}")
+    })
 }
 
 fn taken_by(guest: &GuestRef, whose: &Whose) -> Failure {

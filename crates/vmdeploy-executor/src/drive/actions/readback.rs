@@ -103,8 +103,10 @@ impl Job {
 /// Tells whether PVE answered, so that nothing is at work any more.
 fn is_an_answer(failure: &Failure) -> bool {
     use FailureKind as K;
-    let is_open =
-        matches!(failure.kind, K::NoAnswer | K::Unreachable | K::Interrupted | K::Deadline | K::GuestGone);
+    let is_open = matches!(
+        failure.kind,
+        K::NoAnswer | K::Unreachable | K::NodeUnreachable | K::Interrupted | K::Deadline | K::GuestGone
+    );
     // A change that waits for a restart is one that PVE took.
     !is_open && failure.kind != K::Hotplug
 }

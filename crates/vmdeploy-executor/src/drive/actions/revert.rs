@@ -215,8 +215,10 @@ impl Job {
         }
         match self.wait_for_commands_on(guest).await {
             Err(failure)
-                if matches!(failure.kind, FailureKind::Unreachable | FailureKind::NoAnswer)
-                    && !self.shared.connections.is_pvesh() =>
+                if matches!(
+                    failure.kind,
+                    FailureKind::Unreachable | FailureKind::NodeUnreachable | FailureKind::NoAnswer
+                ) && !self.shared.connections.is_pvesh() =>
             {
                 self.note(format!(
                     "whether a command still works on VM {} cannot be asked: {failure}",

@@ -2,6 +2,7 @@
 
 use super::pace::{Kind, Looks};
 use crate::drive::job::{Done, Job};
+use crate::failure::NextStep;
 use crate::{Failure, FailureKind, Outcome};
 use pve_api::{AddressFilter, AgentTrouble, ApiError, GuestProcess, fitting_addresses};
 use pve_config::DeviceSlot;
@@ -108,7 +109,7 @@ impl Job {
             guest.vmid, self.step.deadline_s
         );
         let node = self.node_of(guest);
-        Failure::new(kind, text).at(&node).hint(not_ready_hint(guest, &node, kind))
+        Failure::new(kind, text).at(&node).hint_then(|next| not_ready_hint(guest, &node, kind, next))
     }
 
     async fn look_once(
@@ -166,7 +167,7 @@ impl Job {
         }
         let failure = Failure::from(error);
         match failure.kind {
-            FailureKind::Unreachable | FailureKind::NoAnswer => {
+            FailureKind::Unreachable | FailureKind::NodeUnreachable | FailureKind::NoAnswer => {
                 Ok(Look::not_yet("the cluster does not answer"))
             }
             _ => Err(failure),
@@ -327,7 +328,7 @@ fn cloud_init_state(text: &str) -> Option<&str> {
 }
 
 /// Says what to check where a guest did not become ready, and how to log in to it.
-fn not_ready_hint(guest: &GuestRef, node: &pve_types::NodeName, kind: FailureKind) -> String {
+fn not_ready_hint(guest: &GuestRef, node: &pve_types::NodeName, kind: FailureKind, next: NextStep) -> String {
     let check = match kind {
         FailureKind::AgentNotRunning => {
             "check that `qemu-guest-agent` is installed in the image and runs (stock cloud images come without it: install \
@@ -341,7 +342,7 @@ fn not_ready_hint(guest: &GuestRef, node: &pve_types::NodeName, kind: FailureKin
     let (vmid, name) = (guest.vmid, &guest.name);
     format!(
         "{check}; log in with `vmdeploy ssh {name} --spec SPEC`, by `qm terminal {vmid}` on {node} if the guest has a serial \
-         console, or in the web interface; then `vmdeploy resume`"
+         console, or in the web interface; then {next}"
     )
 }
 
