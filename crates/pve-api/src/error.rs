@@ -187,14 +187,14 @@ impl ApiError {
     /// Tells whether the thing that was asked for does not exist (a VM, a storage, a pool, a task, a user …).
     pub fn is_absent(&self) -> bool {
         match self {
-            Self::Task { status, .. } => answer::says_absent(status),
+            Self::Task { status, .. } => pve_types::says_absent(status),
             _ => self.answer().is_some_and(Answer::is_absent),
         }
     }
     /// Tells whether PVE refused it for want of rights.
     pub fn is_denied(&self) -> bool {
         self.status() == Some(403)
-            || matches!(self, Self::Task { status, .. } if status.contains("Permission check failed"))
+            || (matches!(self, Self::Task { .. }) && self.meaning() == Some(PveError::Forbidden))
     }
     /// Tells whether the credentials were refused, or could not be used.
     pub fn is_unauthenticated(&self) -> bool {
@@ -217,10 +217,10 @@ impl ApiError {
     }
     /// Tells whether something of that name exists already.
     pub fn is_already_there(&self) -> bool {
-        self.said().is_some_and(answer::says_already_there)
+        self.said().is_some_and(pve_types::says_already_there)
             || self
                 .parameter_errors()
-                .is_some_and(|errors| errors.values().any(|text| answer::says_already_there(text)))
+                .is_some_and(|errors| errors.values().any(|text| pve_types::says_already_there(text)))
     }
     /// Returns the lock that is in the way, as in `VM is locked (backup)`.
     pub fn locked_by(&self) -> Option<&str> {

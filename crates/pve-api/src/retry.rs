@@ -122,34 +122,19 @@ fn reads(error: &ApiError) -> Read {
         ApiError::Timeout { .. } => Read::Hung,
         ApiError::Login(login) => match &**login {
             crate::auth::LoginError::Api(error) => reads(error),
-            crate::auth::LoginError::Refused(answer) if answer.meaning().is_some_and(is_passing) => {
+            crate::auth::LoginError::Refused(answer) if answer.meaning().is_some_and(E::is_passing) => {
                 Read::Passing
             }
             _ => Read::Stands,
         },
         ApiError::Answered(answer) => match error.meaning() {
-            Some(error) if is_passing(error) => Read::Passing,
+            Some(error) if error.is_passing() => Read::Passing,
             Some(_) => Read::Stands,
             None if answer.status == 500 && !answer.is_absent() => Read::Unknown,
             None => Read::Stands,
         },
         _ => Read::Stands,
     }
-}
-
-/// Tells whether an error passes without anything being done about it.
-fn is_passing(error: E) -> bool {
-    matches!(
-        error,
-        E::ConfigLock
-            | E::StorageLock
-            | E::WorkerNotStarted
-            | E::NoResources
-            | E::TooManyRequests
-            | E::Monitor
-            | E::NodeUnreachable
-            | E::NodeSilent
-    )
 }
 
 /// Does something, and again after a pause while it failed without having changed anything and another attempt may

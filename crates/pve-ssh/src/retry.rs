@@ -3,7 +3,7 @@
 use crate::command::Command;
 use crate::error::{ConnectCause, Error, Output};
 use crate::parse::{self, Failure};
-use pve_types::{Backoff, PveError as E};
+use pve_types::Backoff;
 
 /// How often a command is run whose failure nothing is known about.
 const UNKNOWN: u32 = 3;
@@ -17,7 +17,7 @@ pub(crate) fn attempts(command: &Command, outcome: &Result<Output, Error>) -> u3
     match outcome {
         Ok(output) if output.success() || !command.is_read() => 1,
         Ok(output) => match parse::failure(&output.stderr) {
-            Some(Failure::Pve { error, .. }) if is_passing(error) => Backoff::READS.attempts,
+            Some(Failure::Pve { error, .. }) if error.is_passing() => Backoff::READS.attempts,
             None if output.status == DIED => UNKNOWN,
             _ => 1,
         },
@@ -38,11 +38,6 @@ fn after(command: &Command, error: &Error) -> u32 {
         Error::Refused { .. } => CONNECTIONS,
         _ => 1,
     }
-}
-
-/// Tells whether an error passes without anything being done about it.
-fn is_passing(error: E) -> bool {
-    matches!(error, E::ConfigLock | E::StorageLock | E::WorkerNotStarted | E::NoResources | E::Monitor)
 }
 
 #[cfg(test)]

@@ -46,7 +46,7 @@ pub use printable::{Escaped, escape_json, is_unprintable};
 pub use privilege::Privilege;
 pub use pve_error::{
     DestroyObstacle, PveError, Reaction, Reading, Row, STATUSES, TEXTS, lock_in, read_error, read_status,
-    says_applied_late,
+    says_absent, says_already_there, says_applied_late,
 };
 pub use secret::Secret;
 pub use upid::{TaskStatus, Upid};

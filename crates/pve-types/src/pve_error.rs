@@ -10,6 +10,10 @@
 //! assert_eq!((told.effect(), told.reaction()), (TookEffect::No, Reaction::Retry));
 //! ```
 
+mod presence;
+
+pub use presence::{DestroyObstacle, says_absent, says_already_there};
+
 use crate::TookEffect;
 
 /// What went wrong on the server, as far as callers treat it differently.
@@ -59,8 +63,16 @@ pub enum PveError {
     Version,
     /// The guest's configuration names no agent.
     AgentNotConfigured,
-    /// The guest agent does not answer.
+    /// The guest agent is not there.
     AgentNotRunning,
+    /// The guest agent did not answer in time.
+    AgentTimeout,
+    /// The guest does not run.
+    NotRunning,
+    /// The guest is a template, which cannot be started.
+    IsTemplate,
+    /// The request asks for nothing.
+    NothingToDo,
     /// A change could not be made to the running guest.
     Hotplug,
     /// The guest's configuration file does not exist on this node.
@@ -73,6 +85,23 @@ pub enum PveError {
     ImageUnfit,
     /// The credentials were refused.
     Unauthenticated,
+}
+
+impl PveError {
+    /// Tells whether the error passes without anything being done about it.
+    pub fn is_passing(self) -> bool {
+        matches!(
+            self,
+            Self::ConfigLock
+                | Self::StorageLock
+                | Self::WorkerNotStarted
+                | Self::NoResources
+                | Self::TooManyRequests
+                | Self::Monitor
+                | Self::NodeUnreachable
+                | Self::NodeSilent
+        )
+    }
 }
 
 /// What a caller may do after an error.
@@ -181,7 +210,7 @@ pub const TEXTS: &[Row] = &[
         "pve-cluster src/PVE/Cluster.pm ipcc_send_rec",
     ),
     row(&["pve cluster filesystem not online"], E::NoResources, No, Retry, CFS_LOCK),
-    row(&["qga command", "got timeout"], E::AgentNotRunning, Maybe, Probe, QMP),
+    row(&["qga command", "got timeout"], E::AgentTimeout, Maybe, Probe, QMP),
     row(&["QEMU guest agent is not running"], E::AgentNotRunning, No, Probe, AGENT),
     row(&["No QEMU guest agent configured"], E::AgentNotConfigured, No, Stop, AGENT),
     row(&["got wrong command id '"], E::Monitor, Maybe, Probe, QMP),
@@ -196,6 +225,15 @@ pub const TEXTS: &[Row] = &[
         Maybe,
         Stop,
         "qemu-server src/PVE/QemuServer.pm _do_vm_stop",
+    ),
+    row(&["you can't start a vm if it's a template"], E::IsTemplate, No, Stop, QEMU),
+    row(&["no options specified"], E::NothingToDo, No, Stop, QEMU_API),
+    row(
+        &["hostname lookup '", "' failed"],
+        E::NodeUnreachable,
+        No,
+        Retry,
+        "pve-common src/PVE/Tools.pm getaddrinfo_all: the name is looked up before the request is handed on",
     ),
     row(
         &["VM ", " already running"],
@@ -257,6 +295,7 @@ pub const TEXTS: &[Row] = &[
     ),
     row(&["VM ", "is running - destroy failed"], E::DestroyRefused, No, Stop, QEMU_API),
     row(&["destroy failed"], E::DestroyRefused, Maybe, Stop, QEMU_API),
+    row(&["VM ", " is not running"], E::NotRunning, Maybe, Stop, QEMU),
     row(&["protection mode enabled"], E::DestroyRefused, Maybe, Stop, GUEST),
     row(&["used in HA resources"], E::DestroyRefused, Maybe, Stop, QEMU_API),
     row(&["replication job"], E::DestroyRefused, Maybe, Stop, QEMU_API),
@@ -344,38 +383,6 @@ pub fn read_status(status: u16) -> Option<(PveError, TookEffect, Reaction)> {
 pub fn lock_in(text: &str) -> Option<&str> {
     let (_, rest) = text.split_once(" is locked (")?;
     rest.split_once(')').map(|(name, _)| name)
-}
-
-/// What keeps PVE from destroying a guest.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub enum DestroyObstacle {
-    /// It is protected.
-    Protection,
-    /// High availability manages it.
-    HighAvailability,
-    /// Linked clones use its disks.
-    LinkedClones,
-    /// A replication job copies it.
-    Replication,
-    /// It runs, or PVE says no reason that is known.
-    Running,
-}
-
-impl DestroyObstacle {
-    /// Reads what keeps a guest from being destroyed from the text of [`PveError::DestroyRefused`].
-    // PVE: qemu-server src/PVE/API2/Qemu.pm destroy_vm, src/PVE/QemuServer.pm destroy_vm.
-    pub fn of(text: &str) -> Self {
-        const OBSTACLES: [(&str, DestroyObstacle); 4] = [
-            ("protection", DestroyObstacle::Protection),
-            ("HA resources", DestroyObstacle::HighAvailability),
-            ("linked clone", DestroyObstacle::LinkedClones),
-            ("replication", DestroyObstacle::Replication),
-        ];
-        OBSTACLES
-            .iter()
-            .find(|(part, _)| text.contains(part))
-            .map_or(Self::Running, |(_, obstacle)| *obstacle)
-    }
 }
 
 /// Tells whether a text says that a change was written and then could not be applied to the running guest: unlike other

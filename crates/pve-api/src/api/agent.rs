@@ -3,7 +3,7 @@
 use crate::client::Place;
 use crate::error::ApiError;
 use crate::request::Params;
-use pve_types::{MacAddr, Secret};
+use pve_types::{MacAddr, PveError, Secret};
 use serde::de::DeserializeOwned;
 use serde::{Deserialize, Serialize};
 use std::net::IpAddr;
@@ -32,17 +32,12 @@ impl AgentTrouble {
     /// Returns which trouble `error` is, or `None` if it is about something else.
     // PVE: qemu-server src/PVE/QemuServer/Agent.pm, qemu-server src/PVE/API2/Qemu/Agent.pm.
     pub fn of(error: &ApiError) -> Option<Self> {
-        let said = error.said()?;
-        if said.starts_with("No QEMU guest agent configured") {
-            Some(Self::NotConfigured)
-        } else if said.starts_with("QEMU guest agent is not running") {
-            Some(Self::NotRunning)
-        } else if said.starts_with("VM ") && said.ends_with(" is not running") {
-            Some(Self::VmNotRunning)
-        } else if said.contains(" qga command ") && said.ends_with("got timeout") {
-            Some(Self::TimedOut)
-        } else {
-            None
+        match error.meaning()? {
+            PveError::AgentNotConfigured => Some(Self::NotConfigured),
+            PveError::AgentNotRunning => Some(Self::NotRunning),
+            PveError::NotRunning => Some(Self::VmNotRunning),
+            PveError::AgentTimeout => Some(Self::TimedOut),
+            _ => None,
         }
     }
 }

@@ -4,7 +4,10 @@ use crate::TookEffect;
 use crate::request::{Method, Request};
 use crate::response::Response;
 use pve_config::Bus;
-use pve_types::{PveError, PveError as E, Reading, read_error, read_status, says_applied_late};
+use pve_types::{
+    PveError, PveError as E, Reading, read_error, read_status, says_absent, says_already_there,
+    says_applied_late,
+};
 use std::collections::BTreeMap;
 
 /// Which call an error is about. It shows as `` PUT `/nodes/pve1/qemu/100/config` ``.
@@ -128,7 +131,6 @@ impl Answer {
     fn was_checked_first(&self, told: Option<Reading>) -> bool {
         let said = &self.said;
         told.is_some_and(|told| told.effect() == TookEffect::No)
-            || said.starts_with("no options specified")
             // A configuration is written option by option; anything else that is there, or is not, was looked for
             // before it was made, changed or removed.
             || (self.call.kind == Kind::Write && (says_already_there(said) || says_absent(said)))
@@ -149,7 +151,7 @@ impl Answer {
     /// Tells whether the node could not be reached by the one that answered.
     // PVE: pve-http-server src/PVE/APIServer/AnyEvent.pm proxy_request; AnyEvent::HTTP's own codes.
     pub fn is_unreachable(&self) -> bool {
-        matches!(self.status, 502..=504 | 595..=599) || self.said.starts_with("hostname lookup '")
+        matches!(self.status, 502..=504 | 595..=599) || self.meaning() == Some(E::NodeUnreachable)
     }
 }
 
@@ -157,38 +159,6 @@ impl Answer {
 // PVE: qemu-server src/PVE/QemuServer.pm vm_start, src/PVE/API2/Qemu.pm.
 pub(crate) fn is_first_check(status: &str) -> bool {
     read_error(status).is_some_and(|told| told.effect() == TookEffect::No)
-        || status.trim().starts_with("you can't start a vm if it's a template")
-}
-
-/// Tells whether a guest's configuration was not found.
-fn says_no_guest(said: &str) -> bool {
-    read_error(said).is_some_and(|told| told.is_whole && told.error == E::GuestGone)
-}
-
-/// Tells whether a text says that something does not exist.
-pub(crate) fn says_absent(said: &str) -> bool {
-    let said = said.trim_end().trim_end_matches('.');
-    says_no_guest(said)
-        || said == "no such task"
-        || said == "No such storage"
-        || said.starts_with("no such user (")
-        || said.starts_with("No such tfa entry")
-        || (said.starts_with("no such ") && said.contains('\''))
-        || said.starts_with("no such resource")
-        || said.starts_with("no such cluster")
-        || said.ends_with("' does not exist")
-        || said.ends_with("' does not exist on node")
-        || said.starts_with("cannot delete nonexistent")
-        || (said.starts_with("volume ") && said.ends_with("does not exist"))
-}
-
-/// Tells whether a text says that something of the name exists already.
-pub(crate) fn says_already_there(said: &str) -> bool {
-    let said = said.trim_end().trim_end_matches('.');
-    said.contains("already exists")
-        || said.ends_with("config file already exists")
-        || said.ends_with("already defined")
-        || said.contains("already used")
 }
 
 #[cfg(test)]
@@ -301,6 +271,5 @@ mod tests {
             answer.to_string(),
             "GET `/cluster/nextid` was refused with 400: Parameter verification failed: `b`: x; y; `vmid`: VM 100 already exists"
         );
-        assert!(says_already_there("unable to create VM 101: config file already exists"));
     }
 }
