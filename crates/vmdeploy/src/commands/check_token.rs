@@ -126,7 +126,7 @@ pub(super) async fn verdict(
         is_root: rights.is_root,
         version,
         required_privileges,
-        troubles,
+        troubles: troubles.iter().map(ToString::to_string).collect(),
         notes,
         unjudged,
         enough,

@@ -47,20 +47,12 @@ impl Identity {
         })
     }
     /// Returns what is wrong with the account itself, at this time in seconds since 1970.
-    pub fn troubles(&self, now: u64) -> Vec<String> {
-        let mut troubles = Vec::new();
-        if self.user_enabled == Some(false) {
-            troubles.push(format!("the user {} is disabled", self.user));
-        }
-        for (what, expires) in [("user", self.user_expires), ("token", self.token_expires)] {
-            match expires {
-                Some(end) if end != 0 && end <= now => {
-                    troubles.push(format!("the {what} has expired ({})", date(end)))
-                }
-                _ => {}
-            }
-        }
-        troubles
+    pub fn troubles(&self, now: u64) -> Vec<Trouble> {
+        let is_over = |end: &u64| *end != 0 && *end <= now;
+        let disabled = (self.user_enabled == Some(false)).then(|| Trouble::UserDisabled(self.user.clone()));
+        let user = self.user_expires.filter(is_over).map(Trouble::UserExpired);
+        let token = self.token_expires.filter(is_over).map(Trouble::TokenExpired);
+        [disabled, user, token].into_iter().flatten().collect()
     }
     /// Returns what the reader should know of the account, one sentence each.
     pub fn remarks(&self, now: u64) -> Vec<String> {
@@ -94,6 +86,27 @@ impl Identity {
             }
         }
         remarks
+    }
+}
+
+/// What is wrong with an account. It shows as a fragment.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum Trouble {
+    /// The user may not log in.
+    UserDisabled(UserId),
+    /// The user ended at this time, in seconds since 1970.
+    UserExpired(u64),
+    /// The token ended at this time, in seconds since 1970.
+    TokenExpired(u64),
+}
+
+impl std::fmt::Display for Trouble {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        match self {
+            Self::UserDisabled(user) => write!(f, "the user {user} is disabled"),
+            Self::UserExpired(end) => write!(f, "the user has expired ({})", date(*end)),
+            Self::TokenExpired(end) => write!(f, "the token has expired ({})", date(*end)),
+        }
     }
 }
 
@@ -158,12 +171,12 @@ pub async fn why_refused(identity: &Identity, client: &Client, now: u64) -> Opti
     look_up(&mut known, client).await;
     let again = format!("`pveum user token remove {user} {name}`, then `vmdeploy fix-token --create`");
     match known.troubles(now).first() {
-        Some(trouble) if trouble.contains("token") => refusal(
-            trouble.clone(),
+        Some(trouble @ Trouble::TokenExpired(_)) => refusal(
+            trouble.to_string(),
             format!("`pveum user token modify {user} {name} --expire 0` lets it live on"),
         ),
-        Some(trouble) => {
-            refusal(trouble.clone(), format!("`pveum user modify {user} --enable 1 --expire 0` lets it in"))
+        Some(trouble @ (Trouble::UserDisabled(_) | Trouble::UserExpired(_))) => {
+            refusal(trouble.to_string(), format!("`pveum user modify {user} --enable 1 --expire 0` lets it in"))
         }
         None => refusal(
             format!("{user}!{name} is there, so its secret is another than the one that is set"),
@@ -187,11 +200,14 @@ mod tests {
     #[test]
     fn an_expired_token_or_a_disabled_user_is_trouble() {
         let mut identity = Identity::parse("ci@pve!deploy").unwrap();
-        assert_eq!(identity.troubles(100), Vec::<String>::new());
+        let troubles = |identity: &Identity, now| {
+            identity.troubles(now).iter().map(ToString::to_string).collect::<Vec<_>>()
+        };
+        assert_eq!(troubles(&identity, 100), Vec::<String>::new());
         identity.user_enabled = Some(false);
         identity.token_expires = Some(86_400);
         identity.user_expires = Some(0);
         let expect = ["the user ci@pve is disabled", "the token has expired (1970-01-02)"];
-        assert_eq!(identity.troubles(90_000), expect);
+        assert_eq!(troubles(&identity, 90_000), expect);
     }
 }
