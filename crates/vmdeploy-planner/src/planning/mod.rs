@@ -48,6 +48,7 @@ use pve_types::{GuestName, NodeName, StorageId, Vmid};
 use removal::{Removal, kept_disks, losses, push_removal};
 use std::collections::{BTreeMap, BTreeSet};
 use transports::Shape;
+use update::{ReplaceCause, Replacement};
 
 pub(crate) use images::store_queries;
 pub(crate) use mappings::{kinds_of, mapping_of};
@@ -284,7 +285,7 @@ impl<'p, 'a> Planner<'p, 'a> {
         self.add(resolved.guest.clone(), update.verb, update.reasons, on_failure, update.steps);
     }
 
-    fn replace(&mut self, resolved: &Resolved<'a>, current: &Current<'a>, why: Vec<crate::plan::Reason>) {
+    fn replace(&mut self, resolved: &Resolved<'a>, current: &Current<'a>, why: Vec<Replacement>) {
         let vm = resolved.vm;
         if !may_replace(self.input, vm) {
             self.refuse_replacement(vm, &why);
@@ -315,25 +316,29 @@ impl<'p, 'a> Planner<'p, 'a> {
         making.make();
         making.chain.remove_last_of_all();
         let (steps, made) = (making.chain.steps, making.reasons);
-        let reasons = why.into_iter().chain(losses(&removal)).chain(made).collect();
+        let why = why.into_iter().map(|replacement| replacement.reason);
+        let reasons = why.chain(losses(&removal)).chain(made).collect();
         self.add(guest, Verb::Replace, reasons, OnFailure::Keep, steps);
     }
 
-    fn refuse_replacement(&mut self, vm: &Vm, why: &[crate::plan::Reason]) {
-        for reason in why {
-            let slot = reason.path.split('.').nth(1).and_then(|slot| slot.parse().ok());
-            let disk = slot.and_then(|slot| vm.disks.get(&slot)).and_then(|desired| desired.set());
-            let span = disk.map(|disk| match &disk.content {
-                crate::spec::DiskContent::Image(image) => image.span,
-                _ => disk.span,
-            });
-            let span = span.or(vm.clone.as_ref().map(|clone| clone.span)).unwrap_or(vm.name.span);
+    fn refuse_replacement(&mut self, vm: &Vm, why: &[Replacement]) {
+        for Replacement { cause, reason } in why {
             let name = &vm.name.value;
-            let message = match reason.path.as_str() {
-                "template" => format!("`{name}` is a template, and a template does not become a VM again"),
-                "clone" => format!("`{name}` was cloned from something else, and a VM is cloned once"),
-                path => format!("`{path}` of `{name}` was changed, and a disk is made from its image once"),
+            let message = match cause {
+                ReplaceCause::Template => {
+                    format!("`{name}` is a template, and a template does not become a VM again")
+                }
+                ReplaceCause::CloneSource => {
+                    format!("`{name}` was cloned from something else, and a VM is cloned once")
+                }
+                ReplaceCause::Image(_) => {
+                    format!(
+                        "`{}` of `{name}` was changed, and a disk is made from its image once",
+                        reason.path
+                    )
+                }
             };
+            let span = span_of_cause(vm, *cause);
             let hint = format!(
                 "destroy and remake it with `--replace {name}` (its disks are lost), or leave it alone with `lifecycle: {{ignore: [{}]}}`",
                 reason.path
@@ -548,6 +553,19 @@ pub(super) fn gone<'a, 'o>(
 }
 
 /// Puts the steps into an order that respects `after`: shared ones first, then VM by VM, those that wait later.
+/// Returns where the spec says what keeps a VM from being changed in place.
+fn span_of_cause(vm: &Vm, cause: ReplaceCause) -> Span {
+    let disk = match cause {
+        ReplaceCause::Image(slot) => vm.disks.get(&slot).and_then(|desired| desired.set()),
+        ReplaceCause::CloneSource | ReplaceCause::Template => None,
+    };
+    let of_disk = disk.map(|disk| match &disk.content {
+        DiskContent::Image(image) => image.span,
+        _ => disk.span,
+    });
+    of_disk.or(vm.clone.as_ref().map(|clone| clone.span)).unwrap_or(vm.name.span)
+}
+
 fn ordered(
     shared: BTreeMap<StepId, Step>,
     mut by_vm: BTreeMap<GuestName, Vec<Step>>,

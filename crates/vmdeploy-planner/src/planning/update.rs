@@ -20,7 +20,7 @@ use crate::plan::{
     TransportChoice, Verb,
 };
 use crate::spec::{Desired, Ha, Permission, PowerState, Spanned, Vm};
-use pve_config::Bus;
+use pve_config::{Bus, DeviceSlot};
 use pve_types::PoolId;
 use std::collections::BTreeMap;
 
@@ -30,7 +30,26 @@ pub(crate) struct Update {
     pub(crate) reasons: Vec<Reason>,
     pub(crate) steps: Vec<Step>,
     /// Why it cannot be done in place; then there are no steps.
-    pub(crate) replace: Vec<Reason>,
+    pub(crate) replace: Vec<Replacement>,
+}
+
+/// A difference that cannot be removed in place.
+#[derive(Debug)]
+pub(crate) struct Replacement {
+    pub(crate) cause: ReplaceCause,
+    /// The difference, as the plan shows it.
+    pub(crate) reason: Reason,
+}
+
+/// What keeps a VM from being changed in place.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) enum ReplaceCause {
+    /// The disk in this slot is made from another image, and a disk is made from its image once.
+    Image(DeviceSlot),
+    /// It is cloned from another source, and a VM is cloned once.
+    CloneSource,
+    /// It is a template, and a template does not become a VM again.
+    Template,
 }
 
 /// Plans the changes of one guest.
@@ -67,7 +86,7 @@ struct Updating<'u, 'a> {
     current: &'u Current<'a>,
     chain: Chain,
     reasons: Vec<Reason>,
-    replace: Vec<Reason>,
+    replace: Vec<Replacement>,
     /// The keys whose new values a running guest takes only at its restart.
     waits_for_restart: Vec<String>,
     /// Whether it is shut down before it is changed, and started again afterwards.
@@ -155,9 +174,9 @@ impl Updating<'_, '_> {
             {
                 let mut why = reason(path, Some(format!("an image with digest {before}")), Some(after));
                 why.note = Some("a disk is made from its image once".to_owned());
-                self.replace.push(why);
+                self.replace.push(Replacement { cause: ReplaceCause::Image(*slot), reason: why });
             } else if self.current.effective(&name).is_some() {
-                self.look_at_file(disk, &name, path);
+                self.look_at_file(disk, path);
             }
         }
         if let (Some(clone), Some(marker)) = (&self.vm.clone, remembered)
@@ -166,17 +185,20 @@ impl Updating<'_, '_> {
         {
             let mut why = reason("clone", Some("another source".to_owned()), Some("this one".to_owned()));
             why.note = Some("a VM is cloned once".to_owned());
-            self.replace.push(why);
+            self.replace.push(Replacement { cause: ReplaceCause::CloneSource, reason: why });
         }
         if self.current.guest.template && !self.vm.template {
-            self.replace.push(reason("template", Some("true".to_owned()), Some("false".to_owned())));
+            let why = reason("template", Some("true".to_owned()), Some("false".to_owned()));
+            self.replace.push(Replacement { cause: ReplaceCause::Template, reason: why });
         }
     }
 
     /// A file on this machine may have been made anew since a disk was made from it. That alone replaces nothing that
     /// may not be replaced, and is said.
-    fn look_at_file(&mut self, disk: &crate::spec::Disk, slot: &str, path: String) {
-        let before = self.current.marker.as_ref().and_then(|marker| mark::remembered_content(marker, slot));
+    fn look_at_file(&mut self, disk: &crate::spec::Disk, path: String) {
+        let slot = disk.slot;
+        let marker = self.current.marker.as_ref();
+        let before = marker.and_then(|marker| mark::remembered_content(marker, &slot.to_string()));
         let (Some(before), Some(after)) = (before, mark::content_digest(self.input, disk)) else { return };
         if *before == after || super::desired::is_ignored(self.vm, &path) {
             return;
@@ -184,7 +206,7 @@ impl Updating<'_, '_> {
         if super::may_replace(self.input, self.vm) {
             let mut why = reason(path, Some(format!("a file with digest {before}")), Some(after));
             why.note = Some("the image's file was made anew".to_owned());
-            self.replace.push(why);
+            self.replace.push(Replacement { cause: ReplaceCause::Image(slot), reason: why });
             return;
         }
         let name = &self.guest.name;

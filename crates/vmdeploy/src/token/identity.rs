@@ -175,9 +175,10 @@ pub async fn why_refused(identity: &Identity, client: &Client, now: u64) -> Opti
             trouble.to_string(),
             format!("`pveum user token modify {user} {name} --expire 0` lets it live on"),
         ),
-        Some(trouble @ (Trouble::UserDisabled(_) | Trouble::UserExpired(_))) => {
-            refusal(trouble.to_string(), format!("`pveum user modify {user} --enable 1 --expire 0` lets it in"))
-        }
+        Some(trouble @ (Trouble::UserDisabled(_) | Trouble::UserExpired(_))) => refusal(
+            trouble.to_string(),
+            format!("`pveum user modify {user} --enable 1 --expire 0` lets it in"),
+        ),
         None => refusal(
             format!("{user}!{name} is there, so its secret is another than the one that is set"),
             format!("a secret cannot be read again; make the token anew: {again}"),
