@@ -59,6 +59,70 @@ impl std::fmt::Display for DriveSource {
     }
 }
 
+/// A new, empty volume, which PVE makes when the slot of a drive is set to this. It shows as PVE takes it:
+/// `local-lvm:32,discard=on`.
+///
+/// ```
+/// use pve_config::NewVolume;
+/// let new = NewVolume::read("scsi1", "local-lvm:32,discard=on").unwrap();
+/// assert_eq!(new, NewVolume { options: "discard=on".to_owned(), ..NewVolume::of_gib("local-lvm".parse().unwrap(), "32") });
+/// assert_eq!(NewVolume::read("scsi1", "local-lvm:vm-201-disk-0"), None);
+/// ```
+// PVE: qemu-server src/PVE/API2/Qemu.pm create_disks, src/PVE/QemuServer/Drive.pm NEW_DISK_RE.
+#[derive(Debug, Clone, PartialEq, Eq, serde::Serialize, serde::Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct NewVolume {
+    /// The storage that it is made on.
+    pub storage: StorageId,
+    /// What it is.
+    pub size: NewSize,
+    /// The drive's options, comma separated, maybe none.
+    pub options: String,
+}
+
+/// How large a new volume is.
+#[derive(Debug, Clone, PartialEq, Eq, serde::Serialize, serde::Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub enum NewSize {
+    /// So many GiB, decimal.
+    Gib(String),
+    /// A cloud-init drive, which PVE fills and whose size is its own.
+    CloudInit,
+}
+
+impl NewVolume {
+    /// Returns an empty disk of so many GiB, without options.
+    pub fn of_gib(storage: StorageId, gib: impl Into<String>) -> Self {
+        Self { storage, size: NewSize::Gib(gib.into()), options: String::new() }
+    }
+    /// Returns a cloud-init drive without options.
+    pub fn cloud_init(storage: StorageId) -> Self {
+        Self { storage, size: NewSize::CloudInit, options: String::new() }
+    }
+    /// Reads the value of a drive's slot; `None` for one that names what exists.
+    pub fn read(slot: &str, text: &str) -> Option<Self> {
+        let drive = Drive::parse(slot, text).ok()?;
+        let (storage, size) = match drive.source {
+            DriveSource::New { storage, gib } => (storage, NewSize::Gib(gib)),
+            DriveSource::Volume(volume) if volume.name() == "cloudinit" => {
+                (volume.storage().clone(), NewSize::CloudInit)
+            }
+            _ => return None,
+        };
+        Some(Self { storage, size, options: drive.options.print(slot) })
+    }
+}
+
+impl std::fmt::Display for NewVolume {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        match &self.size {
+            NewSize::Gib(gib) => write!(f, "{}:{gib}", self.storage)?,
+            NewSize::CloudInit => write!(f, "{}:cloudinit", self.storage)?,
+        }
+        if self.options.is_empty() { Ok(()) } else { write!(f, ",{}", self.options) }
+    }
+}
+
 /// A drive: its source, and its options as they stand.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Drive {

@@ -24,7 +24,7 @@ mod value;
 
 pub use compare::{GuestTraits, overlay, same_config_value, same_field, same_value};
 pub use conflicts::{Conflict, conflicts, cpu_flags, is_builtin_cpu};
-pub use drive::{Drive, DriveSource};
+pub use drive::{Drive, DriveSource, NewSize, NewVolume};
 pub use guest::{
     GuestConfig, PASSWORD_MASK, Section, after_restart, decode_description, encode_description, file_digest,
 };

@@ -53,12 +53,9 @@ pub fn leaves(action: &Action, outcome: Option<&crate::Outcome>) -> Option<(Stri
 pub fn fills(action: &Action) -> BTreeSet<StorageId> {
     match action {
         Action::ImportDisk { storage, .. } => [storage.clone()].into(),
-        Action::CreateVm { config, .. } => config
-            .set
-            .values()
-            .filter_map(PatchValue::allocates_on)
-            .filter_map(|storage| storage.parse().ok())
-            .collect(),
+        Action::CreateVm { config, .. } => {
+            config.set.values().filter_map(PatchValue::allocates_on).cloned().collect()
+        }
         _ => BTreeSet::new(),
     }
 }
@@ -101,35 +98,7 @@ pub fn is_wait(action: &Action) -> bool {
     matches!(action, Action::Await { .. })
 }
 
-/// Tells whether a configuration value makes a new volume when it is set.
-pub fn allocates(value: &PatchValue) -> bool {
-    value.allocates_on().is_some()
-}
-
 /// Returns all steps' heads.
 pub fn heads(plan: &Plan) -> Vec<crate::StepHead> {
     plan.steps.iter().map(head).collect()
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-
-    #[test]
-    fn a_value_that_makes_a_volume_is_known_by_its_form() {
-        let check = |text: &str, expect: bool| {
-            assert_eq!(allocates(&PatchValue::Text(text.into())), expect, "{text}");
-        };
-        check("local-lvm:10", true);
-        check("local-lvm:0.5,discard=on", true);
-        check("file=local-lvm:10", true);
-        check("local-lvm:cloudinit", true);
-        check("local-lvm:vm-201-disk-0,size=10G", false);
-        check("local:201/vm-201-disk-0.qcow2", false);
-        check("local:iso/debian.iso,media=cdrom", false);
-        check("none,media=cdrom", false);
-        check("virtio=BC:24:11:00:00:01,bridge=vmbr0", false);
-        check("order=scsi0", false);
-        check("2", false);
-    }
 }

@@ -7,7 +7,7 @@ use crate::plan::{
     Action, Condition, ConfigPatch, DiskSource, GuestRef, ImageOrigin, PatchValue, Ref, Step, StepId,
     Transport,
 };
-use pve_config::{Bus, Drive, DriveSource, PropertyString, find_key};
+use pve_config::{Bus, Drive, DriveSource, NewSize, NewVolume, PropertyString, find_key};
 use pve_types::{PoolId, Privilege, PveVersion, StorageId, Vmid, VolumeId};
 use std::collections::BTreeMap;
 
@@ -473,6 +473,9 @@ fn needs_of_drive(
     // At creation a drive's slot is checked through its storage alone.
     // PVE: qemu-server src/PVE/API2/Qemu.pm create_vm, check_storage_access
     let of_slot = |privilege| (moment == Moment::Change).then(|| on(privilege));
+    // A cloud-init drive needs no right on its storage; changing one needs both of these.
+    let of_cloud_drive =
+        || [P::VmConfigCloudinit, P::VmConfigCdrom].into_iter().filter_map(of_slot).collect();
     match value {
         None => vec![on(P::VmConfigDisk)],
         Some(PatchValue::ImportFrom { storage, source, .. }) => {
@@ -483,12 +486,12 @@ fn needs_of_drive(
             }
             needs
         }
+        Some(PatchValue::NewVolume(NewVolume { size: NewSize::CloudInit, .. })) => of_cloud_drive(),
+        Some(PatchValue::NewVolume(NewVolume { size: NewSize::Gib(_), storage, .. })) => {
+            of_slot(P::VmConfigDisk).into_iter().chain([space(storage)]).collect()
+        }
         Some(PatchValue::Text(text)) => match Drive::parse(key, text) {
-            Ok(drive) if text.contains(":cloudinit") || drive.is_cloud_init() => {
-                // A cloud-init drive needs no right on its storage; changing one needs both of these.
-                let both = [P::VmConfigCloudinit, P::VmConfigCdrom];
-                both.into_iter().filter_map(of_slot).collect()
-            }
+            Ok(drive) if drive.is_cloud_init() => of_cloud_drive(),
             Ok(drive) if drive.is_cdrom() => {
                 let mut needs: Vec<Need> = of_slot(P::VmConfigCdrom).into_iter().collect();
                 needs.extend(drive.volume().map(reading));
@@ -497,13 +500,7 @@ fn needs_of_drive(
                 }
                 needs
             }
-            Ok(drive) => {
-                let mut needs: Vec<Need> = of_slot(P::VmConfigDisk).into_iter().collect();
-                if let DriveSource::New { storage, .. } = &drive.source {
-                    needs.push(space(storage));
-                }
-                needs
-            }
+            Ok(_) => of_slot(P::VmConfigDisk).into_iter().collect(),
             Err(_) => vec![on(P::VmConfigDisk)],
         },
         Some(_) => vec![on(P::VmConfigDisk)],
@@ -612,7 +609,9 @@ mod tests {
     }
 
     fn set(key: &str, value: &str) -> Action {
-        let set = BTreeMap::from([(key.to_owned(), PatchValue::Text(value.to_owned()))]);
+        let new = pve_config::NewVolume::read(key, value).map(PatchValue::NewVolume);
+        let value = new.unwrap_or_else(|| PatchValue::Text(value.to_owned()));
+        let set = BTreeMap::from([(key.to_owned(), value)]);
         Action::SetConfig {
             guest: guest(),
             patch: ConfigPatch { set, delete: Default::default() },
@@ -687,7 +686,10 @@ mod tests {
             &["Datastore.AllocateSpace on /storage/local-lvm", "VM.Config.Disk on /vms/201"],
         );
         let config = ConfigPatch {
-            set: BTreeMap::from([("scsi1".to_owned(), PatchValue::Text("local-lvm:32".to_owned()))]),
+            set: BTreeMap::from([(
+                "scsi1".to_owned(),
+                PatchValue::NewVolume(NewVolume::of_gib("local-lvm".parse().unwrap(), "32")),
+            )]),
             delete: Default::default(),
         };
         let create = Action::CreateVm { guest: guest(), config, pool: Some("lab".parse().unwrap()) };

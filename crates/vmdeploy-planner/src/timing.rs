@@ -1,7 +1,7 @@
 //! How long steps take: measured costs as data, and a plan's critical path.
 
 use crate::plan::{Action, Condition, Plan, Step, StepId, Transport};
-use pve_types::{Bytes, NodeName};
+use pve_types::{Bytes, NodeName, StorageId};
 use std::collections::BTreeMap;
 
 /// What things cost on a real node (PVE 9.2, two cores), in milliseconds; medians of three.
@@ -81,7 +81,8 @@ pub fn estimate_ms(costs: &Costs, action: &Action, transport: Transport, copied:
 fn allocations(action: &Action) -> Vec<&str> {
     match action {
         Action::CreateVm { config: patch, .. } | Action::SetConfig { patch, .. } => {
-            patch.set.values().filter_map(crate::plan::PatchValue::allocates_on).collect()
+            let on = patch.set.values().filter_map(crate::plan::PatchValue::allocates_on);
+            on.map(StorageId::as_str).collect()
         }
         Action::ImportDisk { storage, .. } | Action::MoveDisk { storage, .. } => vec![storage.as_str()],
         _ => Vec::new(),

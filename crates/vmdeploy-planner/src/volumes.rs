@@ -328,8 +328,8 @@ pub fn after(action: &Action, now: &mut BTreeMap<String, String>) {
         now.remove(key);
     }
     for (key, value) in &patch.set {
-        if let PatchValue::Text(text) = value {
-            now.insert(key.clone(), text.clone());
+        if let Some(text) = value.text() {
+            now.insert(key.clone(), text.into_owned());
         }
     }
 }

@@ -332,7 +332,7 @@ pub async fn check_stored(plan: &Plan, connections: &Connections) -> Result<(), 
 pub fn check(plan: Plan) -> Result<CheckedPlan, Failure> {
     CheckedPlan::new(plan).map_err(|refusal| match refusal {
         PlanRefusal::Missing(missing) => missing_failure(&missing),
-        PlanRefusal::Format { .. } => {
+        PlanRefusal::Format { .. } | PlanRefusal::VolumeAsText { .. } => {
             Failure::of(Exit::USAGE, refusal).hint("make the plan anew with `vmdeploy plan --out`")
         }
         PlanRefusal::Graph(_) => Failure::of(Exit::INTERNAL, refusal),

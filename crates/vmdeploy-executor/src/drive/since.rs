@@ -1,7 +1,6 @@
 //! What a guest's configuration must be by the journal of this run, compared with what it is: what differs, another run
 //! or a person has changed since. Pure.
 
-use crate::describe;
 use crate::journal::{RunHistory, StepHistory};
 use crate::{Outcome, StepState};
 use pve_config::{Bus, Drive, PropertyString};
@@ -169,7 +168,7 @@ fn written(action: &Action, outcome: Option<&Outcome>, history: &RunHistory) -> 
 
 fn of_patch(patch: &ConfigPatch, history: &RunHistory) -> BTreeMap<String, Expected> {
     let expected = |value: &PatchValue| match value {
-        value if describe::allocates(value) => Expected::OwnVolume,
+        PatchValue::NewVolume(_) => Expected::OwnVolume,
         PatchValue::Text(text) => Expected::Is(text.clone()),
         PatchValue::Drive { volume: Ref::Known(volume), .. } => Expected::Holds(volume.clone()),
         PatchValue::Drive { volume: Ref::OutputOf(step), .. } => {
@@ -260,8 +259,12 @@ mod tests {
         let mut plan: Plan = serde_json::from_str(PLAN).unwrap();
         let mut step = plan.steps[0].clone();
         let guest = plan.changes[0].guest.clone();
-        let set = config(&[("cores", "4"), ("scsi1", "local-lvm:5")]);
-        let set = set.into_iter().map(|(key, value)| (key, PatchValue::Text(value))).collect();
+        let new = pve_config::NewVolume::of_gib("local-lvm".parse().unwrap(), "5");
+        let set = [
+            ("cores".to_owned(), PatchValue::Text("4".to_owned())),
+            ("scsi1".to_owned(), PatchValue::NewVolume(new)),
+        ]
+        .into();
         step.id = StepId("a/set".into());
         step.action = Action::SetConfig {
             guest,

@@ -121,7 +121,8 @@ fn cover_removed_disks(plan: &Plan, steps: &mut [StepReport]) {
     let slots_of = |step: &Step| -> Vec<String> {
         let Action::SetConfig { patch, .. } = &step.action else { return Vec::new() };
         let is_disk = |value: &PatchValue| {
-            describe::allocates(value) || matches!(value, PatchValue::Drive { volume: Ref::OutputOf(_), .. })
+            value.allocates_on().is_some()
+                || matches!(value, PatchValue::Drive { volume: Ref::OutputOf(_), .. })
         };
         patch.set.iter().filter(|(_, value)| is_disk(value)).map(|(slot, _)| slot.clone()).collect()
     };

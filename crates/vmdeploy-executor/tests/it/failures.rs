@@ -2,8 +2,8 @@
 //! person then sees stands in docs/failures.md.
 
 use crate::fixture::{
-    Fixture, Transports, chain, config, create_action, guest, mark, patch, plan, plan_by_api, plan_of,
-    quick_world, step, text,
+    Fixture, Transports, chain, config, create_action, guest, mark, new_disk, patch, plan, plan_by_api,
+    plan_of, quick_world, step, text,
 };
 use pve_types::Vmid;
 use std::collections::BTreeSet;
@@ -263,7 +263,7 @@ async fn row_11_a_slot_that_holds_a_volume_gets_no_other() {
     let fixture = Fixture::start().await;
     fixture.run(plan("r1", 1)).await;
     let before = fixture.guests();
-    let again = set(&guest(1), patch([("scsi1", text("local-lvm:2"))]), Transport::Ssh);
+    let again = set(&guest(1), patch([("scsi1", new_disk("2"))]), Transport::Ssh);
     let (report, _) = fixture.run(change("r2", &guest(1), vec![again])).await;
     let failure = failure_of(&report, "vm1/set");
     assert_eq!((failure.kind, failure.took_effect), (FailureKind::SlotOccupied, TookEffect::No));

@@ -1,5 +1,6 @@
 //! A lab, connections to its real doors, and a folder for runs: what every test plays on.
 
+use pve_config::NewVolume;
 use pve_lab::{Lab, LabOptions, WorldSpec, fault::Fault};
 use pve_types::{Bytes, Vmid};
 use std::collections::{BTreeMap, BTreeSet};
@@ -363,6 +364,15 @@ pub fn text(text: &str) -> PatchValue {
     PatchValue::Text(text.to_owned())
 }
 
+/// A new volume of local-lvm, of so many GiB.
+pub fn new_disk(gib: &str) -> PatchValue {
+    PatchValue::NewVolume(NewVolume::of_gib("local-lvm".parse().unwrap(), gib))
+}
+
+fn new_cloud_drive() -> PatchValue {
+    PatchValue::NewVolume(NewVolume::cloud_init("local-lvm".parse().unwrap()))
+}
+
 pub fn patch<const N: usize>(values: [(&str, PatchValue); N]) -> ConfigPatch {
     let set = values.into_iter().map(|(key, value)| (key.to_owned(), value)).collect();
     ConfigPatch { set, delete: BTreeSet::new() }
@@ -418,8 +428,8 @@ pub fn chain(run: &str, guest: &GuestRef) -> Vec<Step> {
         guest: guest.clone(),
         patch: patch([
             ("scsi0", PatchValue::Drive { volume: imported, options: "discard=on,ssd=1".to_owned() }),
-            ("scsi1", text("local-lvm:2")),
-            ("ide2", text("local-lvm:cloudinit")),
+            ("scsi1", new_disk("2")),
+            ("ide2", new_cloud_drive()),
             ("boot", text("order=scsi0")),
             ("ciuser", text("admin")),
             ("ipconfig0", text("ip=dhcp")),
@@ -469,13 +479,13 @@ fn chain_by_api(run: &str, guest: &GuestRef) -> Vec<Step> {
             let options = "discard=on,ssd=1".to_owned();
             config.set.insert("scsi0".to_owned(), PatchValue::ImportFrom { storage, source, options });
             for (key, value) in [
-                ("scsi1", "local-lvm:2"),
-                ("ide2", "local-lvm:cloudinit"),
-                ("boot", "order=scsi0"),
-                ("ciuser", "admin"),
-                ("ipconfig0", "ip=dhcp"),
+                ("scsi1", new_disk("2")),
+                ("ide2", new_cloud_drive()),
+                ("boot", text("order=scsi0")),
+                ("ciuser", text("admin")),
+                ("ipconfig0", text("ip=dhcp")),
             ] {
-                config.set.insert(key.to_owned(), text(value));
+                config.set.insert(key.to_owned(), value);
             }
         }
     }

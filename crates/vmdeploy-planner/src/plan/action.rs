@@ -1,9 +1,10 @@
 //! What a step can do: a closed set, run by one `match`.
 
 use ipnet::IpNet;
-use pve_config::DeviceSlot;
+use pve_config::{DeviceSlot, NewVolume};
 use pve_types::{Bytes, GuestName, MacAddr, NodeName, PoolId, StorageId, Vmid, VolumeId};
 use serde::{Deserialize, Serialize};
+use std::borrow::Cow;
 use std::collections::{BTreeMap, BTreeSet};
 
 /// A device slot or configuration key as PVE writes it: `scsi0`, `net1`, `ide2`, `memory`.
@@ -61,6 +62,8 @@ pub enum SecretForm {
 pub enum PatchValue {
     /// The text, exactly as PVE takes it.
     Text(String),
+    /// A drive with a new, empty volume, which PVE makes.
+    NewVolume(NewVolume),
     /// A drive whose volume an earlier step made: the volume, then these options (`discard=on,ssd=1`), maybe none.
     Drive {
         /// The volume.
@@ -107,26 +110,29 @@ pub enum PatchValue {
 
 impl PatchValue {
     /// Returns the storage on which a new volume is made when the value is set; `None` when none is.
-    ///
-    /// A new drive is `STORAGE:SIZE` or `STORAGE:cloudinit`. PVE: qemu-server src/PVE/API2/Qemu.pm, `$NEW_DISK_RE`.
-    pub fn allocates_on(&self) -> Option<&str> {
-        let text = match self {
-            Self::ImportFrom { storage, .. } => return Some(storage.as_str()),
-            Self::Text(text) => text,
-            Self::Drive { .. }
+    pub fn allocates_on(&self) -> Option<&StorageId> {
+        match self {
+            Self::ImportFrom { storage, .. } | Self::NewVolume(NewVolume { storage, .. }) => Some(storage),
+            Self::Text(_)
+            | Self::Drive { .. }
             | Self::KeptVolumes { .. }
             | Self::Options { .. }
             | Self::Secret { .. }
-            | Self::PublicKeys { .. } => {
-                return None;
-            }
-        };
-        let drive = text.split(',').next().unwrap_or_default();
-        let (storage, rest) = drive.strip_prefix("file=").unwrap_or(drive).split_once(':')?;
-        let is_storage = !storage.is_empty() && !storage.contains(['/', '=', ' ']);
-        let is_size = rest.starts_with(|c: char| c.is_ascii_digit())
-            && rest.chars().all(|c| c.is_ascii_digit() || c == '.');
-        (is_storage && (is_size || rest == "cloudinit")).then_some(storage)
+            | Self::PublicKeys { .. } => None,
+        }
+    }
+    /// Returns the text as PVE takes it; `None` where it is known only when the value is sent.
+    pub fn text(&self) -> Option<Cow<'_, str>> {
+        match self {
+            Self::Text(text) => Some(Cow::Borrowed(text)),
+            Self::NewVolume(new) => Some(Cow::Owned(new.to_string())),
+            Self::Drive { .. }
+            | Self::KeptVolumes { .. }
+            | Self::Options { .. }
+            | Self::ImportFrom { .. }
+            | Self::Secret { .. }
+            | Self::PublicKeys { .. } => None,
+        }
     }
 }
 

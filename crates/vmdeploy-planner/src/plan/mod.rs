@@ -13,6 +13,7 @@ pub use action::{
 pub use step::{OnFailure, Revert, Step, StepId, Transport, TransportChoice};
 
 use crate::observed::{ClusterIdentity, Observed};
+use pve_config::{Bus, NewVolume};
 use pve_types::{Bytes, GuestName, NodeName, PveVersion, Vmid};
 use serde::{Deserialize, Serialize};
 use std::collections::{BTreeMap, BTreeSet};
@@ -229,6 +230,14 @@ pub enum PlanRefusal {
     /// Its graph is not sound: a name is taken twice, missing, or a step would wait for itself.
     #[error("the plan's steps are not in order: {0}")]
     Graph(String),
+    /// A new volume stands in it as a text. What a plan makes is judged before it is made, so it must be said.
+    #[error("step `{step}` sets `{slot}` to a new volume as `text`; a plan writes it as `new_volume`")]
+    VolumeAsText {
+        /// The step.
+        step: StepId,
+        /// The slot.
+        slot: String,
+    },
     /// The cluster lacks something that the steps need.
     #[error("{} of the things that the plan needs are missing", .0.len())]
     Missing(Vec<Check>),
@@ -244,6 +253,9 @@ impl CheckedPlan {
             return Err(PlanRefusal::Format { found: plan.format_version });
         }
         step::check_order(&plan.steps).map_err(PlanRefusal::Graph)?;
+        if let Some((step, slot)) = plan.steps.iter().find_map(volume_as_text) {
+            return Err(PlanRefusal::VolumeAsText { step: step.id.clone(), slot: slot.clone() });
+        }
         let missing: Vec<Check> = plan.refusals().cloned().collect();
         if missing.is_empty() { Ok(Self(plan)) } else { Err(PlanRefusal::Missing(missing)) }
     }
@@ -251,6 +263,24 @@ impl CheckedPlan {
     pub fn plan(&self) -> &Plan {
         &self.0
     }
+}
+
+/// Returns a slot for which a step, or its revert, would make a volume without saying so.
+fn volume_as_text(step: &Step) -> Option<(&Step, &String)> {
+    let revert = match &step.revert {
+        Revert::Run { action } => Some(&**action),
+        Revert::Nothing | Revert::CannotRevert { .. } => None,
+    };
+    let is_such = |key: &str, value: &PatchValue| {
+        matches!(value, PatchValue::Text(text)
+            if Bus::of_key(key).is_some_and(Bus::holds_volume) && NewVolume::read(key, text).is_some())
+    };
+    [Some(&step.action), revert].into_iter().flatten().find_map(|action| {
+        let (Action::CreateVm { config: patch, .. } | Action::SetConfig { patch, .. }) = action else {
+            return None;
+        };
+        patch.set.iter().find(|(key, value)| is_such(key, value)).map(|(key, _)| (step, key))
+    })
 }
 
 /// What a plan is made for.

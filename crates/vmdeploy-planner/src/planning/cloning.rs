@@ -185,8 +185,10 @@ pub(crate) fn laid_over(
     let base = Base { values: &config.clone(), exists };
     for change in desired(input, &mut ignored, vm, &guest.uuid, &guest.node, &base).changes {
         match change.to {
-            Some(PatchValue::Text(text)) => drop(config.insert(change.key, text)),
-            Some(_) => drop(config.insert(change.key, "?".to_owned())),
+            Some(value) => {
+                let text = value.text().map_or_else(|| "?".to_owned(), |text| text.into_owned());
+                config.insert(change.key, text);
+            }
             None => drop(config.remove(&change.key)),
         }
     }

@@ -10,7 +10,7 @@ use crate::spec::{
     CloudInit, Delivery, Desired, DesiredField, DesiredFields, DesiredOption, Nic, OptionValue, Password,
     SnippetSource, Span, SshKey, Vm, password_form_fault,
 };
-use pve_config::{Drive, GuestTraits, PropertyString, Smbios1};
+use pve_config::{Drive, GuestTraits, NewVolume, PropertyString, Smbios1};
 use pve_types::{Bytes, NodeName, StorageId, VolumeId};
 use std::collections::BTreeMap;
 
@@ -362,14 +362,15 @@ impl Collector<'_, '_> {
         if let Some(old) = &there {
             self.remove((old, path), cloud.span, Part::CloudDrive);
         }
-        let format =
-            cloud.format.as_ref().map(|format| format!(",format={}", format.value)).unwrap_or_default();
-        let text = format!("{storage}:cloudinit{format}");
+        let options =
+            cloud.format.as_ref().map(|format| format!("format={}", format.value)).unwrap_or_default();
+        let to = Some(format!("{slot} on {storage}"));
+        let new = NewVolume { options, ..NewVolume::cloud_init(storage) };
         self.changes.push(KeyChange {
-            key: slot.clone(),
-            to: Some(PatchValue::Text(text)),
+            key: slot,
+            to: Some(PatchValue::NewVolume(new)),
             part: Part::CloudDrive,
-            reasons: vec![reason(path, there, Some(format!("{slot} on {storage}")))],
+            reasons: vec![reason(path, there, to)],
             span: cloud.span,
         });
     }

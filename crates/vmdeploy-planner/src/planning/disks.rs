@@ -7,7 +7,7 @@ use super::transports::Shape;
 use crate::observed::ObservedStorage;
 use crate::plan::{Action, DiskSource, GuestRef, PatchValue, Reason, Slot, Transport};
 use crate::spec::{DesiredFields, Disk, DiskContent, EmptyDrive, Vm};
-use pve_config::{Bus, DeviceSlot};
+use pve_config::{Bus, DeviceSlot, NewVolume};
 use pve_types::{Bytes, StorageId, VolumeId};
 
 /// What planning a disk works on.
@@ -99,9 +99,13 @@ impl DiskPlanner<'_, '_> {
         chain.wait_for([self.shared.needs_room(&self.guest.node, &storage, room)]);
         let format =
             disk.format.as_ref().map(|format| format!("format={}", format.value)).unwrap_or_default();
-        let mut new = plain(disk, &format!("{storage}:{gib}"), &joined(&[&format, options]));
-        new.reason.to = Some(joined_words(&[&format!("{size} on {storage}"), &format, options]));
-        Some(new)
+        let to = joined_words(&[&format!("{size} on {storage}"), &format, options]);
+        let options = joined(&[&format, options]);
+        Some(NewDisk {
+            value: PatchValue::NewVolume(NewVolume { options, ..NewVolume::of_gib(storage, gib) }),
+            grow_to: None,
+            reason: reason(format!("disks.{}", disk.slot), None, Some(to)),
+        })
     }
 
     fn with_image(

@@ -129,7 +129,7 @@ fn volumes(key: &str, text: &str) -> Vec<(Use, VolumeId)> {
         _ if is_volume_slot(key) => {
             let drive = Drive::parse(key, text).ok();
             let named = drive.as_ref().and_then(|drive| Some((drive.is_cdrom(), drive.volume()?)));
-            let used = named.filter(|(_, volume)| volume.name() != "cloudinit").map(|(is_cdrom, volume)| {
+            let used = named.map(|(is_cdrom, volume)| {
                 let is_iso = is_cdrom && volume.name().starts_with("iso/");
                 (if is_iso { Use::Iso } else { Use::Disk }, volume.clone())
             });

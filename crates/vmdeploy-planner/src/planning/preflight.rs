@@ -6,7 +6,7 @@ use super::mappings;
 use crate::observed::{ObservedStorage, Rights};
 use crate::plan::{Action, Change, Check, CheckOutcome, PatchValue, Step, StepId, Transport, Verb};
 use crate::rights::{Need, bridge_path, needs_of_steps};
-use pve_config::{Bus, Drive, DriveSource, PropertyString};
+use pve_config::{Bus, PropertyString};
 use pve_types::{BridgeName, NodeName, PoolId, Privilege, StorageId, VolumeId};
 use std::collections::{BTreeMap, BTreeSet};
 
@@ -119,17 +119,11 @@ fn targets(steps: &[Step]) -> BTreeMap<(NodeName, StorageId), Vec<StepId>> {
             }
             Action::CloneVm { storage: Some(storage), .. } => add(&guest.node, storage, step),
             Action::CreateVm { config: patch, .. } | Action::SetConfig { patch, .. } => {
-                for (key, value) in &patch.set {
-                    match value {
-                        PatchValue::ImportFrom { storage, .. } => add(&guest.node, storage, step),
-                        PatchValue::Text(text) if is_volume_slot(key) => {
-                            if let Some(storage) = new_volume(key, text) {
-                                add(&guest.node, &storage, step);
-                            }
-                        }
-                        _ => {}
-                    }
-                }
+                patch
+                    .set
+                    .values()
+                    .filter_map(PatchValue::allocates_on)
+                    .for_each(|storage| add(&guest.node, storage, step));
             }
             _ => {}
         }
@@ -139,15 +133,6 @@ fn targets(steps: &[Step]) -> BTreeMap<(NodeName, StorageId), Vec<StepId>> {
 
 pub(super) fn is_volume_slot(key: &str) -> bool {
     Bus::of_key(key).is_some_and(Bus::holds_volume)
-}
-
-fn new_volume(key: &str, text: &str) -> Option<StorageId> {
-    let drive = Drive::parse(key, text).ok()?;
-    match &drive.source {
-        DriveSource::New { storage, .. } => Some(storage.clone()),
-        DriveSource::Volume(volume) if volume.name() == "cloudinit" => Some(volume.storage().clone()),
-        _ => None,
-    }
 }
 
 fn storages(input: &PlanInput<'_>, steps: &[Step]) -> Vec<Check> {

@@ -22,6 +22,7 @@ use crate::plan::{
 use crate::spec::{Desired, Ha, Permission, PowerState, Spanned, Vm};
 use pve_config::{Bus, DeviceSlot};
 use pve_types::PoolId;
+use std::borrow::Cow;
 use std::collections::BTreeMap;
 
 /// What is done to a guest that exists.
@@ -254,8 +255,8 @@ impl Updating<'_, '_> {
             || changes.iter().any(|change| matches!(change.part, Part::RootOnly | Part::CloudDrive));
         for change in changes {
             self.reasons.extend(change.reasons.iter().cloned());
-            let to = change.to.as_ref().and_then(text_of);
-            self.note_restart(&change.key, to);
+            let to = change.to.as_ref().map(text_of);
+            self.note_restart(&change.key, to.as_deref());
             let target = match self.transport_of(change.part, has_node_work) {
                 Transport::Ssh => &mut on_node,
                 Transport::Api | Transport::Local => &mut by_api,
@@ -267,7 +268,7 @@ impl Updating<'_, '_> {
         }
         for (slot, value) in &disks.set {
             let is_new = disks.new_slots.contains(slot);
-            self.note_restart(slot, text_of(value));
+            self.note_restart(slot, Some(&text_of(value)));
             let part = if is_new { Part::CloudDrive } else { Part::Plain };
             let target = if self.transport_of(part, has_node_work) == Transport::Ssh {
                 &mut on_node
@@ -392,7 +393,7 @@ impl Updating<'_, '_> {
             match self.current.effective(key) {
                 // PVE freed it: it is made again.
                 Some(text) if let Some(drive) = slots::cloud_drive_again(key, text) => {
-                    drop(back.set.insert(key.clone(), PatchValue::Text(drive)));
+                    drop(back.set.insert(key.clone(), PatchValue::NewVolume(drive)));
                 }
                 Some(text) => drop(back.set.insert(key.clone(), PatchValue::Text(text.to_owned()))),
                 None => drop(back.delete.insert(key.clone())),
@@ -696,10 +697,7 @@ fn is_cloud_init_data(key: &str) -> bool {
     key == "name" || own.contains(&key) || matches!(Bus::of_key(key), Some(Bus::Net | Bus::Ipconfig))
 }
 
-fn text_of(value: &PatchValue) -> Option<&str> {
-    match value {
-        PatchValue::Text(text) => Some(text),
-        // Whatever else it is, it is something: for the question whether a device is plugged or unplugged.
-        _ => Some("new:volume"),
-    }
+/// Returns the value's text, or something in its place: for the question whether a device is plugged or unplugged.
+fn text_of(value: &PatchValue) -> Cow<'_, str> {
+    value.text().unwrap_or(Cow::Borrowed("new:volume"))
 }

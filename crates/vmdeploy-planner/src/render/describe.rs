@@ -102,6 +102,7 @@ pub(super) fn describe_revert_of(step: &Step, verb: Option<Verb>) -> String {
 pub fn describe_value(value: &PatchValue) -> String {
     match value {
         PatchValue::Text(text) => clean(text, 100),
+        PatchValue::NewVolume(new) => clean(&new.to_string(), 100),
         PatchValue::Drive { volume, options } => {
             let volume = match volume {
                 Ref::Known(volume) => volume.to_string(),

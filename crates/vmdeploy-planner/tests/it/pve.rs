@@ -3,7 +3,7 @@
 //! It knows what PVE fills in and rewrites (MACs, sizes, volume names, UUIDs, order, the line end of a description), what
 //! waits for a restart, and what is freed with a VM. It shares no rule with the planner but property strings' syntax.
 
-use pve_config::{DeviceSlot, PropertyString};
+use pve_config::{DeviceSlot, NewSize, NewVolume, PropertyString};
 use pve_types::{Bytes, GuestName, MappingKind, NodeName, PowerState, PveVersion, StorageId, Vmid};
 use std::collections::{BTreeMap, BTreeSet};
 use vmdeploy_planner::identity::{self, Marker, MarkerSearch};
@@ -263,8 +263,9 @@ impl Pve {
         // A create call makes no difference of old and new.
         let is_made = !there.values.contains_key("name");
         // PVE: each guest has one cloud-init volume; those of a request are made before what it removes is gone.
-        let is_drive =
-            |value: &PatchValue| matches!(value, PatchValue::Text(text) if text.contains(":cloudinit"));
+        let is_drive = |value: &PatchValue| {
+            matches!(value, PatchValue::NewVolume(NewVolume { size: NewSize::CloudInit, .. }))
+        };
         if patch.set.values().any(is_drive) {
             assert!(
                 !there.values.values().any(|text| text.contains("-cloudinit")),
@@ -289,6 +290,7 @@ impl Pve {
                     }
                     text.clone()
                 }
+                PatchValue::NewVolume(new) => new.to_string(),
                 PatchValue::Drive { volume, options } => {
                     let volume = match volume {
                         Ref::Known(volume) => volume.to_string(),
@@ -361,8 +363,9 @@ impl Pve {
         }
         pin_windows(guest, patch, is_made);
         // A drive that is plugged in is written after everything else is set.
-        let is_drive =
-            |value: &PatchValue| matches!(value, PatchValue::Text(text) if text.contains(":cloudinit"));
+        let is_drive = |value: &PatchValue| {
+            matches!(value, PatchValue::NewVolume(NewVolume { size: NewSize::CloudInit, .. }))
+        };
         if patch.set.values().any(is_drive) {
             guest.stale.clear();
         }

@@ -2,7 +2,6 @@
 
 use super::late::Effect;
 use super::patch::{Ready, Sent};
-use crate::describe::allocates;
 use crate::drive::job::{Done, Job, volumes_of};
 use crate::{Failure, FailureKind, Found, Outcome, TookEffect};
 use pve_api::QemuConfig;
@@ -83,7 +82,7 @@ impl Job {
             .set
             .values()
             .filter_map(vmdeploy_planner::plan::PatchValue::allocates_on)
-            .filter_map(|storage| storage.parse().ok())
+            .cloned()
             .collect();
         if storages.is_empty() || self.is_created_here(guest) {
             return Ok(());
@@ -147,7 +146,7 @@ impl Job {
         let params = ready.params().with_some("digest", digest);
         let qemu = self.qemu(guest);
         // What allocates may take long; as a task it is followed, and found again.
-        let done = if patch.set.values().any(allocates) {
+        let done = if patch.set.values().any(|value| value.allocates_on().is_some()) {
             let finished = match qemu.set_config_async(params).await? {
                 Some(task) => Some(self.follow(task).await?),
                 None => None,
@@ -287,7 +286,7 @@ fn key_file_in(folder: &str) -> String {
 
 /// Returns the slots for which the patch makes a volume.
 fn allocating_slots(patch: &ConfigPatch) -> Vec<&String> {
-    patch.set.iter().filter(|(_, value)| allocates(value)).map(|(slot, _)| slot).collect()
+    patch.set.iter().filter(|(_, value)| value.allocates_on().is_some()).map(|(slot, _)| slot).collect()
 }
 
 /// Returns what of a patch is not in the configuration yet.
@@ -296,7 +295,7 @@ fn allocating_slots(patch: &ConfigPatch) -> Vec<&String> {
 pub(super) fn missing(patch: &ConfigPatch, config: &QemuConfig) -> ConfigPatch {
     let volumes = volumes_of(config);
     let is_missing = |key: &String, value: &vmdeploy_planner::plan::PatchValue| match value {
-        value if allocates(value) => !volumes.contains_key(key),
+        value if value.allocates_on().is_some() => !volumes.contains_key(key),
         vmdeploy_planner::plan::PatchValue::Text(text) => {
             !config.get(key).is_some_and(|now| pve_config::same_value(key, now, text))
         }
@@ -327,11 +326,13 @@ mod tests {
         .unwrap();
         config.digest = None;
         let text = |text: &str| PatchValue::Text(text.to_owned());
+        let new =
+            |slot: &str, text: &str| PatchValue::NewVolume(pve_config::NewVolume::read(slot, text).unwrap());
         let patch = ConfigPatch {
             set: [
-                ("scsi0".to_owned(), text("local-lvm:10")),
-                ("scsi1".to_owned(), text("local-lvm:20")),
-                ("ide2".to_owned(), text("local-lvm:cloudinit")),
+                ("scsi0".to_owned(), new("scsi0", "local-lvm:10")),
+                ("scsi1".to_owned(), new("scsi1", "local-lvm:20")),
+                ("ide2".to_owned(), new("ide2", "local-lvm:cloudinit")),
                 ("cores".to_owned(), text("2")),
                 ("memory".to_owned(), text("4096")),
             ]

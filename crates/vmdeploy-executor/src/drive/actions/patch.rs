@@ -97,6 +97,7 @@ impl Job {
     async fn ready_value(&self, value: &PatchValue) -> Result<Sent, Failure> {
         Ok(match value {
             PatchValue::Text(text) => Sent::Text(text.clone()),
+            PatchValue::NewVolume(new) => Sent::Text(new.to_string()),
             PatchValue::Drive { volume, options } => {
                 Sent::Text(joined(self.resolve(volume)?.as_str(), options))
             }

@@ -56,7 +56,7 @@ impl Job {
             Action::ImportDisk { storage, .. } => BTreeSet::from([storage.clone()]),
             Action::SetConfig { patch, .. } => {
                 let names = patch.set.values().filter_map(vmdeploy_planner::plan::PatchValue::allocates_on);
-                names.filter_map(|storage| storage.parse().ok()).collect()
+                names.cloned().collect()
             }
             _ => return Ok(Vec::new()),
         };

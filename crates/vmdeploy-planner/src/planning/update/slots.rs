@@ -8,7 +8,7 @@ use super::super::renames::boot_after;
 use super::Updating;
 use crate::plan::{ConfigPatch, PatchValue};
 use crate::spec::Permission;
-use pve_config::Bus;
+use pve_config::{Bus, NewVolume};
 
 impl Updating<'_, '_> {
     /// Changes that need the guest to be stopped: a disk or cloud-init drive that comes to another slot. A running guest
@@ -86,9 +86,10 @@ impl Updating<'_, '_> {
 }
 
 /// Returns what makes a cloud-init drive where one was.
-pub(super) fn cloud_drive_again(key: &str, text: &str) -> Option<String> {
+pub(super) fn cloud_drive_again(key: &str, text: &str) -> Option<NewVolume> {
     let drive = pve_config::Drive::parse(key, text).ok().filter(pve_config::Drive::is_cloud_init)?;
     let volume = drive.volume()?;
-    let format = volume.base_name().split_once('.').map(|(_, format)| format!(",format={format}"));
-    Some(format!("{}:cloudinit{}", volume.storage(), format.unwrap_or_default()))
+    let format = volume.base_name().split_once('.').map(|(_, format)| format!("format={format}"));
+    let options = format.unwrap_or_default();
+    Some(NewVolume { options, ..NewVolume::cloud_init(volume.storage().clone()) })
 }
