@@ -2,7 +2,9 @@
 
 use pve_types::{NodeName, StorageId, Vmid};
 use std::collections::BTreeSet;
-use vmdeploy_planner::plan::{Action, GuestRef, PatchValue, Plan, Step};
+use vmdeploy_planner::plan::{
+    Action, CloneAction, GuestRef, ImportAction, MoveAction, PatchValue, Plan, Step,
+};
 use vmdeploy_planner::render::summary;
 
 /// Returns the node that the action works on, as planned.
@@ -35,11 +37,11 @@ pub fn head(step: &Step) -> crate::StepHead {
 pub fn leaves(action: &Action, outcome: Option<&crate::Outcome>) -> Option<(String, String)> {
     let volume = outcome.and_then(crate::Outcome::volume);
     match action {
-        Action::CreateVm { guest, .. } | Action::CloneVm { guest, .. } => Some((
+        Action::CreateVm { guest, .. } | Action::CloneVm(CloneAction { guest, .. }) => Some((
             format!("VM {} `{}` on {}", guest.vmid, guest.name, guest.node),
             destroy_command(guest.vmid),
         )),
-        Action::ImportDisk { .. } => {
+        Action::ImportDisk(_) => {
             volume.map(|volume| (format!("volume {volume}"), format!("pvesm free {volume}")))
         }
         Action::PlaceImage { volume, .. } | Action::PlaceSnippet { volume, .. } => {
@@ -52,7 +54,7 @@ pub fn leaves(action: &Action, outcome: Option<&crate::Outcome>) -> Option<(Stri
 /// Returns the storages on which a step makes volumes, where it looks right before at those that the guest has.
 pub fn fills(action: &Action) -> BTreeSet<StorageId> {
     match action {
-        Action::ImportDisk { storage, .. } => [storage.clone()].into(),
+        Action::ImportDisk(ImportAction { storage, .. }) => [storage.clone()].into(),
         Action::CreateVm { config, .. } => {
             config.set.values().filter_map(PatchValue::allocates_on).cloned().collect()
         }
@@ -65,9 +67,9 @@ pub fn fills(action: &Action) -> BTreeSet<StorageId> {
 pub fn tasks(action: &Action) -> Option<(&'static [&'static str], &GuestRef)> {
     Some(match action {
         Action::CreateVm { guest, .. } => (&["qmcreate"], guest),
-        Action::ImportDisk { guest, .. } | Action::SetConfig { guest, .. } => (&["qmconfig"], guest),
+        Action::ImportDisk(ImportAction { guest, .. }) | Action::SetConfig { guest, .. } => (&["qmconfig"], guest),
         Action::ResizeDisk { guest, .. } => (&["resize"], guest),
-        Action::MoveDisk { guest, .. } | Action::ReassignDisk { guest, .. } => (&["qmmove"], guest),
+        Action::MoveDisk(MoveAction { guest, .. }) | Action::ReassignDisk { guest, .. } => (&["qmmove"], guest),
         Action::ConvertToTemplate { guest } => (&["qmtemplate"], guest),
         Action::StartVm { guest } => (&["qmstart", "hastart"], guest),
         Action::ShutdownVm { guest, .. } => (&["qmshutdown", "hastop"], guest),
@@ -79,7 +81,7 @@ pub fn tasks(action: &Action) -> Option<(&'static [&'static str], &GuestRef)> {
         | Action::VerifyImage { .. }
         | Action::PlaceSnippet { .. }
         // The task names the source, of which others may be made at the same time.
-        | Action::CloneVm { .. }
+        | Action::CloneVm(_)
         | Action::RegenerateCloudInit { .. }
         | Action::SetHa { .. }
         | Action::SetPool { .. }

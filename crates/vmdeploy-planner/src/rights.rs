@@ -4,8 +4,8 @@
 
 use crate::observed::{Observed, Rights};
 use crate::plan::{
-    Action, Condition, ConfigPatch, DiskSource, GuestRef, ImageOrigin, PatchValue, Ref, Step, StepId,
-    Transport,
+    Action, CloneAction, Condition, ConfigPatch, DiskSource, GuestRef, ImageOrigin, ImportAction, MoveAction,
+    PatchValue, Ref, Step, StepId, Transport,
 };
 use pve_config::{Bus, Drive, DriveSource, NewSize, NewVolume, PropertyString, find_key};
 use pve_types::{PoolId, Privilege, PveVersion, StorageId, Vmid, VolumeId};
@@ -144,7 +144,9 @@ impl NewMembers {
     pub fn of(steps: &[Step]) -> Self {
         let made = steps.iter().filter_map(|step| match &step.action {
             Action::CreateVm { guest, pool: Some(pool), .. }
-            | Action::CloneVm { guest, pool: Some(pool), .. } => Some((guest.vmid, pool.clone())),
+            | Action::CloneVm(CloneAction { guest, pool: Some(pool), .. }) => {
+                Some((guest.vmid, pool.clone()))
+            }
             _ => None,
         });
         Self(made.collect())
@@ -248,15 +250,19 @@ fn needs_of_action(action: &Action, observed: &Observed) -> Vec<Need> {
             needs.extend(needs_of_patch(guest, config, pool.as_ref(), observed, Moment::Create));
             needs
         }
-        Action::CloneVm { source, guest, storage, pool, .. } => {
+        Action::CloneVm(CloneAction { source, guest, storage, pool, .. }) => {
             cloning(source, guest, storage.as_ref(), pool.as_ref(), observed)
         }
-        Action::ImportDisk { guest, storage, .. } => vec![on(P::VmConfigDisk, guest), space(storage)],
+        Action::ImportDisk(ImportAction { guest, storage, .. }) => {
+            vec![on(P::VmConfigDisk, guest), space(storage)]
+        }
         Action::SetConfig { guest, patch, .. } => {
             needs_of_patch(guest, patch, None, observed, Moment::Change)
         }
         Action::ResizeDisk { guest, .. } => vec![on(P::VmConfigDisk, guest)],
-        Action::MoveDisk { guest, storage, .. } => vec![on(P::VmConfigDisk, guest), space(storage)],
+        Action::MoveDisk(MoveAction { guest, storage, .. }) => {
+            vec![on(P::VmConfigDisk, guest), space(storage)]
+        }
         Action::ReassignDisk { guest, holder, .. } => {
             vec![on(P::VmConfigDisk, guest), Need::one(P::VmConfigDisk, format!("/vms/{holder}"))]
         }

@@ -1,6 +1,6 @@
 //! How long steps take: measured costs as data, and a plan's critical path.
 
-use crate::plan::{Action, Condition, Plan, Step, StepId, Transport};
+use crate::plan::{Action, Condition, ImportAction, MoveAction, Plan, Step, StepId, Transport};
 use pve_types::{Bytes, NodeName, StorageId};
 use std::collections::BTreeMap;
 
@@ -55,12 +55,12 @@ pub fn estimate_ms(costs: &Costs, action: &Action, transport: Transport, copied:
         Action::ProbeStorage { .. } => return costs.pvesm_status_ms,
         Action::Await { condition: Condition::Running | Condition::Stopped, .. } => 0,
         Action::Await { .. } => return costs.agent_ms,
-        Action::CreateVm { .. } | Action::CloneVm { .. } => costs.create_ms,
+        Action::CreateVm { .. } | Action::CloneVm(_) => costs.create_ms,
         Action::StartVm { .. } => costs.start_ms,
         Action::StopVm { .. } | Action::ShutdownVm { .. } => costs.stop_ms,
         Action::RebootVm { .. } => costs.stop_ms + costs.start_ms,
         Action::DeleteVm { stop, .. } => costs.small_task_ms + if *stop { costs.stop_ms } else { 0 },
-        Action::ImportDisk { .. }
+        Action::ImportDisk(_)
         | Action::SetConfig { .. }
         | Action::ResizeDisk { .. }
         | Action::RegenerateCloudInit { .. }
@@ -68,7 +68,7 @@ pub fn estimate_ms(costs: &Costs, action: &Action, transport: Transport, copied:
         Action::PlaceImage { .. }
         | Action::VerifyImage { .. }
         | Action::PlaceSnippet { .. }
-        | Action::MoveDisk { .. }
+        | Action::MoveDisk(_)
         | Action::ReassignDisk { .. }
         | Action::ConvertToTemplate { .. }
         | Action::SetHa { .. }
@@ -84,7 +84,9 @@ fn allocations(action: &Action) -> Vec<&str> {
             let on = patch.set.values().filter_map(crate::plan::PatchValue::allocates_on);
             on.map(StorageId::as_str).collect()
         }
-        Action::ImportDisk { storage, .. } | Action::MoveDisk { storage, .. } => vec![storage.as_str()],
+        Action::ImportDisk(ImportAction { storage, .. }) | Action::MoveDisk(MoveAction { storage, .. }) => {
+            vec![storage.as_str()]
+        }
         _ => Vec::new(),
     }
 }

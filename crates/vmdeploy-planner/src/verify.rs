@@ -2,7 +2,7 @@
 
 use crate::digest;
 use crate::observed::{Observed, Query};
-use crate::plan::{Action, DiskSource, Plan, Ref};
+use crate::plan::{Action, CloneAction, DiskSource, ImportAction, Plan, Ref};
 use pve_types::{NodeName, StorageId, Vmid};
 use serde::Serialize;
 use std::collections::{BTreeMap, BTreeSet};
@@ -100,7 +100,7 @@ fn vmids(plan: &Plan) -> BTreeSet<Vmid> {
     let mut vmids: BTreeSet<Vmid> = plan.changes.iter().map(|change| change.guest.vmid).collect();
     for step in &plan.steps {
         match &step.action {
-            Action::CloneVm { source, .. } => drop(vmids.insert(source.vmid)),
+            Action::CloneVm(CloneAction { source, .. }) => drop(vmids.insert(source.vmid)),
             Action::ReassignDisk { holder, .. } => drop(vmids.insert(*holder)),
             _ => {}
         }
@@ -131,7 +131,7 @@ fn images(plan: &Plan) -> BTreeSet<(&NodeName, String)> {
     for step in &plan.steps {
         let Some(guest) = step.action.guest() else { continue };
         let sources: Vec<&DiskSource> = match &step.action {
-            Action::ImportDisk { source, .. } => vec![source],
+            Action::ImportDisk(ImportAction { source, .. }) => vec![source],
             Action::CreateVm { config: patch, .. } | Action::SetConfig { patch, .. } => {
                 let imports = patch.set.values().filter_map(|value| match value {
                     crate::plan::PatchValue::ImportFrom { source, .. } => Some(source),

@@ -17,7 +17,7 @@
 //! ```
 
 use crate::observed::{Observed, ObservedGuest};
-use crate::plan::{Action, ConfigPatch, PatchValue, Ref};
+use crate::plan::{Action, ConfigPatch, MoveAction, PatchValue, Ref};
 use pve_config::{Bus, Drive, DriveSource};
 use pve_types::{Vmid, VolumeId};
 use std::collections::{BTreeMap, BTreeSet, HashMap};
@@ -309,7 +309,7 @@ pub fn touched(action: &Action, now: &BTreeMap<String, String>, users: &VolumeUs
     match action {
         Action::CreateVm { config, .. } => by_patch(config, &BTreeMap::new()),
         Action::SetConfig { patch, .. } => by_patch(patch, now),
-        Action::MoveDisk { slot, .. } => of_slot(slot, VolumeUse::Move).into_iter().collect(),
+        Action::MoveDisk(MoveAction { slot, .. }) => of_slot(slot, VolumeUse::Move).into_iter().collect(),
         Action::ResizeDisk { slot, .. } => of_slot(slot, VolumeUse::Resize).into_iter().collect(),
         Action::ReassignDisk { slot, .. } => of_slot(slot, VolumeUse::HandOver).into_iter().collect(),
         Action::ConvertToTemplate { guest } => all(guest.vmid, VolumeUse::Convert),

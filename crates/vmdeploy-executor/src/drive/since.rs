@@ -6,7 +6,9 @@ use crate::{Outcome, StepState};
 use pve_config::{Bus, Drive, PropertyString};
 use pve_types::{Vmid, VolumeId};
 use std::collections::{BTreeMap, BTreeSet};
-use vmdeploy_planner::plan::{Action, ConfigPatch, PatchValue, Plan, Ref, Revert, Step};
+use vmdeploy_planner::plan::{
+    Action, ConfigPatch, ImportAction, MoveAction, PatchValue, Plan, Ref, Revert, Step,
+};
 
 /// Keys that PVE writes by itself, and the ones whose value it hides.
 const OF_PVE: [&str; 8] =
@@ -121,7 +123,7 @@ impl Guest {
 /// Tells whether the action may leave a volume in an `unusedN`.
 fn makes_unused(action: &Action) -> bool {
     match action {
-        Action::ImportDisk { .. } | Action::MoveDisk { .. } | Action::ReassignDisk { .. } => true,
+        Action::ImportDisk(_) | Action::MoveDisk(_) | Action::ReassignDisk { .. } => true,
         Action::SetConfig { patch, .. } => {
             patch.set.keys().chain(&patch.delete).any(|key| Bus::of_key(key).is_some_and(Bus::holds_volume))
         }
@@ -137,9 +139,9 @@ fn written(action: &Action, outcome: Option<&Outcome>, history: &RunHistory) -> 
         Action::CreateVm { config, .. } | Action::SetConfig { patch: config, .. } => {
             of_patch(config, history)
         }
-        Action::ImportDisk { slot, attach: true, .. } => one(slot, volume()),
-        Action::ImportDisk { .. } => BTreeMap::new(),
-        Action::MoveDisk { slot, .. } => one(slot, volume()),
+        Action::ImportDisk(ImportAction { slot, attach: true, .. }) => one(slot, volume()),
+        Action::ImportDisk(_) => BTreeMap::new(),
+        Action::MoveDisk(MoveAction { slot, .. }) => one(slot, volume()),
         Action::ResizeDisk { slot, .. } => one(slot, Expected::OwnVolume),
         Action::ReassignDisk { slot, .. } => one(slot, Expected::Absent),
         Action::ConvertToTemplate { .. } => {
@@ -152,7 +154,7 @@ fn written(action: &Action, outcome: Option<&Outcome>, history: &RunHistory) -> 
         | Action::PlaceImage { .. }
         | Action::VerifyImage { .. }
         | Action::PlaceSnippet { .. }
-        | Action::CloneVm { .. }
+        | Action::CloneVm(_)
         | Action::RegenerateCloudInit { .. }
         | Action::SetHa { .. }
         | Action::SetPool { .. }

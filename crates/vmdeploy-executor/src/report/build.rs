@@ -97,7 +97,7 @@ fn revert_failure(history: &StepHistory, mut failure: Failure) -> Failure {
 
 /// Marks what was done to a guest as rolled back where its creation is rolled back: it went with the guest.
 fn cover_removed_guests(plan: &Plan, steps: &mut [StepReport]) {
-    let creates = |step: &Step| matches!(step.action, Action::CreateVm { .. } | Action::CloneVm { .. });
+    let creates = |step: &Step| matches!(step.action, Action::CreateVm { .. } | Action::CloneVm(_));
     let removed: Vec<_> = plan
         .steps
         .iter()

@@ -5,7 +5,10 @@ use crate::describe;
 use crate::journal::{RunHistory, StepHistory};
 use pve_types::{GuestName, NodeName, StorageId, Vmid};
 use std::collections::BTreeSet;
-use vmdeploy_planner::plan::{Action, DiskSource, PatchValue, Plan, Revert, Step, StepId, Transport};
+use vmdeploy_planner::plan::{
+    Action, CloneAction, DiskSource, ImportAction, MoveAction, PatchValue, Plan, Revert, Step, StepId,
+    Transport,
+};
 
 /// A step as the scheduler sees it.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -101,15 +104,15 @@ pub fn claims_of(action: &Action, transport: Transport) -> Claims {
         claims.writes.extend(action.guest().map(|guest| guest.vmid));
     }
     match action {
-        Action::CloneVm { source, storage, .. } => {
+        Action::CloneVm(CloneAction { source, storage, .. }) => {
             claims.copies = Some(source.vmid);
             claims.storages.extend(storage.clone());
         }
-        Action::ImportDisk { storage, source, .. } => {
+        Action::ImportDisk(ImportAction { storage, source, .. }) => {
             claims.storages.insert(storage.clone());
             claims.copies = owner_of(source).filter(|owner| !claims.writes.contains(owner));
         }
-        Action::MoveDisk { storage, .. } => {
+        Action::MoveDisk(MoveAction { storage, .. }) => {
             claims.storages.insert(storage.clone());
         }
         Action::PlaceImage { volume, .. } => {

@@ -8,7 +8,9 @@ use pve_ssh::command::{Command, files};
 use pve_types::Vmid;
 use sha2::{Digest as _, Sha256};
 use vmdeploy_executor::{FailureKind, Outcome, RunReport, RunResult, StepState, TookEffect};
-use vmdeploy_planner::plan::{Action, DesiredHa, ImageOrigin, OnFailure, Plan, Step, Transport, Verb};
+use vmdeploy_planner::plan::{
+    Action, CloneAction, DesiredHa, ImageOrigin, MoveAction, OnFailure, Plan, Step, Transport, Verb,
+};
 
 const URL: &str = "https://images.example.org/disk.qcow2";
 
@@ -182,13 +184,13 @@ async fn a_snippet_is_written_by_sftp_and_a_file_that_changed_since_is_refused()
 async fn a_disk_moves_to_another_storage_and_the_old_volume_goes() {
     let fixture = Fixture::start().await;
     fixture.run(plan("r1", 1)).await;
-    let action = Action::MoveDisk {
+    let action = Action::MoveDisk(MoveAction {
         guest: guest(1),
         slot: "scsi1".to_owned(),
         volume: "local-lvm:vm-201-disk-1".parse().unwrap(),
         storage: "local".parse().unwrap(),
         format: Some("qcow2".to_owned()),
-    };
+    });
     does_once(&fixture, &action).await;
     let config = fixture.guests().remove(&Vmid::new(201).unwrap()).unwrap();
     assert!(config["scsi1"].starts_with("local:201/vm-201-disk-"), "{config:?}");
@@ -216,7 +218,7 @@ async fn a_template_is_made_and_cloned_linked() {
     let config = fixture.guests().remove(&Vmid::new(201).unwrap()).unwrap();
     assert_eq!(config["template"], "1");
     assert!(config["scsi0"].contains("base-201-disk-"), "{config:?}");
-    let clone = Action::CloneVm {
+    let clone = Action::CloneVm(CloneAction {
         source: guest(1),
         guest: guest(2),
         full: false,
@@ -224,7 +226,7 @@ async fn a_template_is_made_and_cloned_linked() {
         format: None,
         description: mark("r2", &guest(2)),
         pool: None,
-    };
+    });
     let (report, _) =
         fixture.run(plan_of("r2", &[guest(2)], vec![step("vm2", "clone", clone, Transport::Api, &[])])).await;
     done(&report);

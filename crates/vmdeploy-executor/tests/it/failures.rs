@@ -11,7 +11,8 @@ use vmdeploy_executor::{
     Connections, EventKind, Failure, FailureKind, Found, Outcome, RunReport, RunResult, TookEffect,
 };
 use vmdeploy_planner::plan::{
-    Action, Condition, ConfigPatch, DesiredHa, GuestRef, IpFamily, OnFailure, Plan, Step, Transport, Verb,
+    Action, CloneAction, Condition, ConfigPatch, DesiredHa, GuestRef, ImportAction, IpFamily, OnFailure,
+    Plan, Step, Transport, Verb,
 };
 
 /// Asserts that the row of docs/failures.md names this kind and shows this message.
@@ -113,7 +114,7 @@ async fn row_03_clones_of_one_source_wait_for_each_other() {
     assert_eq!(report.result, RunResult::Done, "{:#?}", report.failures().collect::<Vec<_>>());
     let clone = |number: u32| {
         let guest = guest(number);
-        let action = Action::CloneVm {
+        let action = Action::CloneVm(CloneAction {
             source: template.clone(),
             guest: guest.clone(),
             full: true,
@@ -121,7 +122,7 @@ async fn row_03_clones_of_one_source_wait_for_each_other() {
             format: None,
             description: mark("r2", &guest),
             pool: None,
-        };
+        });
         step(guest.name.as_ref(), "clone", action, Transport::Api, &[])
     };
     let guests: Vec<GuestRef> = (1..=3).map(guest).collect();
@@ -288,7 +289,7 @@ async fn row_13_the_volume_that_pve_named_is_used() {
     let fixture = Fixture::start().await;
     let mut plan = plan("r1", 1);
     for step in &mut plan.steps {
-        if let Action::ImportDisk { storage, format, .. } = &mut step.action {
+        if let Action::ImportDisk(ImportAction { storage, format, .. }) = &mut step.action {
             *storage = "local".parse().unwrap();
             *format = Some("qcow2".to_owned());
         }

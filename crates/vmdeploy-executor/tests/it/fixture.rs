@@ -14,8 +14,9 @@ use vmdeploy_executor::{
 };
 use vmdeploy_planner::identity::{Marker, guest_uuid, marked_description};
 use vmdeploy_planner::plan::{
-    Action, Change, CheckedPlan, Condition, ConfigPatch, DiskSource, GuestRef, IpFamily, Limits, OnFailure,
-    PLAN_FORMAT_VERSION, PatchValue, Plan, Ref, Revert, Step, StepId, Transport, TransportChoice, Verb,
+    Action, Change, CheckedPlan, Condition, ConfigPatch, DiskSource, GuestRef, ImportAction, IpFamily,
+    Limits, OnFailure, PLAN_FORMAT_VERSION, PatchValue, Plan, Ref, Revert, Step, StepId, Transport,
+    TransportChoice, Verb,
 };
 
 /// The longest that a test waits for something that happens at once on an idle machine.
@@ -414,7 +415,7 @@ pub fn chain(run: &str, guest: &GuestRef) -> Vec<Step> {
     let vm = guest.name.as_ref();
     let mut create = step(vm, "create", create_action(run, guest), Transport::Api, &["-/probe"]);
     create.revert = Revert::Run { action: Box::new(Action::DeleteVm { guest: guest.clone(), stop: true }) };
-    let import = Action::ImportDisk {
+    let import = Action::ImportDisk(ImportAction {
         guest: guest.clone(),
         slot: "scsi0".to_owned(),
         source: DiskSource::Path(IMAGE.to_owned()),
@@ -422,7 +423,7 @@ pub fn chain(run: &str, guest: &GuestRef) -> Vec<Step> {
         format: None,
         attach: false,
         digest: None,
-    };
+    });
     let imported = Ref::OutputOf(StepId(format!("{vm}/import-scsi0")));
     let attach = Action::SetConfig {
         guest: guest.clone(),

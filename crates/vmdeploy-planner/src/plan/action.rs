@@ -313,6 +313,65 @@ pub struct DesiredHa {
     pub strict: bool,
 }
 
+/// What [`Action::CloneVm`] clones, and into what.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct CloneAction {
+    /// What is cloned.
+    pub source: GuestRef,
+    /// What it becomes.
+    pub guest: GuestRef,
+    /// Whether its disks are copied; else they are linked.
+    pub full: bool,
+    /// Where copied disks go.
+    pub storage: Option<StorageId>,
+    /// The format of copied disks; that of the source where it is not said. Only with `full`.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub format: Option<String>,
+    /// The description with the marker line.
+    pub description: String,
+    /// The pool that it is made in.
+    pub pool: Option<PoolId>,
+}
+
+/// What [`Action::ImportDisk`] imports, and where to.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct ImportAction {
+    /// The guest.
+    pub guest: GuestRef,
+    /// The slot that the disk is for.
+    pub slot: Slot,
+    /// The image on the node.
+    pub source: DiskSource,
+    /// The storage.
+    pub storage: StorageId,
+    /// `raw`, `qcow2` or `vmdk`; PVE's default where it is not said.
+    pub format: Option<String>,
+    /// Whether the import puts the disk into `slot` itself (`--target-disk`, 8.3 and newer).
+    pub attach: bool,
+    /// The configuration's digest when the plan was made, where this is the first step that changes it; a changed
+    /// one is refused.
+    #[serde(default)]
+    pub digest: Option<String>,
+}
+
+/// What [`Action::MoveDisk`] moves, and where to.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct MoveAction {
+    /// The guest.
+    pub guest: GuestRef,
+    /// The disk.
+    pub slot: Slot,
+    /// The volume that is moved; another one is refused.
+    pub volume: VolumeId,
+    /// Where it goes.
+    pub storage: StorageId,
+    /// The format there.
+    pub format: Option<String>,
+}
+
 /// What a step does.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(tag = "do", rename_all = "snake_case", deny_unknown_fields)]
@@ -369,42 +428,9 @@ pub enum Action {
         pool: Option<PoolId>,
     },
     /// Clones a guest. The clone carries the ownership marker in its description from the start.
-    CloneVm {
-        /// What is cloned.
-        source: GuestRef,
-        /// What it becomes.
-        guest: GuestRef,
-        /// Whether its disks are copied; else they are linked.
-        full: bool,
-        /// Where copied disks go.
-        storage: Option<StorageId>,
-        /// The format of copied disks; that of the source where it is not said. Only with `full`.
-        #[serde(default, skip_serializing_if = "Option::is_none")]
-        format: Option<String>,
-        /// The description with the marker line.
-        description: String,
-        /// The pool that it is made in.
-        pool: Option<PoolId>,
-    },
+    CloneVm(CloneAction),
     /// Imports an image as a disk of the guest (`qm importdisk`). Outcome: the volume.
-    ImportDisk {
-        /// The guest.
-        guest: GuestRef,
-        /// The slot that the disk is for.
-        slot: Slot,
-        /// The image on the node.
-        source: DiskSource,
-        /// The storage.
-        storage: StorageId,
-        /// `raw`, `qcow2` or `vmdk`; PVE's default where it is not said.
-        format: Option<String>,
-        /// Whether the import puts the disk into `slot` itself (`--target-disk`, 8.3 and newer).
-        attach: bool,
-        /// The configuration's digest when the plan was made, where this is the first step that changes it; a changed
-        /// one is refused.
-        #[serde(default)]
-        digest: Option<String>,
-    },
+    ImportDisk(ImportAction),
     /// Changes the guest's configuration, all options in one call.
     SetConfig {
         /// The guest.
@@ -428,18 +454,7 @@ pub enum Action {
         volume: Option<VolumeId>,
     },
     /// Copies a disk to another storage and deletes the old volume. Outcome: the new volume.
-    MoveDisk {
-        /// The guest.
-        guest: GuestRef,
-        /// The disk.
-        slot: Slot,
-        /// The volume that is moved; another one is refused.
-        volume: VolumeId,
-        /// Where it goes.
-        storage: StorageId,
-        /// The format there.
-        format: Option<String>,
-    },
+    MoveDisk(MoveAction),
     /// Hands a disk to the holder, and reads it back there. Outcome: the volume's new name.
     ReassignDisk {
         /// The guest that gives it.
@@ -527,11 +542,11 @@ impl Action {
     pub fn guest(&self) -> Option<&GuestRef> {
         match self {
             Self::CreateVm { guest, .. }
-            | Self::CloneVm { guest, .. }
-            | Self::ImportDisk { guest, .. }
+            | Self::CloneVm(CloneAction { guest, .. })
+            | Self::ImportDisk(ImportAction { guest, .. })
             | Self::SetConfig { guest, .. }
             | Self::ResizeDisk { guest, .. }
-            | Self::MoveDisk { guest, .. }
+            | Self::MoveDisk(MoveAction { guest, .. })
             | Self::ReassignDisk { guest, .. }
             | Self::ConvertToTemplate { guest }
             | Self::RegenerateCloudInit { guest }

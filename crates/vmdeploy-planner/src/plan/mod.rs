@@ -7,8 +7,8 @@ mod action;
 mod step;
 
 pub use action::{
-    Action, Compression, Condition, ConfigPatch, DesiredHa, DiskSource, GuestRef, ImageOrigin, IpFamily,
-    PatchValue, Ref, SecretForm, SecretRef, Slot, Unpack, ha_place,
+    Action, CloneAction, Compression, Condition, ConfigPatch, DesiredHa, DiskSource, GuestRef, ImageOrigin,
+    ImportAction, IpFamily, MoveAction, PatchValue, Ref, SecretForm, SecretRef, Slot, Unpack, ha_place,
 };
 pub use step::{OnFailure, Revert, Step, StepId, Transport, TransportChoice};
 

@@ -6,7 +6,7 @@ use super::desired::{Base, desired};
 use super::disks::{cd_file, known_formats};
 use super::images::{self, Room};
 use super::input::{Current, Findings, PlanInput, Resolved, reason};
-use crate::plan::{Action, GuestRef, PatchValue, Slot, Step, StepId};
+use crate::plan::{Action, CloneAction, GuestRef, PatchValue, Slot, Step, StepId};
 use crate::spec::{CloneFrom, CloneMode, CloneSource, Disk, DiskContent, Vm};
 use pve_config::{Bus, Drive, PropertyString, same_field};
 use pve_types::{Bytes, GuestName, StorageId};
@@ -114,7 +114,7 @@ pub(crate) fn follow_sources(steps: &mut BTreeMap<GuestName, Vec<Step>>) {
         .filter_map(|(name, steps)| Some((name.clone(), steps.iter().rev().find(settles)?.id.clone())))
         .collect();
     for step in steps.values_mut().flatten() {
-        if let Action::CloneVm { source, .. } = &step.action
+        if let Action::CloneVm(CloneAction { source, .. }) = &step.action
             && !step.after.iter().any(|id| id.0.starts_with(&format!("{}/", source.name)))
         {
             step.after.extend(last.get(&source.name).cloned());
@@ -304,7 +304,7 @@ pub(crate) fn push_clone(
         if full { "full" } else { "linked" }
     );
     making.reasons.push(reason("clone", None, Some(from)));
-    let action = Action::CloneVm {
+    let action = Action::CloneVm(CloneAction {
         source: source.guest.clone(),
         guest: making.guest.clone(),
         full,
@@ -312,7 +312,7 @@ pub(crate) fn push_clone(
         format,
         description,
         pool,
-    };
+    });
     let transport =
         making.input.transports.api_first("one call clones, and carries the ownership marker along");
     let link = Link::new("clone", action, transport, 3_600).revert(delete_guest(making.guest));

@@ -5,7 +5,7 @@ use super::images::{self, ReadyImage, Room, Shared};
 use super::input::{Findings, PlanInput, reason};
 use super::transports::Shape;
 use crate::observed::ObservedStorage;
-use crate::plan::{Action, DiskSource, GuestRef, PatchValue, Reason, Slot, Transport};
+use crate::plan::{Action, DiskSource, GuestRef, ImportAction, PatchValue, Reason, Slot, Transport};
 use crate::spec::{DesiredFields, Disk, DiskContent, EmptyDrive, Vm};
 use pve_config::{Bus, DeviceSlot, NewVolume};
 use pve_types::{Bytes, StorageId, VolumeId};
@@ -168,7 +168,7 @@ impl DiskPlanner<'_, '_> {
             DiskSource::Path(_) => "the image is a file on the node: `qm importdisk` reads it there",
             DiskSource::Volume(_) => "`qm importdisk` copies on the node and tells its progress",
         };
-        let action = Action::ImportDisk {
+        let action = Action::ImportDisk(ImportAction {
             guest: self.guest.clone(),
             slot: slot.to_owned(),
             source: ready.source.clone(),
@@ -176,7 +176,7 @@ impl DiskPlanner<'_, '_> {
             format,
             attach: false,
             digest: None,
-        };
+        });
         let link = Link::new(format!("import-{slot}"), action, (Transport::Ssh, why.to_owned()), 3_600);
         let link = link.copies(ready.copied);
         // The removal of a VM that is being made takes the volume with it.

@@ -4,7 +4,10 @@ use super::existence;
 use super::input::PlanInput;
 use super::mappings;
 use crate::observed::{ObservedStorage, Rights};
-use crate::plan::{Action, Change, Check, CheckOutcome, PatchValue, Step, StepId, Transport, Verb};
+use crate::plan::{
+    Action, Change, Check, CheckOutcome, CloneAction, ImportAction, MoveAction, PatchValue, Step, StepId,
+    Transport, Verb,
+};
 use crate::rights::{Need, bridge_path, needs_of_steps};
 use pve_config::{Bus, PropertyString};
 use pve_types::{BridgeName, NodeName, PoolId, Privilege, StorageId, VolumeId};
@@ -114,10 +117,9 @@ fn targets(steps: &[Step]) -> BTreeMap<(NodeName, StorageId), Vec<StepId>> {
     for step in steps {
         let Some(guest) = step.action.guest() else { continue };
         match &step.action {
-            Action::ImportDisk { storage, .. } | Action::MoveDisk { storage, .. } => {
-                add(&guest.node, storage, step)
-            }
-            Action::CloneVm { storage: Some(storage), .. } => add(&guest.node, storage, step),
+            Action::ImportDisk(ImportAction { storage, .. })
+            | Action::MoveDisk(MoveAction { storage, .. }) => add(&guest.node, storage, step),
+            Action::CloneVm(CloneAction { storage: Some(storage), .. }) => add(&guest.node, storage, step),
             Action::CreateVm { config: patch, .. } | Action::SetConfig { patch, .. } => {
                 patch
                     .set
@@ -262,9 +264,9 @@ fn pools(input: &PlanInput<'_>, steps: &[Step]) -> Vec<Check> {
     let mut desired: BTreeMap<&PoolId, Vec<StepId>> = BTreeMap::new();
     for step in steps {
         let pool = match &step.action {
-            Action::CreateVm { pool, .. } | Action::CloneVm { pool, .. } | Action::SetPool { pool, .. } => {
-                pool
-            }
+            Action::CreateVm { pool, .. }
+            | Action::CloneVm(CloneAction { pool, .. })
+            | Action::SetPool { pool, .. } => pool,
             _ => continue,
         };
         if let Some(pool) = pool {

@@ -16,8 +16,8 @@ use super::mark;
 use super::ready;
 use crate::identity;
 use crate::plan::{
-    Action, ConfigPatch, DesiredHa, GuestRef, PatchValue, Reason, Revert, Slot, Step, Transport,
-    TransportChoice, Verb,
+    Action, ConfigPatch, DesiredHa, GuestRef, ImportAction, MoveAction, PatchValue, Reason, Revert, Slot,
+    Step, Transport, TransportChoice, Verb,
 };
 use crate::spec::{Desired, Ha, Permission, PowerState, Spanned, Vm};
 use pve_config::{Bus, DeviceSlot};
@@ -300,7 +300,7 @@ impl Updating<'_, '_> {
         let mut digest = self.current.config.digest.clone();
         // Only the first change can name the digest that was observed: each changes the file itself.
         if let Some(of_import) = self.chain.steps.iter_mut().find_map(|step| match &mut step.action {
-            Action::ImportDisk { digest, .. } => Some(digest),
+            Action::ImportDisk(ImportAction { digest, .. }) => Some(digest),
             _ => None,
         }) {
             *of_import = digest.take();
@@ -411,7 +411,8 @@ impl Updating<'_, '_> {
         let made = disks.moves.iter().map(|moved| &moved.slot).chain(&disks.new_slots).cloned().collect();
         for DiskMove { slot, volume, storage, format } in disks.moves {
             let what = format!("move-{slot}");
-            let action = Action::MoveDisk { guest: self.guest.clone(), slot, volume, storage, format };
+            let action =
+                Action::MoveDisk(MoveAction { guest: self.guest.clone(), slot, volume, storage, format });
             let transport =
                 self.input.transports.api_first("one call moves the disk, also while the guest runs");
             let link = Link::new(what, action, transport, 14_400);

@@ -2,8 +2,8 @@
 
 use super::{clean, count, rounded};
 use crate::plan::{
-    Action, Condition, ConfigPatch, DiskSource, ImageOrigin, IpFamily, PatchValue, Ref, Revert, SecretForm,
-    SecretRef, Step, Verb,
+    Action, CloneAction, Condition, ConfigPatch, DiskSource, ImageOrigin, ImportAction, IpFamily, MoveAction,
+    PatchValue, Ref, Revert, SecretForm, SecretRef, Step, Verb,
 };
 use pve_types::{Bytes, StorageId};
 
@@ -41,17 +41,17 @@ pub fn summary(action: &Action) -> String {
                 if disks.is_empty() { String::new() } else { format!(", importing {}", disks.join(", ")) };
             format!("create VM {} ({}){disks}{pool}", guest.vmid, count(config.set.len(), "option"))
         }
-        Action::CloneVm { source, guest, full, storage, .. } => {
+        Action::CloneVm(CloneAction { source, guest, full, storage, .. }) => {
             let kind = if *full { "full" } else { "linked" };
             let to = storage.as_ref().map(|storage| format!(" on {storage}")).unwrap_or_default();
             format!("clone VM {} to VM {} ({kind}){to}", source.vmid, guest.vmid)
         }
-        Action::ImportDisk { slot, source, storage, .. } => {
+        Action::ImportDisk(ImportAction { slot, source, storage, .. }) => {
             clean(&format!("import {slot} from {} to {storage}", source_name(source)), 120)
         }
         Action::SetConfig { patch, .. } => patch_summary(patch),
         Action::ResizeDisk { slot, size, .. } => format!("resize {slot} to {size}"),
-        Action::MoveDisk { slot, storage, .. } => format!("move {slot} to {storage}"),
+        Action::MoveDisk(MoveAction { slot, storage, .. }) => format!("move {slot} to {storage}"),
         Action::ReassignDisk { slot, holder, .. } => format!("reassign {slot} to VM {holder}"),
         Action::ConvertToTemplate { .. } => "convert to a template".to_owned(),
         Action::RegenerateCloudInit { .. } => "regenerate the cloud-init drive".to_owned(),

@@ -10,7 +10,9 @@ use vmdeploy_planner::identity::{self, Marker, MarkerSearch};
 use vmdeploy_planner::observed::{
     Observed, ObservedConfig, ObservedGuest, ObservedHa, ObservedImage, ObservedNode, ObservedStorage, Rights,
 };
-use vmdeploy_planner::plan::{Action, ConfigPatch, DiskSource, PatchValue, Plan, Ref, StepId};
+use vmdeploy_planner::plan::{
+    Action, CloneAction, ConfigPatch, DiskSource, ImportAction, MoveAction, PatchValue, Plan, Ref, StepId,
+};
 use vmdeploy_planner::spec::{Deployment, ImageSource, OptionValue};
 
 /// The size of the disk in every image of this world.
@@ -150,7 +152,7 @@ impl Pve {
                 made.pool = pool.clone();
                 made.values.entry("boot".to_owned()).or_insert_with(|| "order=net0".to_owned());
             }
-            Action::CloneVm { source, guest, full, storage, format: _, description, pool } => {
+            Action::CloneVm(CloneAction { source, guest, full, storage, format: _, description, pool }) => {
                 self.clone_guest(
                     source.vmid,
                     guest.vmid,
@@ -160,7 +162,7 @@ impl Pve {
                 );
                 self.guests.get_mut(&guest.vmid).unwrap().pool = pool.clone();
             }
-            Action::ImportDisk { guest, storage, digest, .. } => {
+            Action::ImportDisk(ImportAction { guest, storage, digest, .. }) => {
                 let volume = self.allocate(guest.vmid, storage);
                 let made = self.guests.get_mut(&guest.vmid).expect("import into a VM that is there");
                 if let Some(digest) = digest {
@@ -179,7 +181,7 @@ impl Pve {
                 self.set(guest.vmid, patch, outputs);
             }
             Action::ResizeDisk { guest, slot, size, .. } => self.resize(guest.vmid, slot, *size),
-            Action::MoveDisk { guest, slot, volume: moved, storage, .. } => {
+            Action::MoveDisk(MoveAction { guest, slot, volume: moved, storage, .. }) => {
                 let volume = self.allocate(guest.vmid, storage);
                 let made = self.guests.get_mut(&guest.vmid).unwrap();
                 let mut drive = PropertyString::parse(slot, &made.values[slot]).unwrap();

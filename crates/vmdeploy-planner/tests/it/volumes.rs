@@ -204,7 +204,7 @@ fn an_import_that_was_cut_off_is_plugged_in_instead_of_made_again() {
     guest.values.remove("scsi0");
     guest.values.insert("unused0".to_owned(), "local-lvm:vm-201-disk-0".to_owned());
     let again = deploy(&mut pve, &spec);
-    assert!(!again.steps.iter().any(|step| matches!(step.action, Action::ImportDisk { .. })));
+    assert!(!again.steps.iter().any(|step| matches!(step.action, Action::ImportDisk(_))));
     let values = &pve.guests[&Vmid::new(201).unwrap()].values;
     assert!(values["scsi0"].starts_with("local-lvm:vm-201-disk-0"), "{values:?}");
     assert!(!values.contains_key("unused0"), "{values:?}");

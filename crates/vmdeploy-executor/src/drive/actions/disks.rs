@@ -10,7 +10,7 @@ use pve_types::{Bytes, NodeName, StorageId, Vmid, VolumeId};
 use std::collections::BTreeSet;
 use std::sync::Arc;
 use std::time::Duration;
-use vmdeploy_planner::plan::{Action, DiskSource, GuestRef, Ref, Transport};
+use vmdeploy_planner::plan::{Action, DiskSource, GuestRef, ImportAction, MoveAction, Ref, Transport};
 
 /// How long a list of a storage's volumes is shared between guests that are made.
 const SHARED_FOR: Duration = Duration::from_secs(30);
@@ -18,10 +18,8 @@ const SHARED_FOR: Duration = Duration::from_secs(30);
 impl Job {
     /// Imports an image as a disk. Before, it writes down which volumes the guest has, so that whatever happens, the
     /// one that the import made can be told from the others.
-    pub(super) async fn import_disk(&self, action: &Action) -> Result<Done, Failure> {
-        let Action::ImportDisk { guest, slot, source, storage, format, attach, digest } = action else {
-            return Err(Failure::new(FailureKind::Internal, "this is no import"));
-        };
+    pub(super) async fn import_disk(&self, action: &ImportAction) -> Result<Done, Failure> {
+        let ImportAction { guest, slot, source, storage, format, attach, digest } = action;
         if self.probe {
             self.reattach().await?;
         }
@@ -238,10 +236,8 @@ impl Job {
     /// Copies a disk to another storage, where it is the planned one still. PVE then deletes the old volume, whosesoever
     /// it is.
     // PVE: qemu-server src/PVE/API2/Qemu.pm move_vm_disk: the source is freed without a look at its owner.
-    pub(super) async fn move_disk(&self, action: &Action) -> Result<Done, Failure> {
-        let Action::MoveDisk { guest, slot, volume, storage, format } = action else {
-            return Err(Failure::new(FailureKind::Internal, "this is no move"));
-        };
+    pub(super) async fn move_disk(&self, action: &MoveAction) -> Result<Done, Failure> {
+        let MoveAction { guest, slot, volume, storage, format } = action;
         if self.probe {
             self.reattach().await?;
         }

@@ -7,7 +7,7 @@ use crate::{Failure, FailureKind, TookEffect};
 use pve_api::{CloneVm, DeleteVm, Finished, Params};
 use pve_ssh::command::Command;
 use pve_types::PoolId;
-use vmdeploy_planner::plan::{Action, ConfigPatch, GuestRef, Transport};
+use vmdeploy_planner::plan::{Action, CloneAction, ConfigPatch, GuestRef, Transport};
 
 /// How often a guest that keeps being started is stopped before it is deleted.
 const STOPS: usize = 2;
@@ -115,10 +115,8 @@ impl Job {
         Ok(self.look(guest).await?.is_none())
     }
 
-    pub(super) async fn clone_vm(&self, action: &Action) -> Result<Done, Failure> {
-        let Action::CloneVm { source, guest, full, storage, format, description, pool } = action else {
-            return Err(Failure::new(FailureKind::Internal, "this is no clone"));
-        };
+    pub(super) async fn clone_vm(&self, action: &CloneAction) -> Result<Done, Failure> {
+        let CloneAction { source, guest, full, storage, format, description, pool } = action;
         if self.probe
             && let Some(done) = self.found_made(guest).await?
         {

@@ -6,7 +6,7 @@ use crate::{Failure, FailureKind, Found, TookEffect};
 use pve_types::Upid;
 use tokio::time::Instant;
 use vmdeploy_planner::identity::{Marker, MarkerSearch, smbios_uuid};
-use vmdeploy_planner::plan::{Action, GuestRef};
+use vmdeploy_planner::plan::{Action, CloneAction, GuestRef};
 
 /// Whose a guest is that bears the number of one that shall be made.
 #[derive(Debug)]
@@ -119,7 +119,9 @@ impl Job {
     /// Tells whether a clone to this guest may be going on: its task names the source only.
     async fn is_being_cloned(&self, guest: &GuestRef) -> Result<bool, Failure> {
         let source_of = |action: &Action| match action {
-            Action::CloneVm { source, guest: made, .. } if made.vmid == guest.vmid => Some(source.clone()),
+            Action::CloneVm(CloneAction { source, guest: made, .. }) if made.vmid == guest.vmid => {
+                Some(source.clone())
+            }
             _ => None,
         };
         let Some(source) = self.shared.plan.steps.iter().find_map(|step| source_of(&step.action)) else {

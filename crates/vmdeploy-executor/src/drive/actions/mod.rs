@@ -40,8 +40,8 @@ impl Job {
                 self.place_snippet(node, volume, source, sha256).await
             }
             Action::CreateVm { guest, config, pool } => self.create_vm(guest, config, pool.as_ref()).await,
-            Action::CloneVm { .. } => self.clone_vm(&self.step.action).await,
-            Action::ImportDisk { .. } => self.import_disk(&self.step.action).await,
+            Action::CloneVm(clone) => self.clone_vm(clone).await,
+            Action::ImportDisk(import) => self.import_disk(import).await,
             Action::SetConfig { guest, patch, digest } => {
                 let before = self.config_before().await?;
                 let now = before.as_ref().and_then(|seen| seen.config.digest.as_deref());
@@ -54,7 +54,7 @@ impl Job {
             Action::ResizeDisk { guest, slot, size, volume } => {
                 self.resize_disk(guest, slot, *size, volume.as_ref()).await
             }
-            Action::MoveDisk { .. } => self.move_disk(&self.step.action).await,
+            Action::MoveDisk(moved) => self.move_disk(moved).await,
             Action::ReassignDisk { guest, slot, volume, holder } => {
                 self.reassign_disk(guest, slot, volume, *holder).await
             }

@@ -9,7 +9,7 @@ use std::sync::Arc;
 use std::time::Duration;
 use tokio::time::Instant;
 use vmdeploy_planner::observed::Observed;
-use vmdeploy_planner::plan::{Action, ConfigPatch, GuestRef, PatchValue, Ref};
+use vmdeploy_planner::plan::{Action, CloneAction, ConfigPatch, GuestRef, PatchValue, Ref};
 use vmdeploy_planner::volumes::{self, Touched, VolumeOwner, VolumeUsers};
 
 /// How long a look at all configurations serves steps that come after it, at least. It only ever allows: before a step is
@@ -72,7 +72,7 @@ impl Job {
     fn makes(&self, guest: &GuestRef) -> bool {
         let mut actions = self.shared.steps_of(&guest.name).map(|step| &step.action);
         actions.any(|action| match action {
-            Action::CreateVm { guest: made, .. } | Action::CloneVm { guest: made, .. } => {
+            Action::CreateVm { guest: made, .. } | Action::CloneVm(CloneAction { guest: made, .. }) => {
                 made.vmid == guest.vmid
             }
             _ => false,
@@ -111,7 +111,7 @@ fn may_touch(action: &Action) -> bool {
     };
     match action {
         Action::CreateVm { config: patch, .. } | Action::SetConfig { patch, .. } => in_patch(patch),
-        Action::MoveDisk { .. }
+        Action::MoveDisk(_)
         | Action::ResizeDisk { volume: Some(_), .. }
         | Action::ReassignDisk { .. }
         | Action::ConvertToTemplate { .. }
@@ -127,7 +127,7 @@ fn needs_configuration(action: &Action) -> bool {
         action,
         Action::CreateVm { .. }
             | Action::SetConfig { .. }
-            | Action::MoveDisk { .. }
+            | Action::MoveDisk(_)
             | Action::ResizeDisk { .. }
             | Action::ReassignDisk { .. }
     )

@@ -7,7 +7,7 @@ use pve_config::Bus;
 use pve_ssh::command::files;
 use pve_types::{NodeName, VolumeId};
 use std::collections::BTreeSet;
-use vmdeploy_planner::plan::{Action, GuestRef, Revert, Transport};
+use vmdeploy_planner::plan::{Action, GuestRef, ImportAction, Revert, Transport};
 
 impl Job {
     /// Reverts the step, and reads back that what it made is gone.
@@ -23,7 +23,7 @@ impl Job {
         let note = match (&self.step.action, &job.step.action) {
             (_, Action::DeleteVm { guest, .. }) => job.remove_made(guest).await?,
             (Action::PlaceSnippet { node, volume, .. }, _) => self.remove_snippet(node, volume).await?,
-            (Action::ImportDisk { .. }, _) => RevertNote::NothingThere,
+            (Action::ImportDisk(_), _) => RevertNote::NothingThere,
             (_, Action::FreeVolume { node, volume }) => {
                 let Ok(volume) = job.resolve(volume) else { return Ok(RevertNote::NothingThere) };
                 if !self.shared.is_of_this_run(&volume) {
@@ -53,7 +53,7 @@ impl Job {
     /// before the step, and that no slot of the guest holds. Nothing where the journal does not say what was there.
     async fn free_made_volumes(&self) -> Result<Vec<VolumeId>, Failure> {
         let storages = match &self.step.action {
-            Action::ImportDisk { storage, .. } => BTreeSet::from([storage.clone()]),
+            Action::ImportDisk(ImportAction { storage, .. }) => BTreeSet::from([storage.clone()]),
             Action::SetConfig { patch, .. } => {
                 let names = patch.set.values().filter_map(vmdeploy_planner::plan::PatchValue::allocates_on);
                 names.cloned().collect()
