@@ -5,6 +5,7 @@ use super::faults::{Faults, Path};
 use super::hints::{
     closest, example, nearest, number_hint, shape_hint, time_hint, truth_hint, unit_hint, word_hint,
 };
+use super::scalar::{parse_bool, parse_duration, parse_number};
 use super::schema::{Field, Kind, Nullable, Object, TextRule, rules};
 use super::tree::{Node, Shape};
 use pve_types::Bytes;
@@ -527,57 +528,6 @@ fn check_size(
             let hint = unit_hint(text, &Kind::Size(min, max, step))
                 .unwrap_or_else(|| "write it like `4GiB`".to_owned());
             faults.error_hint(node.span(), path, message, hint);
-        }
-    }
-}
-
-/// Reads `true` or `false`.
-pub(crate) fn parse_bool(text: &str) -> Option<bool> {
-    match text {
-        "true" => Some(true),
-        "false" => Some(false),
-        _ => None,
-    }
-}
-
-/// Reads a decimal number.
-pub(crate) fn parse_number(text: &str) -> Option<f64> {
-    let plain = |c: char| c.is_ascii_digit() || c == '.' || c == '-';
-    let number: f64 = Some(text).filter(|text| text.chars().all(plain)).and_then(|text| text.parse().ok())?;
-    number.is_finite().then_some(number)
-}
-
-/// Reads `30s`, `5m`, `2h`, or several of them in a row; at most a week.
-pub(crate) fn parse_duration(text: &str) -> Option<std::time::Duration> {
-    let mut seconds: u64 = 0;
-    let mut rest = text;
-    while !rest.is_empty() {
-        let digits = rest.len() - rest.trim_start_matches(|c: char| c.is_ascii_digit()).len();
-        let number: u64 = rest[..digits].parse().ok()?;
-        let factor = match rest[digits..].chars().next()? {
-            's' => 1,
-            'm' => 60,
-            'h' => 3600,
-            'd' => 86_400,
-            _ => return None,
-        };
-        seconds = seconds.checked_add(number.checked_mul(factor)?)?;
-        rest = &rest[digits + 1..];
-    }
-    (!text.is_empty() && seconds <= 7 * 86_400).then(|| std::time::Duration::from_secs(seconds))
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-
-    #[test]
-    fn durations_need_a_unit() {
-        let seconds = |text| parse_duration(text).map(|time| time.as_secs());
-        assert_eq!(seconds("1h30m"), Some(5400));
-        assert_eq!(seconds("30s"), Some(30));
-        for text in ["", "5", "5x", "m", "-5s", "99999999999999999999s", "30d"] {
-            assert_eq!(seconds(text), None, "{text}");
         }
     }
 }

@@ -1,6 +1,6 @@
 //! What somebody probably meant, and should write instead.
 
-use super::check::{parse_duration, parse_number};
+use super::scalar::{parse_duration, parse_number};
 use super::schema::{Kind, Object, rules};
 use super::tree::{Node, Shape};
 use pve_types::Bytes;
@@ -71,23 +71,21 @@ pub(super) fn word_hint(text: &str, words: &[&'static str]) -> String {
 
 /// Returns how many letters must be changed, added, left out or swapped.
 fn distance(one: &str, other: &str) -> usize {
-    let fold = |text: &str| text.to_lowercase().replace('-', "_").chars().collect::<Vec<_>>();
-    let (one, other) = (fold(one), fold(other));
-    let mut before: Vec<usize> = Vec::new();
-    let mut last: Vec<usize> = (0..=other.len()).collect();
-    for (at, letter) in one.iter().enumerate() {
-        let mut row = vec![at + 1];
-        for (to, target) in other.iter().enumerate() {
-            let change = last[to] + usize::from(letter != target);
-            let mut best = change.min(last[to + 1] + 1).min(row[to] + 1);
-            if at > 0 && to > 0 && *letter == other[to - 1] && one[at - 1] == *target {
-                best = best.min(before[to - 1] + 1);
-            }
-            row.push(best);
+    let fold = |text: &str| text.to_lowercase().replace('-', "_");
+    strsim::osa_distance(&fold(one), &fold(other))
+}
+
+/// Returns what to write in place of an unknown name.
+pub(crate) fn name_hint(name: &str, what: &str, known: &[&str]) -> String {
+    match closest(name, known.iter().copied()) {
+        Some(close) => format!("did you mean `{close}`?"),
+        None if known.is_empty() => format!("the spec has no {what} at all"),
+        None => {
+            let shown: Vec<&str> = known.iter().take(8).copied().collect();
+            let more = if known.len() > shown.len() { " …" } else { "" };
+            format!("the spec has {}{more}", shown.join(", "))
         }
-        before = std::mem::replace(&mut last, row);
     }
-    last[other.len()]
 }
 
 /// Returns the map that a disk or a NIC of one word was probably meant to be.

@@ -1,9 +1,9 @@
 //! From the spec's keys to PVE's options: what the table says, carried out.
 
-use super::check::{parse_bool, parse_duration};
 use super::diagnostic::Span;
 use super::faults::Path;
 use super::model::{DesiredField, DesiredFields, DesiredOption, OptionValue};
+use super::scalar::{parse_bool, parse_duration};
 use super::schema::{Field, Kind, Lower, Object, Pve};
 use super::tree::{Node, Shape};
 use super::view::{View, plain_number, size};

@@ -19,6 +19,7 @@ pub(crate) mod raise;
 mod read;
 mod reference;
 mod rename;
+mod scalar;
 mod schema;
 mod tree;
 mod validate;

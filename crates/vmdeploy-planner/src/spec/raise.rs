@@ -1,6 +1,6 @@
 //! From PVE's options back to the spec's keys: the way of `lower`, backwards, for guests that are adopted.
 
-use super::check::{parse_duration, parse_number};
+use super::scalar::{parse_duration, parse_number};
 use super::schema::{Field, Kind, Lower, Object, Pve};
 use pve_config::PropertyString;
 use std::collections::{BTreeMap, BTreeSet};

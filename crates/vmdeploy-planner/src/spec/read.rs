@@ -6,12 +6,10 @@ mod digest;
 mod raw;
 mod vm;
 
-pub(crate) use cluster::parse_endpoint;
-
 use super::check::check_object;
 use super::diagnostic::{Diagnostic, Severity, SourceFile, Span};
 use super::faults::{Faults, Path};
-use super::hints::closest;
+use super::hints::name_hint;
 use super::lock;
 use super::model::{Deployment, Spanned};
 use super::schema::{TOP, VM};
@@ -373,19 +371,6 @@ fn unknown_name<'n>(
     let known: Vec<&str> = known.collect();
     let message = format!("there is no {what} `{}`", name.escape_debug());
     faults.error_hint(node.span(), path, message, name_hint(name, what, &known));
-}
-
-/// Returns what to write in place of an unknown name.
-pub(crate) fn name_hint(name: &str, what: &str, known: &[&str]) -> String {
-    match closest(name, known.iter().copied()) {
-        Some(close) => format!("did you mean `{close}`?"),
-        None if known.is_empty() => format!("the spec has no {what} at all"),
-        None => {
-            let shown: Vec<&str> = known.iter().take(8).copied().collect();
-            let more = if known.len() > shown.len() { " …" } else { "" };
-            format!("the spec has {}{more}", shown.join(", "))
-        }
-    }
 }
 
 fn parse_transport(text: &str) -> Option<TransportChoice> {

@@ -4,10 +4,11 @@
 //! anything else (a scalar, a list, `null`) replaces what lies below it.
 //! A scalar that is short for a map counts as that map.
 
-use super::check::{parse_bool, parse_duration, parse_number, refuse_null};
+use super::check::refuse_null;
 use super::diagnostic::Span;
 use super::faults::{Faults, Path};
 use super::model::{Desired, Spanned};
+use super::scalar::{parse_bool, parse_duration, parse_number};
 use super::schema::{Field, Kind, Object};
 use super::tree::{Node, Shape};
 use pve_types::Bytes;

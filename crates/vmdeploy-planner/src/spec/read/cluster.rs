@@ -7,6 +7,7 @@ use crate::spec::model::{
     Auth, Cluster, Endpoint, Image, ImageBuild, ImageSource, ImageStore, Spanned, SpecLimits, Ssh, SshNode,
     Tls,
 };
+use crate::spec::scalar::parse_endpoint;
 use crate::spec::schema::{Kind, Object, TOP};
 use crate::spec::view::{View, check_complete};
 use std::collections::BTreeMap;
@@ -68,38 +69,6 @@ fn endpoints(view: &View<'_>, object: &Object) -> Vec<Spanned<Endpoint>> {
         Some(Spanned::new(endpoint, node.span()))
     };
     items.iter().filter_map(read).collect()
-}
-
-/// Reads `https://HOST[:PORT]`.
-pub(crate) fn parse_endpoint(text: &str) -> Result<Endpoint, String> {
-    let refuse = |reason: &str| Err(reason.to_owned());
-    let Some(rest) = text.strip_prefix("https://") else {
-        return refuse("it begins with `https://`");
-    };
-    let rest = rest.strip_suffix('/').unwrap_or(rest);
-    if rest.contains(['/', '?', '#', '@']) {
-        return refuse("only a host and a port follow `https://`");
-    }
-    let (host, port) = match rest.strip_prefix('[').and_then(|rest| rest.split_once(']')) {
-        Some((host, tail)) if host.parse::<std::net::Ipv6Addr>().is_ok() => (host, tail.strip_prefix(':')),
-        Some(_) => return refuse("what stands in `[…]` is no IPv6 address"),
-        None => match rest.rsplit_once(':') {
-            Some((host, port)) => (host, Some(port)),
-            None => (rest, None),
-        },
-    };
-    let plain = |c: char| c.is_ascii_alphanumeric() || "-_.:".contains(c);
-    if host.is_empty() || !host.chars().all(plain) || host.starts_with('-') {
-        return refuse("the host is missing or holds strange characters");
-    }
-    let port = match port {
-        None => 8006,
-        Some(port) => match port.parse() {
-            Ok(port) if port > 0 => port,
-            _ => return refuse("the port is a number from 1 to 65535"),
-        },
-    };
-    Ok(Endpoint { host: host.to_owned(), port })
 }
 
 fn read_auth(view: &View<'_>, object: &'static Object) -> Option<Auth> {
@@ -277,31 +246,4 @@ fn read_store(view: &View<'_>, object: &Object) -> Option<ImageStore> {
         storage: view.some(object, "storage")?.parse()?,
         content: content.unwrap_or("import").to_owned(),
     })
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-
-    #[test]
-    fn endpoints_are_hosts_with_a_port() {
-        let check = |text, host: &str, port| {
-            assert_eq!(parse_endpoint(text), Ok(Endpoint { host: host.to_owned(), port }), "{text}");
-        };
-        check("https://pve1.example.org", "pve1.example.org", 8006);
-        check("https://pve1:443/", "pve1", 443);
-        check("https://[fd00::1]:8006", "fd00::1", 8006);
-        for text in [
-            "http://x",
-            "https://",
-            "https://a/b",
-            "https://u:p@h",
-            "https://h:0",
-            "https://h:99999",
-            "https://[x]",
-            "pve1",
-        ] {
-            assert!(parse_endpoint(text).is_err(), "{text}");
-        }
-    }
 }

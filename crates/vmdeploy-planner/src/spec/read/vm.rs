@@ -78,7 +78,7 @@ fn cluster_of(view: &View<'_>, span: Span, clusters: &[&str], path: Path<'_>, fa
                 name.span,
                 path.key("cluster"),
                 message,
-                super::name_hint(name.value, "cluster", clusters),
+                crate::spec::hints::name_hint(name.value, "cluster", clusters),
             );
             name.value.to_owned()
         }
@@ -341,7 +341,7 @@ fn json(node: Node<'_>) -> serde_json::Value {
         Shape::Plain("false") => Value::Bool(false),
         Shape::Plain(text) => match text.parse::<i64>() {
             Ok(number) if number.to_string() == text => Value::from(number),
-            _ => match crate::spec::check::parse_number(text) {
+            _ => match crate::spec::scalar::parse_number(text) {
                 Some(number) if text.contains('.') && !text.ends_with('.') => Value::from(number),
                 _ => Value::from(text),
             },

@@ -285,7 +285,7 @@ fn jump(text: &str) -> Result<(), String> {
     )
 }
 fn endpoint(text: &str) -> Result<(), String> {
-    super::super::read::parse_endpoint(text).map(drop)
+    super::super::scalar::parse_endpoint(text).map(drop)
 }
 fn url(text: &str) -> Result<(), String> {
     let rest = text.strip_prefix("https://").or_else(|| text.strip_prefix("http://"));

@@ -1,10 +1,10 @@
 //! What is cloned from what.
 
 use crate::spec::faults::Faults;
+use crate::spec::hints::name_hint;
 use crate::spec::model::{
     CloneMode, CloneSource, Deployment, Disk, DiskContent, Image, ImageBuild, ImageSource, Spanned, Vm,
 };
-use crate::spec::read::name_hint;
 use pve_types::GuestName;
 use std::collections::{BTreeMap, HashMap, HashSet};
 

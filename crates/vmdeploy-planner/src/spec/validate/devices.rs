@@ -1,10 +1,10 @@
 //! Disks, cloud-init, boot order.
 
 use crate::spec::faults::Faults;
+use crate::spec::hints::name_hint;
 use crate::spec::model::{
     CloneSource, CloudInit, Deployment, Desired, Disk, DiskContent, ImageSource, OptionValue, Vm,
 };
-use crate::spec::read::name_hint;
 use pve_config::{Boot, Bus, DeviceSlot, GuestTraits, find_key};
 
 pub(super) fn check_devices(vm: &Vm, deployment: &Deployment, faults: &mut Faults) {
