@@ -1,11 +1,11 @@
 //! Nodes, storages, images, high availability.
 
 use super::is_optional;
-use crate::{Connections, Failure};
+use crate::{Connections, Failure, FailureKind};
 use pve_api::{ContentFilter, InterfaceKind, NetworkInterface, StorageState};
 use pve_ssh::command::{files, pvesm};
 use pve_ssh::parse;
-use pve_types::{BridgeName, Bytes, GuestName, NodeName, PveVersion, StorageId};
+use pve_types::{BridgeName, Bytes, GuestName, HaState, NodeName, PveVersion, StorageId};
 use std::collections::{BTreeMap, BTreeSet};
 use std::time::Duration;
 use vmdeploy_planner::observed::{Observed, ObservedHa, ObservedImage, ObservedNode, ObservedStorage, Query};
@@ -309,7 +309,7 @@ pub(super) async fn ha(
         };
         let small = |number: Option<u64>| number.and_then(|number| u32::try_from(number).ok());
         let desired = DesiredHa {
-            state: resource.state.unwrap_or_else(|| "started".to_owned()),
+            state: ha_state(&resource)?,
             max_restart: small(resource.max_restart),
             max_relocate: small(resource.max_relocate),
             on_nodes: BTreeMap::new(),
@@ -343,6 +343,14 @@ pub(super) async fn ha(
     }
     let resources = found.into_iter().map(|(vmid, (desired, _, _))| (vmid, desired)).collect();
     Ok(Some(ObservedHa { resources, places }))
+}
+
+/// Returns the state that a resource is told to be in.
+fn ha_state(resource: &pve_api::HaResource) -> Result<HaState, Failure> {
+    let Some(text) = &resource.state else { return Ok(HaState::Started) };
+    text.parse().map_err(|error: pve_types::ParseError| {
+        Failure::new(FailureKind::Answer, format!("high availability of `{}`: {error}", resource.sid))
+    })
 }
 
 fn note_nodes(desired: &mut DesiredHa, nodes: Option<&str>, strict: Option<bool>) {

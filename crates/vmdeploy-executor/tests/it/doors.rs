@@ -5,7 +5,7 @@ use crate::fixture::{
     Fixture, Transports, chain, guest, mark, patch, plan, plan_by_api, plan_of, quick_world, step, text,
 };
 use pve_ssh::command::{Command, files};
-use pve_types::Vmid;
+use pve_types::{HaState, Vmid};
 use sha2::{Digest as _, Sha256};
 use vmdeploy_executor::{FailureKind, Outcome, RunReport, RunResult, StepState, TookEffect};
 use vmdeploy_planner::plan::{
@@ -277,7 +277,7 @@ async fn high_availability_takes_groups_on_8_and_rules_on_9() {
         create.pve_version = version.parse().unwrap();
         done(&fixture.run(create).await.0);
         let desired = |nodes: &[(&str, u32)], strict: bool| DesiredHa {
-            state: "started".to_owned(),
+            state: HaState::Started,
             max_restart: Some(2),
             max_relocate: None,
             on_nodes: nodes.iter().map(|(node, priority)| (node.parse().unwrap(), *priority)).collect(),

@@ -5,7 +5,7 @@ use crate::fixture::{
     Fixture, Transports, chain, config, create_action, guest, mark, new_disk, patch, plan, plan_by_api,
     plan_of, quick_world, step, text,
 };
-use pve_types::Vmid;
+use pve_types::{HaState, Vmid};
 use std::collections::BTreeSet;
 use vmdeploy_executor::{
     Connections, EventKind, Failure, FailureKind, Found, Outcome, RunReport, RunResult, TookEffect,
@@ -354,7 +354,7 @@ async fn row_17_high_availability_is_made_as_the_version_wants() {
     let fixture = Fixture::start().await;
     fixture.run(plan("r1", 1)).await;
     let desired = DesiredHa {
-        state: "started".to_owned(),
+        state: HaState::Started,
         max_restart: Some(2),
         max_relocate: None,
         on_nodes: [("pve1".parse().unwrap(), 100)].into(),

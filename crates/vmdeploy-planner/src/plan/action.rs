@@ -2,7 +2,7 @@
 
 use ipnet::IpNet;
 use pve_config::{DeviceSlot, NewVolume};
-use pve_types::{Bytes, GuestName, MacAddr, NodeName, PoolId, StorageId, Vmid, VolumeId};
+use pve_types::{Bytes, GuestName, HaState, MacAddr, NodeName, PoolId, StorageId, Vmid, VolumeId};
 use serde::{Deserialize, Serialize};
 use std::borrow::Cow;
 use std::collections::{BTreeMap, BTreeSet};
@@ -301,8 +301,8 @@ pub fn ha_place(project: &str, vmid: Vmid) -> String {
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(deny_unknown_fields)]
 pub struct DesiredHa {
-    /// `started`, `stopped`, `disabled` or `ignored`.
-    pub state: String,
+    /// What it keeps the guest in; `Started` where the spec says nothing.
+    pub state: HaState,
     /// How often a start is tried again on its node.
     pub max_restart: Option<u32>,
     /// How often it is tried on other nodes.

@@ -52,7 +52,7 @@ pub(crate) fn merged_ha(there: Option<&DesiredHa>, ha: &Ha) -> DesiredHa {
 /// Returns what the spec wants of high availability.
 pub(crate) fn wish_of(ha: &Ha) -> DesiredHa {
     DesiredHa {
-        state: ha.state.clone(),
+        state: ha.state,
         max_restart: ha.max_restart,
         max_relocate: ha.max_relocate,
         on_nodes: ha.on_nodes.clone(),
@@ -60,14 +60,13 @@ pub(crate) fn wish_of(ha: &Ha) -> DesiredHa {
     }
 }
 
-// PVE: ha-manager: `enabled` is an old name of `started`; max_restart and max_relocate are 1 where not said.
+// PVE: ha-manager: max_restart and max_relocate are 1 where not said.
 pub(crate) fn same_ha(there: &DesiredHa, desired: &Ha) -> bool {
-    let state = |text: &str| if text == "enabled" { "started".to_owned() } else { text.to_owned() };
     let tries =
         |desired: Option<u32>, there: Option<u32>| desired.is_none_or(|number| number == there.unwrap_or(1));
     let places =
         desired.on_nodes.is_empty() || (desired.on_nodes == there.on_nodes && desired.strict == there.strict);
-    state(&there.state) == state(&desired.state)
+    there.state.means(desired.state)
         && tries(desired.max_restart, there.max_restart)
         && tries(desired.max_relocate, there.max_relocate)
         && places
@@ -76,5 +75,5 @@ pub(crate) fn same_ha(there: &DesiredHa, desired: &Ha) -> bool {
 pub(crate) fn shown_ha(ha: &DesiredHa) -> String {
     let nodes: Vec<String> =
         ha.on_nodes.iter().map(|(node, priority)| format!("{node}:{priority}")).collect();
-    if nodes.is_empty() { ha.state.clone() } else { format!("{} on {}", ha.state, nodes.join(", ")) }
+    if nodes.is_empty() { ha.state.to_string() } else { format!("{} on {}", ha.state, nodes.join(", ")) }
 }

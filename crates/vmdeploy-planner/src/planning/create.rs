@@ -371,10 +371,10 @@ impl<'m, 'a> Making<'m, 'a> {
                 self.guest,
                 Some(super::availability::wish_of(ha)),
             );
-            self.reasons.push(reason("ha", None, Some(ha.state.clone())));
+            self.reasons.push(reason("ha", None, Some(ha.state.to_string())));
         }
         let starts = match self.vm.lifecycle.state.as_ref().map(|state| state.value) {
-            None | Some(PowerState::Running) => ha.is_none_or(|ha| ha.state == "started"),
+            None | Some(PowerState::Running) => ha.is_none_or(|ha| ha.state.is_started()),
             Some(PowerState::Stopped | PowerState::Unmanaged) => false,
         };
         if starts {

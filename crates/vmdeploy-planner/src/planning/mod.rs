@@ -204,9 +204,9 @@ fn check_targets(input: &PlanInput<'_>, vms: &[&Vm], findings: &mut Findings) {
 /// Under high availability its manager decides whether a guest runs: two desired that differ would fight for ever.
 fn check_power_wishes(deployment: &Deployment, vm: &Vm, findings: &mut Findings) {
     let (Some(ha), Some(state)) = (vm.ha.set(), &vm.lifecycle.state) else { return };
-    let runs = ha.state == "started";
+    let runs = ha.state.is_started();
     let fights = match state.value {
-        PowerState::Running => matches!(ha.state.as_str(), "stopped" | "disabled"),
+        PowerState::Running => ha.state.is_stopped(),
         PowerState::Stopped => runs,
         PowerState::Unmanaged => false,
     };

@@ -21,7 +21,7 @@ use crate::plan::{
 };
 use crate::spec::{Desired, Ha, Permission, PowerState, Spanned, Vm};
 use pve_config::{Bus, DeviceSlot};
-use pve_types::PoolId;
+use pve_types::{HaState, PoolId};
 use std::borrow::Cow;
 use std::collections::BTreeMap;
 
@@ -522,7 +522,7 @@ impl Updating<'_, '_> {
         match (&self.vm.ha, there) {
             (Desired::Unmanaged, _) | (Desired::Remove(_), None) => {}
             (Desired::Remove(_), Some(there)) => {
-                self.reasons.push(reason("ha", Some(there.state.clone()), None));
+                self.reasons.push(reason("ha", Some(there.state.to_string()), None));
                 push_ha(self.input, &mut self.chain, self.guest, None);
             }
             (Desired::Set(ha), there) => {
@@ -567,7 +567,7 @@ impl Updating<'_, '_> {
         if self.vm.template || self.current.guest.template {
             return;
         }
-        let by_ha = self.vm.ha.set().is_some_and(|ha| ha.state != "ignored");
+        let by_ha = self.vm.ha.set().is_some_and(|ha| ha.state != HaState::Ignored);
         if self.stops {
             if desired != Some(PowerState::Stopped) {
                 ready::push_start(self.input, &mut self.chain, self.guest, false);

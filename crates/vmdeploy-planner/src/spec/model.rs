@@ -7,7 +7,9 @@ use super::diagnostic::{Diagnostic, Severity, SourceFile, Span};
 use crate::plan::{SecretRef, TransportChoice};
 use ipnet::IpNet;
 use pve_config::DeviceSlot;
-use pve_types::{BridgeName, Bytes, GuestName, MacAddr, NodeName, PoolId, StorageId, Vmid, VolumeId};
+use pve_types::{
+    BridgeName, Bytes, GuestName, HaState, MacAddr, NodeName, PoolId, StorageId, Vmid, VolumeId,
+};
 use std::collections::{BTreeMap, BTreeSet};
 use std::net::IpAddr;
 use std::time::Duration;
@@ -697,8 +699,8 @@ pub enum Delivery {
 /// High availability.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Ha {
-    /// `started`, `stopped`, `disabled` or `ignored`.
-    pub state: String,
+    /// What it keeps the guest in; `Started` where the spec says nothing.
+    pub state: HaState,
     /// How often a start is tried again on its node.
     pub max_restart: Option<u32>,
     /// How often it is tried on other nodes.

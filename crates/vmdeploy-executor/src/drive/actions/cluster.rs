@@ -36,7 +36,7 @@ impl Job {
             }
         }
         let settings = HaResourceSettings {
-            state: Some(desired.state.clone()),
+            state: Some(desired.state.to_string()),
             group,
             max_restart: desired.max_restart.map(u64::from),
             max_relocate: desired.max_relocate.map(u64::from),

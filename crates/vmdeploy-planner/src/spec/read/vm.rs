@@ -15,7 +15,7 @@ use crate::spec::model::{
 use crate::spec::schema::{MOVED_FROM, Object, VM};
 use crate::spec::tree::{Node, Shape};
 use crate::spec::view::View;
-use pve_types::{GuestName, NodeName, Vmid};
+use pve_types::{GuestName, HaState, NodeName, Vmid};
 use std::collections::BTreeSet;
 use std::time::Duration;
 
@@ -198,7 +198,7 @@ fn read_ha(view: Option<&View<'_>>) -> Desired<Ha> {
         Some((name.parse().ok()?, priority.parse::<u32>()?.value))
     };
     let ha = Ha {
-        state: get("state").and_then(|view| view.top().text()).unwrap_or("started").to_owned(),
+        state: get("state").and_then(|view| view.top().text()?.parse().ok()).unwrap_or(HaState::Started),
         max_restart: number("max_restart"),
         max_relocate: number("max_relocate"),
         on_nodes: nodes.into_iter().filter_map(node).collect(),

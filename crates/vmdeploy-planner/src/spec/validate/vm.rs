@@ -167,8 +167,8 @@ fn check_lifecycle(vm: &Vm, faults: &mut Faults) {
         }
     }
     let state = vm.lifecycle.state.map(|state| (state.value, state.span));
-    let managed = vm.ha.set().map(|ha| ha.state.as_str());
-    if let (Some((PowerState::Stopped, span)), Some("started")) = (state, managed) {
+    let is_started = vm.ha.set().is_some_and(|ha| ha.state.is_started());
+    if let (Some((PowerState::Stopped, span)), true) = (state, is_started) {
         let hint = "write `ha: {state: stopped}`, or remove `state`";
         faults.error_hint(span, vm.path("lifecycle.state"), "high availability is told to start it", hint);
     }
