@@ -1,12 +1,14 @@
 //! The client: raw verbs, and the way to the typed calls.
 
+use crate::certificate::Fingerprint;
 use crate::error::{Answer, ApiError, Call};
-use crate::https::{ClientConfig, Fingerprint, HttpsTransport, Upload};
+use crate::https::{ClientConfig, HttpsTransport};
 use crate::pvesh::{PveshRunner, PveshTransport};
 use crate::request::{ApiPath, Method, Params, Request};
 use crate::response::Response;
 use crate::retry::Attempts;
 use crate::transport::{Transport, TransportKind};
+use crate::upload::Upload;
 use serde::de::DeserializeOwned;
 use std::sync::Arc;
 use std::time::Duration;

@@ -1,18 +1,16 @@
 //! What can go wrong, and the questions a caller asks about it.
 
 mod answer;
+mod login;
 
 pub use answer::{Answer, Call};
+pub use login::LoginError;
 
-use crate::TookEffect;
-use crate::auth::LoginError;
-use crate::https::CertificateProblem;
-use pve_types::{PveError, Upid};
+use crate::cause::Cause;
+use crate::certificate::CertificateProblem;
+use pve_types::{PveError, TookEffect, Upid};
 use std::collections::BTreeMap;
 use std::time::Duration;
-
-/// A boxed cause.
-pub type Cause = Box<dyn std::error::Error + Send + Sync>;
 
 /// Why a call did not give what was asked for.
 ///

@@ -8,6 +8,4 @@ mod transport;
 mod upload;
 
 pub use config::{ClientConfig, Endpoint, Limits, Timeouts, Trust};
-pub use tls::{CertificateProblem, Fingerprint};
 pub use transport::HttpsTransport;
-pub use upload::{Upload, UploadProgress, UploadSource};

@@ -93,8 +93,11 @@
 mod address;
 mod api;
 mod auth;
+mod cause;
+mod certificate;
 mod client;
 mod error;
+mod factor;
 mod https;
 mod lenient;
 mod pvesh;
@@ -104,21 +107,19 @@ mod retry;
 mod tasks;
 mod text;
 mod transport;
+mod upload;
 
 pub use address::{
     AddressFilter, AddressSource, FoundAddress, choose_address, choose_neighbour, fitting_addresses,
 };
 pub use api::*;
-pub use auth::{
-    AskSecondFactor, Clock, Credentials, CredentialsError, LoginError, SecondFactor, SecondFactorSource,
-    SystemClock, TfaChallenge, TokenId,
-};
+pub use auth::{Clock, Credentials, CredentialsError, SystemClock, TokenId};
+pub use cause::Cause;
+pub use certificate::{CertificateProblem, Fingerprint};
 pub use client::Client;
-pub use error::{Answer, ApiError, Call, Cause};
-pub use https::{
-    CertificateProblem, ClientConfig, Endpoint, Fingerprint, HttpsTransport, Limits, Timeouts, Trust, Upload,
-    UploadProgress, UploadSource,
-};
+pub use error::{Answer, ApiError, Call, LoginError};
+pub use factor::{AskSecondFactor, SecondFactor, SecondFactorSource, TfaChallenge};
+pub use https::{ClientConfig, Endpoint, HttpsTransport, Limits, Timeouts, Trust};
 pub use ipnet::IpNet;
 pub use pve_types::{Backoff, IpFamily, TookEffect};
 pub use pvesh::{PveshFailure, PveshOutput, PveshRunner, PveshTransport, pvesh_argv};
@@ -127,3 +128,4 @@ pub use response::{DecodeError, Response};
 pub use retry::while_nothing_was_done;
 pub use tasks::{Finished, Task, TaskLog, TaskLogLine, TaskProgress, TaskState, Wait};
 pub use transport::{Transport, TransportKind};
+pub use upload::{Upload, UploadProgress, UploadSource};

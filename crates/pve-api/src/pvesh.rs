@@ -4,12 +4,10 @@
 //! `pvesh` waits for a task to end before it prints the UPID; so that a long task can be followed, its UPID is
 //! looked up in the node's task list while `pvesh` still runs. What the node's files tell as well is read from them.
 
-mod expected;
 mod files;
 mod output;
 mod qm;
 mod transport;
 
-pub(crate) use expected::expected_task;
 pub use output::{PveshFailure, PveshOutput};
 pub use transport::{PveshRunner, PveshTransport, pvesh_argv};

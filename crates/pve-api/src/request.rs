@@ -4,9 +4,11 @@
 
 mod params;
 mod path;
+mod task;
 
 pub use params::{IntoParam, Param, Params};
 pub use path::{ApiPath, InvalidPath};
+pub(crate) use task::{ExpectedId, ExpectedTask, expected_task};
 
 /// What a request does with its path.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
@@ -97,7 +99,7 @@ impl Request {
     /// A synchronous error of such a call comes from the checks made before the worker was forked.
     // PVE: qemu-server src/PVE/API2/Qemu.pm, pve-storage src/PVE/API2/Storage/{Content,Status}.pm.
     pub fn starts_task(&self) -> bool {
-        crate::pvesh::expected_task(self).is_some()
+        expected_task(self).is_some()
     }
     /// Tells whether it makes a guest under a VMID of its own choice, new or from a backup.
     pub(crate) fn creates_guest(&self) -> bool {

@@ -121,8 +121,8 @@ fn reads(error: &ApiError) -> Read {
         // It has had its half minute; once more, for a connection that hung.
         ApiError::Timeout { .. } => Read::Hung,
         ApiError::Login(login) => match &**login {
-            crate::auth::LoginError::Api(error) => reads(error),
-            crate::auth::LoginError::Refused(answer) if answer.meaning().is_some_and(E::is_passing) => {
+            crate::error::LoginError::Api(error) => reads(error),
+            crate::error::LoginError::Refused(answer) if answer.meaning().is_some_and(E::is_passing) => {
                 Read::Passing
             }
             _ => Read::Stands,

@@ -1,9 +1,10 @@
 //! The seam between typed calls and the way they travel.
 
+use crate::certificate::Fingerprint;
 use crate::error::ApiError;
-use crate::https::{Fingerprint, Upload};
 use crate::request::Request;
 use crate::response::Response;
+use crate::upload::Upload;
 use futures::future::{BoxFuture, FutureExt as _};
 
 /// The way calls travel.

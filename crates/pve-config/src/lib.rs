@@ -11,17 +11,20 @@
 //! assert_eq!(cpu, "host,flags=+aes");
 //! ```
 
+mod check;
 mod compare;
 mod conflicts;
 mod drive;
 mod guest;
 mod keys;
+mod mapping;
 mod nic;
 mod options;
 mod property;
 mod slot;
 mod value;
 
+pub use check::check_value;
 pub use compare::{GuestTraits, overlay, same_config_value, same_field, same_value};
 pub use conflicts::{Conflict, conflicts, cpu_flags, is_builtin_cpu};
 pub use drive::{Drive, DriveSource, NewSize, NewVolume};
@@ -30,8 +33,9 @@ pub use guest::{
 };
 pub use keys::{
     FIRST_VERSION, Field, KEYBOARDS, Key, LATEST_VERSION, NIC_MODELS, OSTYPES, Shape, VGA_TYPES, all_keys,
-    check_value, find_key, is_generated, known_keys,
+    find_key, is_generated, known_keys,
 };
+pub use mapping::{mapping_field, mapping_of};
 pub use nic::{IpAddress, IpConfig, Nic, mac_addresses, mac_of, static_address};
 pub use options::{Agent, Boot, Chipset, Cpu, Machine, Memory, Smbios1, Startup, Tags, machine_type};
 pub use property::PropertyString;

@@ -1,7 +1,7 @@
 //! Logging in.
 
+use crate::client::Client;
 use crate::config::{Credential, HostConfig};
-use crate::connection::Client;
 use crate::error::{ConnectCause, Error};
 use crate::keyring::{self, KeyError};
 use crate::strength;

@@ -2,14 +2,14 @@
 
 use crate::auth;
 use crate::banner::Banner;
+use crate::client::Client;
 use crate::config::{HostConfig, Timeouts};
 use crate::error::{ConnectCause, Error};
-use crate::known_hosts::{HostKeyError, Verifier};
+use crate::known_hosts::Verifier;
 use crate::patience::Patient;
 use crate::strength;
 use crate::text::Escaped;
-use russh::client::{self, DisconnectReason, Handle, Msg};
-use russh::keys::PublicKeyOrCertificate;
+use russh::client::{self, Handle, Msg};
 use russh::{Channel, cipher};
 use std::borrow::Cow;
 use std::sync::{Arc, Mutex};
@@ -214,72 +214,5 @@ fn settings(timeouts: &Timeouts, verifier: &Verifier) -> client::Config {
         keepalive_max: timeouts.keepalive_max,
         nodelay: true,
         ..Default::default()
-    }
-}
-
-/// What is done about the things that a server says on its own.
-pub(crate) struct Client {
-    verifier: Arc<Verifier>,
-    refusal: Arc<Mutex<Option<HostKeyError>>>,
-    lost: watch::Sender<Option<String>>,
-}
-
-/// Refuses a channel that the server opens: none was asked for.
-macro_rules! refuse_channels {
-    ($($name:ident($($arg:ident: $type:ty),*);)*) => {
-        $(async fn $name(
-            &mut self,
-            _channel: Channel<Msg>,
-            $($arg: $type,)*
-            reply: client::ChannelOpenHandle,
-            _session: &mut client::Session,
-        ) -> Result<(), Self::Error> {
-            reply.reject(russh::ChannelOpenFailure::AdministrativelyProhibited).await;
-            Ok(())
-        })*
-    };
-}
-
-impl client::Handler for Client {
-    type Error = russh::Error;
-
-    async fn check_server_key(&mut self, shown: &PublicKeyOrCertificate) -> Result<bool, Self::Error> {
-        match self.verifier.check(&shown.public_key(), shown.certificate()) {
-            Ok(()) => Ok(true),
-            Err(error) => {
-                if let Ok(mut slot) = self.refusal.lock() {
-                    *slot = Some(error);
-                }
-                Ok(false)
-            }
-        }
-    }
-
-    async fn disconnected(&mut self, reason: DisconnectReason<Self::Error>) -> Result<(), Self::Error> {
-        let text = match reason {
-            DisconnectReason::ReceivedDisconnect(info) if !info.message.is_empty() => {
-                format!("the host said `{}`", Escaped(&info.message))
-            }
-            DisconnectReason::ReceivedDisconnect(_) => "the host ended the connection".to_owned(),
-            DisconnectReason::Error(russh::Error::KeepaliveTimeout) => {
-                "the host does not answer any more (keepalive)".to_owned()
-            }
-            DisconnectReason::Error(russh::Error::HUP | russh::Error::Disconnect) => {
-                "the host closed the connection".to_owned()
-            }
-            DisconnectReason::Error(error) => Escaped(&error.to_string()).to_string(),
-        };
-        self.lost.send_replace(Some(text));
-        Ok(())
-    }
-
-    refuse_channels! {
-        server_channel_open_forwarded_tcpip(_a: &str, _b: u32, _c: &str, _d: u32);
-        server_channel_open_forwarded_streamlocal(_path: &str);
-        server_channel_open_agent_forward();
-        server_channel_open_session();
-        server_channel_open_direct_tcpip(_a: &str, _b: u32, _c: &str, _d: u32);
-        server_channel_open_direct_streamlocal(_path: &str);
-        server_channel_open_x11(_a: &str, _b: u32);
     }
 }

@@ -1,13 +1,12 @@
 //! Downloads by SFTP: to a temporary name, compared with the host's SHA-256, then renamed.
 
-use crate::error::Error;
+use crate::error::{DownloadError, Error};
 use crate::host::Host;
 use crate::sftp;
 use crate::text::Escaped;
-use crate::upload::{OnProgress, human};
+use crate::upload::OnProgress;
 use pve_types::Bytes;
 use sha2::{Digest as _, Sha256};
-use std::io;
 use std::path::{Path, PathBuf};
 use std::time::Duration;
 use tokio::io::{AsyncReadExt as _, AsyncWriteExt as _};
@@ -38,57 +37,6 @@ pub struct Downloaded {
     pub size: Bytes,
     /// SHA-256 of the file, computed on the host and compared with what arrived, in hexadecimal.
     pub sha256: String,
-}
-
-/// Why a download failed. The target is as it was.
-#[derive(Debug, thiserror::Error)]
-#[non_exhaustive]
-pub enum DownloadError {
-    /// The file of this machine cannot be written.
-    #[error("cannot write `{}`", .path.display())]
-    Local {
-        /// The file.
-        path: PathBuf,
-        /// Why.
-        #[source]
-        source: io::Error,
-    },
-    /// The host does not give the file.
-    #[error("`{address}` does not give `{}`: {reason}", Escaped(.path))]
-    Refused {
-        /// `host:port`.
-        address: String,
-        /// The file there.
-        path: String,
-        /// The host's own words, escaped.
-        reason: String,
-    },
-    /// The connection ended, or the host sent nothing for too long.
-    #[error("`{address}` stopped after {} of {} of `{}`: {reason}", human(*.done), human(*.size), Escaped(.path))]
-    Lost {
-        /// `host:port`.
-        address: String,
-        /// The file there.
-        path: String,
-        /// What arrived.
-        done: Bytes,
-        /// The whole size.
-        size: Bytes,
-        /// Why, in words.
-        reason: String,
-    },
-    /// What arrived is not what the host has.
-    #[error("`{}` of `{address}` arrived with SHA-256 {got}, and has {expected} there; it was thrown away", Escaped(.path))]
-    Checksum {
-        /// `host:port`.
-        address: String,
-        /// The file there.
-        path: String,
-        /// What the host computed.
-        expected: String,
-        /// What arrived.
-        got: String,
-    },
 }
 
 /// What is read at once.

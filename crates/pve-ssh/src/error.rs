@@ -1,5 +1,9 @@
 //! What can go wrong on the way to a host, there, and back.
 
+mod transfer;
+
+pub use transfer::{DownloadError, UploadError};
+
 use crate::command::CommandError;
 use crate::keyring::KeyError;
 use crate::text::Escaped;
@@ -149,10 +153,10 @@ pub enum Error {
     Output(#[from] crate::parse::OutputError),
     /// An upload failed.
     #[error(transparent)]
-    Upload(#[from] crate::upload::UploadError),
+    Upload(#[from] UploadError),
     /// A download failed.
     #[error(transparent)]
-    Download(#[from] crate::download::DownloadError),
+    Download(#[from] DownloadError),
 }
 
 /// What became of a command that was given up.

@@ -3,7 +3,6 @@
 use crate::command::{Command, Frame, Privilege};
 use crate::connection::Connection;
 use crate::error::{Ended, Error, Output};
-use crate::host::Host;
 use russh::client::Msg;
 use russh::{Channel, ChannelMsg, ChannelReadHalf};
 use std::time::Duration;
@@ -66,8 +65,11 @@ impl std::fmt::Debug for RunOptions {
 
 /// What a run needs to know of its surroundings.
 pub(crate) struct Surroundings<'a> {
-    pub(crate) host: &'a Host,
+    /// `host:port`, for errors.
+    pub(crate) address: &'a str,
     pub(crate) privilege: Privilege,
+    /// Ends a command on the host that nobody waits for any more.
+    pub(crate) abandon: &'a (dyn Fn(Running) + Send + Sync),
 }
 
 /// Why a command did not run to its end.
@@ -167,8 +169,7 @@ pub(crate) async fn run(
     }
     let (read, write) = channel.split();
     let running = Running { read, write, gather: Gather::new(options.output_limit, options.keep) };
-    let mut guard =
-        EndWhenDropped { host: around.host.clone(), privilege: around.privilege, running: Some(running) };
+    let mut guard = EndWhenDropped { abandon: around.abandon, running: Some(running) };
     let end = match guard.running.as_mut() {
         Some(running) => attend(running, options, on_line).await,
         None => End::Closed,
@@ -215,21 +216,20 @@ async fn attend(running: &mut Running, options: &mut RunOptions, on_line: OnLine
 }
 
 fn gone(around: &Surroundings<'_>, command: &Command) -> Error {
-    let (address, command) = (around.host.address().to_owned(), command.summary());
+    let (address, command) = (around.address.to_owned(), command.summary());
     Error::Refused { address, command, reason: "its channel is gone".to_owned() }
 }
 
 /// Ends the command on the host when the future that waits for it is dropped.
-struct EndWhenDropped {
-    host: Host,
-    privilege: Privilege,
+struct EndWhenDropped<'a> {
+    abandon: &'a (dyn Fn(Running) + Send + Sync),
     running: Option<Running>,
 }
 
-impl Drop for EndWhenDropped {
+impl Drop for EndWhenDropped<'_> {
     fn drop(&mut self) {
         let Some(running) = self.running.take().filter(|running| !running.gather.has_ended()) else { return };
-        self.host.end_in_background(self.privilege, running);
+        (self.abandon)(running);
     }
 }
 
@@ -243,7 +243,7 @@ async fn start(
     // Messages in English and names in UTF-8; Debian's sshd accepts LC_*, and another answers nothing to it.
     let _ = channel.set_env(false, "LC_ALL", "C.UTF-8").await;
     let refused = |error: russh::Error| Error::Refused {
-        address: around.host.address().to_owned(),
+        address: around.address.to_owned(),
         command: command.summary(),
         reason: error.to_string(),
     };
@@ -378,7 +378,7 @@ impl Gather {
         connection: &Connection,
         command: &Command,
     ) -> Result<Output, Error> {
-        let (address, command) = (around.host.address().to_owned(), command.summary());
+        let (address, command) = (around.address.to_owned(), command.summary());
         if self.refused {
             let reason = "the host starts no commands for this user".to_owned();
             return Err(Error::Refused { address, command, reason });

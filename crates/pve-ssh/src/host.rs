@@ -246,7 +246,8 @@ impl Host {
         on_line: OnLine<'_>,
     ) -> Result<Output, Error> {
         let (slot, channel) = self.open_channel(&command.summary()).await?;
-        let around = Surroundings { host: self, privilege };
+        let abandon = |rest| self.end_in_background(privilege, rest);
+        let around = Surroundings { address: &self.inner.address, privilege, abandon: &abandon };
         match exec::run(&around, &slot.connection, channel, command, &mut options, on_line).await {
             Ok(output) => Ok(output),
             Err(Stopped::Failed(error)) => Err(error),
@@ -360,7 +361,7 @@ impl Host {
     }
 
     /// Ends a running command that nobody waits for any more, in a task of its own.
-    pub(crate) fn end_in_background(&self, privilege: Privilege, rest: Running) {
+    fn end_in_background(&self, privilege: Privilege, rest: Running) {
         // Without a runtime there is nobody to do it; the frame's time limit will.
         if let Ok(runtime) = tokio::runtime::Handle::try_current() {
             let host = self.clone();
@@ -428,7 +429,8 @@ impl Host {
             Ok(Err(error)) => return Err(refused(error.to_string())),
             Err(_) => return Err(refused("no channel was opened in time".to_owned())),
         };
-        let around = Surroundings { host: self, privilege };
+        let abandon = |rest| self.end_in_background(privilege, rest);
+        let around = Surroundings { address: &self.inner.address, privilege, abandon: &abandon };
         let mut options = RunOptions::within(Duration::from_secs(15));
         match exec::run(&around, connection, channel, command, &mut options, &mut |_, _| {}).await {
             Ok(output) => Ok(output),

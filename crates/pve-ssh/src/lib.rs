@@ -28,6 +28,7 @@ pub mod text;
 
 mod auth;
 mod banner;
+mod client;
 mod config;
 mod connection;
 mod download;
@@ -43,11 +44,11 @@ mod upload;
 
 pub use command::{Command, CommandError, Privilege};
 pub use config::{Capacity, Credential, HostConfig, KnownHostsConfig, RunsAs, Timeouts, UnknownHost};
-pub use download::{Download, DownloadError, Downloaded};
-pub use error::{ConnectCause, Ended, Error, Output, SudoProblem};
+pub use download::{Download, Downloaded};
+pub use error::{ConnectCause, DownloadError, Ended, Error, Output, SudoProblem, UploadError};
 pub use exec::{Keep, OnLine, RunOptions, Stream};
 pub use host::Host;
 pub use keyring::{AskPassphrase, KeyError, Keyring, Passphrase};
 pub use known_hosts::HostKeyError;
 pub use pve_types::TookEffect;
-pub use upload::{OnProgress, Source, Upload, UploadError, Uploaded};
+pub use upload::{OnProgress, Source, Upload, Uploaded};

@@ -1,10 +1,9 @@
 //! Opening SFTP on a channel, by the right that the host's commands have.
 
 use crate::command::{Privilege, sftp_as_root};
-use crate::error::Error;
+use crate::error::{Error, UploadError};
 use crate::host::Host;
 use crate::text::Escaped;
-use crate::upload::UploadError;
 use russh::client::Msg;
 use russh::{Channel, ChannelMsg};
 use russh_sftp::client::SftpSession;

@@ -2,6 +2,8 @@
 
 pub use pve_types::Escaped;
 
+use pve_types::Bytes;
+
 /// Returns the last `limit` lines of `text` that hold something, each escaped, joined by ` | `.
 pub(crate) fn tail(text: &str, limit: usize) -> String {
     let lines: Vec<&str> = text.lines().map(str::trim_end).filter(|line| !line.is_empty()).collect();
@@ -15,6 +17,18 @@ pub(crate) fn cut(text: &str, limit: usize) -> String {
         Some((at, _)) => format!("{}…", &text[..at]),
         None => text.to_owned(),
     }
+}
+
+/// Returns a size for people: one decimal of a binary unit.
+pub(crate) fn human(bytes: Bytes) -> String {
+    let mut value = bytes.get() as f64;
+    for unit in ["B", "KiB", "MiB", "GiB", "TiB"] {
+        if value < 1024.0 || unit == "TiB" {
+            return if unit == "B" { format!("{value:.0} B") } else { format!("{value:.1} {unit}") };
+        }
+        value /= 1024.0;
+    }
+    String::new()
 }
 
 #[cfg(test)]

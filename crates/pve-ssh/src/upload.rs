@@ -1,13 +1,12 @@
 //! Uploads by SFTP: pipelined, to a temporary name, checked on the far side, then renamed.
 
 use crate::command::{Privilege, files};
-use crate::error::Error;
+use crate::error::{Error, UploadError};
 use crate::host::Host;
 use crate::parse;
 use crate::sftp;
 use crate::text::Escaped;
 use pve_types::Bytes;
-use pve_types::TookEffect;
 use russh_sftp::client::SftpSession;
 use russh_sftp::protocol::{FileAttributes, OpenFlags, StatusCode};
 use sha2::{Digest as _, Sha256};
@@ -70,118 +69,6 @@ pub struct Uploaded {
     pub resumed: Bytes,
     /// SHA-256 of the file, computed here and compared with the host's, in hexadecimal.
     pub sha256: String,
-}
-
-/// Why an upload failed.
-#[derive(Debug, thiserror::Error)]
-#[non_exhaustive]
-pub enum UploadError {
-    /// The file of this machine cannot be read.
-    #[error("cannot read `{}`", .path.display())]
-    Local {
-        /// The file.
-        path: PathBuf,
-        /// Why.
-        #[source]
-        source: io::Error,
-    },
-    /// The file of this machine has another size than when the upload began.
-    #[error("`{}` changed while it was uploaded", .path.display())]
-    Changed {
-        /// The file.
-        path: PathBuf,
-    },
-    /// The target is no path that a file can be put at.
-    #[error("`{}` is no absolute path of a file", Escaped(.target))]
-    Target {
-        /// The target.
-        target: String,
-    },
-    /// The host has no SFTP, or not for this user.
-    #[error("`{address}` offers no SFTP: {reason}")]
-    NoSftp {
-        /// `host:port`.
-        address: String,
-        /// Why, in words.
-        reason: String,
-    },
-    /// The file does not fit.
-    #[error(
-        "`{target}` needs {needed} on `{address}`, and {available} are free there; nothing was uploaded",
-        needed = human(*.needed), available = human(*.available)
-    )]
-    NoSpace {
-        /// `host:port`.
-        address: String,
-        /// The target.
-        target: String,
-        /// What is needed.
-        needed: Bytes,
-        /// What is free.
-        available: Bytes,
-    },
-    /// The host refused an operation.
-    #[error("`{address}` refused to {doing} `{path}`: {reason}")]
-    Refused {
-        /// `host:port`.
-        address: String,
-        /// What was to be done: `create`, `write` and so on.
-        doing: &'static str,
-        /// The file.
-        path: String,
-        /// The host's own words, escaped.
-        reason: String,
-    },
-    /// The connection ended. What was uploaded is kept under its temporary name and used by the next upload.
-    #[error("the connection to `{address}` was lost after {} of {} of `{target}`: {reason}", human(*.done), human(*.size))]
-    Lost {
-        /// `host:port`.
-        address: String,
-        /// The target.
-        target: String,
-        /// What was sent.
-        done: Bytes,
-        /// The whole size.
-        size: Bytes,
-        /// Why, in words.
-        reason: String,
-    },
-    /// The host took nothing for too long.
-    #[error("`{address}` took no byte of `{target}` for {} s", .stall.as_secs())]
-    Stalled {
-        /// `host:port`.
-        address: String,
-        /// The target.
-        target: String,
-        /// How long.
-        stall: Duration,
-    },
-    /// What arrived is not what was sent.
-    #[error(
-        "`{target}` on `{address}` is not what was sent: its SHA-256 is {got}, not {expected}; it was removed"
-    )]
-    Checksum {
-        /// `host:port`.
-        address: String,
-        /// The target.
-        target: String,
-        /// What was sent.
-        expected: String,
-        /// What arrived.
-        got: String,
-    },
-}
-
-impl UploadError {
-    /// Tells whether the target was touched: never before the rename at the end.
-    pub fn took_effect(&self) -> TookEffect {
-        TookEffect::No
-    }
-
-    /// Tells whether the connection is at fault.
-    pub fn is_connection(&self) -> bool {
-        matches!(self, Self::Lost { .. } | Self::Stalled { .. })
-    }
 }
 
 /// Is told how many bytes of how many have been taken by the host.
@@ -538,21 +425,10 @@ async fn open_source(source: &Source) -> Result<Box<dyn AsyncRead + Send + Unpin
     }
 }
 
-/// Returns a size for people: one decimal of a binary unit.
-pub(crate) fn human(bytes: Bytes) -> String {
-    let mut value = bytes.get() as f64;
-    for unit in ["B", "KiB", "MiB", "GiB", "TiB"] {
-        if value < 1024.0 || unit == "TiB" {
-            return if unit == "B" { format!("{value:.0} B") } else { format!("{value:.1} {unit}") };
-        }
-        value /= 1024.0;
-    }
-    String::new()
-}
-
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::text::human;
 
     #[test]
     fn a_target_is_an_absolute_path_of_a_file() {

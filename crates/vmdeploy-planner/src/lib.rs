@@ -5,6 +5,7 @@
 mod adopt;
 mod ask;
 pub mod digest;
+mod ha;
 pub mod identity;
 pub mod observed;
 pub mod plan;

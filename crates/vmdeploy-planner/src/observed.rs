@@ -431,7 +431,7 @@ pub struct Rights {
 #[serde(deny_unknown_fields)]
 pub struct ObservedHa {
     /// The managed guests with their desired.
-    pub resources: BTreeMap<Vmid, crate::plan::DesiredHa>,
+    pub resources: BTreeMap<Vmid, crate::ha::DesiredHa>,
     /// The groups (up to PVE 8) and node-affinity rules (from 9 on) that place guests.
     #[serde(default)]
     pub places: BTreeMap<Vmid, String>,

@@ -413,7 +413,7 @@ fn needs_of_key(
 }
 
 fn mapped(key: &str, text: &str, own: Need) -> Vec<Need> {
-    let mapping = crate::planning::mapping_of(key, text);
+    let mapping = pve_config::mapping_of(key, text);
     let mapping =
         mapping.map(|(kind, name)| Need::one(Privilege::MappingUse, format!("/mapping/{kind}/{name}")));
     [own].into_iter().chain(mapping).collect()

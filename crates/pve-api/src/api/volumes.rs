@@ -3,9 +3,9 @@
 use super::StorageState;
 use crate::client::Place;
 use crate::error::ApiError;
-use crate::https::{Upload, UploadProgress, UploadSource};
 use crate::request::{Method, Params, Request};
 use crate::tasks::Task;
+use crate::upload::{Upload, UploadProgress, UploadSource};
 use pve_types::{StorageId, Upid, Vmid, VolumeId};
 use serde::{Deserialize, Serialize};
 

@@ -1,6 +1,6 @@
 //! What a client proves itself with.
 
-use super::SecondFactorSource;
+use crate::factor::SecondFactorSource;
 use pve_types::{ParseError, Secret, TokenName, UserId};
 
 /// An API token's full ID, `user@realm!name`.

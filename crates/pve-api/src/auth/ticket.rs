@@ -1,6 +1,7 @@
 //! Login calls and tickets, as data.
 
-use super::{LoginError, SecondFactor, TfaChallenge};
+use crate::error::LoginError;
+use crate::factor::{SecondFactor, TfaChallenge};
 use crate::request::{ApiPath, Method, Params, Request};
 use crate::response::Response;
 use pve_types::{Secret, UserId};

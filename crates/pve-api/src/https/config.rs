@@ -1,7 +1,7 @@
 //! What a client needs to know before its first call.
 
-use super::Fingerprint;
 use crate::auth::{Clock, Credentials, SystemClock};
+use crate::certificate::Fingerprint;
 use std::sync::Arc;
 use std::time::Duration;
 

@@ -5,7 +5,8 @@
 
 use super::config::{ClientConfig, Endpoint};
 use super::tls;
-use crate::error::{ApiError, Cause};
+use crate::cause::Cause;
+use crate::error::ApiError;
 use std::sync::{Mutex, PoisonError};
 use std::time::{Duration, Instant};
 use tokio::sync::{Semaphore, SemaphorePermit};
@@ -65,7 +66,7 @@ impl Host {
         Ok(host)
     }
     /// Returns the fingerprint of the certificate that was accepted last.
-    pub fn certificate(&self) -> Option<super::Fingerprint> {
+    pub fn certificate(&self) -> Option<crate::certificate::Fingerprint> {
         *self.seen.lock().unwrap_or_else(PoisonError::into_inner)
     }
     /// Returns the URL of a target such as `/api2/json/version`.

@@ -2,8 +2,9 @@
 
 use super::transport::{Authorisation, Inner};
 use crate::auth::ticket::{LoginAnswer, Ticket, factor_request, login_request, read_login};
-use crate::auth::{Credentials, LoginError, Next, SecondFactor, SecondFactorSource, TfaChallenge};
-use crate::error::{Answer, ApiError, Call};
+use crate::auth::{Credentials, Next};
+use crate::error::{Answer, ApiError, Call, LoginError};
+use crate::factor::{SecondFactor, SecondFactorSource, TfaChallenge};
 use crate::request::Request;
 use crate::response::Response;
 use pve_types::{Secret, UserId};

@@ -1,15 +1,15 @@
 //! Sending a call and taking its answer.
 
-use super::Fingerprint;
 use super::config::ClientConfig;
 use super::endpoint::{Host, Taken, innermost};
-use super::upload::Upload;
 use crate::auth::ticket::Ticket;
 use crate::auth::{Credentials, Session};
+use crate::certificate::Fingerprint;
 use crate::error::{ApiError, Call};
 use crate::request::{Method, Request};
 use crate::response::Response;
 use crate::transport::{Transport, TransportKind};
+use crate::upload::Upload;
 use futures::future::{BoxFuture, FutureExt as _};
 use percent_encoding::{AsciiSet, CONTROLS, NON_ALPHANUMERIC, utf8_percent_encode};
 use pve_types::Secret;

@@ -1,6 +1,6 @@
 //! What `pvesh` prints, read as an answer.
 
-use crate::error::Cause;
+use crate::cause::Cause;
 use crate::request::Method;
 use crate::response::Response;
 use serde_json::Value;

@@ -1,11 +1,10 @@
 //! Running calls as `pvesh`.
 
-use super::expected::{ExpectedId, ExpectedTask, expected_task};
 use super::files::{FileCall, file_call, process_file, running};
 use super::output::{PveshFailure, PveshOutput, read};
 use super::qm::{answer, qm_words};
 use crate::error::{ApiError, Call};
-use crate::request::{ApiPath, Method, Params, Request};
+use crate::request::{ApiPath, ExpectedId, ExpectedTask, Method, Params, Request, expected_task};
 use crate::response::Response;
 use crate::transport::{Transport, TransportKind};
 use futures::future::{BoxFuture, FutureExt as _};

@@ -1,8 +1,9 @@
 //! What a step can do: a closed set, run by one `match`.
 
+use crate::ha::DesiredHa;
 use ipnet::IpNet;
 use pve_config::{DeviceSlot, NewVolume};
-use pve_types::{Bytes, GuestName, HaState, MacAddr, NodeName, PoolId, StorageId, Vmid, VolumeId};
+use pve_types::{Bytes, GuestName, MacAddr, NodeName, PoolId, StorageId, Vmid, VolumeId};
 use serde::{Deserialize, Serialize};
 use std::borrow::Cow;
 use std::collections::{BTreeMap, BTreeSet};
@@ -290,27 +291,6 @@ pub enum Condition {
         /// Program and arguments.
         argv: Vec<String>,
     },
-}
-
-/// Returns the name of the group or rule by which high availability places a guest of the project.
-pub fn ha_place(project: &str, vmid: Vmid) -> String {
-    format!("vmdeploy-{project}-{vmid}")
-}
-
-/// How high availability shall treat a guest.
-#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
-#[serde(deny_unknown_fields)]
-pub struct DesiredHa {
-    /// What it keeps the guest in; `Started` where the spec says nothing.
-    pub state: HaState,
-    /// How often a start is tried again on its node.
-    pub max_restart: Option<u32>,
-    /// How often it is tried on other nodes.
-    pub max_relocate: Option<u32>,
-    /// The nodes with their priorities: a group up to version 8, a node-affinity rule from 9 on.
-    pub on_nodes: BTreeMap<NodeName, u32>,
-    /// Whether it must not run on other nodes.
-    pub strict: bool,
 }
 
 /// What [`Action::CloneVm`] clones, and into what.

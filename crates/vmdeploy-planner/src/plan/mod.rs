@@ -4,13 +4,16 @@
 //! only [`SecretRef`]s, which are resolved when the step that needs one is dispatched.
 
 mod action;
+mod id;
 mod step;
 
+pub use crate::ha::{DesiredHa, ha_place};
 pub use action::{
-    Action, CloneAction, Compression, Condition, ConfigPatch, DesiredHa, DiskSource, GuestRef, ImageOrigin,
-    ImportAction, IpFamily, MoveAction, PatchValue, Ref, SecretForm, SecretRef, Slot, Unpack, ha_place,
+    Action, CloneAction, Compression, Condition, ConfigPatch, DiskSource, GuestRef, ImageOrigin,
+    ImportAction, IpFamily, MoveAction, PatchValue, Ref, SecretForm, SecretRef, Slot, Unpack,
 };
-pub use step::{OnFailure, Revert, Step, StepId, Transport, TransportChoice};
+pub use id::StepId;
+pub use step::{OnFailure, Revert, Step, Transport, TransportChoice};
 
 use crate::observed::{ClusterIdentity, Observed};
 use pve_config::{Bus, NewVolume};

@@ -1,20 +1,9 @@
 //! Steps, the order between them, and their revert.
 
-use super::Action;
+use super::{Action, StepId};
 use pve_types::GuestName;
 use serde::{Deserialize, Serialize};
 use std::collections::{BTreeMap, BTreeSet};
-
-/// A step's name within its plan: `VM/what`, e.g. `web01/import-scsi0`; shared steps stand under `-`.
-#[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
-#[serde(transparent)]
-pub struct StepId(pub String);
-
-impl std::fmt::Display for StepId {
-    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
-        f.pad(&self.0)
-    }
-}
 
 /// One unit of work: the smallest thing that can fail, be resumed, and be rolled back alone.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]

@@ -1,11 +1,11 @@
 //! Making a VM as a clone of another.
 
 use super::chain::{Link, delete_guest};
-use super::create::Making;
 use super::desired::{Base, desired};
 use super::disks::{cd_file, known_formats};
 use super::images::{self, Room};
 use super::input::{Current, Findings, PlanInput, Resolved, reason};
+use super::making::Making;
 use crate::plan::{Action, CloneAction, GuestRef, PatchValue, Slot, Step, StepId};
 use crate::spec::{CloneFrom, CloneMode, CloneSource, Disk, DiskContent, Vm};
 use pve_config::{Bus, Drive, PropertyString, same_field};

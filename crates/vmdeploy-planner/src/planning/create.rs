@@ -4,26 +4,16 @@ use super::boot::{BOOT_WHY, Before, order_set_last};
 use super::chain::{Chain, Link, delete_guest};
 use super::desired::{Base, DesiredConfig, KeyChange, Part, Snippet, desired};
 use super::disks::{DiskPlanner, NewDisk, default_boot_order, push_new_growth};
-use super::images::{Shared, is_on_node};
-use super::input::{Findings, PlanInput, Resolved, reason};
+use super::images::is_on_node;
+use super::input::{Findings, PlanInput, reason};
+use super::making::Making;
 use super::mark;
 use super::transports::{Shape, TransportWithWhy};
 use super::{cloning, ready};
-use crate::plan::{Action, ConfigPatch, GuestRef, PatchValue, Reason, Ref, Slot, Transport, TransportChoice};
+use crate::plan::{Action, ConfigPatch, GuestRef, PatchValue, Ref, Slot, Transport, TransportChoice};
 use crate::spec::{Desired, DiskContent, PowerState, Vm};
 use pve_types::Bytes;
 use std::collections::BTreeMap;
-
-/// What planning one VM works with.
-pub(crate) struct Making<'m, 'a> {
-    pub(crate) input: &'m PlanInput<'a>,
-    pub(crate) shared: &'m mut Shared,
-    pub(crate) findings: &'m mut Findings,
-    pub(crate) vm: &'m Vm,
-    pub(crate) guest: &'m GuestRef,
-    pub(crate) chain: Chain,
-    pub(crate) reasons: Vec<Reason>,
-}
 
 /// The configuration of a new VM, by the call that sets it.
 #[derive(Default)]
@@ -55,19 +45,7 @@ fn cloud_drive_removal(split: &mut Split, there: &BTreeMap<String, String>) -> C
     removal
 }
 
-impl<'m, 'a> Making<'m, 'a> {
-    /// Starts planning a VM that is to be made.
-    pub(crate) fn new(
-        input: &'m PlanInput<'a>,
-        shared: &'m mut Shared,
-        findings: &'m mut Findings,
-        resolved: &'m Resolved<'a>,
-    ) -> Self {
-        let chain = Chain::new(&resolved.guest.name);
-        let (vm, guest) = (resolved.vm, &resolved.guest);
-        Self { input, shared, findings, vm, guest, chain, reasons: Vec::new() }
-    }
-
+impl Making<'_, '_> {
     /// Plans everything from nothing to a running VM.
     pub(crate) fn make(&mut self) {
         match &self.vm.clone {

@@ -1,7 +1,7 @@
 //! Whether what the spec names and the plan does not make is there: ISO images, cloud-init data, hook scripts.
 
 use super::input::PlanInput;
-use super::preflight::{check, is_volume_slot, settings};
+use super::settings::{check, is_volume_slot, settings};
 use crate::observed::Rights;
 use crate::plan::{Action, Check, CheckOutcome, Step, StepId};
 use pve_config::{Cpu, Drive, PropertyString};

@@ -10,7 +10,7 @@ use super::renames::renames;
 use super::transports::Shape;
 use crate::plan::{GuestRef, PatchValue, Reason, Slot, TransportChoice};
 use crate::spec::{Desired, DesiredFields, Disk, DiskContent, Vm};
-use crate::volumes::{self, DiskName};
+use crate::volumes::{self, DiskName, disk_in};
 use pve_config::{Bus, Drive, PropertyString, overlay, same_config_value, same_field};
 use pve_types::{Bytes, StorageId, VolumeId};
 use std::collections::{BTreeMap, BTreeSet};
@@ -46,6 +46,22 @@ pub(crate) struct DiskChanges {
     /// waits for a restart would else bring the old volume, or its old size, back.
     pub(crate) late: BTreeMap<Slot, OptionFields>,
     pub(crate) reasons: Vec<Reason>,
+}
+
+impl DiskChanges {
+    /// Notes that a disk comes to another slot. Its old `unusedN` goes by itself: deleting that would free the disk.
+    // PVE: qemu-server src/PVE/QemuServer.pm write_vm_config: `unusedN` of a volume that is plugged in is removed.
+    pub(crate) fn rename(&mut self, from: &str, to: &str, text: &str) {
+        let mut why = reason(format!("disks.{to}"), Some(from.to_owned()), Some(to.to_owned()));
+        let volume = disk_in(to, text).map(|disk| disk.to_string()).unwrap_or_default();
+        why.note = Some(format!("the same disk ({volume}) in another slot"));
+        self.reasons.push(why);
+        self.renamed.insert(to.to_owned(), from.to_owned());
+        self.set.entry(to.to_owned()).or_insert_with(|| PatchValue::Text(text.to_owned()));
+        if Bus::of_key(from) != Some(Bus::Unused) {
+            self.delete.insert(from.to_owned());
+        }
+    }
 }
 
 /// Compares the disks with the spec; pushes the imports that new ones need.

@@ -1,31 +1,13 @@
 //! Resource mappings: which a spec names, what must be asked of them, and whether the cluster has them.
 
 use super::input::PlanInput;
-use super::preflight::{check, settings};
+use super::settings::{check, settings};
 use crate::observed::Rights;
 use crate::plan::{Check, CheckOutcome, Step, StepId};
 use crate::spec::{OptionValue, Vm};
-use pve_config::{Bus, PropertyString};
+use pve_config::{mapping_field, mapping_of};
 use pve_types::{MappingKind, NodeName, Privilege};
 use std::collections::{BTreeMap, BTreeSet};
-
-/// Returns the kind of mapping that a key can name, and the field that names it.
-// PVE: qemu-server src/PVE/QemuServer/{PCI,USB,Virtiofs}.pm.
-fn field_of(key: &str) -> Option<(MappingKind, &'static str)> {
-    match Bus::of_key(key)? {
-        Bus::Hostpci => Some((MappingKind::Pci, "mapping")),
-        Bus::Usb => Some((MappingKind::Usb, "mapping")),
-        Bus::Virtiofs => Some((MappingKind::Dir, "dirid")),
-        _ => None,
-    }
-}
-
-/// Returns the mapping that a value of a key names.
-pub(crate) fn mapping_of(key: &str, text: &str) -> Option<(MappingKind, String)> {
-    let (kind, field) = field_of(key)?;
-    let name = PropertyString::parse(key, text).ok()?.get(field)?.to_owned();
-    Some((kind, name))
-}
 
 /// Returns the kinds of mappings that a VM's spec names.
 pub(crate) fn kinds_of(vm: &Vm) -> BTreeSet<MappingKind> {
@@ -33,7 +15,7 @@ pub(crate) fn kinds_of(vm: &Vm) -> BTreeSet<MappingKind> {
         OptionValue::Remove => None,
         OptionValue::Whole(text) => Some(mapping_of(key, text)?.0),
         OptionValue::Fields(fields) => {
-            let (kind, field) = field_of(key)?;
+            let (kind, field) = mapping_field(key)?;
             fields.get(field)?.value.as_ref().map(|_| kind)
         }
     });

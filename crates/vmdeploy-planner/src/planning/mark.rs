@@ -54,7 +54,7 @@ pub(crate) fn marker_after(
         disks: disks(vm, current),
     };
     for (to, from) in renamed {
-        if super::renames::is_set(vm, from) {
+        if is_set(vm, from) {
             continue;
         }
         let content = format!("{CONTENT}{from}");
@@ -262,4 +262,9 @@ pub(crate) fn kept(vm: &Vm, disk: &Disk) -> Option<Option<Vmid>> {
     }
     let by_role = disk.role.as_ref().is_some_and(|role| vm.lifecycle.keep_disks.contains(&role.value));
     by_role.then_some(None)
+}
+
+/// Tells whether the spec sets a slot.
+fn is_set(vm: &Vm, slot: &str) -> bool {
+    slot.parse().ok().and_then(|slot| vm.disks.get(&slot)).and_then(Desired::set).is_some()
 }

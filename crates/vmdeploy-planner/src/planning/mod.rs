@@ -4,6 +4,7 @@
 //! `update`, `removal`), look what they need (`preflight`).
 
 mod addresses;
+mod allowed;
 mod availability;
 mod boot;
 mod chain;
@@ -18,6 +19,7 @@ mod firmware;
 mod hotplug;
 mod images;
 mod input;
+mod making;
 mod mappings;
 mod mark;
 mod ownership;
@@ -27,6 +29,7 @@ mod removal;
 mod renames;
 mod resolve;
 mod room;
+mod settings;
 mod together;
 mod transports;
 mod update;
@@ -41,9 +44,9 @@ use crate::spec::{
     Deployment, Diagnostic, Disk, DiskContent, Image, Permission, PowerState, Span, Vm, check_disk_version,
 };
 use chain::{Chain, Link};
-use create::Making;
 use images::Shared;
 use input::{Current, Findings, PlanInput, Resolved};
+use making::Making;
 use pve_types::{GuestName, NodeName, StorageId, Vmid};
 use removal::{Removal, kept_disks, losses, push_removal};
 use std::collections::{BTreeMap, BTreeSet};
@@ -51,7 +54,7 @@ use transports::Shape;
 use update::{ReplaceCause, Replacement};
 
 pub(crate) use images::store_queries;
-pub(crate) use mappings::{kinds_of, mapping_of};
+pub(crate) use mappings::kinds_of;
 
 /// Makes the plan that brings the cluster to what the spec says (or, to destroy, removes the spec's VMs).
 ///
@@ -511,7 +514,7 @@ impl<'p, 'a> Planner<'p, 'a> {
         let (shared, mut by_vm) = (std::mem::take(&mut self.shared.steps), std::mem::take(&mut self.steps));
         cloning::follow_sources(&mut by_vm);
         let mut steps = ordered(shared, by_vm, &self.changes);
-        transports::take_allowed(self.input, &mut steps);
+        allowed::take_allowed(self.input, &mut steps);
         steps
     }
 

@@ -3,6 +3,7 @@
 use super::existence;
 use super::input::PlanInput;
 use super::mappings;
+use super::settings::check;
 use crate::observed::{ObservedStorage, Rights};
 use crate::plan::{
     Action, Change, Check, CheckOutcome, CloneAction, ImportAction, MoveAction, PatchValue, Step, StepId,
@@ -29,16 +30,6 @@ pub(crate) fn checks(input: &PlanInput<'_>, changes: &[Change], steps: &[Step]) 
     checks.extend(hidden_guests(input, changes));
     checks.extend(rights(input, steps));
     checks
-}
-
-/// Returns a check that is no right.
-pub(super) fn check(
-    need: String,
-    needed_by: Vec<StepId>,
-    outcome: CheckOutcome,
-    detail: Option<String>,
-) -> Check {
-    Check { need, needed_by, outcome, detail, is_right: false }
 }
 
 fn node_of(action: &Action) -> Option<&NodeName> {
@@ -131,10 +122,6 @@ fn targets(steps: &[Step]) -> BTreeMap<(NodeName, StorageId), Vec<StepId>> {
         }
     }
     targets
-}
-
-pub(super) fn is_volume_slot(key: &str) -> bool {
-    Bus::of_key(key).is_some_and(Bus::holds_volume)
 }
 
 fn storages(input: &PlanInput<'_>, steps: &[Step]) -> Vec<Check> {
@@ -290,22 +277,6 @@ fn pools(input: &PlanInput<'_>, steps: &[Step]) -> Vec<Check> {
         }
     });
     judged.collect()
-}
-
-/// Returns what the steps set, with the guest's node.
-pub(super) fn settings(steps: &[Step]) -> impl Iterator<Item = (&Step, &NodeName, &str, &str)> {
-    let patches = steps.iter().filter_map(|step| match &step.action {
-        Action::CreateVm { guest, config: patch, .. } | Action::SetConfig { guest, patch, .. } => {
-            Some((step, &guest.node, patch))
-        }
-        _ => None,
-    });
-    patches.flat_map(|(step, node, patch)| {
-        patch.set.iter().filter_map(move |(key, value)| match value {
-            PatchValue::Text(text) => Some((step, node, key.as_str(), text.as_str())),
-            _ => None,
-        })
-    })
 }
 
 /// A guest with more processors than its node does not start.

@@ -5,11 +5,10 @@
 //! is clear, and refused where it is not. A second, empty disk is never made next to the old one.
 
 use super::desired::is_ignored;
-use super::existing_disks::DiskChanges;
-use super::input::{Current, Findings, PlanInput, reason};
+use super::input::{Current, Findings, PlanInput};
 use super::mark;
-use crate::plan::{GuestRef, PatchValue, Slot};
-use crate::spec::{Desired, Disk, DiskContent, Span, Vm};
+use crate::plan::{GuestRef, Slot};
+use crate::spec::{Disk, DiskContent, Span, Vm};
 use crate::volumes::{DiskName, disk_in};
 use pve_config::{Bus, Drive, PropertyString, find_key};
 use pve_types::VolumeId;
@@ -271,22 +270,6 @@ fn is_same_size(one: &Disk, other: &Disk) -> bool {
     size(one) == size(other) && storage(one) == storage(other)
 }
 
-impl DiskChanges {
-    /// Notes that a disk comes to another slot. Its old `unusedN` goes by itself: deleting that would free the disk.
-    // PVE: qemu-server src/PVE/QemuServer.pm write_vm_config: `unusedN` of a volume that is plugged in is removed.
-    pub(crate) fn rename(&mut self, from: &str, to: &str, text: &str) {
-        let mut why = reason(format!("disks.{to}"), Some(from.to_owned()), Some(to.to_owned()));
-        let volume = disk_in(to, text).map(|disk| disk.to_string()).unwrap_or_default();
-        why.note = Some(format!("the same disk ({volume}) in another slot"));
-        self.reasons.push(why);
-        self.renamed.insert(to.to_owned(), from.to_owned());
-        self.set.entry(to.to_owned()).or_insert_with(|| PatchValue::Text(text.to_owned()));
-        if Bus::of_key(from) != Some(Bus::Unused) {
-            self.delete.insert(from.to_owned());
-        }
-    }
-}
-
 /// Returns the boot order in which the disks have their new slots, where it names an old one.
 // PVE: qemu-server src/PVE/API2/Qemu.pm update_vm_api: a slot that is deleted is taken out of the order.
 pub(crate) fn boot_after(renamed: &BTreeMap<Slot, Slot>, order: &str) -> Option<String> {
@@ -297,9 +280,4 @@ pub(crate) fn boot_after(renamed: &BTreeMap<Slot, Slot>, order: &str) -> Option<
     let renamed: Vec<String> = devices.split(';').map(new_of).collect();
     let after = format!("order={}", renamed.join(";"));
     (after != order).then_some(after)
-}
-
-/// Tells whether the spec sets a slot.
-pub(crate) fn is_set(vm: &Vm, slot: &str) -> bool {
-    slot.parse().ok().and_then(|slot| vm.disks.get(&slot)).and_then(Desired::set).is_some()
 }

@@ -5,7 +5,7 @@
 
 use super::images::{Room, probe_name};
 use super::input::PlanInput;
-use super::preflight::check;
+use super::settings::check;
 use crate::observed::ObservedStorage;
 use crate::plan::{Check, CheckOutcome, Note, StepId};
 use crate::render::rounded;

@@ -1,8 +1,6 @@
 //! Which transport a step takes, and why.
 
-use super::input::PlanInput;
-use crate::plan::{Action, PatchValue, PlanContext, Step, Transport, TransportChoice};
-use crate::rights::{NewMembers, needs_of_step};
+use crate::plan::{PlanContext, Transport, TransportChoice};
 use crate::spec::Deployment;
 use pve_types::PveVersion;
 
@@ -82,32 +80,5 @@ impl Transports {
     /// Tells whether a root-only option may go by API.
     pub(crate) fn api_may_set_root_only(&self) -> bool {
         self.is_root
-    }
-}
-
-/// On the `auto` transport, lets steps go by SSH that these credentials may not do by API.
-pub(crate) fn take_allowed(input: &PlanInput<'_>, steps: &mut [Step]) {
-    let Some(rights) = &input.observed.rights else { return };
-    if input.transports.choice != TransportChoice::Auto || !input.transports.ssh_available {
-        return;
-    }
-    let members = NewMembers::of(steps);
-    for step in
-        steps.iter_mut().filter(|step| step.transport == Transport::Api && !carries_secret(&step.action))
-    {
-        if needs_of_step(step, input.observed, &members).iter().any(|need| !need.is_met(rights)) {
-            step.transport = Transport::Ssh;
-            step.why = format!("`{}` may not do it by API", rights.user.escape_debug());
-        }
-    }
-}
-
-/// A secret never stands on a command line, so its step has one transport only.
-fn carries_secret(action: &Action) -> bool {
-    match action {
-        Action::CreateVm { config: patch, .. } | Action::SetConfig { patch, .. } => {
-            patch.set.values().any(|value| matches!(value, PatchValue::Secret { .. }))
-        }
-        _ => false,
     }
 }

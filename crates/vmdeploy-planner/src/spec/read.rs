@@ -19,6 +19,9 @@ use super::view::View;
 use crate::plan::TransportChoice;
 use std::collections::BTreeMap;
 
+/// Where a VM's own paths begin: they are written without its name.
+const IN_VM: Path<'static> = Path::TOP;
+
 /// How a spec is read.
 #[derive(Debug, Clone, Default)]
 pub struct LoadOptions {

@@ -1,7 +1,7 @@
 //! Disks, NICs and cloud-init.
 
+use super::IN_VM;
 use super::cluster::{read_secret, values_of};
-use super::vm::IN_VM;
 use crate::spec::faults::{Faults, Path};
 use crate::spec::lower::{Options, implied, lower_device, lower_options};
 use crate::spec::model::{

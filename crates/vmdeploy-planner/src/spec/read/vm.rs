@@ -1,5 +1,6 @@
 //! One VM.
 
+use super::IN_VM;
 use super::cluster::values_of;
 use super::devices::{read_cloud_init, read_disks, read_nics};
 use super::raw::read_raw;
@@ -18,9 +19,6 @@ use crate::spec::view::View;
 use pve_types::{GuestName, HaState, NodeName, Vmid};
 use std::collections::BTreeSet;
 use std::time::Duration;
-
-/// Where a VM's own paths begin: they are written without its name.
-pub(super) const IN_VM: Path<'static> = Path::TOP;
 
 const FIVE_MINUTES: Duration = Duration::from_secs(300);
 

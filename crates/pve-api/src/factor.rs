@@ -1,6 +1,6 @@
 //! Second factors.
 
-use crate::error::Cause;
+use crate::cause::Cause;
 use percent_encoding::percent_decode_str;
 use pve_types::Secret;
 use std::sync::Arc;

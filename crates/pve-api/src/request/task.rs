@@ -1,6 +1,6 @@
 //! Which task a call starts.
 
-use crate::request::{Method, Request};
+use super::{Method, Request};
 
 /// What is known beforehand of the task that a call starts.
 #[derive(Debug, Clone, PartialEq, Eq)]
