@@ -10,35 +10,40 @@ mod cancel;
 mod connections;
 mod describe;
 mod drive;
+mod error;
 mod event;
 mod failure;
 mod journal;
 mod local_files;
 mod observe;
+mod options;
 mod outcome;
 pub mod power;
 mod report;
 mod run;
+mod runs;
 mod schedule;
 mod secrets;
+mod summarize;
 mod unpack;
 
 pub use cancel::{Cancellation, Canceller, Stop, cancellation};
 pub use connections::{ApiAccess, Connections, ConnectionsConfig, SshAccess};
+pub use error::RunError;
 pub use event::{EVENT_FORMAT_VERSION, Event, EventKind, Found, StepHead};
 pub use failure::{Failure, FailureKind, TookEffect, is_passing, kind_of, printable};
-pub use journal::{
-    Entry, JOURNAL_FORMAT_VERSION, JournalError, JournalWriter, ProjectLock, Record, ResumeMode, RunSummary,
-    RunsError, RunsFolder, StoredRun, read,
-};
+pub use journal::{Entry, JOURNAL_FORMAT_VERSION, JournalError, JournalWriter, Record, ResumeMode, read};
 pub use local_files::{LocalFileError, LocalFiles, Reach};
 pub use observe::{NamedVm, check_cluster, identify, observe, only_node, vm_lists, vms_named};
+pub use options::RunOptions;
 pub use outcome::{Outcome, RevertNote};
 pub use report::{
     Leftover, REPORT_FORMAT_VERSION, Resuming, RunReport, RunResult, Span, SpanKind, StepReport, StepState,
-    VmReport, VmState, html_page, report_of,
+    VmReport, VmState, html_page,
 };
-pub use run::{RunError, RunOptions, drain_in_flight, execute, resume};
+pub use run::{drain_in_flight, execute, resume};
+pub use runs::{ProjectLock, RunSummary, RunsError, RunsFolder, StoredRun};
 pub use schedule::ideal_ms;
 pub use secrets::{NoSecrets, SecretError, SecretResolver, in_form};
+pub use summarize::report_of;
 pub use unpack::{UnpackError, Unpacked, unpack_into, unpacked_digest};

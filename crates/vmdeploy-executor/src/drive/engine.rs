@@ -5,8 +5,8 @@ use super::job::{Done, Job, Message, Shared};
 use super::lock::{ClusterLock, News};
 use crate::describe;
 use crate::journal::{Entry, JournalWriter, RunHistory};
-use crate::report::{report_at_end, report_from};
 use crate::schedule::{Command, Input, Rules, Scheduler, Verdict, tasks_of};
+use crate::summarize::{report_at_end, report_from};
 use crate::{
     Cancellation, Event, EventKind, Failure, FailureKind, Outcome, ResumeMode, RevertNote, RunError,
     RunReport, Stop, TookEffect,

@@ -5,7 +5,9 @@
 //! allow each other, or much shorter where they answer our own questions at once.
 
 use crate::journal::{StepHistory, remaining};
-use crate::{Connections, Failure, RunOptions, StoredRun};
+use crate::options::RunOptions;
+use crate::runs::StoredRun;
+use crate::{Connections, Failure};
 use jiff::Timestamp;
 use pve_types::{NodeName, Upid, Vmid};
 use std::collections::{BTreeMap, BTreeSet};
@@ -106,8 +108,15 @@ pub(crate) struct Abandoned {
 }
 
 impl CutOff {
+    /// Returns what runs that are dead may still have on their way, or at work on the cluster; `runs` are ordered by their
+    /// last record. Call it while holding the project's lock: else a run may be alive.
+    pub(crate) fn of(runs: &[StoredRun]) -> Self {
+        let mut cut_off = Self::default();
+        runs.iter().for_each(|run| cut_off.add(run));
+        cut_off
+    }
     /// Takes what this run left; does nothing for a run whose process came to its end.
-    pub(crate) fn add(&mut self, stored: &StoredRun) {
+    fn add(&mut self, stored: &StoredRun) {
         let history = stored.history();
         let since = history.unanswered_since();
         let is_done = stored.report().result == crate::RunResult::Done;

@@ -33,9 +33,9 @@ pub(crate) struct Shared {
     /// waited for.
     pub(crate) no_more_waits: CancellationToken,
     /// What waits know of each other.
-    pub(crate) pace: super::actions::Pace,
+    pub(crate) pace: super::pace::Pace,
     /// What guests had for disks a moment ago.
-    pub(crate) scan: super::actions::LastScan,
+    pub(crate) scan: super::scan::LastScan,
     /// What storages held a moment ago, and when that was.
     lists: Mutex<BTreeMap<(NodeName, StorageId), SharedList>>,
     /// What the journal says, live: each record is applied when it is written.
@@ -128,8 +128,8 @@ impl Shared {
             options: OptionsOfSteps(options),
             no_more_waits: cancel.child_token(),
             cancel,
-            pace: super::actions::Pace::default(),
-            scan: super::actions::LastScan::default(),
+            pace: super::pace::Pace::default(),
+            scan: super::scan::LastScan::default(),
             lists: Mutex::default(),
             history: Mutex::default(),
             nodes: Mutex::default(),

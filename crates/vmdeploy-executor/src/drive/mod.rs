@@ -6,7 +6,9 @@ mod engine;
 mod in_flight;
 mod job;
 mod lock;
+mod pace;
 mod places;
+mod scan;
 mod since;
 
 pub(crate) use engine::{Begin, drive};

@@ -1,14 +1,10 @@
-//! The report of a run: everything that is known of it afterwards, made from its plan and its journal.
+//! The report of a run: everything that is known of it afterwards.
 
-mod build;
 mod html;
-mod outcome;
 
-pub use build::report_of;
-pub(crate) use build::{report_at_end, report_from};
 pub use html::html_page;
 
-use crate::{Failure, Outcome};
+use crate::{Failure, FailureKind, Outcome};
 use jiff::Timestamp;
 use pve_types::{GuestName, NodeName, Upid, Vmid};
 use serde::{Deserialize, Serialize};
@@ -260,7 +256,7 @@ impl RunReport {
     }
     /// Returns the VMs that this run cannot go on with, because the guest that has the number is not the run's.
     pub fn displaced(&self) -> Vec<&VmReport> {
-        let is_taken = |step: &StepReport| outcome::is_bad(&step.state) && outcome::is_of_others(step);
+        let is_taken = |step: &StepReport| is_bad(&step.state) && is_of_others(step);
         let taken = self.vms_with(is_taken);
         self.vms.iter().filter(|vm| taken.contains(&vm.vm)).collect()
     }
@@ -284,4 +280,15 @@ impl StepReport {
             (_, Some(failure)) => failure.took_effect.to_string(),
         }
     }
+}
+
+/// Tells whether a step failed, or its revert did.
+pub(crate) fn is_bad(state: &StepState) -> bool {
+    matches!(state, StepState::Failed | StepState::RevertFailed)
+}
+
+/// Tells whether the step failed because the guest that has the number is not the run's.
+pub(crate) fn is_of_others(report: &StepReport) -> bool {
+    let kind = report.failure.as_ref().map(|failure| failure.kind);
+    matches!(kind, Some(FailureKind::NotOurs | FailureKind::VmidTaken))
 }

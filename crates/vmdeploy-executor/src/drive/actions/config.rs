@@ -1,7 +1,7 @@
 //! Changing a guest's configuration.
 
 use super::late::Effect;
-use super::patch::{Ready, Sent};
+use super::patch::{Ready, Sent, missing};
 use crate::drive::job::{Done, Job, volumes_of};
 use crate::{Failure, FailureKind, Found, Outcome, TookEffect};
 use pve_api::QemuConfig;
@@ -289,58 +289,9 @@ fn allocating_slots(patch: &ConfigPatch) -> Vec<&String> {
     patch.set.iter().filter(|(_, value)| value.allocates_on().is_some()).map(|(slot, _)| slot).collect()
 }
 
-/// Returns what of a patch is not in the configuration yet.
-///
-/// A value that allocates is done when its slot holds a volume; any other is done when it is the same by meaning.
-pub(super) fn missing(patch: &ConfigPatch, config: &QemuConfig) -> ConfigPatch {
-    let volumes = volumes_of(config);
-    let is_missing = |key: &String, value: &vmdeploy_planner::plan::PatchValue| match value {
-        value if value.allocates_on().is_some() => !volumes.contains_key(key),
-        vmdeploy_planner::plan::PatchValue::Text(text) => {
-            !config.get(key).is_some_and(|now| pve_config::same_value(key, now, text))
-        }
-        _ => true,
-    };
-    let set = patch.set.iter().filter(|(key, value)| is_missing(key, value));
-    let delete = patch.delete.iter().filter(|key| config.get(key).is_some());
-    ConfigPatch { set: set.map(|(k, v)| (k.clone(), v.clone())).collect(), delete: delete.cloned().collect() }
-}
-
 fn clear_on_a_command_line(key: &str) -> Failure {
     let text =
         format!("`{key}` is desired in clear, and a command line on the node can be read by everybody there");
     Failure::new(FailureKind::Secret, text)
         .hint("this VM needs an API transport: `transport: hybrid`, `auto` or `api`")
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-    use vmdeploy_planner::plan::PatchValue;
-
-    #[test]
-    fn only_what_is_missing_is_sent_again() {
-        let mut config: QemuConfig = serde_json::from_str(
-            r#"{"scsi0":"local-lvm:vm-201-disk-0,size=10G","ide2":"local-lvm:vm-201-cloudinit,media=cdrom","cores":2,"digest":"x"}"#,
-        )
-        .unwrap();
-        config.digest = None;
-        let text = |text: &str| PatchValue::Text(text.to_owned());
-        let new =
-            |slot: &str, text: &str| PatchValue::NewVolume(pve_config::NewVolume::read(slot, text).unwrap());
-        let patch = ConfigPatch {
-            set: [
-                ("scsi0".to_owned(), new("scsi0", "local-lvm:10")),
-                ("scsi1".to_owned(), new("scsi1", "local-lvm:20")),
-                ("ide2".to_owned(), new("ide2", "local-lvm:cloudinit")),
-                ("cores".to_owned(), text("2")),
-                ("memory".to_owned(), text("4096")),
-            ]
-            .into(),
-            delete: ["net3".to_owned(), "cores".to_owned()].into(),
-        };
-        let rest = missing(&patch, &config);
-        assert_eq!(rest.set.keys().collect::<Vec<_>>(), ["memory", "scsi1"]);
-        assert_eq!(rest.delete.iter().collect::<Vec<_>>(), ["cores"]);
-    }
 }

@@ -6,7 +6,7 @@
 //! would revert what the resumed run did since. So before such a step is sent again, and before any step is rolled back, the
 //! earlier request is looked for until it is seen, or can be on its way no more.
 
-use super::config::missing;
+use super::patch::missing;
 use crate::drive::in_flight::LateWait;
 use crate::drive::job::{Done, Job};
 use crate::{Failure, Found};

@@ -8,15 +8,11 @@ mod images;
 mod late;
 mod making;
 mod owners;
-mod pace;
 mod patch;
 mod power;
 mod readback;
 mod revert;
 mod wait;
-
-pub(super) use owners::LastScan;
-pub(super) use pace::Pace;
 
 use super::job::{Done, Job};
 use crate::Failure;

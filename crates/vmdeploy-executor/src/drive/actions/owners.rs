@@ -1,38 +1,16 @@
 //! Whose the volumes are that a step touches: asked of the cluster right before each call, whatever the plan says.
 
 use crate::drive::job::Job;
+use crate::drive::scan::Scan;
 use crate::{Failure, FailureKind};
 use pve_config::Bus;
 use pve_types::{NodeName, Vmid, VolumeId};
 use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
-use std::time::Duration;
 use tokio::time::Instant;
 use vmdeploy_planner::observed::Observed;
 use vmdeploy_planner::plan::{Action, CloneAction, ConfigPatch, GuestRef, PatchValue, Ref};
 use vmdeploy_planner::volumes::{self, Touched, VolumeOwner, VolumeUsers};
-
-/// How long a look at all configurations serves steps that come after it, at least. It only ever allows: before a step is
-/// refused, the cluster is asked once more.
-const SHARED_FOR: Duration = Duration::from_secs(1);
-
-/// What all guests had for disks, and when that was asked.
-#[derive(Debug, Default)]
-pub(crate) struct LastScan(tokio::sync::Mutex<Option<Scan>>);
-
-#[derive(Debug, Clone)]
-struct Scan {
-    at: Instant,
-    took: Duration,
-    seen: Arc<Observed>,
-}
-
-impl Scan {
-    /// Where it takes long to ask every guest, the answer serves longer, so that steps wait for their own work.
-    fn is_fresh(&self) -> bool {
-        self.at.elapsed() < SHARED_FOR.max(self.took * 4)
-    }
-}
 
 impl Job {
     /// Refuses a step that would touch a volume of another guest.

@@ -1,7 +1,7 @@
 //! Waiting for guests: every wait asks for a condition until it holds or its time is over.
 
-use super::pace::{Kind, Looks};
 use crate::drive::job::{Done, Job};
+use crate::drive::pace::{Kind, Looks};
 use crate::failure::NextStep;
 use crate::{Failure, FailureKind, Outcome};
 use pve_api::{AddressFilter, AgentTrouble, ApiError, GuestProcess, fitting_addresses};

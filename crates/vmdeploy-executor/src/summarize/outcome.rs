@@ -1,7 +1,9 @@
 //! How a run ended: the one computation behind exit code, summary line, list of runs, JSON and HTML.
 
-use super::{Leftover, Resuming, RunReport, RunResult, StepReport, StepState, VmReport, VmState};
 use crate::journal::RunHistory;
+use crate::report::{
+    Leftover, Resuming, RunReport, RunResult, StepReport, StepState, VmReport, VmState, is_bad, is_of_others,
+};
 use crate::{Failure, FailureKind, Outcome, ResumeMode, TookEffect, describe};
 use pve_types::GuestName;
 use std::collections::{BTreeMap, BTreeSet};
@@ -259,16 +261,6 @@ fn counts(vms: &[VmReport]) -> Option<String> {
     let shown: Vec<String> =
         parts.iter().filter(|(count, _)| *count > 0).map(|(count, what)| format!("{count} {what}")).collect();
     (!shown.is_empty()).then(|| shown.join(", "))
-}
-
-pub(super) fn is_bad(state: &StepState) -> bool {
-    matches!(state, StepState::Failed | StepState::RevertFailed)
-}
-
-/// Tells whether the step failed because the guest that has the number is not the run's.
-pub(super) fn is_of_others(report: &StepReport) -> bool {
-    let kind = report.failure.as_ref().map(|failure| failure.kind);
-    matches!(kind, Some(FailureKind::NotOurs | FailureKind::VmidTaken))
 }
 
 fn is_foreign(report: &StepReport) -> bool {

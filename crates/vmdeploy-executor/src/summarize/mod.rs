@@ -1,12 +1,16 @@
 //! Makes the report of a run from its plan and its journal. Pure: what is shown while a run goes on, after it ended,
 //! and years later comes from the same function.
 
-use super::outcome::{RunOutcome, is_bad, name_the_way_on};
-use super::{REPORT_FORMAT_VERSION, Resuming, RunReport, RunResult, SpanKind, StepReport, StepState};
+mod outcome;
+
 use crate::describe;
 use crate::journal::{Record, RunHistory, StepHistory};
+use crate::report::{
+    REPORT_FORMAT_VERSION, Resuming, RunReport, RunResult, SpanKind, StepReport, StepState, is_bad,
+};
 use crate::{Failure, TookEffect};
 use jiff::Timestamp;
+use outcome::{RunOutcome, name_the_way_on};
 use std::collections::{BTreeMap, BTreeSet};
 use std::time::Duration;
 use vmdeploy_planner::plan::{Action, PatchValue, Plan, Ref, Revert, Step, StepId};

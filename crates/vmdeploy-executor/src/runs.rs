@@ -1,10 +1,10 @@
 //! The folder of runs: `RUN/plan.json` and `RUN/journal.jsonl` for each, and one lock file per project.
 
-use super::file::{JournalError, JournalWriter, read};
-use super::history::RunHistory;
-use super::record::{Entry, JOURNAL_FORMAT_VERSION, Record};
-use crate::drive::CutOff;
-use crate::{ResumeMode, Resuming, RunReport, RunResult, StepState, VmReport, VmState, report_of};
+use crate::journal::{
+    Entry, JOURNAL_FORMAT_VERSION, JournalError, JournalWriter, Record, ResumeMode, RunHistory, read,
+};
+use crate::report::{Resuming, RunReport, RunResult, StepState, VmReport, VmState};
+use crate::summarize::report_of;
 use jiff::Timestamp;
 use pve_types::GuestName;
 use serde::Serialize;
@@ -305,11 +305,10 @@ impl RunsFolder {
         }
         Ok(found)
     }
-    /// Returns what dead runs of the project may still have on their way, or at work on the cluster. Only journals that
-    /// were written to within `of_late` are read. Call it while holding the project's lock: else a run may be alive.
-    pub(crate) fn cut_off(&self, project: &str, of_late: Duration) -> CutOff {
-        let mut cut_off = CutOff::default();
-        let Ok(entries) = std::fs::read_dir(&self.0) else { return cut_off };
+    /// Returns the project's runs whose journal was written to within `of_late`, the one that was written to last at the
+    /// end.
+    pub(crate) fn recent(&self, project: &str, of_late: Duration) -> Vec<StoredRun> {
+        let Ok(entries) = std::fs::read_dir(&self.0) else { return Vec::new() };
         let is_recent = |entry: &DirEntry| {
             let written = entry.path().join("journal.jsonl").metadata().and_then(|file| file.modified());
             // A time to come is that of a clock that was set back.
@@ -319,8 +318,7 @@ impl RunsFolder {
         let stored = recent.filter_map(|entry| self.open(&entry.file_name().into_string().ok()?).ok());
         let mut own: Vec<StoredRun> = stored.filter(|run| run.plan.project == project).collect();
         own.sort_by_key(|run| run.records.last().map(|record| record.at));
-        own.iter().for_each(|run| cut_off.add(run));
-        cut_off
+        own
     }
     fn summary(&self, run: String) -> RunSummary {
         match self.open(&run) {
