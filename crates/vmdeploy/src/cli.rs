@@ -1,17 +1,14 @@
 //! The command line's root: global options, and the way from `main` to a subcommand and back to an exit code.
 
 use crate::commands::Command;
-use crate::context::{Context, Granted};
+use crate::context::{Context, EVERYWHERE, Granted};
 use crate::environment::Environment;
 use crate::exit::Exit;
 use crate::failure::{CommandResult, Failure};
 use crate::logging::{self, LogFormat};
 use crate::output;
-use clap::Parser;
+use clap::{CommandFactory as _, Parser};
 use std::path::PathBuf;
-
-/// What every command takes stands apart from its own options.
-pub(crate) const EVERYWHERE: &str = "Options of every command";
 
 /// Deploys virtual machines to Proxmox VE from YAML specs kept in git.
 #[derive(Debug, Parser)]
@@ -62,7 +59,7 @@ fn run(cli: Cli) -> CommandResult {
     };
     let runtime = tokio::runtime::Runtime::new()
         .map_err(|error| Failure::of(Exit::INTERNAL, error).context("cannot start the runtime"))?;
-    runtime.block_on(cli.command.run(&context))
+    runtime.block_on(cli.command.run(&context, Cli::command()))
 }
 
 fn report(failure: &Failure, verbosity: u8) -> Exit {
@@ -76,7 +73,6 @@ fn report(failure: &Failure, verbosity: u8) -> Exit {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use clap::CommandFactory as _;
 
     #[test]
     fn the_command_tree_is_sound() {

@@ -3,6 +3,9 @@
 use crate::environment::Environment;
 use std::path::PathBuf;
 
+/// What every command takes stands apart from its own options.
+pub(crate) const EVERYWHERE: &str = "Options of every command";
+
 /// The process as a subcommand sees it.
 #[derive(Debug, Clone)]
 pub struct Context {
@@ -18,9 +21,9 @@ pub struct Context {
 #[derive(Debug, Clone, Default, clap::Args)]
 pub struct Granted {
     /// Trust the spec's `clusters:` with credentials: its endpoints, TLS settings and `auth`
-    #[arg(long, global = true, help_heading = crate::cli::EVERYWHERE)]
+    #[arg(long, global = true, help_heading = EVERYWHERE)]
     pub allow_cluster_auth: bool,
     /// Let the spec read files below this folder, in addition to its own folder
-    #[arg(long, global = true, value_name = "FOLDER", help_heading = crate::cli::EVERYWHERE)]
+    #[arg(long, global = true, value_name = "FOLDER", help_heading = EVERYWHERE)]
     pub allow_path: Vec<PathBuf>,
 }

@@ -24,6 +24,7 @@ pub mod local_files;
 pub mod logging;
 pub mod output;
 pub mod passphrase_prompt;
+pub mod place;
 pub mod planning;
 pub mod reach;
 pub mod reach_cluster;

@@ -1,9 +1,9 @@
 //! How the cluster is reached, from the environment.
 
-use crate::build::Place;
 use crate::environment::{CredentialScope, Environment, names};
 use crate::exit::Exit;
 use crate::failure::Failure;
+use crate::place::{Place, list};
 use crate::ssh_login;
 use pve_types::{NodeName, Secret};
 use std::collections::BTreeMap;
@@ -156,11 +156,6 @@ pub(crate) fn ssh_access(scope: CredentialScope<'_>) -> Result<Option<SshAccess>
         node: None,
         nodes: BTreeMap::new(),
     }))
-}
-
-/// Returns the parts of a list with commas.
-pub(crate) fn list(text: &str) -> Vec<String> {
-    text.split(',').map(str::trim).filter(|part| !part.is_empty()).map(str::to_owned).collect()
 }
 
 fn parsed_hop(text: &str) -> Result<String, Failure> {

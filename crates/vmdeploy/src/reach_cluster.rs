@@ -57,7 +57,7 @@ fn chosen<'a>(
         return Ok(clusters.values().next());
     }
     let port = scope.number(names::API_PORT)?.unwrap_or(pve_api::Endpoint::PORT);
-    let hosts = reach::list(scope.get(names::API_HOST).unwrap_or_default());
+    let hosts = crate::place::list(scope.get(names::API_HOST).unwrap_or_default());
     let is_asked =
         |endpoint: &Endpoint| endpoint.port == port && hosts.iter().any(|host| is_host(endpoint, host));
     let mut fitting = clusters

@@ -40,7 +40,7 @@ pub fn asking(scope: CredentialScope<'_>) -> Result<Option<Asking>, Failure> {
         port: scope.number(names::SSH_PORT)?,
         keys: scope.path(names::SSH_KEY).into_iter().collect(),
         known_hosts: scope.path(names::SSH_KNOWN_HOSTS).into_iter().collect(),
-        jumps: crate::reach::list(jumps),
+        jumps: crate::place::list(jumps),
         keyring: keyring(scope),
         unknown: if environment.trusts_on_first_use() {
             UnknownHost::TrustOnFirstUse

@@ -6,7 +6,7 @@ mod record;
 mod remote;
 mod source;
 
-pub use builder::{Place, Way, connect};
+pub use builder::{Way, connect};
 pub use outdated::{inputs_sha256, outdated};
 pub use record::{BuildRecord, Placed, RECORD_FORMAT_VERSION, is_up_to_date, record_path};
 pub(crate) use remote::check_info;

@@ -1,10 +1,8 @@
 //! `vmdeploy completions SHELL`.
 
-use crate::cli::Cli;
 use crate::exit::Exit;
 use crate::failure::CommandResult;
 use crate::output;
-use clap::CommandFactory as _;
 
 /// Prints the completions for a shell.
 #[derive(Debug, clap::Args)]
@@ -18,9 +16,9 @@ pub struct Args {
 ///
 /// # Errors
 /// None.
-pub fn run(args: &Args) -> CommandResult {
+pub fn run(args: &Args, mut whole: clap::Command) -> CommandResult {
     let mut text = Vec::new();
-    clap_complete::generate(args.shell, &mut Cli::command(), "vmdeploy", &mut text);
+    clap_complete::generate(args.shell, &mut whole, "vmdeploy", &mut text);
     output::write_stdout(&String::from_utf8_lossy(&text));
     Ok(Exit::DONE)
 }

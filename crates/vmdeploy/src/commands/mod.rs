@@ -109,11 +109,11 @@ impl Command {
         #[cfg(not(feature = "lab"))]
         false
     }
-    /// Runs it.
+    /// Runs it. `whole` is the command line that it belongs to.
     ///
     /// # Errors
     /// Whatever the subcommand failed with.
-    pub async fn run(self, context: &Context) -> CommandResult {
+    pub async fn run(self, context: &Context, whole: clap::Command) -> CommandResult {
         match self {
             Self::Init(args) => init::run(&args),
             Self::CheckToken(args) => check_token::run(&args, context).await,
@@ -145,8 +145,8 @@ impl Command {
             Self::Access(args) => access::run(&args, context).await,
             #[cfg(feature = "lab")]
             Self::Lab(args) => lab::run(&args).await,
-            Self::Completions(args) => completions::run(&args),
-            Self::Man(args) => man::run(&args),
+            Self::Completions(args) => completions::run(&args, whole),
+            Self::Man(args) => man::run(&args, whole),
         }
     }
 }

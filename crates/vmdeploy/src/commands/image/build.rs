@@ -2,7 +2,7 @@
 
 use super::PushArgs;
 use crate::build::{
-    BuildRecord, Built, Job, Place, Placed, RECORD_FORMAT_VERSION, RemoteBuild, SourceTree, Way, check_info,
+    BuildRecord, Built, Job, Placed, RECORD_FORMAT_VERSION, RemoteBuild, SourceTree, Way, check_info,
     connect, inputs_sha256, is_up_to_date, record_path,
 };
 use crate::confirm::confirm;
@@ -14,6 +14,7 @@ use crate::fleet::{self, Selection};
 use crate::inventory;
 use crate::local_files;
 use crate::output;
+use crate::place::Place;
 use crate::planning::{self, PlanArgs, Planned};
 use crate::reach;
 use crate::running::{RunArgs, carry_out, exit_of};
