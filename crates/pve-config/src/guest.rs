@@ -1,5 +1,6 @@
 //! A guest's configuration as a whole, from its file or from the API.
 
+use percent_encoding::{AsciiSet, CONTROLS, utf8_percent_encode};
 use sha1::{Digest as _, Sha1};
 use std::collections::BTreeMap;
 
@@ -195,18 +196,16 @@ pub fn decode_description(text: &str) -> String {
     crate::value::percent_decode(text).unwrap_or_else(|| text.to_owned())
 }
 
+/// What is escaped in a description.
+// PVE: pve-common src/PVE/Tools.pm encode_text: all but tab, blank to `$`, `&` to `9`, `;` to `~`.
+const ESCAPED: &AsciiSet = &CONTROLS.remove(b'\t').add(b'%').add(b':');
+
 /// Encodes a description as the file holds it: each line after a `#`.
-// PVE: pve-common src/PVE/Tools.pm encode_text: all but tab, blank to `$`, `&` to `9`, `;` to `~` is escaped.
 pub fn encode_description(text: &str) -> String {
     let mut encoded = String::new();
     for line in text.lines() {
         encoded.push('#');
-        for byte in line.bytes() {
-            match byte {
-                b'\t' | b' '..=b'$' | b'&'..=b'9' | b';'..=b'~' => encoded.push(char::from(byte)),
-                _ => encoded.push_str(&format!("%{byte:02X}")),
-            }
-        }
+        encoded.extend(utf8_percent_encode(line, ESCAPED));
         encoded.push('\n');
     }
     encoded

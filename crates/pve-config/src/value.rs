@@ -93,19 +93,11 @@ fn pci_addresses(text: &str) -> String {
 
 /// Decodes `%XX`; `None` where a `%` is not followed by two digits, or the bytes are no UTF-8.
 pub fn percent_decode(text: &str) -> Option<String> {
-    let mut bytes = Vec::with_capacity(text.len());
-    let mut rest = text.as_bytes();
-    while let Some((&first, tail)) = rest.split_first() {
-        if first != b'%' {
-            bytes.push(first);
-            rest = tail;
-            continue;
-        }
-        let digits = tail.get(..2).filter(|digits| digits.iter().all(u8::is_ascii_hexdigit))?;
-        bytes.push(u8::from_str_radix(std::str::from_utf8(digits).ok()?, 16).ok()?);
-        rest = &tail[2..];
-    }
-    String::from_utf8(bytes).ok()
+    let is_hex =
+        |rest: &str| rest.as_bytes().get(..2).is_some_and(|two| two.iter().all(u8::is_ascii_hexdigit));
+    let is_whole = text.split('%').skip(1).all(is_hex);
+    let decoded = percent_encoding::percent_decode_str(text).decode_utf8().ok().filter(|_| is_whole)?;
+    Some(decoded.into_owned())
 }
 
 #[cfg(test)]

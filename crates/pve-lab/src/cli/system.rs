@@ -1,9 +1,9 @@
 //! Programs about the node: its name, its time, its processes, its neighbours.
 
 use super::files::options;
-use super::listing::{MONTHS, civil};
 use super::options::Options;
 use super::{Context, Exit};
+use crate::calendar::written;
 use crate::shell::process::{TERM, signal_number};
 
 pub(super) async fn hostname(context: &Context, arguments: &[String]) -> Exit {
@@ -77,10 +77,6 @@ pub(super) async fn uname(context: &Context, arguments: &[String]) -> Exit {
 
 /// Fills a format of `date`.
 fn dated(format: &str, seconds: u64, micros: u64) -> Result<String, String> {
-    let (year, month, day) = civil(seconds / 86_400);
-    let month_name = MONTHS[(month as usize).saturating_sub(1) % 12];
-    let weekday = ["Thu", "Fri", "Sat", "Sun", "Mon", "Tue", "Wed"][(seconds / 86_400 % 7) as usize];
-    let (hour, minute, second) = (seconds / 3600 % 24, seconds / 60 % 60, seconds % 60);
     let mut out = String::new();
     let mut characters = format.chars();
     while let Some(character) = characters.next() {
@@ -91,17 +87,17 @@ fn dated(format: &str, seconds: u64, micros: u64) -> Result<String, String> {
         out.push_str(&match characters.next() {
             Some('s') => seconds.to_string(),
             Some('N') => format!("{:09}", micros * 1000),
-            Some('Y') => year.to_string(),
-            Some('m') => format!("{month:02}"),
-            Some('d') => format!("{day:02}"),
-            Some('e') => format!("{day:>2}"),
-            Some('H') => format!("{hour:02}"),
-            Some('M') => format!("{minute:02}"),
-            Some('S') => format!("{second:02}"),
-            Some('F') => format!("{year:04}-{month:02}-{day:02}"),
-            Some('T') => format!("{hour:02}:{minute:02}:{second:02}"),
-            Some('a') => weekday.to_owned(),
-            Some('b') => month_name.to_owned(),
+            Some('Y') => written(seconds, "%Y"),
+            Some('m') => written(seconds, "%m"),
+            Some('d') => written(seconds, "%d"),
+            Some('e') => written(seconds, "%e"),
+            Some('H') => written(seconds, "%H"),
+            Some('M') => written(seconds, "%M"),
+            Some('S') => written(seconds, "%S"),
+            Some('F') => written(seconds, "%F"),
+            Some('T') => written(seconds, "%T"),
+            Some('a') => written(seconds, "%a"),
+            Some('b') => written(seconds, "%b"),
             Some('Z') => "UTC".into(),
             Some('z') => "+0000".into(),
             Some('%') | None => "%".into(),

@@ -53,7 +53,7 @@ impl std::fmt::Display for Transport {
 }
 
 /// What the spec's `transport:` or `--transport` asks for.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Default, Serialize, Deserialize, schemars::JsonSchema)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default, Serialize, Deserialize)]
 #[serde(rename_all = "snake_case")]
 pub enum TransportChoice {
     /// Lifecycle by API; imports, disks and cloud-init by SSH.

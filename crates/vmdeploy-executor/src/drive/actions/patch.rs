@@ -3,6 +3,7 @@
 use crate::drive::job::{Job, volumes_of};
 use crate::secrets::in_form;
 use crate::{Failure, FailureKind};
+use percent_encoding::{AsciiSet, NON_ALPHANUMERIC, utf8_percent_encode};
 use pve_api::QemuConfig;
 use pve_types::Secret;
 use std::collections::BTreeSet;
@@ -173,18 +174,22 @@ impl Ready {
     }
 }
 
-/// Percent-encodes as PVE wants `sshkeys`, whichever way it then travels.
+/// What is escaped in `sshkeys`.
 // PVE: pve-common src/PVE/JSONSchema.pm, format urlencoded: what encodeURIComponent leaves alone is left alone.
+const ESCAPED: &AsciiSet = &NON_ALPHANUMERIC
+    .remove(b'-')
+    .remove(b'_')
+    .remove(b'.')
+    .remove(b'!')
+    .remove(b'~')
+    .remove(b'*')
+    .remove(b'\'')
+    .remove(b'(')
+    .remove(b')');
+
+/// Percent-encodes as PVE wants `sshkeys`, whichever way it then travels.
 pub(super) fn encoded(text: &str) -> String {
-    let mut out = String::new();
-    for byte in text.bytes() {
-        if byte.is_ascii_alphanumeric() || b"-_.!~*'()".contains(&byte) {
-            out.push(char::from(byte));
-        } else {
-            out.push_str(&format!("%{byte:02X}"));
-        }
-    }
-    out
+    utf8_percent_encode(text, ESCAPED).to_string()
 }
 
 /// Returns what of a patch is not in the configuration yet.

@@ -8,7 +8,7 @@ const MAY_USE: &[(&str, &[&str], &[&str])] = &[
     ("pve-types", &[], &[]),
     ("pve-config", &["pve-types"], &[]),
     ("pve-api", &["pve-types", "pve-config"], &["pve-lab"]),
-    ("pve-ssh", &["pve-types", "pve-config"], &["pve-lab"]),
+    ("pve-ssh", &["pve-types"], &["pve-lab"]),
     ("vmdeploy-planner", &["pve-types", "pve-config"], &[]),
     (
         "vmdeploy-executor",

@@ -1,5 +1,6 @@
 //! The rules of docs/architecture.md that a program can hold.
 
+mod circles;
 mod dependencies;
 mod source;
 mod text;
