@@ -1,23 +1,11 @@
 //! What an action touches, leaves behind and starts on the node.
 
-use pve_types::{NodeName, StorageId, Vmid};
+use pve_types::{StorageId, Vmid};
 use std::collections::BTreeSet;
 use vmdeploy_planner::plan::{
     Action, CloneAction, GuestRef, ImportAction, MoveAction, PatchValue, Plan, Step,
 };
 use vmdeploy_planner::render::summary;
-
-/// Returns the node that the action works on, as planned.
-pub fn node(action: &Action) -> Option<&NodeName> {
-    match action {
-        Action::ProbeStorage { node, .. }
-        | Action::PlaceImage { node, .. }
-        | Action::VerifyImage { node, .. }
-        | Action::PlaceSnippet { node, .. }
-        | Action::FreeVolume { node, .. } => Some(node),
-        other => other.guest().map(|guest| &guest.node),
-    }
-}
 
 /// Returns what a step is, for those who draw it.
 pub fn head(step: &Step) -> crate::StepHead {
@@ -25,7 +13,7 @@ pub fn head(step: &Step) -> crate::StepHead {
         id: step.id.clone(),
         vm: step.vm.clone(),
         vmid: step.action.guest().map(|guest| guest.vmid),
-        node: node(&step.action).cloned(),
+        node: Some(step.action.node().clone()),
         title: summary(&step.action),
         only_reads: step.action.only_reads(),
         transport: step.transport,
@@ -47,7 +35,23 @@ pub fn leaves(action: &Action, outcome: Option<&crate::Outcome>) -> Option<(Stri
         Action::PlaceImage { volume, .. } | Action::PlaceSnippet { volume, .. } => {
             Some((format!("volume {volume}"), format!("pvesm free {volume}")))
         }
-        _ => None,
+        Action::ProbeStorage { .. }
+        | Action::VerifyImage { .. }
+        | Action::SetConfig { .. }
+        | Action::ResizeDisk { .. }
+        | Action::MoveDisk(_)
+        | Action::ReassignDisk { .. }
+        | Action::ConvertToTemplate { .. }
+        | Action::RegenerateCloudInit { .. }
+        | Action::SetHa { .. }
+        | Action::SetPool { .. }
+        | Action::StartVm { .. }
+        | Action::ShutdownVm { .. }
+        | Action::StopVm { .. }
+        | Action::RebootVm { .. }
+        | Action::DeleteVm { .. }
+        | Action::FreeVolume { .. }
+        | Action::Await { .. } => None,
     }
 }
 

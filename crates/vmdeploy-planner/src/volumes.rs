@@ -317,7 +317,22 @@ pub fn touched(action: &Action, now: &BTreeMap<String, String>, users: &VolumeUs
         Action::FreeVolume { volume: Ref::Known(volume), .. } => {
             vec![Touched { slot: None, disk: DiskName::Volume(volume.clone()), how: VolumeUse::Free }]
         }
-        _ => Vec::new(),
+        // What they make is new, or they touch no volume.
+        Action::FreeVolume { volume: Ref::OutputOf(_), .. }
+        | Action::ProbeStorage { .. }
+        | Action::PlaceImage { .. }
+        | Action::VerifyImage { .. }
+        | Action::PlaceSnippet { .. }
+        | Action::CloneVm(_)
+        | Action::ImportDisk(_)
+        | Action::RegenerateCloudInit { .. }
+        | Action::SetHa { .. }
+        | Action::SetPool { .. }
+        | Action::StartVm { .. }
+        | Action::ShutdownVm { .. }
+        | Action::StopVm { .. }
+        | Action::RebootVm { .. }
+        | Action::Await { .. } => Vec::new(),
     }
 }
 

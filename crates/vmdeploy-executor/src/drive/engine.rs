@@ -444,7 +444,7 @@ impl Engine {
         failure.vm = step.and_then(|step| step.vm.clone());
         let vmid = step.and_then(|step| step.action.guest()).map(|guest| guest.vmid);
         if failure.node.is_none() {
-            failure.node = step.and_then(|step| describe::node(&step.action)).cloned();
+            failure.node = step.map(|step| step.action.node().clone());
         }
         failure.with_usual_hint(vmid)
     }

@@ -16,7 +16,7 @@ use tokio::sync::{mpsc, oneshot};
 use tokio::time::Instant;
 use tokio_util::sync::CancellationToken;
 use vmdeploy_planner::identity::{Marker, MarkerSearch, smbios_uuid};
-use vmdeploy_planner::plan::{Action, CloneAction, GuestRef, Plan, Ref, Step, StepId, Transport};
+use vmdeploy_planner::plan::{Action, GuestRef, Plan, Ref, Step, StepId, Transport};
 
 /// The volumes of a storage and when a node listed them; locked while it does.
 pub(crate) type SharedList = Arc<tokio::sync::Mutex<Option<(Instant, Arc<[VolumeId]>)>>>;
@@ -329,8 +329,7 @@ impl Job {
         let action = &self.step.action;
         let Some(guest) = action.guest().filter(|_| !action.only_reads()) else { return Ok(()) };
         // Those that make and remove guests look for themselves.
-        let looks_itself =
-            matches!(action, Action::CreateVm { .. } | Action::CloneVm(_) | Action::DeleteVm { .. });
+        let looks_itself = action.made_guest().is_some() || matches!(action, Action::DeleteVm { .. });
         if looks_itself || lock(&self.shared.known).contains(&guest.vmid) {
             return Ok(());
         }
@@ -412,7 +411,7 @@ impl Job {
             .map_err(|_| Failure::new(FailureKind::Interrupted, "the run ended before the step was sent out"))
     }
     fn is_the_plans(&self, guest: &GuestRef, config: &QemuConfig) -> bool {
-        let makes = |action: &Action| matches!(action, Action::CreateVm { guest: made, .. } | Action::CloneVm(CloneAction { guest: made, .. }) if made.vmid == guest.vmid);
+        let makes = |action: &Action| action.made_guest().is_some_and(|made| made.vmid == guest.vmid);
         match config.get("smbios1").and_then(smbios_uuid) {
             Some(uuid) if uuid == guest.uuid => true,
             // One that is adopted may have none.

@@ -127,7 +127,24 @@ fn makes_unused(action: &Action) -> bool {
         Action::SetConfig { patch, .. } => {
             patch.set.keys().chain(&patch.delete).any(|key| Bus::of_key(key).is_some_and(Bus::holds_volume))
         }
-        _ => false,
+        Action::ProbeStorage { .. }
+        | Action::PlaceImage { .. }
+        | Action::VerifyImage { .. }
+        | Action::PlaceSnippet { .. }
+        | Action::CreateVm { .. }
+        | Action::CloneVm(_)
+        | Action::ResizeDisk { .. }
+        | Action::ConvertToTemplate { .. }
+        | Action::RegenerateCloudInit { .. }
+        | Action::SetHa { .. }
+        | Action::SetPool { .. }
+        | Action::StartVm { .. }
+        | Action::ShutdownVm { .. }
+        | Action::StopVm { .. }
+        | Action::RebootVm { .. }
+        | Action::DeleteVm { .. }
+        | Action::FreeVolume { .. }
+        | Action::Await { .. } => false,
     }
 }
 

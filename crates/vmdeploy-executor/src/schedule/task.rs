@@ -99,7 +99,7 @@ pub fn claims_of(action: &Action, transport: Transport) -> Claims {
     if describe::is_wait(action) {
         return claims;
     }
-    claims.node = describe::node(action).cloned();
+    claims.node = Some(action.node().clone());
     if !action.only_reads() {
         claims.writes.extend(action.guest().map(|guest| guest.vmid));
     }
@@ -124,7 +124,21 @@ pub fn claims_of(action: &Action, transport: Transport) -> Claims {
         Action::CreateVm { config: patch, .. } | Action::SetConfig { patch, .. } => {
             claims.storages.extend(patch.set.values().filter_map(storage_copied_to).cloned());
         }
-        _ => {}
+        Action::ProbeStorage { .. }
+        | Action::VerifyImage { .. }
+        | Action::PlaceSnippet { .. }
+        | Action::ResizeDisk { .. }
+        | Action::ConvertToTemplate { .. }
+        | Action::RegenerateCloudInit { .. }
+        | Action::SetHa { .. }
+        | Action::SetPool { .. }
+        | Action::StartVm { .. }
+        | Action::ShutdownVm { .. }
+        | Action::StopVm { .. }
+        | Action::RebootVm { .. }
+        | Action::DeleteVm { .. }
+        | Action::FreeVolume { .. }
+        | Action::Await { .. } => {}
     }
     claims
 }

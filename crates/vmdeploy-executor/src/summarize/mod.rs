@@ -101,7 +101,7 @@ fn revert_failure(history: &StepHistory, mut failure: Failure) -> Failure {
 
 /// Marks what was done to a guest as rolled back where its creation is rolled back: it went with the guest.
 fn cover_removed_guests(plan: &Plan, steps: &mut [StepReport]) {
-    let creates = |step: &Step| matches!(step.action, Action::CreateVm { .. } | Action::CloneVm(_));
+    let creates = |step: &Step| step.action.made_guest().is_some();
     let removed: Vec<_> = plan
         .steps
         .iter()

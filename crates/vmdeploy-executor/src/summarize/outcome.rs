@@ -363,7 +363,7 @@ fn leftover(step: &Step, report: &StepReport) -> Option<Leftover> {
 
 /// Removes volumes of guests that are listed themselves: destroying the guest frees them.
 fn drop_covered(left: &mut Vec<(&Step, Leftover)>) {
-    let makes = |step: &Step| matches!(step.action, Action::CreateVm { .. } | Action::CloneVm(_));
+    let makes = |step: &Step| step.action.made_guest().is_some();
     let vmid = |step: &Step| step.action.guest().map(|guest| guest.vmid);
     let made: BTreeSet<_> =
         left.iter().filter(|(step, _)| makes(step)).filter_map(|(step, _)| vmid(step)).collect();

@@ -545,6 +545,85 @@ impl Action {
             | Self::FreeVolume { .. } => None,
         }
     }
+    /// Returns the node that the step works on, as planned.
+    pub fn node(&self) -> &NodeName {
+        match self {
+            Self::CreateVm { guest, .. }
+            | Self::CloneVm(CloneAction { guest, .. })
+            | Self::ImportDisk(ImportAction { guest, .. })
+            | Self::SetConfig { guest, .. }
+            | Self::ResizeDisk { guest, .. }
+            | Self::MoveDisk(MoveAction { guest, .. })
+            | Self::ReassignDisk { guest, .. }
+            | Self::ConvertToTemplate { guest }
+            | Self::RegenerateCloudInit { guest }
+            | Self::SetHa { guest, .. }
+            | Self::SetPool { guest, .. }
+            | Self::StartVm { guest }
+            | Self::ShutdownVm { guest, .. }
+            | Self::StopVm { guest }
+            | Self::RebootVm { guest }
+            | Self::DeleteVm { guest, .. }
+            | Self::Await { guest, .. } => &guest.node,
+            Self::ProbeStorage { node, .. }
+            | Self::PlaceImage { node, .. }
+            | Self::VerifyImage { node, .. }
+            | Self::PlaceSnippet { node, .. }
+            | Self::FreeVolume { node, .. } => node,
+        }
+    }
+    /// Returns the guest that the step makes from nothing.
+    pub fn made_guest(&self) -> Option<&GuestRef> {
+        match self {
+            Self::CreateVm { guest, .. } | Self::CloneVm(CloneAction { guest, .. }) => Some(guest),
+            Self::ProbeStorage { .. }
+            | Self::PlaceImage { .. }
+            | Self::VerifyImage { .. }
+            | Self::PlaceSnippet { .. }
+            | Self::ImportDisk(_)
+            | Self::SetConfig { .. }
+            | Self::ResizeDisk { .. }
+            | Self::MoveDisk(_)
+            | Self::ReassignDisk { .. }
+            | Self::ConvertToTemplate { .. }
+            | Self::RegenerateCloudInit { .. }
+            | Self::SetHa { .. }
+            | Self::SetPool { .. }
+            | Self::StartVm { .. }
+            | Self::ShutdownVm { .. }
+            | Self::StopVm { .. }
+            | Self::RebootVm { .. }
+            | Self::DeleteVm { .. }
+            | Self::FreeVolume { .. }
+            | Self::Await { .. } => None,
+        }
+    }
+    /// Returns what the step sets and removes in the guest's configuration, as far as the plan says it by key.
+    pub fn patch(&self) -> Option<&ConfigPatch> {
+        match self {
+            Self::CreateVm { config: patch, .. } | Self::SetConfig { patch, .. } => Some(patch),
+            Self::ProbeStorage { .. }
+            | Self::PlaceImage { .. }
+            | Self::VerifyImage { .. }
+            | Self::PlaceSnippet { .. }
+            | Self::CloneVm(_)
+            | Self::ImportDisk(_)
+            | Self::ResizeDisk { .. }
+            | Self::MoveDisk(_)
+            | Self::ReassignDisk { .. }
+            | Self::ConvertToTemplate { .. }
+            | Self::RegenerateCloudInit { .. }
+            | Self::SetHa { .. }
+            | Self::SetPool { .. }
+            | Self::StartVm { .. }
+            | Self::ShutdownVm { .. }
+            | Self::StopVm { .. }
+            | Self::RebootVm { .. }
+            | Self::DeleteVm { .. }
+            | Self::FreeVolume { .. }
+            | Self::Await { .. } => None,
+        }
+    }
     /// Tells whether the step only looks: it then may run beside a writer of the same guest.
     pub fn only_reads(&self) -> bool {
         matches!(self, Self::ProbeStorage { .. } | Self::VerifyImage { .. } | Self::Await { .. })

@@ -279,10 +279,7 @@ fn volume_as_text(step: &Step) -> Option<(&Step, &String)> {
             if Bus::of_key(key).is_some_and(Bus::holds_volume) && NewVolume::read(key, text).is_some())
     };
     [Some(&step.action), revert].into_iter().flatten().find_map(|action| {
-        let (Action::CreateVm { config: patch, .. } | Action::SetConfig { patch, .. }) = action else {
-            return None;
-        };
-        patch.set.iter().find(|(key, value)| is_such(key, value)).map(|(key, _)| (step, key))
+        action.patch()?.set.iter().find(|(key, value)| is_such(key, value)).map(|(key, _)| (step, key))
     })
 }
 

@@ -23,10 +23,6 @@ pub(crate) fn take_allowed(input: &PlanInput<'_>, steps: &mut [Step]) {
 
 /// A secret never stands on a command line, so its step has one transport only.
 fn carries_secret(action: &Action) -> bool {
-    match action {
-        Action::CreateVm { config: patch, .. } | Action::SetConfig { patch, .. } => {
-            patch.set.values().any(|value| matches!(value, PatchValue::Secret { .. }))
-        }
-        _ => false,
-    }
+    let is_secret = |value: &PatchValue| matches!(value, PatchValue::Secret { .. });
+    action.patch().is_some_and(|patch| patch.set.values().any(is_secret))
 }

@@ -86,7 +86,7 @@ impl Chain {
     }
     /// Tells whether a step of it makes the VM.
     pub(crate) fn makes_guest(&self) -> bool {
-        self.steps.iter().any(|step| matches!(step.action, Action::CreateVm { .. } | Action::CloneVm(_)))
+        self.steps.iter().any(|step| step.action.made_guest().is_some())
     }
     fn id_of(&self, what: &str) -> StepId {
         StepId(format!("{}/{what}", self.vm))
@@ -98,7 +98,7 @@ impl Chain {
     /// Lets the step that makes the VM wait for everything shared that a later one needs: where there is no room, or
     /// an image is not what it should be, no VM is begun.
     pub(crate) fn wait_for_shared_first(&mut self) {
-        let makes = |step: &Step| matches!(step.action, Action::CreateVm { .. } | Action::CloneVm(_));
+        let makes = |step: &Step| step.action.made_guest().is_some();
         let Some(at) = self.steps.iter().position(makes) else { return };
         let mut shared = BTreeSet::new();
         for step in &mut self.steps[at..] {

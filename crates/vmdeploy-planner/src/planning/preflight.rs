@@ -32,23 +32,10 @@ pub(crate) fn checks(input: &PlanInput<'_>, changes: &[Change], steps: &[Step]) 
     checks
 }
 
-fn node_of(action: &Action) -> Option<&NodeName> {
-    match action {
-        Action::ProbeStorage { node, .. }
-        | Action::PlaceImage { node, .. }
-        | Action::VerifyImage { node, .. }
-        | Action::PlaceSnippet { node, .. }
-        | Action::FreeVolume { node, .. } => Some(node),
-        action => action.guest().map(|guest| &guest.node),
-    }
-}
-
 fn nodes(input: &PlanInput<'_>, steps: &[Step]) -> Vec<Check> {
     let mut by_node: BTreeMap<&NodeName, Vec<StepId>> = BTreeMap::new();
     for step in steps {
-        if let Some(node) = node_of(&step.action) {
-            by_node.entry(node).or_default().push(step.id.clone());
-        }
+        by_node.entry(step.action.node()).or_default().push(step.id.clone());
     }
     let judged = by_node.into_iter().map(|(node, needed_by)| {
         let need = format!("node {node} online");

@@ -1,6 +1,6 @@
 //! What steps set, for the checks that look at it.
 
-use crate::plan::{Action, Check, CheckOutcome, PatchValue, Step, StepId};
+use crate::plan::{Check, CheckOutcome, PatchValue, Step, StepId};
 use pve_config::Bus;
 use pve_types::NodeName;
 
@@ -20,12 +20,7 @@ pub(super) fn is_volume_slot(key: &str) -> bool {
 
 /// Returns what the steps set, with the guest's node.
 pub(super) fn settings(steps: &[Step]) -> impl Iterator<Item = (&Step, &NodeName, &str, &str)> {
-    let patches = steps.iter().filter_map(|step| match &step.action {
-        Action::CreateVm { guest, config: patch, .. } | Action::SetConfig { guest, patch, .. } => {
-            Some((step, &guest.node, patch))
-        }
-        _ => None,
-    });
+    let patches = steps.iter().filter_map(|step| Some((step, step.action.node(), step.action.patch()?)));
     patches.flat_map(|(step, node, patch)| {
         patch.set.iter().filter_map(move |(key, value)| match value {
             PatchValue::Text(text) => Some((step, node, key.as_str(), text.as_str())),

@@ -7,7 +7,7 @@ use crate::{Failure, FailureKind, TookEffect};
 use pve_api::{CloneVm, DeleteVm, Finished, Params};
 use pve_ssh::command::Command;
 use pve_types::PoolId;
-use vmdeploy_planner::plan::{Action, CloneAction, ConfigPatch, GuestRef, Transport};
+use vmdeploy_planner::plan::{CloneAction, ConfigPatch, GuestRef, Transport};
 
 /// How often a guest that keeps being started is stopped before it is deleted.
 const STOPS: usize = 2;
@@ -160,12 +160,7 @@ impl Job {
     /// Where the guest is made again afterwards, checks that its secrets can be had: it is not destroyed for want of one.
     async fn check_remaking(&self, guest: &GuestRef) -> Result<(), Failure> {
         let behind = self.shared.steps_of(&guest.name).skip_while(|step| step.id != self.step.id);
-        let patches: Vec<&ConfigPatch> = behind
-            .filter_map(|step| match &step.action {
-                Action::CreateVm { config: patch, .. } | Action::SetConfig { patch, .. } => Some(patch),
-                _ => None,
-            })
-            .collect();
+        let patches: Vec<&ConfigPatch> = behind.filter_map(|step| step.action.patch()).collect();
         for patch in patches {
             self.try_secrets(patch).await?;
         }

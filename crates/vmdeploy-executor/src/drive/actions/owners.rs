@@ -9,7 +9,7 @@ use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
 use tokio::time::Instant;
 use vmdeploy_planner::observed::Observed;
-use vmdeploy_planner::plan::{Action, CloneAction, ConfigPatch, GuestRef, PatchValue, Ref};
+use vmdeploy_planner::plan::{Action, ConfigPatch, GuestRef, PatchValue, Ref};
 use vmdeploy_planner::volumes::{self, Touched, VolumeOwner, VolumeUsers};
 
 impl Job {
@@ -48,13 +48,8 @@ impl Job {
 
     /// Tells whether this run makes the guest.
     fn makes(&self, guest: &GuestRef) -> bool {
-        let mut actions = self.shared.steps_of(&guest.name).map(|step| &step.action);
-        actions.any(|action| match action {
-            Action::CreateVm { guest: made, .. } | Action::CloneVm(CloneAction { guest: made, .. }) => {
-                made.vmid == guest.vmid
-            }
-            _ => false,
-        })
+        let mut made = self.shared.steps_of(&guest.name).filter_map(|step| step.action.made_guest());
+        made.any(|made| made.vmid == guest.vmid)
     }
 
     async fn scan(&self, anew: bool) -> Result<Arc<Observed>, Failure> {
@@ -95,7 +90,22 @@ fn may_touch(action: &Action) -> bool {
         | Action::ConvertToTemplate { .. }
         | Action::DeleteVm { .. }
         | Action::FreeVolume { .. } => true,
-        _ => false,
+        // What they make is new, or they touch no volume.
+        Action::ProbeStorage { .. }
+        | Action::PlaceImage { .. }
+        | Action::VerifyImage { .. }
+        | Action::PlaceSnippet { .. }
+        | Action::CloneVm(_)
+        | Action::ImportDisk(_)
+        | Action::ResizeDisk { volume: None, .. }
+        | Action::RegenerateCloudInit { .. }
+        | Action::SetHa { .. }
+        | Action::SetPool { .. }
+        | Action::StartVm { .. }
+        | Action::ShutdownVm { .. }
+        | Action::StopVm { .. }
+        | Action::RebootVm { .. }
+        | Action::Await { .. } => false,
     }
 }
 
