@@ -18,7 +18,7 @@
 
 use crate::observed::{Observed, ObservedGuest};
 use crate::plan::{Action, ConfigPatch, MoveAction, PatchValue, Ref};
-use pve_config::{Bus, Drive, DriveSource};
+use pve_config::{Bus, DeviceSlot, Drive, DriveSource};
 use pve_types::{Vmid, VolumeId};
 use std::collections::{BTreeMap, BTreeSet, HashMap};
 
@@ -298,9 +298,10 @@ impl VolumeOwner {
 ///
 /// Volumes that an earlier step of the same run makes are not among them.
 pub fn touched(action: &Action, now: &BTreeMap<String, String>, users: &VolumeUsers<'_>) -> Vec<Touched> {
-    let of_slot = |slot: &String, how: VolumeUse| {
-        let disk = disk_in(slot, now.get(slot)?)?;
-        Some(Touched { slot: Some(slot.clone()), disk, how })
+    let of_slot = |slot: &DeviceSlot, how: VolumeUse| {
+        let slot = slot.to_string();
+        let disk = disk_in(&slot, now.get(&slot)?)?;
+        Some(Touched { slot: Some(slot), disk, how })
     };
     let all = |vmid: Vmid, how: VolumeUse| {
         let disks = users.disks_of(vmid).into_iter();

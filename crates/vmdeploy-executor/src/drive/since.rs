@@ -156,11 +156,11 @@ fn written(action: &Action, outcome: Option<&Outcome>, history: &RunHistory) -> 
         Action::CreateVm { config, .. } | Action::SetConfig { patch: config, .. } => {
             of_patch(config, history)
         }
-        Action::ImportDisk(ImportAction { slot, attach: true, .. }) => one(slot, volume()),
+        Action::ImportDisk(ImportAction { slot, attach: true, .. }) => one(&slot.to_string(), volume()),
         Action::ImportDisk(_) => BTreeMap::new(),
-        Action::MoveDisk(MoveAction { slot, .. }) => one(slot, volume()),
-        Action::ResizeDisk { slot, .. } => one(slot, Expected::OwnVolume),
-        Action::ReassignDisk { slot, .. } => one(slot, Expected::Absent),
+        Action::MoveDisk(MoveAction { slot, .. }) => one(&slot.to_string(), volume()),
+        Action::ResizeDisk { slot, .. } => one(&slot.to_string(), Expected::OwnVolume),
+        Action::ReassignDisk { slot, .. } => one(&slot.to_string(), Expected::Absent),
         Action::ConvertToTemplate { .. } => {
             let kinds = ["scsi", "virtio", "sata", "ide", "efidisk", "tpmstate"];
             let slots = kinds.iter().flat_map(|kind| (0..31).map(move |number| format!("{kind}{number}")));

@@ -137,7 +137,7 @@ fn cover_removed_disks(plan: &Plan, steps: &mut [StepReport]) {
         }
         let Action::ResizeDisk { slot, .. } = &step.action else { continue };
         let is_over = !matches!(report.state, StepState::NotStarted | StepState::Skipped { .. });
-        if is_over && removed.contains(&(step.vm.clone(), slot.clone())) {
+        if is_over && removed.contains(&(step.vm.clone(), slot.to_string())) {
             report.state = StepState::RolledBack;
         }
     }

@@ -186,7 +186,7 @@ async fn a_disk_moves_to_another_storage_and_the_old_volume_goes() {
     fixture.run(plan("r1", 1)).await;
     let action = Action::MoveDisk(MoveAction {
         guest: guest(1),
-        slot: "scsi1".to_owned(),
+        slot: "scsi1".parse().unwrap(),
         volume: "local-lvm:vm-201-disk-1".parse().unwrap(),
         storage: "local".parse().unwrap(),
         format: Some("qcow2".to_owned()),

@@ -511,7 +511,7 @@ async fn a_disk_that_is_kept_is_handed_to_its_holder_before_its_vm_goes() {
     let stop = Action::StopVm { guest: guest(1) };
     let keep = Action::ReassignDisk {
         guest: guest(1),
-        slot: "scsi1".to_owned(),
+        slot: "scsi1".parse().unwrap(),
         volume: "local-lvm:vm-201-disk-1".parse().unwrap(),
         holder: holder.vmid,
     };

@@ -417,7 +417,7 @@ pub fn chain(run: &str, guest: &GuestRef) -> Vec<Step> {
     create.revert = Revert::Run { action: Box::new(Action::DeleteVm { guest: guest.clone(), stop: true }) };
     let import = Action::ImportDisk(ImportAction {
         guest: guest.clone(),
-        slot: "scsi0".to_owned(),
+        slot: "scsi0".parse().unwrap(),
         source: DiskSource::Path(IMAGE.to_owned()),
         storage: "local-lvm".parse().unwrap(),
         format: None,
@@ -439,7 +439,7 @@ pub fn chain(run: &str, guest: &GuestRef) -> Vec<Step> {
     };
     let resize = Action::ResizeDisk {
         guest: guest.clone(),
-        slot: "scsi0".to_owned(),
+        slot: "scsi0".parse().unwrap(),
         size: Bytes::new(1 << 30),
         volume: None,
     };

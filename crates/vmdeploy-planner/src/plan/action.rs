@@ -8,7 +8,8 @@ use serde::{Deserialize, Serialize};
 use std::borrow::Cow;
 use std::collections::{BTreeMap, BTreeSet};
 
-/// A device slot or configuration key as PVE writes it: `scsi0`, `net1`, `ide2`, `memory`.
+/// A key of a guest's configuration as PVE writes it: `scsi0`, `net1`, `memory`. Where only a slot can stand, it is a
+/// [`DeviceSlot`].
 pub type Slot = String;
 
 /// A guest that a step works on. The node is where it was seen; it is resolved anew when the step runs.
@@ -321,7 +322,7 @@ pub struct ImportAction {
     /// The guest.
     pub guest: GuestRef,
     /// The slot that the disk is for.
-    pub slot: Slot,
+    pub slot: DeviceSlot,
     /// The image on the node.
     pub source: DiskSource,
     /// The storage.
@@ -343,7 +344,7 @@ pub struct MoveAction {
     /// The guest.
     pub guest: GuestRef,
     /// The disk.
-    pub slot: Slot,
+    pub slot: DeviceSlot,
     /// The volume that is moved; another one is refused.
     pub volume: VolumeId,
     /// Where it goes.
@@ -426,7 +427,7 @@ pub enum Action {
         /// The guest.
         guest: GuestRef,
         /// The disk.
-        slot: Slot,
+        slot: DeviceSlot,
         /// The size that it shall have.
         size: Bytes,
         /// The volume that is there; `None` where this run makes it. Another one is refused.
@@ -440,7 +441,7 @@ pub enum Action {
         /// The guest that gives it.
         guest: GuestRef,
         /// The disk.
-        slot: Slot,
+        slot: DeviceSlot,
         /// The volume that is handed over; another one is refused.
         volume: VolumeId,
         /// The VM that takes it, as an `unusedN`.

@@ -148,7 +148,7 @@ impl DiskPlanner<'_, '_> {
                     options,
                 ]),
             },
-            Shape::Classic => self.import(chain, slot, ready, &storage, format, options),
+            Shape::Classic => self.import(chain, disk.slot, ready, &storage, format, options),
         };
         let size = desired.map(|size| format!("{size} ")).unwrap_or_default();
         let to = joined_words(&[&format!("{size}on {storage}"), &format!("image {image}"), options]);
@@ -158,7 +158,7 @@ impl DiskPlanner<'_, '_> {
     fn import(
         &mut self,
         chain: &mut Chain,
-        slot: &str,
+        slot: DeviceSlot,
         ready: &ReadyImage,
         storage: &StorageId,
         format: Option<String>,
@@ -170,7 +170,7 @@ impl DiskPlanner<'_, '_> {
         };
         let action = Action::ImportDisk(ImportAction {
             guest: self.guest.clone(),
-            slot: slot.to_owned(),
+            slot,
             source: ready.source.clone(),
             storage: storage.clone(),
             format,
@@ -244,6 +244,7 @@ fn grow(
 ) {
     for (slot, size, volume) in growth {
         let transport = input.transports.api_first("one call grows the disk, at any time");
+        let slot: DeviceSlot = slot.parse().expect("a disk that grows stands in a device slot");
         let what = format!("resize-{slot}");
         let action = Action::ResizeDisk { guest: guest.clone(), slot, size, volume };
         let link = Link::new(what, action, transport, 300);

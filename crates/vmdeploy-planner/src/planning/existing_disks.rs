@@ -11,7 +11,7 @@ use super::transports::Shape;
 use crate::plan::{GuestRef, PatchValue, Reason, Slot, TransportChoice};
 use crate::spec::{Desired, DesiredFields, Disk, DiskContent, Vm};
 use crate::volumes::{self, DiskName, disk_in};
-use pve_config::{Bus, Drive, PropertyString, overlay, same_config_value, same_field};
+use pve_config::{Bus, DeviceSlot, Drive, PropertyString, overlay, same_config_value, same_field};
 use pve_types::{Bytes, StorageId, VolumeId};
 use std::collections::{BTreeMap, BTreeSet};
 
@@ -24,7 +24,7 @@ pub(crate) type OptionFields = BTreeMap<String, (Option<String>, Option<String>)
 
 /// A disk that changes its storage.
 pub(crate) struct DiskMove {
-    pub(crate) slot: Slot,
+    pub(crate) slot: DeviceSlot,
     pub(crate) volume: VolumeId,
     pub(crate) storage: StorageId,
     pub(crate) format: Option<String>,
@@ -293,7 +293,7 @@ impl Comparing<'_, '_> {
         chain.wait_for([self.shared.needs_room(&guest.node, &desired.value, Room::sparse(size))]);
         let format = self.disk.format.as_ref().map(|format| format.value.clone());
         let (storage, volume) = (desired.value.clone(), volume.clone());
-        self.changes.moves.push(DiskMove { slot: slot.to_owned(), volume, storage, format });
+        self.changes.moves.push(DiskMove { slot: self.disk.slot, volume, storage, format });
     }
 
     // PVE: qemu-server src/PVE/API2/Qemu.pm move_vm_disk: the source of a snapshot is not deleted.
@@ -329,7 +329,7 @@ impl Comparing<'_, '_> {
             why.note = Some("the guest's own file system is grown by the guest".to_owned());
             self.changes.reasons.push(why);
             // A disk that is moved first has another volume then.
-            let is_moved = self.changes.moves.iter().any(|moved| moved.slot == slot);
+            let is_moved = self.changes.moves.iter().any(|moved| moved.slot == self.disk.slot);
             let volume = drive.volume().filter(|_| !is_moved).cloned();
             self.changes.growth.push((slot.to_owned(), desired.value, volume));
         }

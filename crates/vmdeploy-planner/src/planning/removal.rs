@@ -5,7 +5,7 @@ use super::input::{Current, Findings, PlanInput, reason};
 use crate::plan::{Action, GuestRef, Reason, Slot};
 use crate::spec::{Span, Vm};
 use crate::volumes::{DiskName, disk_in, slot_of};
-use pve_config::{Bus, Drive};
+use pve_config::{Bus, DeviceSlot, Drive};
 use pve_types::Vmid;
 use std::collections::BTreeMap;
 
@@ -58,7 +58,8 @@ pub(crate) fn push_removal(
         let Some(volume) = text.and_then(|text| Drive::parse(slot, text).ok()?.volume().cloned()) else {
             continue;
         };
-        let (guest, slot, holder) = ((*guest).clone(), slot.clone(), *holder);
+        let slot: DeviceSlot = slot.parse().expect("a disk stands in a device slot");
+        let (guest, holder) = ((*guest).clone(), *holder);
         let what = format!("keep-{slot}");
         let action = Action::ReassignDisk { guest, slot, volume, holder };
         let transport = input

@@ -408,7 +408,12 @@ impl Updating<'_, '_> {
 
     fn push_disk_work(&mut self, disks: DiskChanges) {
         self.reasons.extend(disks.reasons);
-        let made = disks.moves.iter().map(|moved| &moved.slot).chain(&disks.new_slots).cloned().collect();
+        let made = disks
+            .moves
+            .iter()
+            .map(|moved| moved.slot.to_string())
+            .chain(disks.new_slots.iter().cloned())
+            .collect();
         for DiskMove { slot, volume, storage, format } in disks.moves {
             let what = format!("move-{slot}");
             let action =

@@ -180,8 +180,9 @@ impl Pve {
                 }
                 self.set(guest.vmid, patch, outputs);
             }
-            Action::ResizeDisk { guest, slot, size, .. } => self.resize(guest.vmid, slot, *size),
+            Action::ResizeDisk { guest, slot, size, .. } => self.resize(guest.vmid, &slot.to_string(), *size),
             Action::MoveDisk(MoveAction { guest, slot, volume: moved, storage, .. }) => {
+                let slot = &slot.to_string();
                 let volume = self.allocate(guest.vmid, storage);
                 let made = self.guests.get_mut(&guest.vmid).unwrap();
                 let mut drive = PropertyString::parse(slot, &made.values[slot]).unwrap();
@@ -193,6 +194,7 @@ impl Pve {
                 return Some(volume);
             }
             Action::ReassignDisk { guest, slot, volume: given, holder } => {
+                let slot = &slot.to_string();
                 let made = self.guests.get_mut(&guest.vmid).unwrap();
                 assert!(!made.running, "a disk changes hands only while its VM is stopped");
                 let value = made.values.remove(slot).expect("the disk is there");

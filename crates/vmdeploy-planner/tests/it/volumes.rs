@@ -231,7 +231,7 @@ fn a_kept_disk_survives_wherever_somebody_put_it() {
         let plan = crate::specs::destroy(&mut pve, &spec);
         let handed = plan.steps.iter().any(|step| {
             matches!(&step.action, Action::ReassignDisk { slot, volume: given, .. }
-                if slot == place && given.as_str() == volume)
+                if slot.to_string() == place && given.as_str() == volume)
         });
         assert!(handed, "{place}: {:?}", steps(&plan));
     }

@@ -20,6 +20,7 @@ impl Job {
     /// one that the import made can be told from the others.
     pub(super) async fn import_disk(&self, action: &ImportAction) -> Result<Done, Failure> {
         let ImportAction { guest, slot, source, storage, format, attach, digest } = action;
+        let slot = &slot.to_string();
         if self.probe {
             self.reattach().await?;
         }
@@ -238,6 +239,7 @@ impl Job {
     // PVE: qemu-server src/PVE/API2/Qemu.pm move_vm_disk: the source is freed without a look at its owner.
     pub(super) async fn move_disk(&self, action: &MoveAction) -> Result<Done, Failure> {
         let MoveAction { guest, slot, volume, storage, format } = action;
+        let slot = &slot.to_string();
         if self.probe {
             self.reattach().await?;
         }

@@ -48,11 +48,11 @@ impl Job {
                 }
             }
             Action::ResizeDisk { guest, slot, size, volume } => {
-                self.resize_disk(guest, slot, *size, volume.as_ref()).await
+                self.resize_disk(guest, &slot.to_string(), *size, volume.as_ref()).await
             }
             Action::MoveDisk(moved) => self.move_disk(moved).await,
             Action::ReassignDisk { guest, slot, volume, holder } => {
-                self.reassign_disk(guest, slot, volume, *holder).await
+                self.reassign_disk(guest, &slot.to_string(), volume, *holder).await
             }
             Action::ConvertToTemplate { guest } => self.convert_to_template(guest).await,
             Action::RegenerateCloudInit { guest } => self.regenerate_cloud_init(guest).await,
