@@ -1,18 +1,6 @@
 //! Text of others, made fit for a terminal.
 
-/// Returns `text` with control characters escaped and anything that follows a newline kept on the same line.
-pub(crate) fn one_line(text: &str) -> String {
-    let mut clean = String::with_capacity(text.len());
-    for c in text.trim_end().chars() {
-        match c {
-            '\n' => clean.push_str("; "),
-            '\t' => clean.push(' '),
-            c if pve_types::is_unprintable(c) => clean.extend(c.escape_unicode()),
-            c => clean.push(c),
-        }
-    }
-    clean
-}
+pub(crate) use pve_types::joined_lines as one_line;
 
 /// Returns `text` with every one of `secrets` replaced.
 pub(crate) fn redact<'a>(text: &str, secrets: impl IntoIterator<Item = &'a str>) -> String {
@@ -29,12 +17,6 @@ pub(crate) fn redact<'a>(text: &str, secrets: impl IntoIterator<Item = &'a str>)
 #[cfg(test)]
 mod tests {
     use super::*;
-
-    #[test]
-    fn no_control_character_is_left() {
-        assert_eq!(one_line("a\u{1b}[2Jb\nc\td\r\n"), "a\\u{1b}[2Jb; c d");
-        assert_eq!(one_line("x\u{202e}y"), "x\\u{202e}y");
-    }
 
     #[test]
     fn secrets_are_replaced() {

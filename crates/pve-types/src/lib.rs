@@ -44,7 +44,7 @@ pub use names::{
     BridgeName, GroupId, GuestName, NodeName, PoolId, RealmId, RoleId, StorageId, TokenName, UserId,
 };
 pub use power::PowerState;
-pub use printable::{Escaped, escape_json, is_unprintable};
+pub use printable::{Escaped, escape_json, escaped_lines, is_unprintable, joined_lines};
 pub use privilege::Privilege;
 pub use pve_error::{
     DestroyObstacle, PveError, Reaction, Reading, Row, STATUSES, TEXTS, lock_in, read_error, read_status,

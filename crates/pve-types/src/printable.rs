@@ -30,6 +30,38 @@ impl fmt::Display for Escaped<'_> {
     }
 }
 
+/// Returns the text on one line: its lines joined by `; `, tabs as blanks, each unprintable character as `\u{…}`. Blanks
+/// and line ends after the last word are left out.
+///
+/// ```
+/// assert_eq!(pve_types::joined_lines("two\nlines\ta\u{1b}[2J\r\n"), "two; lines a\\u{1b}[2J");
+/// ```
+pub fn joined_lines(text: &str) -> String {
+    let mut out = String::with_capacity(text.len());
+    for character in text.trim_end().chars() {
+        match character {
+            '\n' => out.push_str("; "),
+            '\t' => out.push(' '),
+            character if is_unprintable(character) => out.extend(character.escape_unicode()),
+            character => out.push(character),
+        }
+    }
+    out
+}
+
+/// Returns the text with each unprintable character as `\u{…}`; line feeds and tabs stay.
+pub fn escaped_lines(text: &str) -> String {
+    let mut out = String::with_capacity(text.len());
+    for character in text.chars() {
+        match character {
+            '\n' | '\t' => out.push(character),
+            character if is_unprintable(character) => out.extend(character.escape_unicode()),
+            character => out.push(character),
+        }
+    }
+    out
+}
+
 /// Returns a JSON document with every unprintable character of its strings as a JSON escape; its line feeds stay.
 pub fn escape_json(document: &str) -> String {
     let mut out = String::with_capacity(document.len());

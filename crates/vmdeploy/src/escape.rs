@@ -1,29 +1,15 @@
 //! Nothing that came from outside moves a terminal's cursor, changes its title or hides a line.
 
-use std::fmt::Write as _;
-
 /// Returns the text with every control character written as an escape, on one line.
 ///
 /// Also the characters that reorder or hide text (bidirectional controls, zero-width ones) are written out.
 pub fn one_line(text: &str) -> String {
-    escaped(text, |_| false)
+    pve_types::Escaped(text).to_string()
 }
 
 /// Returns the text with every control character but the line feed and the tab written as an escape.
 pub fn lines(text: &str) -> String {
-    escaped(text, |character| matches!(character, '\n' | '\t'))
-}
-
-fn escaped(text: &str, keep: impl Fn(char) -> bool) -> String {
-    let mut out = String::with_capacity(text.len());
-    for character in text.chars() {
-        if !pve_types::is_unprintable(character) || keep(character) {
-            out.push(character);
-        } else {
-            let _ = write!(out, "{}", character.escape_unicode());
-        }
-    }
-    out
+    pve_types::escaped_lines(text)
 }
 
 #[cfg(test)]

@@ -5,7 +5,7 @@ mod translate;
 
 pub(crate) use classify::NextStep;
 pub use classify::{is_passing, kind_of};
-pub use pve_types::TookEffect;
+pub use pve_types::{TookEffect, joined_lines as printable};
 
 use pve_types::{GuestName, NodeName, Upid};
 use serde::{Deserialize, Serialize};
@@ -215,34 +215,5 @@ impl Failure {
     pub fn is_about_credentials(&self) -> bool {
         use FailureKind as K;
         matches!(self.kind, K::Forbidden | K::RootOnly | K::Unauthenticated | K::Untrusted)
-    }
-}
-
-/// Returns the text with every control character but tab written as an escape, so that it may reach a terminal.
-pub fn printable(text: &str) -> String {
-    let mut out = String::with_capacity(text.len());
-    for c in text.trim_end_matches(['\n', '\r']).chars() {
-        match c {
-            '\n' => out.push_str("; "),
-            '\t' => out.push('\t'),
-            c if pve_types::is_unprintable(c) => out.extend(c.escape_unicode()),
-            c => out.push(c),
-        }
-    }
-    out
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-
-    #[test]
-    fn control_characters_do_not_reach_a_terminal() {
-        let check = |input: &str, expect: &str| assert_eq!(printable(input), expect);
-        check("plain text\n", "plain text");
-        check("two\nlines", "two; lines");
-        check("\u{1b}[2Jgone", "\\u{1b}[2Jgone");
-        check("\u{202e}txet", "\\u{202e}txet");
-        check("tab\tstays", "tab\tstays");
     }
 }
