@@ -21,7 +21,7 @@ POWERED   = $(addprefix --spec ,$(SPEC)) $(or $(VM),--all)
 export PROPTEST_RNG_SEED ?= 1
 
 .DEFAULT_GOAL := help
-.PHONY: help init demo lab validate check-syntax plan dry-run deploy status list-vms vm-status inventory generate-inventory destroy remove cleanup-vms resume check-image build-image-remote deploy-build-vm remove-build-vm start-vms shutdown-vms stop-vms check-token fix-token test-connection check-env info test fuzz test-ansible test-third-party test-images test-containers bench check conformance lint fmt fmt-check docs install clean
+.PHONY: help init demo lab validate check-syntax plan dry-run deploy status list-vms vm-status inventory generate-inventory destroy remove cleanup-vms resume check-image build-image-remote deploy-build-vm remove-build-vm start-vms shutdown-vms stop-vms check-token fix-token test-connection check-env info test fuzz test-real test-ansible test-third-party test-images test-containers bench check conformance lint fmt fmt-check docs install clean
 
 help: ## Print this list
 	@awk -F ':.*## ' '/^[a-z][a-z -]*:.*## / { printf "  %-20s %s\n", $$1, $$2 }' $(firstword $(MAKEFILE_LIST))
@@ -107,6 +107,9 @@ test: ## Run all tests that this machine can run; the others are reported as ign
 
 fuzz: ## Run all tests, with new cases of the property tests and kills after every record
 	env -u PROPTEST_RNG_SEED VMDEPLOY_TEST_ALL=1 $(CARGO) test --workspace --quiet
+
+test-real: ## Run the battery on the spare node that VMDEPLOY_REAL_ENV=FILE names (docs/real-node.md), and on the lab
+	$(CARGO) test --workspace --quiet --test real
 
 test-images: ## Build the image of the container tests, where a container engine is up
 	@crates/pve-ssh-containers/image/build.sh

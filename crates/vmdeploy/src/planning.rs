@@ -9,6 +9,8 @@ use crate::output;
 use crate::reach;
 use crate::reach_cluster::config_for;
 use crate::spec_files::{LoadedSpec, SpecArgs, load, refused};
+use crate::token::identity::typed;
+use futures::StreamExt as _;
 use pve_types::{GuestName, Vmid};
 use std::collections::{BTreeMap, BTreeSet};
 use std::path::Path;
@@ -17,6 +19,7 @@ use vmdeploy_planner::observed::{OBSERVED_FORMAT_VERSION, Observed, Query};
 use vmdeploy_planner::plan::{
     Check, CheckedPlan, Note, Plan, PlanContext, PlanMode, PlanRefusal, TransportChoice,
 };
+use vmdeploy_planner::rights::{Need, needs_of_steps};
 use vmdeploy_planner::spec::{Deployment, Diagnostic};
 use vmdeploy_planner::verify::{ask_again, check_world};
 use vmdeploy_planner::{AskContext, Draft, ask, draft_plan, make_plan, render};
@@ -169,9 +172,56 @@ pub async fn plan_of(
     connections: &Connections,
     context: &Context,
 ) -> Result<(Plan, Observed), Failure> {
-    let (_, observed) = look(args, spec, connections, context).await?;
+    let (_, mut observed) = look(args, spec, connections, context).await?;
     let plan = plan_from(args, mode, spec, (&observed, connections.has_ssh()), context)?;
+    let needs = needs_of_steps(&plan.steps, &observed);
+    let plan = match settle_rights(needs.keys(), connections, &mut observed).await? {
+        RightsAnswer::AsInherited => plan,
+        RightsAnswer::LessThanInherited => {
+            plan_from(args, mode, spec, (&observed, connections.has_ssh()), context)?
+        }
+    };
     Ok((plan, observed))
+}
+
+/// What asking about single paths changes.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum RightsAnswer {
+    /// Nothing: the credentials hold there what they inherit.
+    AsInherited,
+    /// An entry for a path takes away what is inherited.
+    LessThanInherited,
+}
+
+/// How many paths are asked about at once.
+const PATHS_AT_ONCE: usize = 8;
+
+/// Asks about each path whose privileges PVE's list leaves open, and notes the answers in the observation.
+///
+/// # Errors
+/// The cluster cannot be reached.
+pub async fn settle_rights<'n>(
+    needs: impl Iterator<Item = &'n Need> + Clone,
+    connections: &Connections,
+    observed: &mut Observed,
+) -> Result<RightsAnswer, Failure> {
+    let Some(rights) = &observed.rights else { return Ok(RightsAnswer::AsInherited) };
+    let paths = rights.uncertain(needs.clone());
+    let before: Vec<bool> = needs.clone().map(|need| need.is_met(rights)).collect();
+    let asked = paths.into_iter().map(|path| async move {
+        let held = connections.api().access().permissions_on(path).await;
+        let held = held.map_err(|error| Failure::of(Exit::OBSERVED, error))?;
+        Ok((path.to_owned(), typed(&held).remove(path).unwrap_or_default()))
+    });
+    let answers: Vec<Result<_, Failure>> =
+        futures::stream::iter(asked).buffer_unordered(PATHS_AT_ONCE).collect().await;
+    let Some(rights) = &mut observed.rights else { return Ok(RightsAnswer::AsInherited) };
+    for answer in answers {
+        let (path, held) = answer?;
+        rights.paths.insert(path, held);
+    }
+    let after = needs.map(|need| need.is_met(rights));
+    Ok(if after.eq(before) { RightsAnswer::AsInherited } else { RightsAnswer::LessThanInherited })
 }
 
 /// Asks the cluster what the spec's plan rests on; returns the questions with the answers.

@@ -2,7 +2,7 @@
 
 use super::input::PlanInput;
 use crate::plan::{Action, PatchValue, Step, Transport, TransportChoice};
-use crate::rights::{NewMembers, needs_of_step};
+use crate::rights::Requirements;
 
 /// On the `auto` transport, lets steps go by SSH that these credentials may not do by API.
 pub(crate) fn take_allowed(input: &PlanInput<'_>, steps: &mut [Step]) {
@@ -10,11 +10,11 @@ pub(crate) fn take_allowed(input: &PlanInput<'_>, steps: &mut [Step]) {
     if input.transports.choice != TransportChoice::Auto || !input.transports.ssh_available {
         return;
     }
-    let members = NewMembers::of(steps);
-    for step in
-        steps.iter_mut().filter(|step| step.transport == Transport::Api && !carries_secret(&step.action))
-    {
-        if needs_of_step(step, input.observed, &members).iter().any(|need| !need.is_met(rights)) {
+    let mut requirements = Requirements::new(input.observed, &*steps);
+    for step in steps.iter_mut() {
+        let needs = requirements.next_by_api(step);
+        let by_api = step.transport == Transport::Api && !carries_secret(&step.action);
+        if by_api && needs.iter().any(|need| !need.is_met(rights)) {
             step.transport = Transport::Ssh;
             step.why = format!("`{}` may not do it by API", rights.user.escape_debug());
         }

@@ -6,10 +6,11 @@ use super::disks::{cd_file, known_formats};
 use super::images::{self, Room};
 use super::input::{Current, Findings, PlanInput, Resolved, reason};
 use super::making::Making;
+use crate::observed::Rights;
 use crate::plan::{Action, CloneAction, GuestRef, PatchValue, Slot, Step, StepId};
 use crate::spec::{CloneFrom, CloneMode, CloneSource, Disk, DiskContent, Vm};
 use pve_config::{Bus, Drive, PropertyString, same_field};
-use pve_types::{Bytes, GuestName, StorageId};
+use pve_types::{Bytes, GuestName, Privilege, StorageId, Vmid};
 use std::collections::BTreeMap;
 
 /// How many clones of clones are followed to know what a clone begins with.
@@ -39,13 +40,18 @@ pub(crate) fn source(
     };
     let at = || (clone.from.span, vm.path("clone"));
     let Some(source) = found else {
-        let message = match &clone.from.value {
+        let usual = "see the other faults, or correct `clone:`".to_owned();
+        let (message, hint) = match &clone.from.value {
             CloneSource::Vm(name) => {
-                format!("`{name}`, which `{}` is cloned from, cannot be planned", vm.name.value)
+                (format!("`{name}`, which `{}` is cloned from, cannot be planned", vm.name.value), usual)
             }
-            CloneSource::Vmid(vmid) => format!("there is no VM {vmid} to clone"),
+            CloneSource::Vmid(vmid) if is_hidden(input, *vmid) => (
+                format!("there is no VM {vmid} to clone, or these credentials do not see it"),
+                format!("VM.Audit on /vms/{vmid} would show it; `vmdeploy fix-token` grants it"),
+            ),
+            CloneSource::Vmid(vmid) => (format!("there is no VM {vmid} to clone"), usual),
         };
-        findings.refuse(input.deployment, at(), message, "see the other faults, or correct `clone:`");
+        findings.refuse(input.deployment, at(), message, hint);
         return None;
     };
     if source.after.is_some() && is_left_out(input, &source.guest) {
@@ -65,6 +71,12 @@ pub(crate) fn source(
         return None;
     }
     Some(source)
+}
+
+/// Tells whether a guest may be there that the credentials do not see.
+fn is_hidden(input: &PlanInput<'_>, vmid: Vmid) -> bool {
+    let hides = |rights: &Rights| !rights.holds(Privilege::VmAudit, &format!("/vms/{vmid}"));
+    !input.observed.every_guest && input.observed.rights.as_ref().is_some_and(hides)
 }
 
 fn is_left_out(input: &PlanInput<'_>, guest: &GuestRef) -> bool {

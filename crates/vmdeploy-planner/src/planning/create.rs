@@ -10,9 +10,10 @@ use super::making::Making;
 use super::mark;
 use super::transports::{Shape, TransportWithWhy};
 use super::{cloning, ready};
+use crate::observed::Rights;
 use crate::plan::{Action, ConfigPatch, GuestRef, PatchValue, Ref, Slot, Transport, TransportChoice};
 use crate::spec::{Desired, DiskContent, PowerState, Vm};
-use pve_types::Bytes;
+use pve_types::{Bytes, Privilege};
 use std::collections::BTreeMap;
 
 /// The configuration of a new VM, by the call that sets it.
@@ -22,6 +23,8 @@ struct Split {
     base: ConfigPatch,
     /// Goes with the one `qm set` after the disks are imported.
     attach: ConfigPatch,
+    /// Goes with a call of its own right after the create: what a pool's privileges allow only then.
+    in_pool: ConfigPatch,
     /// The password, where it needs a call of its own.
     password: ConfigPatch,
     /// `protection`, which would keep an revert from removing the VM.
@@ -91,6 +94,11 @@ impl Making<'_, '_> {
             self.add_disks(shape, &mut split.base, &mut growth);
             self.push_create(std::mem::take(&mut split.base), create_transport);
         }
+        self.push_set(
+            "tags",
+            split.in_pool,
+            self.input.transports.api_first("the pool's privileges reach the VM once it is there"),
+        );
         let boot = order_set_last(Before::Unknown, &mut [&mut split.attach]);
         self.push_set(
             "attach",
@@ -196,6 +204,9 @@ impl Making<'_, '_> {
                 Part::Password if create_transport == Transport::Ssh => &mut split.password,
                 Part::Password => &mut split.base,
                 _ if change.key == "protection" => &mut split.protect,
+                Part::Plain if change.key == "tags" && self.tags_wait_for_pool(create_transport) => {
+                    &mut split.in_pool
+                }
                 Part::Plain => &mut split.base,
                 _ if classic => &mut split.attach,
                 _ => &mut split.base,
@@ -210,6 +221,17 @@ impl Making<'_, '_> {
             split.attach.set.insert("boot".to_owned(), PatchValue::Text(order));
         }
         split
+    }
+
+    /// Tells whether the tags are allowed by the VM's pool alone, in which it is only once it is made.
+    // PVE: qemu-server src/PVE/API2/Qemu.pm create_vm: the worker asks about the tags with no regard to the pool.
+    fn tags_wait_for_pool(&self, create_transport: Transport) -> bool {
+        let path = format!("/vms/{}", self.guest.vmid);
+        let lacks = |rights: &Rights| !rights.holds(Privilege::VmConfigOptions, &path);
+        create_transport == Transport::Api
+            && self.vm.clone.is_none()
+            && self.vm.pool.set().is_some()
+            && self.input.observed.rights.as_ref().is_some_and(lacks)
     }
 
     fn describe_mark(&mut self, patch: &mut ConfigPatch) {

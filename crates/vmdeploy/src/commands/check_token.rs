@@ -6,14 +6,14 @@ use crate::exit::Exit;
 use crate::failure::{CommandResult, Failure};
 use crate::local_files;
 use crate::output;
-use crate::planning::{self, PlanArgs};
+use crate::planning::{self, PlanArgs, RightsAnswer};
 use crate::reach::{self, executor_failure};
 use crate::reach_cluster::config_for;
 use crate::spec_files::{LoadedSpec, OptionalSpecArgs, load_whole_if_named};
 use crate::table::Table;
 use crate::token::{
-    Identity, Judged, Refusal, RequiredPrivilege, general_required_privileges, look_up,
-    spec_required_privileges, why_refused,
+    Identity, Judged, Reach, Refusal, RequiredPrivilege, general_required_privileges, look_up, spec_needs,
+    why_refused,
 };
 use serde::Serialize;
 use std::collections::{BTreeMap, BTreeSet};
@@ -201,41 +201,23 @@ async fn required_privileges(
             pins: planning::pins(deployment, cluster),
             ..PlanContext::new("check-token", observed)
         };
-        let rights = observed.rights.clone().unwrap_or_default();
-        spec_required_privileges(deployment, observed, &plan_context, &rights)
+        spec_needs(deployment, observed, &plan_context)
     };
-    let first = judge(&observed);
-    ask_by_path(connections, &first.required_privileges, &mut observed).await?;
+    let inherited = judge(&observed);
+    let answer = planning::settle_rights(inherited.needs.keys(), connections, &mut observed).await?;
+    let judged = match answer {
+        RightsAnswer::AsInherited => inherited,
+        RightsAnswer::LessThanInherited => judge(&observed),
+    };
     let rights = observed.rights.clone().unwrap_or_default();
-    let Judged { required_privileges, refused, unjudged } = judge(&observed);
+    let required_privileges = judged.required_privileges(&rights);
+    let Judged { refused, unjudged, .. } = judged;
     let missing = local_files::missing(deployment, &spec.folder, context).into_iter().map(|file| {
         format!("`{}`, which the spec names, is no file here", escape::one_line(&file.path.value))
     });
     let notes = refused.iter().map(in_words).chain(missing).collect();
     let unjudged = unjudged.iter().map(in_words).collect();
     Ok(Asked { required_privileges, rights, version: observed.version.to_string(), notes, unjudged })
-}
-
-/// How many paths are asked for one by one; beyond that the list of all of them must do.
-const ASKED_PATHS: usize = 256;
-
-/// Asks what is held on each of these very paths. PVE's list of all rights leaves out the paths on which nothing is
-/// held, such as one that a NoAccess entry bars: they would look as if they inherited.
-// PVE: pve-access-control src/PVE/RPCEnvironment.pm get_effective_permissions
-async fn ask_by_path(
-    connections: &Connections,
-    required: &[RequiredPrivilege],
-    observed: &mut Observed,
-) -> Result<(), Failure> {
-    let Some(rights) = observed.rights.as_mut().filter(|rights| !rights.is_root) else { return Ok(()) };
-    let paths: BTreeSet<&str> = required.iter().map(|required| required.path.as_str()).collect();
-    for path in paths.into_iter().take(ASKED_PATHS) {
-        let held = connections.api().access().permissions_on(path).await;
-        let held = held.map_err(|error| Failure::of(Exit::OBSERVED, error))?;
-        let here = crate::token::identity::typed(&held).remove(path).unwrap_or_default();
-        rights.paths.insert(path.to_owned(), here);
-    }
-    Ok(())
 }
 
 /// What is needed as a rule, where no spec is named.
@@ -341,7 +323,11 @@ fn verdict_word(held: bool, required_privileges: &[&RequiredPrivilege], identity
 /// Tells whether the permissions, as PVE lists them by path, hold on the required's path.
 pub(super) fn user_holds(may: &pve_api::access::Permissions, required: &RequiredPrivilege) -> bool {
     let rights = Rights { paths: crate::token::identity::typed(may), ..Rights::default() };
-    rights.holds(required.privilege, &required.path)
+    let by_pool = match &required.reach {
+        Reach::Pool(pool) => rights.holds(required.privilege, &format!("/pool/{pool}")),
+        Reach::Path | Reach::Guests => false,
+    };
+    by_pool || rights.holds(required.privilege, &required.path)
 }
 
 fn shortened<'a>(items: impl Iterator<Item = &'a str>) -> String {

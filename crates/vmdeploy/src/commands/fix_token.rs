@@ -9,9 +9,9 @@ use crate::failure::{CommandResult, Failure};
 use crate::output;
 use crate::reach;
 use crate::spec_files::{LoadedSpec, OptionalSpecArgs, load_whole_if_named};
-use crate::token::grants::{AccessFacts, Operation, operations};
+use crate::token::grants::{AccessFacts, Operation, Shut, operations, shut};
 use crate::token::{Identity, RequiredPrivilege};
-use pve_api::access::{Grant, Subject, TokenSettings, UserSettings};
+use pve_api::access::{Subject, TokenSettings, UserSettings};
 use pve_api::{ApiError, Client, TokenId};
 use pve_types::{Secret, TokenName, UserId};
 use std::collections::BTreeMap;
@@ -83,7 +83,6 @@ impl Fix<'_> {
     /// Grants what is missing, and asks as the token whether it is enough now. What the token may see decides what can
     /// be planned, so a grant may show that more is needed: then that is granted in the same run.
     async fn run(&self) -> CommandResult {
-        let pool = self.spec.0.and_then(common_pool);
         let mut tried: Vec<Operation> = Vec::new();
         loop {
             let verdict = verdict(self.user, &self.config, self.spec, self.context).await?;
@@ -92,8 +91,7 @@ impl Fix<'_> {
             if missing.is_empty() {
                 return Ok(self.done(!tried.is_empty(), verdict.required_privileges.len()));
             }
-            let mut todo =
-                self.admin.operations(&missing, &verdict.identity, &self.token, pool.as_deref()).await?;
+            let mut todo = self.admin.operations(&missing, &verdict.identity, &self.token).await?;
             todo.retain(|operation| !tried.contains(operation));
             if todo.is_empty() {
                 return Err(still_missing(&missing));
@@ -166,7 +164,6 @@ impl Admin {
         missing: &[RequiredPrivilege],
         identity: &Identity,
         token: &TokenName,
-        pool: Option<&str>,
     ) -> Result<Vec<Operation>, Failure> {
         let facts = self.facts(&identity.user).await?;
         let mut identity = identity.clone();
@@ -174,11 +171,14 @@ impl Admin {
         let id = TokenId { user: identity.user.clone(), name: token.clone() };
         let user_lacks: Vec<RequiredPrivilege> =
             missing.iter().filter(|required| !user_has(&identity, required)).cloned().collect();
-        let of_user = operations(&user_lacks, &Subject::User(identity.user.clone()), pool, &facts);
-        let of_token = match identity.separated {
-            Some(false) => Vec::new(),
-            _ => operations(missing, &Subject::Token(id), pool, &facts),
-        };
+        let (user, token) = (Subject::User(identity.user.clone()), Subject::Token(id));
+        let is_separated = identity.separated != Some(false);
+        let of_token = shut(missing, &token, &facts).filter(|_| is_separated);
+        if let Some(entry) = of_token.or_else(|| shut(missing, &user, &facts)) {
+            return Err(kept_out(&entry));
+        }
+        let of_user = operations(&user_lacks, &user, &facts);
+        let of_token = if is_separated { operations(missing, &token, &facts) } else { Vec::new() };
         let mut all: Vec<Operation> = Vec::new();
         for operation in of_token.into_iter().chain(of_user) {
             if !all.contains(&operation) {
@@ -214,18 +214,10 @@ impl Admin {
             Operation::CreateRole(role, privileges) => {
                 access.roles().create(role, &privileges.iter().copied().collect::<Vec<_>>()).await
             }
-            Operation::ExtendRole(role, privileges) => {
-                access.roles().add_privileges(role, &privileges.iter().copied().collect::<Vec<_>>()).await
-            }
-            Operation::Grant { path, roles, subject } => {
-                let grant = Grant {
-                    path: path.clone(),
-                    roles: roles.clone(),
-                    subjects: vec![subject.clone()],
-                    propagate: true,
-                };
-                access.acl().grant(&grant).await
-            }
+            Operation::Grant { .. } => match operation.as_grant() {
+                Some(grant) => access.acl().grant(&grant).await,
+                None => Ok(()),
+            },
         };
         done.map_err(|error| self.refused(&format!("run `{operation}`"), error))
     }
@@ -245,6 +237,13 @@ impl Admin {
 fn user_has(identity: &Identity, required: &RequiredPrivilege) -> bool {
     identity.user.as_str() == "root@pam"
         || identity.user_may.as_ref().is_some_and(|may| user_holds(may, required))
+}
+
+/// An entry that somebody made to keep the account out is not fix-token's to remove.
+fn kept_out(entry: &Shut) -> Failure {
+    let failure =
+        Failure::new(Exit::RIGHTS, format!("no grant helps while there is {entry}; nothing was changed"));
+    failure.hint(format!("if it is not meant to be there: `{}`", entry.removal()))
 }
 
 /// Makes user and token where they are missing; returns the secret of a token that was made.
@@ -324,12 +323,4 @@ fn remember(scope: CredentialScope<'_>, secret: &Secret) -> Result<(), Failure> 
     })?;
     output::say(&format!("its secret is in {shown}, which only you may read"));
     Ok(())
-}
-
-/// Returns the pool that all VMs of the spec are in, if there is one.
-fn common_pool(spec: &LoadedSpec) -> Option<String> {
-    let pools: Vec<Option<String>> =
-        spec.deployment.vms.iter().map(|vm| vm.pool.set().map(ToString::to_string)).collect();
-    let first = pools.first().cloned().flatten();
-    first.filter(|pool| pools.iter().all(|other| other.as_ref() == Some(pool)))
 }

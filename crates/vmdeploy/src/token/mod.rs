@@ -5,6 +5,4 @@ pub mod identity;
 pub mod required_privileges;
 
 pub use identity::{Identity, Refusal, look_up, why_refused};
-pub use required_privileges::{
-    Judged, RequiredPrivilege, general_required_privileges, spec_required_privileges,
-};
+pub use required_privileges::{Judged, Reach, RequiredPrivilege, general_required_privileges, spec_needs};

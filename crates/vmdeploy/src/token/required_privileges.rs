@@ -6,8 +6,8 @@ use serde::Serialize;
 use std::collections::{BTreeMap, BTreeSet};
 use vmdeploy_planner::observed::{Observed, ObservedGuest, Rights};
 use vmdeploy_planner::plan::{PlanContext, PlanMode, Step};
-use vmdeploy_planner::rights::{Need, needs_of_steps};
-use vmdeploy_planner::spec::{Deployment, Diagnostic, VmidWish};
+use vmdeploy_planner::rights::{Grant, Need, needs_of_hidden_source, needs_of_steps};
+use vmdeploy_planner::spec::{CloneSource, Deployment, Diagnostic, VmidWish};
 use vmdeploy_planner::{Draft, draft_plan};
 
 /// One thing that must be allowed.
@@ -24,39 +24,128 @@ pub struct RequiredPrivilege {
     /// What would do as well, in words.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub or: Option<String>,
+    /// Where it is granted.
+    #[serde(skip)]
+    pub reach: Reach,
+}
+
+/// Where a privilege is granted, so that it is held on its path.
+#[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord)]
+pub enum Reach {
+    /// On the path itself.
+    Path,
+    /// On all guests: VMs of the spec come and go, and PVE forgets what was granted on one when it is destroyed.
+    Guests,
+    /// On this pool, which the VM is in or will be.
+    Pool(String),
 }
 
 /// What a deployment needs, as far as it can be told.
 #[derive(Debug)]
 pub struct Judged {
-    /// What its steps need.
-    pub required_privileges: Vec<RequiredPrivilege>,
+    /// What its steps need, each with those that need it.
+    pub needs: Needs,
+    /// The guests that the steps make, change or destroy.
+    pub ours: BTreeSet<Vmid>,
     /// Why the plan of today is refused, where it is.
     pub refused: Vec<Diagnostic>,
     /// What no step could be written for, so that nobody knows what it needs.
     pub unjudged: Vec<Diagnostic>,
 }
 
+/// Needs, each with the steps that have it.
+pub type Needs = BTreeMap<Need, BTreeSet<String>>;
+
 /// Returns what creating, changing and destroying the deployment's VMs needs.
 ///
 /// That a number is taken or an image is missing does not change which rights are needed: both are looked past.
-pub fn spec_required_privileges(
-    deployment: &Deployment,
-    observed: &Observed,
-    context: &PlanContext<'_>,
-    rights: &Rights,
-) -> Judged {
+pub fn spec_needs(deployment: &Deployment, observed: &Observed, context: &PlanContext<'_>) -> Judged {
     let empty = with_every_image(&as_if_new(deployment, observed));
-    let mut needs = BTreeMap::new();
     let local_files = local_files::stand_ins(deployment);
     let fresh = PlanContext { observed: &empty, mode: PlanMode::Deploy, local_files, ..context.clone() };
     let Draft { steps, refused: unjudged, .. } = draft_plan(deployment, &fresh);
-    collect(&steps, &empty, &mut needs);
     let of_today = |mode| draft_plan(deployment, &PlanContext { observed, mode, ..context.clone() });
     let (deploy, destroy) = (of_today(PlanMode::Deploy), of_today(PlanMode::Destroy));
-    collect(&deploy.steps, observed, &mut needs);
-    collect(&destroy.steps, observed, &mut needs);
-    Judged { required_privileges: required_privileges(needs, rights), refused: deploy.refused, unjudged }
+    let mut judged = Judged { needs: Needs::new(), ours: BTreeSet::new(), refused: deploy.refused, unjudged };
+    judged.collect(&steps, &empty);
+    judged.collect(&deploy.steps, observed);
+    judged.collect(&destroy.steps, observed);
+    judged.collect_hidden_sources(deployment, observed);
+    judged
+}
+
+impl Judged {
+    fn collect(&mut self, steps: &[Step], observed: &Observed) {
+        self.ours.extend(steps.iter().filter_map(|step| Some(step.action.guest()?.vmid)));
+        for (need, steps) in needs_of_steps(steps, observed) {
+            self.needs.entry(need).or_default().extend(steps.iter().map(ToString::to_string));
+        }
+    }
+
+    /// A guest that is cloned by its number and not seen may be there: nothing can be planned before it is seen.
+    fn collect_hidden_sources(&mut self, deployment: &Deployment, observed: &Observed) {
+        for vm in &deployment.vms {
+            let Some(CloneSource::Vmid(vmid)) = vm.clone.as_ref().map(|clone| &clone.from.value) else {
+                continue;
+            };
+            let sees = |rights: &Rights| rights.holds(Privilege::VmAudit, &format!("/vms/{vmid}"));
+            if observed.guests.contains_key(vmid) || observed.rights.as_ref().is_none_or(sees) {
+                continue;
+            }
+            for need in needs_of_hidden_source(*vmid) {
+                self.needs.entry(need).or_default().insert(format!("{}/clone", vm.name.value));
+            }
+        }
+    }
+
+    /// Returns the privileges that the needs come to, judged by what is held.
+    pub fn required_privileges(&self, rights: &Rights) -> Vec<RequiredPrivilege> {
+        let mut required_privileges: BTreeMap<(String, Privilege), RequiredPrivilege> = BTreeMap::new();
+        let definite: BTreeSet<&Grant> = self
+            .needs
+            .keys()
+            .filter(|need| need.is_definite())
+            .flat_map(|need| need.any.first())
+            .flatten()
+            .collect();
+        let given = |grant: &Grant| definite.contains(grant) || rights.holds(grant.privilege, &grant.path);
+        for (need, steps) in &self.needs {
+            let met = need.is_met(rights);
+            let missing = need.missing(rights);
+            let chosen = need.cheapest(given);
+            let others = need.any.iter().filter(|grants| grants.as_slice() != chosen);
+            let alternatives: Vec<String> = others.map(|grants| words(grants)).collect();
+            for grant in chosen {
+                let key = (grant.path.clone(), grant.privilege);
+                let required = required_privileges.entry(key).or_insert_with(|| self.required(need, grant));
+                let is_held = rights.holds(grant.privilege, &grant.path) && !missing.contains(&grant);
+                required.held &= met || is_held;
+                required.needed_by.extend(steps.iter().cloned());
+                required.or = required
+                    .or
+                    .take()
+                    .or_else(|| (!alternatives.is_empty()).then(|| alternatives.join(", or ")));
+            }
+        }
+        required_privileges.into_values().collect()
+    }
+
+    fn required(&self, need: &Need, grant: &Grant) -> RequiredPrivilege {
+        let of_guest = grant.path.strip_prefix("/vms/").and_then(|vmid| vmid.parse().ok());
+        let is_ours = of_guest.is_some_and(|vmid: Vmid| self.ours.contains(&vmid));
+        RequiredPrivilege {
+            privilege: grant.privilege,
+            path: grant.path.clone(),
+            needed_by: BTreeSet::new(),
+            held: true,
+            or: None,
+            reach: match need.pool_of(grant) {
+                Some(pool) => Reach::Pool(pool.to_owned()),
+                None if is_ours => Reach::Guests,
+                None => Reach::Path,
+            },
+        }
+    }
 }
 
 /// Returns the observation as if every image were where the spec says.
@@ -104,40 +193,7 @@ fn without_their_numbers(deployment: &Deployment, observed: &Observed) -> Observ
     world
 }
 
-type Needs = BTreeMap<Need, BTreeSet<String>>;
-
-fn collect(steps: &[Step], observed: &Observed, needs: &mut Needs) {
-    for (need, steps) in needs_of_steps(steps, observed) {
-        needs.entry(need).or_default().extend(steps.iter().map(ToString::to_string));
-    }
-}
-
-fn required_privileges(needs: Needs, rights: &Rights) -> Vec<RequiredPrivilege> {
-    let mut required_privileges: BTreeMap<(String, Privilege), RequiredPrivilege> = BTreeMap::new();
-    for (need, steps) in needs {
-        let met = need.is_met(rights);
-        let alternatives: Vec<String> = need.any.iter().skip(1).map(|grants| words(grants)).collect();
-        for grant in need.any.first().into_iter().flatten() {
-            let required =
-                required_privileges.entry((grant.path.clone(), grant.privilege)).or_insert_with(|| {
-                    RequiredPrivilege {
-                        privilege: grant.privilege,
-                        path: grant.path.clone(),
-                        needed_by: BTreeSet::new(),
-                        held: true,
-                        or: None,
-                    }
-                });
-            required.held &= met || rights.holds(grant.privilege, &grant.path);
-            required.needed_by.extend(steps.iter().cloned());
-            required.or =
-                required.or.take().or_else(|| (!alternatives.is_empty()).then(|| alternatives.join(", or ")));
-        }
-    }
-    required_privileges.into_values().collect()
-}
-
-fn words(grants: &[vmdeploy_planner::rights::Grant]) -> String {
+fn words(grants: &[Grant]) -> String {
     grants.iter().map(ToString::to_string).collect::<Vec<_>>().join(" and ")
 }
 
@@ -177,6 +233,7 @@ pub fn general_required_privileges(version: PveVersion, rights: &Rights) -> Vec<
                 needed_by: BTreeSet::from([why.clone()]),
                 held: rights.holds(privilege, &path),
                 or: None,
+                reach: Reach::Path,
             })
             .collect::<Vec<_>>()
     };

@@ -71,7 +71,7 @@ fn create(call: &mut Call<'_>) -> Result<Value, Refusal> {
     }
     asker.may_use_storages(call.world, &config, storage.as_deref())?;
     asker.may_change(call.world, config.keys().map(String::as_str))?;
-    // PVE: qemu-server src/PVE/API2/Qemu.pm create_vm: tags are judged by the worker.
+    // PVE: qemu-server src/PVE/API2/Qemu.pm create_vm: tags are judged by the worker, and without the pool.
     let tags = config.get("tags").map(|tags| Config::from([("tags".to_owned(), tags.clone())]));
     let untagged = config.iter().filter(|(option, _)| *option != "tags");
     let untagged = untagged.map(|(option, value)| (option.clone(), value.clone())).collect();
@@ -109,7 +109,8 @@ fn create(call: &mut Call<'_>) -> Result<Value, Refusal> {
             work: Box::new(move |world, _| {
                 let mut made = MadeDisks::timed();
                 if let Some(tags) = &tags {
-                    asker.may_have_devices(world, tags, "set").map_err(|refusal| refusal.full_text())?;
+                    let alone = Asker { pool: None, ..asker.clone() };
+                    alone.may_have_devices(world, tags, "set").map_err(|refusal| refusal.full_text())?;
                 }
                 let done = disks::make(world, &asker, &Config::new(), &config, storage.as_deref(), &mut made);
                 volumes.note(&mut made.volumes);

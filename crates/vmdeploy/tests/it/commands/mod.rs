@@ -18,6 +18,7 @@ mod json;
 mod lab;
 mod loaded;
 mod migrating;
+mod permissions;
 mod power;
 mod semantics;
 mod specs;
