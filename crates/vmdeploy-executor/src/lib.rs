@@ -35,8 +35,8 @@ pub use local_files::{LocalFileError, LocalFiles, Reach};
 pub use observe::{NamedVm, check_cluster, identify, observe, only_node, vm_lists, vms_named};
 pub use outcome::{Outcome, RevertNote};
 pub use report::{
-    Leftover, REPORT_FORMAT_VERSION, Resuming, RunReport, RunResult, Span, SpanKind, StepReport, StepState,
-    VmReport, VmState, html_page, report_of,
+    Leftover, OpenRollout, REPORT_FORMAT_VERSION, Resuming, RunReport, RunResult, Span, SpanKind, StepReport,
+    StepState, VmReport, VmState, html_page, report_of,
 };
 pub use run::{RunError, RunOptions, drain_in_flight, execute, resume};
 pub use schedule::ideal_ms;

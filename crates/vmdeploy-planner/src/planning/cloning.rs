@@ -68,7 +68,7 @@ pub(crate) fn source(
 }
 
 fn is_left_out(input: &PlanInput<'_>, guest: &GuestRef) -> bool {
-    !input.context.targets.is_empty() && !input.context.targets.contains(&guest.name)
+    !input.is_target(&guest.name)
 }
 
 fn of_spec(input: &PlanInput<'_>, name: &pve_types::GuestName) -> Option<Source> {

@@ -20,6 +20,8 @@ mod images;
 mod input;
 mod mappings;
 mod mark;
+mod order;
+mod outdated;
 mod ownership;
 mod preflight;
 mod ready;
@@ -34,11 +36,11 @@ mod update;
 use crate::identity::{DEFAULT_CLUSTER, Marker, Owners};
 use crate::observed::ObservedGuest;
 use crate::plan::{
-    Action, Change, GuestRef, Limits, Note, OnFailure, Owner, PLAN_FORMAT_VERSION, Plan, PlanContext,
-    PlanMode, Step, StepId, Verb,
+    Action, Change, GuestRef, Limits, Note, NoteTopic, OnFailure, OutdatedDisk, Owner, PLAN_FORMAT_VERSION,
+    Plan, PlanContext, PlanMode, PlannedRollout, Step, StepId, Verb,
 };
 use crate::spec::{
-    Deployment, Diagnostic, Disk, DiskContent, Image, Permission, PowerState, Span, Vm, check_disk_version,
+    Deployment, Diagnostic, Disk, DiskContent, Image, PowerState, Replacement, Span, Vm, check_disk_version,
 };
 use chain::{Chain, Link};
 use create::Making;
@@ -192,10 +194,11 @@ pub(crate) fn cluster_of(deployment: &Deployment, context: &PlanContext<'_>) -> 
 fn check_targets(input: &PlanInput<'_>, vms: &[&Vm], findings: &mut Findings) {
     let named = input.context.targets.iter().map(|name| ("--target", name));
     for (option, name) in named.chain(input.context.replace.iter().map(|name| ("--replace", name))) {
-        if !vms.iter().any(|vm| vm.name.value == *name) {
+        let is_group = input.deployment.groups.contains_key(name.as_str());
+        if !is_group && !vms.iter().any(|vm| vm.name.value == *name) {
             let at = (Span::default(), format!("vms.{name}"));
-            let message = format!("`{option} {name}` names no VM of the spec");
-            findings.refuse(input.deployment, at, message, "see the names under `vms:`");
+            let message = format!("`{option} {name}` names no VM or group of the spec");
+            findings.refuse(input.deployment, at, message, "see the names under `vms:` and `groups:`");
         }
     }
 }
@@ -218,7 +221,14 @@ fn check_power_wishes(deployment: &Deployment, vm: &Vm, findings: &mut Findings)
 
 /// Tells whether the spec or the command line lets the VM be destroyed and made anew.
 pub(crate) fn may_replace(input: &PlanInput<'_>, vm: &Vm) -> bool {
-    vm.lifecycle.replace == Permission::IfNeeded || input.context.replace.contains(&vm.name)
+    vm.lifecycle.replace == Replacement::IfNeeded || input.replace.contains(&vm.name.value)
+}
+
+/// Tells whether the spec or the command line lets the VM be destroyed and remade because its image has changed.
+pub(crate) fn may_replace_outdated(input: &PlanInput<'_>, vm: &Vm) -> bool {
+    may_replace(input, vm)
+        || vm.lifecycle.replace == Replacement::OnImageChange
+        || input.context.replace_outdated
 }
 
 /// Refuses a clear password on the `ssh` transport, where it would stand on a command line.
@@ -239,18 +249,19 @@ struct Planner<'p, 'a> {
     claimed: ownership::Claimed,
     /// The steps of each VM.
     steps: BTreeMap<GuestName, Vec<Step>>,
+    rollouts: Vec<PlannedRollout>,
 }
 
 impl<'p, 'a> Planner<'p, 'a> {
     fn new(input: &'p PlanInput<'a>, findings: Findings) -> Self {
         let (changes, claimed, steps) = (Vec::new(), BTreeMap::new(), BTreeMap::new());
-        Self { input, shared: Shared::default(), findings, changes, claimed, steps }
+        let rollouts = Vec::new();
+        Self { input, shared: Shared::default(), findings, changes, claimed, steps, rollouts }
     }
 
     /// Returns the VMs that `--target` leaves, with the guests that they are or will be.
     fn targets(&self, vms: &[&Vm]) -> Vec<&'p Resolved<'a>> {
-        let targets = &self.input.context.targets;
-        let desired = vms.iter().filter(|vm| targets.is_empty() || targets.contains(&vm.name));
+        let desired = vms.iter().filter(|vm| self.input.is_target(&vm.name.value));
         desired.filter_map(|vm| self.input.guests.get(&vm.name.value)).collect()
     }
 
@@ -276,20 +287,60 @@ impl<'p, 'a> Planner<'p, 'a> {
     }
 
     fn update(&mut self, resolved: &Resolved<'a>, current: &Current<'a>) {
+        if self.input.replace.contains(&resolved.vm.name.value) {
+            return self.replace_as_told(resolved, current);
+        }
         let update = update::plan_update(self.input, &mut self.shared, &mut self.findings, resolved, current);
-        if !update.replace.is_empty() {
-            return self.replace(resolved, current, update.replace);
+        if !update.replace.is_empty() && !may_replace(self.input, resolved.vm) {
+            return self.refuse_replacement(resolved.vm, &update.replace);
+        }
+        let (outdated, why) = (update.outdated.clone(), update.why_replaced());
+        if !why.is_empty() {
+            return self.replace(resolved, current, why, outdated);
         }
         let on_failure = resolved.vm.lifecycle.on_failure.unwrap_or(OnFailure::Keep);
         self.add(resolved.guest.clone(), update.verb, update.reasons, on_failure, update.steps);
+        self.note_outdated(outdated);
     }
 
-    fn replace(&mut self, resolved: &Resolved<'a>, current: &Current<'a>, why: Vec<crate::plan::Reason>) {
-        let vm = resolved.vm;
-        if !may_replace(self.input, vm) {
-            self.refuse_replacement(vm, &why);
-            return;
+    fn note_outdated(&mut self, outdated: Vec<OutdatedDisk>) {
+        if let Some(change) = self.changes.last_mut() {
+            change.outdated = outdated;
         }
+    }
+
+    /// Replaces a VM that `--replace` names, even where nothing has changed.
+    fn replace_as_told(&mut self, resolved: &Resolved<'a>, current: &Current<'a>) {
+        if current.marker.is_none() {
+            let name = &resolved.vm.name;
+            let message = format!(
+                "`{}` is not managed yet: VM {} has no ownership marker",
+                name.value, resolved.guest.vmid
+            );
+            let at = (name.span, resolved.vm.path(""));
+            let hint = "deploy it without `--replace` first";
+            return self.findings.refuse(self.input.deployment, at, message, hint);
+        }
+        // Changes in place are not made: they only say why.
+        let (mut shared, mut findings) = (Shared::default(), Findings::default());
+        let update = update::plan_update(self.input, &mut shared, &mut findings, resolved, current);
+        let mut why = update.why_replaced();
+        if why.is_empty() {
+            let mut told = input::reason("(whole VM)", None, None);
+            told.note = Some("`--replace` asks for it".to_owned());
+            why.push(told);
+        }
+        self.replace(resolved, current, why, update.outdated);
+    }
+
+    fn replace(
+        &mut self,
+        resolved: &Resolved<'a>,
+        current: &Current<'a>,
+        why: Vec<crate::plan::Reason>,
+        outdated: Vec<OutdatedDisk>,
+    ) {
+        let vm = resolved.vm;
         let guest = GuestRef { node: current.guest.node.clone(), ..resolved.guest.clone() };
         let removal = Removal { guest: &guest, current, vm: Some(vm) };
         let kept = vm.disks.values().filter_map(|desired| desired.set());
@@ -317,6 +368,7 @@ impl<'p, 'a> Planner<'p, 'a> {
         let (steps, made) = (making.chain.steps, making.reasons);
         let reasons = why.into_iter().chain(losses(&removal)).chain(made).collect();
         self.add(guest, Verb::Replace, reasons, OnFailure::Keep, steps);
+        self.note_outdated(outdated);
     }
 
     fn refuse_replacement(&mut self, vm: &Vm, why: &[crate::plan::Reason]) {
@@ -424,6 +476,7 @@ impl<'p, 'a> Planner<'p, 'a> {
             self.findings.refused_since(before, &vm.name);
         }
         self.delete_clones_first(vms);
+        order::arrange_removal(self.input, vms, &mut self.steps);
     }
 
     /// A template's disks cannot be freed while linked clones use them.
@@ -458,7 +511,18 @@ impl<'p, 'a> Planner<'p, 'a> {
         let formerly = marker
             .filter(|marker| self.is_other_identity(marker, &guest.name))
             .map(|marker| Owner { project: marker.project.clone(), name: marker.name.clone() });
-        self.changes.push(Change { vm: guest.name.clone(), guest, verb, reasons, on_failure, formerly });
+        let group = vm.and_then(|vm| vm.group.clone());
+        let vm = guest.name.clone();
+        self.changes.push(Change {
+            vm,
+            group,
+            guest,
+            verb,
+            reasons,
+            on_failure,
+            outdated: Vec::new(),
+            formerly,
+        });
     }
 
     /// Tells whether a marker is that of a VM which was renamed or moved since.
@@ -467,10 +531,10 @@ impl<'p, 'a> Planner<'p, 'a> {
     }
 
     fn finish(mut self) -> Result<Plan, Vec<Diagnostic>> {
+        let steps = self.take_steps();
         if !self.findings.diagnostics.is_empty() {
             return Err(self.findings.diagnostics);
         }
-        let steps = self.take_steps();
         Ok(self.into_plan(steps))
     }
 
@@ -492,6 +556,7 @@ impl<'p, 'a> Planner<'p, 'a> {
             observed_digest: String::new(),
             changes: self.changes,
             steps,
+            rollouts: self.rollouts,
             notes,
             checks,
             limits: limits(input),
@@ -505,6 +570,9 @@ impl<'p, 'a> Planner<'p, 'a> {
         self.add_probes();
         let (shared, mut by_vm) = (std::mem::take(&mut self.shared.steps), std::mem::take(&mut self.steps));
         cloning::follow_sources(&mut by_vm);
+        if self.input.context.mode == PlanMode::Deploy {
+            self.rollouts = order::arrange(self.input, &mut self.findings, &self.changes, &mut by_vm);
+        }
         let mut steps = ordered(shared, by_vm, &self.changes);
         transports::take_allowed(self.input, &mut steps);
         steps
@@ -563,7 +631,7 @@ fn ordered(
             let ready = chain
                 .iter()
                 .take_while(|step| {
-                    let is_ready = step.after.iter().all(|id| done.contains(id));
+                    let is_ready = step.after.iter().chain(&step.follows).all(|id| done.contains(id));
                     if is_ready {
                         done.insert(step.id.clone());
                     }
@@ -601,6 +669,7 @@ fn general_notes(input: &PlanInput<'_>, steps: &[Step]) -> Vec<Note> {
     if input.transports.choice == crate::plan::TransportChoice::Api && !steps.is_empty() {
         notes.push(Note {
             vm: None,
+            topic: NoteTopic::General,
             text: "the `api` transport has no lock on the cluster: another `vmdeploy` at the same time is seen only by digests".to_owned(),
             hint: Some("let one job at a time deploy, or use `transport: hybrid`, which locks on the node".to_owned()),
         });
@@ -617,6 +686,7 @@ fn general_notes(input: &PlanInput<'_>, steps: &[Step]) -> Vec<Note> {
         if input.context.mode == PlanMode::Deploy && used().any(is_image) {
             notes.push(Note {
                 vm: None,
+                topic: NoteTopic::General,
                 text: format!("image `{image}` was built of another source, command or environment than the spec has now"),
                 hint: Some(format!("`vmdeploy image build {image}` makes it anew; it is used as it is until then")),
             });
@@ -625,6 +695,7 @@ fn general_notes(input: &PlanInput<'_>, steps: &[Step]) -> Vec<Note> {
     if input.context.cluster.is_none() && input.observed.quorate == Some(false) {
         notes.push(Note {
             vm: None,
+            topic: NoteTopic::General,
             text: "the cluster has no quorum: it takes no change".to_owned(),
             hint: None,
         });

@@ -13,11 +13,12 @@ use super::hotplug;
 use super::images::Shared;
 use super::input::{Current, Findings, PlanInput, Resolved, reason};
 use super::mark;
+use super::outdated::{self, outdated_disks};
 use super::ready;
 use crate::identity;
 use crate::plan::{
-    Action, ConfigPatch, DesiredHa, GuestRef, PatchValue, Reason, Revert, Slot, Step, Transport,
-    TransportChoice, Verb,
+    Action, ConfigPatch, DesiredHa, GuestRef, NoteTopic, OutdatedDisk, PatchValue, Reason, Revert, Slot,
+    Step, Transport, TransportChoice, Verb,
 };
 use crate::spec::{Desired, Ha, Permission, PowerState, Spanned, Vm};
 use pve_config::{Bus, DeviceSlot};
@@ -31,6 +32,17 @@ pub(crate) struct Update {
     pub(crate) steps: Vec<Step>,
     /// Why it cannot be done in place; then there are no steps.
     pub(crate) replace: Vec<Reason>,
+    /// The images whose change replaces the VM, where that is allowed; then there are no steps either.
+    pub(crate) replace_outdated: Vec<Reason>,
+    /// The disks whose image has changed, whatever follows.
+    pub(crate) outdated: Vec<OutdatedDisk>,
+}
+
+impl Update {
+    /// Returns why the VM is replaced; nothing where it is changed in place.
+    pub(crate) fn why_replaced(&self) -> Vec<Reason> {
+        self.replace_outdated.iter().chain(&self.replace).cloned().collect()
+    }
 }
 
 /// Plans the changes of one guest.
@@ -51,6 +63,8 @@ pub(crate) fn plan_update(
         chain: Chain::new(&resolved.guest.name),
         reasons: Vec::new(),
         replace: Vec::new(),
+        replace_outdated: Vec::new(),
+        outdated: Vec::new(),
         waits_for_restart: Vec::new(),
         stops: false,
     };
@@ -68,6 +82,8 @@ struct Updating<'u, 'a> {
     chain: Chain,
     reasons: Vec<Reason>,
     replace: Vec<Reason>,
+    replace_outdated: Vec<Reason>,
+    outdated: Vec<OutdatedDisk>,
     /// The keys whose new values a running guest takes only at its restart.
     waits_for_restart: Vec<String>,
     /// Whether it is shut down before it is changed, and started again afterwards.
@@ -77,7 +93,7 @@ struct Updating<'u, 'a> {
 impl Updating<'_, '_> {
     fn plan(&mut self) {
         self.look_for_replacement();
-        if !self.replace.is_empty() {
+        if !self.replace.is_empty() || !self.replace_outdated.is_empty() {
             return;
         }
         let values = self.current.effective_config();
@@ -142,23 +158,11 @@ impl Updating<'_, '_> {
 
     fn look_for_replacement(&mut self) {
         let remembered = self.current.marker.as_ref();
-        for (slot, desired) in &self.vm.disks {
-            let Some(disk) = desired.set() else { continue };
-            let name = slot.to_string();
-            let path = format!("disks.{name}.image");
-            let before = remembered.and_then(|marker| marker.sources.get(&name));
-            let after = mark::image_digest(self.input, disk);
-            if let (Some(before), Some(after)) = (before, after)
-                && *before != after
-                && self.current.effective(&name).is_some()
-                && !super::desired::is_ignored(self.vm, &path)
-            {
-                let mut why = reason(path, Some(format!("an image with digest {before}")), Some(after));
-                why.note = Some("a disk is made from its image once".to_owned());
-                self.replace.push(why);
-            } else if self.current.effective(&name).is_some() {
-                self.look_at_file(disk, &name, path);
-            }
+        self.outdated = outdated_disks(self.input, self.vm, self.current);
+        if super::may_replace_outdated(self.input, self.vm) {
+            self.replace_outdated.extend(self.outdated.iter().map(outdated::reason_of));
+        } else {
+            outdated::note(self.findings, &self.guest.name, &self.outdated);
         }
         if let (Some(clone), Some(marker)) = (&self.vm.clone, remembered)
             && mark::is_other_source(self.input, marker, clone)
@@ -171,26 +175,6 @@ impl Updating<'_, '_> {
         if self.current.guest.template && !self.vm.template {
             self.replace.push(reason("template", Some("true".to_owned()), Some("false".to_owned())));
         }
-    }
-
-    /// A file on this machine may have been made anew since a disk was made from it. That alone replaces nothing that
-    /// may not be replaced, and is said.
-    fn look_at_file(&mut self, disk: &crate::spec::Disk, slot: &str, path: String) {
-        let before = self.current.marker.as_ref().and_then(|marker| mark::remembered_content(marker, slot));
-        let (Some(before), Some(after)) = (before, mark::content_digest(self.input, disk)) else { return };
-        if *before == after || super::desired::is_ignored(self.vm, &path) {
-            return;
-        }
-        if super::may_replace(self.input, self.vm) {
-            let mut why = reason(path, Some(format!("a file with digest {before}")), Some(after));
-            why.note = Some("the image's file was made anew".to_owned());
-            self.replace.push(why);
-            return;
-        }
-        let name = &self.guest.name;
-        let text = format!("the file of {slot}'s image was made anew since; the disk stays as it is");
-        let hint = format!("`--replace {name}` makes the VM anew (its disks are lost)");
-        self.findings.note(name, text, Some(&hint));
     }
 
     /// A disk that a running guest gets only at its restart is no disk yet that could be grown.
@@ -614,7 +598,7 @@ impl Updating<'_, '_> {
             let text = format!("takes effect when the guest is restarted: {list}");
             let name = &self.guest.name;
             let hint = format!("`vmdeploy reboot {name}`, or `lifecycle: {{restart: if-needed}}`");
-            self.findings.note(name, text, Some(&hint));
+            self.findings.note_about(NoteTopic::Restart, name, text, Some(&hint));
         }
     }
 
@@ -662,7 +646,14 @@ impl Updating<'_, '_> {
         } else {
             Verb::UpdatePending
         };
-        Update { verb, reasons: self.reasons, steps: self.chain.steps, replace: self.replace }
+        Update {
+            verb,
+            reasons: self.reasons,
+            steps: self.chain.steps,
+            replace: self.replace,
+            replace_outdated: self.replace_outdated,
+            outdated: self.outdated,
+        }
     }
 }
 
