@@ -48,6 +48,17 @@ pub enum EventKind {
         /// 1 for the first time.
         attempt: u32,
     },
+    /// A batch of a rollout begins: the first step of one of its VMs is about to be sent out.
+    BatchStarted {
+        /// The group; `None` for the VMs that are in no group.
+        group: Option<String>,
+        /// The batch, counted from 1.
+        batch: usize,
+        /// The number of batches.
+        batches: usize,
+        /// Its VMs.
+        vms: Vec<GuestName>,
+    },
     /// PVE made a task of it.
     StepSubmitted {
         /// The step.

@@ -38,8 +38,8 @@ pub use observe::{NamedVm, check_cluster, identify, observe, only_node, vm_lists
 pub use options::RunOptions;
 pub use outcome::{Outcome, RevertNote};
 pub use report::{
-    Leftover, REPORT_FORMAT_VERSION, Resuming, RunReport, RunResult, Span, SpanKind, StepReport, StepState,
-    VmReport, VmState, html_page,
+    Leftover, OpenRollout, REPORT_FORMAT_VERSION, Resuming, RunReport, RunResult, Span, SpanKind, StepReport,
+    StepState, VmReport, VmState, html_page,
 };
 pub use run::{drain_in_flight, execute, resume};
 pub use runs::{ProjectLock, RunSummary, RunsError, RunsFolder, StoredRun};

@@ -126,7 +126,7 @@ impl Timing {
 pub fn timing(plan: &Plan) -> Timing {
     let mut finish: Finish<'_> = BTreeMap::new();
     for step in &plan.steps {
-        let latest = latest_of(&step.after, &finish);
+        let latest = latest_of(step.after.iter().chain(&step.follows), &finish);
         let start = latest.map_or(0, |(end, _)| end);
         finish.insert(&step.id, (start + step.estimate_ms, latest.map(|(_, id)| id)));
     }
@@ -153,7 +153,7 @@ fn behind(plan: &Plan) -> BTreeMap<&StepId, u64> {
     let mut behind: BTreeMap<&StepId, u64> = BTreeMap::new();
     for step in plan.steps.iter().rev() {
         let own = behind.get(&step.id).copied().unwrap_or(0) + step.estimate_ms;
-        for before in &step.after {
+        for before in step.after.iter().chain(&step.follows) {
             let longest = behind.entry(before).or_default();
             *longest = own.max(*longest);
         }
@@ -217,9 +217,6 @@ fn places<'a>(
 
 type Finish<'a> = BTreeMap<&'a StepId, (u64, Option<&'a StepId>)>;
 
-fn latest_of<'a>(
-    after: &'a std::collections::BTreeSet<StepId>,
-    finish: &Finish<'a>,
-) -> Option<(u64, &'a StepId)> {
-    after.iter().filter_map(|id| finish.get(id).map(|(end, _)| (*end, id))).max()
+fn latest_of<'a>(before: impl Iterator<Item = &'a StepId>, finish: &Finish<'a>) -> Option<(u64, &'a StepId)> {
+    before.filter_map(|id| finish.get(id).map(|(end, _)| (*end, id))).max()
 }

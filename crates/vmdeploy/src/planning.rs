@@ -17,7 +17,7 @@ use std::path::Path;
 use vmdeploy_executor::{Connections, observe, only_node};
 use vmdeploy_planner::observed::{OBSERVED_FORMAT_VERSION, Observed, Query};
 use vmdeploy_planner::plan::{
-    Check, CheckedPlan, Note, Plan, PlanContext, PlanMode, PlanRefusal, TransportChoice,
+    Check, CheckedPlan, Note, NoteTopic, Plan, PlanContext, PlanMode, PlanRefusal, TransportChoice,
 };
 use vmdeploy_planner::rights::{Need, needs_of_steps};
 use vmdeploy_planner::spec::{Deployment, Diagnostic};
@@ -30,8 +30,8 @@ pub struct PlanArgs {
     /// The specs.
     #[command(flatten)]
     pub spec: SpecArgs,
-    /// Only this VM; may be given several times
-    #[arg(long, value_name = "VM")]
+    /// Only this VM, or the members of this group; may be given several times
+    #[arg(long, value_name = "VM|GROUP")]
     pub target: Vec<GuestName>,
     /// The cluster, where the spec names several
     #[arg(long, value_name = "NAME")]
@@ -42,9 +42,12 @@ pub struct PlanArgs {
     /// Delete the VMs of the project that the spec no longer has, if there are exactly N
     #[arg(long, value_name = "N")]
     pub prune: Option<usize>,
-    /// Destroy this VM and make it anew, where the spec alone does not allow it
-    #[arg(long, value_name = "VM")]
+    /// Destroy this VM, or each member of this group, and remake it
+    #[arg(long, value_name = "VM|GROUP")]
     pub replace: Vec<GuestName>,
+    /// Destroy and remake each VM whose image has changed since it was made
+    #[arg(long)]
+    pub replace_outdated: bool,
     /// Set passwords on VMs that exist already, too
     #[arg(long)]
     pub set_passwords: bool,
@@ -122,7 +125,7 @@ async fn plan_after(
         let text = format!(
             "volumes that the unfinished run `{run}` made and that no slot holds are removed when their VM is done"
         );
-        plan.notes.push(Note { vm: None, text, hint: None });
+        plan.notes.push(Note { vm: None, text, hint: None, topic: NoteTopic::General });
     }
     Ok(Planned { spec, observed, plan, connections })
 }
@@ -305,6 +308,7 @@ fn plan_context<'a>(
         targets: args.target.iter().cloned().collect::<BTreeSet<_>>(),
         prune: args.prune,
         replace: args.replace.iter().cloned().collect(),
+        replace_outdated: args.replace_outdated,
         set_passwords: args.set_passwords,
         unfinished_creates: crate::running::runs_folder(context)
             .unfinished_creates(&deployment.project)
@@ -422,10 +426,15 @@ fn missing_line(check: &Check) -> String {
     format!("{}{by}{detail}", check.need)
 }
 
-/// Returns the plan as people read it on this stream: coloured and as wide as the terminal, where it is one.
-pub fn plan_text(plan: &Plan, stream: output::Stream) -> String {
+/// Returns the plan as people read it on this stream: coloured and as wide as the terminal, where it is one. With
+/// `--verbose` it lists every VM and every check.
+pub fn plan_text(plan: &Plan, stream: output::Stream, context: &Context) -> String {
     let (colour, width) = (stream.has_colour(), stream.width());
-    render::text(plan, render::RenderOptions { colour, width, ..render::RenderOptions::default() })
+    let options = match context.verbosity {
+        0 => render::RenderOptions::default(),
+        _ => render::RenderOptions::verbose(),
+    };
+    render::text(plan, render::RenderOptions { colour, width, ..options })
 }
 
 /// Writes a value as JSON into a file that only its owner may read.

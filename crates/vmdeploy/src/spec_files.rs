@@ -97,6 +97,16 @@ pub fn check(args: &SpecArgs, context: &Context) -> Result<Result<spec::Loaded, 
     Ok(spec::load(&files, &LoadOptions::default()))
 }
 
+/// Reads and checks the specs as [`load`] does, but for checksums that images by `url` lack.
+///
+/// # Errors
+/// As [`load`].
+pub fn load_unpinned(args: &SpecArgs, context: &Context) -> Result<Deployment, Failure> {
+    let files = read_paths(&needed(args, context)?)?;
+    let options = LoadOptions { allow_unpinned: true, ..LoadOptions::default() };
+    spec::load(&files, &options).map(|loaded| loaded.deployment).map_err(|faults| refused(&faults))
+}
+
 fn needed(args: &SpecArgs, context: &Context) -> Result<Vec<PathBuf>, Failure> {
     let paths = named(&args.specs, context);
     if paths.is_empty() {

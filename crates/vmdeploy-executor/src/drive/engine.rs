@@ -12,6 +12,7 @@ use crate::{
     RunReport, Stop, TookEffect,
 };
 use jiff::Timestamp;
+use pve_types::GuestName;
 use rand::RngExt as _;
 use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
@@ -20,7 +21,7 @@ use tokio::sync::mpsc::{UnboundedReceiver, UnboundedSender, unbounded_channel};
 use tokio::task::JoinSet;
 use tokio::time::Instant;
 use tracing::Instrument as _;
-use vmdeploy_planner::plan::{Plan, StepId, Verb};
+use vmdeploy_planner::plan::{Plan, PlannedRollout, StepId, Verb};
 
 /// How a run begins.
 pub(crate) struct Begin {
@@ -62,6 +63,8 @@ struct Engine {
     messages: UnboundedReceiver<Message>,
     stop: Stop,
     wrote: usize,
+    /// The batches of rollouts that were told of: the rollout's place, and the batch's.
+    told_batches: BTreeSet<(usize, usize)>,
     /// How long to wait before the next attempt, as it was told.
     pauses: BTreeMap<StepId, Duration>,
 }
@@ -124,6 +127,7 @@ impl Engine {
             messages,
             stop: Stop::No,
             wrote: usize::from(mode.is_some()),
+            told_batches: BTreeSet::new(),
             pauses: BTreeMap::new(),
         };
         engine.tell(EventKind::RunStarted {
@@ -264,6 +268,7 @@ impl Engine {
     fn start(&mut self, id: &StepId, attempt: u32, probe: bool) {
         let Some(job) = self.job(id, probe) else { return };
         self.begun.entry(id.clone()).or_insert_with(Instant::now);
+        self.tell_batch(job.step.vm.as_ref());
         self.tell(EventKind::StepStarted { step: id.clone(), attempt });
         let span = tracing::info_span!("step", step = %id, transport = %job.step.transport, attempt);
         let (id, cancel) = (id.clone(), self.shared.cancel.clone());
@@ -275,6 +280,23 @@ impl Engine {
             Ended::Step(id, done)
         };
         self.jobs.spawn(work.instrument(span));
+    }
+
+    /// Tells once that the batch of a VM begins.
+    fn tell_batch(&mut self, vm: Option<&GuestName>) {
+        let Some(vm) = vm else { return };
+        let place = |(at, rollout): (usize, &PlannedRollout)| Some((at, rollout.batch_of(vm)?));
+        let Some((at, batch)) = self.plan().rollouts.iter().enumerate().find_map(place) else { return };
+        if !self.told_batches.insert((at, batch)) {
+            return;
+        }
+        let rollout = &self.plan().rollouts[at];
+        self.tell(EventKind::BatchStarted {
+            group: rollout.group.clone(),
+            batch: batch + 1,
+            batches: rollout.batches.len(),
+            vms: rollout.batches[batch].clone(),
+        });
     }
 
     fn revert(&mut self, id: &StepId) {

@@ -22,7 +22,8 @@ impl Places {
             }
         }
         let by_id = plan.steps.iter().enumerate().map(|(place, step)| (step.id.clone(), place)).collect();
-        let awaited = plan.steps.iter().flat_map(|step| step.after.iter().cloned()).collect();
+        let awaited =
+            plan.steps.iter().flat_map(|step| step.after.iter().chain(&step.follows).cloned()).collect();
         Self { by_id, by_vm, awaited }
     }
     /// Returns a step's place.

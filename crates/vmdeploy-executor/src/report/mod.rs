@@ -38,9 +38,25 @@ pub struct RunReport {
     pub left: Vec<Leftover>,
     /// What resuming the run would do.
     pub resume: Resuming,
+    /// The rollouts that did not come to their end.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub open_rollouts: Vec<OpenRollout>,
     /// Why an unfinished run stopped, where it was not the user who stopped it.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub stopped_because: Option<String>,
+}
+
+/// A rollout of which VMs were not begun.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct OpenRollout {
+    /// The group; `None` for the VMs that are in no group.
+    pub group: Option<String>,
+    /// The first batch that is not done, counted from 1.
+    pub batch: usize,
+    /// The number of batches.
+    pub batches: usize,
+    /// The VMs of that batch, and of later ones, that were not begun.
+    pub not_begun: Vec<GuestName>,
 }
 
 /// How a run ended.

@@ -12,11 +12,18 @@ pub(super) fn linked(tasks: Vec<Task>, index: &BTreeMap<StepId, usize>) -> Vec<N
         for before in nodes[place].before.clone() {
             nodes[before].behind.push(place);
         }
+        for before in nodes[place].follows.clone() {
+            nodes[before].followed_by.push(place);
+        }
+        nodes[place].has_ended = has_ended(&nodes, place);
         let is_open = |before: &&usize| !matches!(nodes[**before].state, State::Done { .. });
-        nodes[place].waits_for = nodes[place].before.iter().filter(is_open).count();
+        let waits_for = nodes[place].before.iter().filter(is_open).count();
+        let is_under_way = |before: &&usize| !nodes[**before].has_ended;
+        nodes[place].waits_for = waits_for + nodes[place].follows.iter().filter(is_under_way).count();
     }
     for place in (0..nodes.len()).rev() {
-        let highest = nodes[place].behind.iter().map(|behind| nodes[*behind].height + 1).max();
+        let later = nodes[place].behind.iter().chain(&nodes[place].followed_by);
+        let highest = later.map(|behind| nodes[*behind].height + 1).max();
         nodes[place].height = highest.unwrap_or(0);
     }
     for place in 0..nodes.len() {
@@ -36,15 +43,36 @@ fn node(task: Task, index: &BTreeMap<StepId, usize>) -> Node {
         Past::RolledBack => State::RolledBack,
     };
     let before = task.after.iter().filter_map(|id| index.get(id).copied()).collect();
+    let follows = task.follows.iter().filter_map(|id| index.get(id).copied()).collect();
     Node {
         task,
         before,
+        follows,
         behind: Vec::new(),
+        followed_by: Vec::new(),
+        has_ended: false,
         height: 0,
         needed_by: BTreeSet::new(),
         waits_for: 0,
         state,
         attempts: 0,
+    }
+}
+
+/// Tells whether nothing more happens to a step. One that was skipped has ended only when everything before it has: in a
+/// rollout it stands for its whole VM, and for the batches before.
+pub(super) fn has_ended(nodes: &[Node], place: usize) -> bool {
+    let node = &nodes[place];
+    match node.state {
+        State::Done { .. } | State::Failed { .. } | State::RolledBack | State::RevertFailed => true,
+        State::Skipped { .. } => {
+            node.before.iter().chain(&node.follows).all(|before| nodes[*before].has_ended)
+        }
+        State::Ready { .. }
+        | State::Running
+        | State::Sleeping { .. }
+        | State::RevertDue
+        | State::Reverting => false,
     }
 }
 

@@ -2,7 +2,8 @@
 //! to do. So order, limits, cancellation and revert are tested without a cluster, all interleavings of small plans included.
 //!
 //! The rules:
-//! - A step begins when all steps before it are done, nobody else writes to its guest, and node, storage and clone
+//! - A step begins when all steps before it are done, those that it follows have ended in whatever way, nobody else writes
+//!   to its guest, and node, storage and clone
 //!   source have room. Of a node, commands over SSH and calls of the API are counted apart: calls hardly load it, and
 //!   need not wait for commands that do. Among those that may begin, the one with the longest chain behind it goes first.
 //! - A step that certainly changed nothing is tried again, a bounded number of times; one that may have taken effect is
@@ -16,6 +17,8 @@ mod ideal;
 #[cfg(test)]
 mod plain_tests;
 mod ready;
+#[cfg(test)]
+mod rollout_tests;
 mod task;
 #[cfg(test)]
 mod tests;
@@ -147,11 +150,16 @@ struct Node {
     task: Task,
     before: Vec<usize>,
     behind: Vec<usize>,
+    /// The steps that must have ended before, and those that wait for the end of this one.
+    follows: Vec<usize>,
+    followed_by: Vec<usize>,
+    /// Whether nothing more happens to it, and to what it stands for.
+    has_ended: bool,
     /// The length of the longest chain behind it.
     height: usize,
     /// The VMs that need it, for a shared step.
     needed_by: BTreeSet<GuestName>,
-    /// How many of the steps before it are not done.
+    /// How many of the steps before it are not done, and of those that it follows have not ended.
     waits_for: usize,
     state: State,
     attempts: u32,
@@ -270,11 +278,34 @@ impl Scheduler {
         self.sleeping += usize::from(matches!(state, State::Sleeping { .. }));
         let change: isize = isize::from(is_done(was)) - isize::from(is_done(state));
         for behind in node.behind.clone() {
-            let waits = &mut self.nodes[behind].waits_for;
-            *waits = waits.saturating_add_signed(change);
-            self.note_ready(behind);
+            self.change_waits(behind, change);
         }
         self.note_ready(place);
+        self.note_ended(place);
+    }
+
+    fn change_waits(&mut self, place: usize, by: isize) {
+        let waits = &mut self.nodes[place].waits_for;
+        *waits = waits.saturating_add_signed(by);
+        self.note_ready(place);
+    }
+
+    /// Keeps which steps have ended, from this one on, and lets those that follow them begin.
+    fn note_ended(&mut self, place: usize) {
+        let mut open = vec![place];
+        while let Some(place) = open.pop() {
+            let has_ended = graph::has_ended(&self.nodes, place);
+            if has_ended == self.nodes[place].has_ended {
+                continue;
+            }
+            self.nodes[place].has_ended = has_ended;
+            for follower in self.nodes[place].followed_by.clone() {
+                self.change_waits(follower, if has_ended { -1 } else { 1 });
+            }
+            let later = self.nodes[place].behind.iter().chain(&self.nodes[place].followed_by).copied();
+            let is_skipped = |later: &usize| matches!(self.nodes[*later].state, State::Skipped { .. });
+            open.extend(later.filter(is_skipped).collect::<Vec<_>>());
+        }
     }
 
     /// Keeps the set of steps that may begin.

@@ -15,9 +15,13 @@ impl Scheduler {
 
     fn start_plainly(&mut self, commands: &mut Vec<Command>) {
         let is_open = |place: &usize| !is_done(self.nodes[*place].state);
+        let ended = self.ended_plainly();
         let may_begin = |place: &usize| {
             let node = &self.nodes[*place];
-            matches!(node.state, State::Ready { .. }) && !node.before.iter().any(is_open)
+            let follows_nothing_open = node.follows.iter().all(|before| ended[*before]);
+            matches!(node.state, State::Ready { .. })
+                && !node.before.iter().any(is_open)
+                && follows_nothing_open
         };
         let mut places: Vec<usize> = (0..self.nodes.len()).filter(may_begin).collect();
         places.sort_by_key(|place| (Reverse(self.nodes[*place].height), *place));
@@ -28,6 +32,19 @@ impl Scheduler {
             }
             commands.push(self.started(place, probe));
         }
+    }
+
+    /// Tells of each step whether it has ended, in the plan's order, in which all that counts stands before.
+    fn ended_plainly(&self) -> Vec<bool> {
+        let mut ended = vec![false; self.nodes.len()];
+        for (place, node) in self.nodes.iter().enumerate() {
+            ended[place] = match node.state {
+                State::Done { .. } | State::Failed { .. } | State::RolledBack | State::RevertFailed => true,
+                State::Skipped { .. } => node.before.iter().chain(&node.follows).all(|before| ended[*before]),
+                _ => false,
+            };
+        }
+        ended
     }
 
     fn has_room_plainly(&self, desired: &Claims) -> bool {
@@ -79,18 +96,20 @@ fn any_past() -> impl Strategy<Value = Past> {
 
 /// Up to forty steps of six VMs, the last of which stands for what several share.
 fn any_tasks() -> impl Strategy<Value = Vec<Task>> {
-    let befores = prop::collection::vec(any::<prop::sample::Index>(), 0..3);
-    let row = (0_u8..6, any_claims(), prop::option::of(any_claims()), any_past(), befores);
+    let befores = || prop::collection::vec(any::<prop::sample::Index>(), 0..3);
+    let row = (0_u8..6, any_claims(), prop::option::of(any_claims()), any_past(), befores(), befores());
     prop::collection::vec(row, 1..40).prop_map(|rows| {
         let id = |place: usize| StepId(format!("s{place}"));
-        let task = |(place, (vm, claims, revert, past, befores)): (
+        let task = |(place, (vm, claims, revert, past, befores, follows)): (
             usize,
-            (_, _, _, _, Vec<prop::sample::Index>),
+            (_, _, _, _, Vec<prop::sample::Index>, Vec<prop::sample::Index>),
         )| {
-            let befores = befores.iter().filter(|_| place > 0);
-            let after = befores.map(|before| id(before.index(place))).collect();
+            let ids = |befores: Vec<prop::sample::Index>| {
+                befores.iter().filter(|_| place > 0).map(|before| id(before.index(place))).collect()
+            };
+            let (after, follows) = (ids(befores), ids(follows));
             let vm = Some(vm).filter(|vm: &u8| *vm < 5).map(|vm| format!("vm{vm}").parse().unwrap());
-            Task { id: id(place), vm, after, claims, revert, is_wait: false, past }
+            Task { id: id(place), vm, after, follows, claims, revert, is_wait: false, past }
         };
         rows.into_iter().enumerate().map(task).collect()
     })

@@ -19,6 +19,8 @@ pub struct Task {
     pub vm: Option<GuestName>,
     /// The steps before it.
     pub after: BTreeSet<StepId>,
+    /// The steps that must have ended before, whether they succeeded or not.
+    pub follows: BTreeSet<StepId>,
     /// What it may not share.
     pub claims: Claims,
     /// Whether it can be rolled back, and what that may not share; `None` when there is nothing to do.
@@ -69,6 +71,7 @@ pub(crate) fn tasks_of(plan: &Plan, history: &RunHistory) -> Vec<Task> {
         id: step.id.clone(),
         vm: step.vm.clone(),
         after: step.after.clone(),
+        follows: step.follows.clone(),
         claims: claims_of(&step.action, step.transport),
         revert: match &step.revert {
             Revert::Run { action } => Some(claims_of(action, step.transport)),

@@ -6,14 +6,16 @@ mod outcome;
 use crate::describe;
 use crate::journal::{Record, RunHistory, StepHistory};
 use crate::report::{
-    REPORT_FORMAT_VERSION, Resuming, RunReport, RunResult, SpanKind, StepReport, StepState, is_bad,
+    OpenRollout, REPORT_FORMAT_VERSION, Resuming, RunReport, RunResult, SpanKind, StepReport, StepState,
+    VmReport, VmState, is_bad,
 };
 use crate::{Failure, TookEffect};
 use jiff::Timestamp;
 use outcome::{RunOutcome, name_the_way_on};
+use pve_types::GuestName;
 use std::collections::{BTreeMap, BTreeSet};
 use std::time::Duration;
-use vmdeploy_planner::plan::{Action, PatchValue, Plan, Ref, Revert, Step, StepId};
+use vmdeploy_planner::plan::{Action, PatchValue, Plan, PlannedRollout, Ref, Revert, Step, StepId};
 
 /// Makes the report of a run.
 pub fn report_of(plan: &Plan, records: &[Record]) -> RunReport {
@@ -50,12 +52,29 @@ fn report(plan: &Plan, history: &RunHistory, is_at_end: bool) -> RunReport {
         started: history.started.unwrap_or(Timestamp::UNIX_EPOCH),
         ended: history.ended.unwrap_or(Timestamp::UNIX_EPOCH),
         result,
+        open_rollouts: open_rollouts(plan, &vms),
         vms,
         steps,
         left,
         resume,
         stopped_because,
     }
+}
+
+/// Returns the rollouts of which VMs were not begun.
+fn open_rollouts(plan: &Plan, vms: &[VmReport]) -> Vec<OpenRollout> {
+    let states: BTreeMap<&GuestName, VmState> = vms.iter().map(|vm| (&vm.vm, vm.state)).collect();
+    let state = |vm: &GuestName| states.get(vm).copied();
+    let open = |rollout: &PlannedRollout| {
+        let is_done = |batch: &Vec<GuestName>| batch.iter().all(|vm| state(vm) == Some(VmState::Done));
+        let at = rollout.batches.iter().position(|batch| !is_done(batch))?;
+        let later = rollout.batches[at..].iter().flatten();
+        let not_begun: Vec<GuestName> =
+            later.filter(|vm| state(vm) == Some(VmState::Untouched)).cloned().collect();
+        let (group, batches) = (rollout.group.clone(), rollout.batches.len());
+        (!not_begun.is_empty()).then_some(OpenRollout { group, batch: at + 1, batches, not_begun })
+    };
+    plan.rollouts.iter().filter_map(open).collect()
 }
 
 fn step_report(step: &Step, history: Option<&StepHistory>) -> StepReport {

@@ -311,6 +311,8 @@ pub fn plan(run: &str, vms: u32) -> Plan {
 
 pub fn plan_of(run: &str, guests: &[GuestRef], steps: Vec<Step>) -> Plan {
     let change = |guest: &GuestRef| Change {
+        group: None,
+        outdated: Vec::new(),
         vm: guest.name.clone(),
         guest: guest.clone(),
         verb: Verb::Create,
@@ -333,6 +335,7 @@ pub fn plan_of(run: &str, guests: &[GuestRef], steps: Vec<Step>) -> Plan {
         notes: Vec::new(),
         checks: Vec::new(),
         limits: Limits::default(),
+        rollouts: Vec::new(),
     }
 }
 
@@ -355,6 +358,7 @@ pub fn step(vm: &str, what: &str, action: Action, transport: Transport, after: &
         transport,
         why: "a test".to_owned(),
         after: after.iter().map(|what| id(what)).collect::<BTreeSet<_>>(),
+        follows: BTreeSet::new(),
         revert: Revert::Nothing,
         deadline_s: 30,
         estimate_ms: 0,

@@ -5,6 +5,7 @@
 
 mod action;
 mod id;
+mod rollout;
 mod step;
 
 pub use crate::ha::{DesiredHa, ha_place};
@@ -13,6 +14,7 @@ pub use action::{
     ImportAction, IpFamily, MoveAction, PatchValue, Ref, SecretForm, SecretRef, Slot, Unpack,
 };
 pub use id::StepId;
+pub use rollout::{PlannedRollout, RolloutFailure};
 pub use step::{OnFailure, Revert, Step, Transport, TransportChoice};
 
 use crate::observed::{ClusterIdentity, Observed};
@@ -51,6 +53,9 @@ pub struct Plan {
     pub changes: Vec<Change>,
     /// The steps, in an order that respects `after`.
     pub steps: Vec<Step>,
+    /// How work that interrupts existing VMs is spread over time; the steps' `after` and `follows` hold it.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub rollouts: Vec<PlannedRollout>,
     /// What is worth saying before it is done: pending changes, foreign guests in the way, missing locks.
     pub notes: Vec<Note>,
     /// The rights, space and places that these steps need, and whether they are there.
@@ -88,6 +93,9 @@ impl Plan {
 pub struct Change {
     /// The VM's name in the spec.
     pub vm: GuestName,
+    /// The group that it is a member of.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub group: Option<String>,
     /// The guest that it is or will be.
     pub guest: GuestRef,
     /// What is done to it.
@@ -96,10 +104,27 @@ pub struct Change {
     pub reasons: Vec<Reason>,
     /// What follows when one of its steps fails.
     pub on_failure: OnFailure,
+    /// The disks whose image has changed since they were made from it.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub outdated: Vec<OutdatedDisk>,
     /// The owner that the guest's marker names before the run, where that is not the plan's project and the VM's name:
     /// the VM is renamed or moved in place. `None` for every other VM.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub formerly: Option<Owner>,
+}
+
+/// A disk that was made from an image which is another one now. It works as before.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct OutdatedDisk {
+    /// Its slot.
+    pub slot: Slot,
+    /// The image's name in the spec.
+    pub image: String,
+    /// The digest of the image that it was made from, as the ownership marker remembers it.
+    pub made_from: String,
+    /// The digest of the image as it is now.
+    pub now: String,
 }
 
 /// A VM as an ownership marker names it.
@@ -167,6 +192,28 @@ pub struct Note {
     pub text: String,
     /// What to do about it, if anything.
     pub hint: Option<String>,
+    /// What it is about, for those who show only some notes.
+    #[serde(default, skip_serializing_if = "NoteTopic::is_general")]
+    pub topic: NoteTopic,
+}
+
+/// What a note is about.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub enum NoteTopic {
+    /// Anything else.
+    #[default]
+    General,
+    /// Changes of a running guest that wait for its restart.
+    Restart,
+    /// Disks whose image has changed since they were made from it.
+    Outdated,
+}
+
+impl NoteTopic {
+    fn is_general(&self) -> bool {
+        *self == Self::General
+    }
 }
 
 /// One thing that the steps need of the cluster.
@@ -326,12 +373,14 @@ pub struct PlanContext<'a> {
     pub transport: Option<TransportChoice>,
     /// The node to use where the spec names none (`PROXMOX_NODE`).
     pub default_node: Option<NodeName>,
-    /// `--target`: the only VMs that are planned; empty for all.
+    /// `--target`: the only VMs that are planned, by their names or those of groups; empty for all.
     pub targets: BTreeSet<GuestName>,
     /// `--prune=N`: the number of VMs that may be deleted because the spec no longer has them.
     pub prune: Option<usize>,
-    /// `--replace`: the VMs that may be destroyed and made anew.
+    /// `--replace`: the VMs, by their names or those of groups, that may be destroyed and remade.
     pub replace: BTreeSet<GuestName>,
+    /// `--replace-outdated`: VMs whose image has changed are destroyed and remade.
+    pub replace_outdated: bool,
     /// `--set-passwords`: passwords are set on VMs that exist already, too.
     pub set_passwords: bool,
     /// VMs whose creation an earlier run of the project began, and ended or was killed before it started them: they are
@@ -360,6 +409,7 @@ impl<'a> PlanContext<'a> {
             targets: BTreeSet::new(),
             prune: None,
             replace: BTreeSet::new(),
+            replace_outdated: false,
             set_passwords: false,
             unfinished_creates: BTreeSet::new(),
             pins: BTreeMap::new(),

@@ -21,6 +21,10 @@ pub struct Step {
     pub why: String,
     /// The steps that must have succeeded before.
     pub after: BTreeSet<StepId>,
+    /// The steps that must have ended before, whether they succeeded, failed or were skipped: those of earlier batches of
+    /// a rollout that goes on after a failure.
+    #[serde(default, skip_serializing_if = "BTreeSet::is_empty")]
+    pub follows: BTreeSet<StepId>,
     /// What would be done to revert it.
     pub revert: Revert,
     /// How long it may take, in seconds.
@@ -113,7 +117,8 @@ impl OnFailure {
 pub(super) fn check_order(steps: &[Step]) -> Result<(), String> {
     let mut seen: BTreeMap<&StepId, usize> = BTreeMap::new();
     for (index, step) in steps.iter().enumerate() {
-        if let Some(missing) = step.after.iter().find(|id| !seen.contains_key(id)) {
+        let before = step.after.iter().chain(&step.follows);
+        if let Some(missing) = before.into_iter().find(|id| !seen.contains_key(id)) {
             return Err(format!("`{}` waits for `{missing}`, which does not come before it", step.id));
         }
         if seen.insert(&step.id, index).is_some() {

@@ -48,8 +48,7 @@ pub(super) fn check(input: &PlanInput<'_>, owners: &Owners<'_>, findings: &mut F
 type Held<'o> = HashMap<IpAddr, Vec<(&'o ObservedGuest, &'o StaticAddress)>>;
 
 fn is_meant(input: &PlanInput<'_>, resolved: &Resolved<'_>) -> bool {
-    let targets = &input.context.targets;
-    targets.is_empty() || targets.contains(&resolved.vm.name.value)
+    input.is_target(&resolved.vm.name.value)
 }
 
 /// Tells whether a VM of the plan gives its guest another address there than it has.

@@ -73,6 +73,7 @@ impl Link {
             transport,
             why,
             after,
+            follows: BTreeSet::new(),
             revert: self.revert,
             deadline_s: self.deadline_s,
         }

@@ -80,7 +80,7 @@ fn is_hidden(input: &PlanInput<'_>, vmid: Vmid) -> bool {
 }
 
 fn is_left_out(input: &PlanInput<'_>, guest: &GuestRef) -> bool {
-    !input.context.targets.is_empty() && !input.context.targets.contains(&guest.name)
+    !input.is_target(&guest.name)
 }
 
 fn of_spec(input: &PlanInput<'_>, name: &pve_types::GuestName) -> Option<Source> {

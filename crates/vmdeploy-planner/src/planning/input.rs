@@ -3,7 +3,7 @@
 use super::transports::Transports;
 use crate::identity::Marker;
 use crate::observed::{Observed, ObservedConfig, ObservedGuest, ObservedStorage};
-use crate::plan::{GuestRef, Note, PlanContext, Reason};
+use crate::plan::{GuestRef, Note, NoteTopic, PlanContext, Reason};
 use crate::spec::{Deployment, Diagnostic, Span, Vm};
 use crate::volumes::VolumeUsers;
 use pve_types::{GuestName, NodeName, StorageId};
@@ -17,6 +17,10 @@ pub(crate) struct PlanInput<'a> {
     pub(crate) cluster: String,
     pub(crate) transports: Transports,
     pub(crate) guests: BTreeMap<GuestName, Resolved<'a>>,
+    /// The VMs that `--target` names, the members of groups included; empty for all.
+    pub(crate) targets: BTreeSet<GuestName>,
+    /// The VMs that `--replace` names, the members of groups included.
+    pub(crate) replace: BTreeSet<GuestName>,
     /// Whose each volume is.
     pub(crate) volumes: VolumeUsers<'a>,
     storages: HashMap<(&'a NodeName, &'a StorageId), &'a ObservedStorage>,
@@ -72,8 +76,22 @@ impl<'a> PlanInput<'a> {
         let storages = observed.storages.iter().map(|seen| ((&seen.node, &seen.storage), seen)).collect();
         let transports = Transports::new(deployment, context);
         let volumes = VolumeUsers::of(observed);
-        let guests = BTreeMap::new();
-        Self { deployment, context, observed, cluster, transports, guests, volumes, storages }
+        Self {
+            deployment,
+            context,
+            observed,
+            cluster,
+            transports,
+            guests: BTreeMap::new(),
+            targets: members_of(deployment, &context.targets),
+            replace: members_of(deployment, &context.replace),
+            volumes,
+            storages,
+        }
+    }
+    /// Tells whether the VM is one of those that `--target` leaves.
+    pub(crate) fn is_target(&self, name: &GuestName) -> bool {
+        self.targets.is_empty() || self.targets.contains(name)
     }
     /// Returns a storage as the node sees it.
     pub(crate) fn storage(&self, node: &NodeName, storage: &StorageId) -> Option<&'a ObservedStorage> {
@@ -94,6 +112,15 @@ impl<'a> PlanInput<'a> {
     pub(crate) fn is_shared(&self, node: &NodeName, storage: &StorageId) -> bool {
         self.storage(node, storage).is_some_and(|seen| seen.shared)
     }
+}
+
+/// Returns the VMs that these names of VMs and groups stand for. A name without VMs stays, so that it selects none.
+fn members_of(deployment: &Deployment, names: &BTreeSet<GuestName>) -> BTreeSet<GuestName> {
+    let members = |name: &GuestName| match deployment.named(name)[..] {
+        [] => vec![name.clone()],
+        ref members => members.iter().map(|member| (*member).clone()).collect(),
+    };
+    names.iter().flat_map(members).collect()
 }
 
 /// What planning finds out on its way.
@@ -137,7 +164,18 @@ impl Findings {
     }
     /// Records something worth saying about a VM.
     pub(crate) fn note(&mut self, vm: &GuestName, text: impl Into<String>, hint: Option<&str>) {
-        self.notes.push(Note { vm: Some(vm.clone()), text: text.into(), hint: hint.map(str::to_owned) });
+        self.note_about(NoteTopic::General, vm, text, hint);
+    }
+    /// Records something worth saying about a VM, with what it is about.
+    pub(crate) fn note_about(
+        &mut self,
+        topic: NoteTopic,
+        vm: &GuestName,
+        text: impl Into<String>,
+        hint: Option<&str>,
+    ) {
+        let hint = hint.map(str::to_owned);
+        self.notes.push(Note { vm: Some(vm.clone()), text: text.into(), hint, topic });
     }
 }
 

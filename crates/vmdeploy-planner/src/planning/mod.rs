@@ -22,6 +22,8 @@ mod input;
 mod making;
 mod mappings;
 mod mark;
+mod order;
+mod outdated;
 mod ownership;
 mod preflight;
 mod ready;
@@ -37,11 +39,11 @@ mod update;
 use crate::identity::{DEFAULT_CLUSTER, Marker, Owners};
 use crate::observed::ObservedGuest;
 use crate::plan::{
-    Action, Change, GuestRef, Limits, Note, OnFailure, Owner, PLAN_FORMAT_VERSION, Plan, PlanContext,
-    PlanMode, Step, StepId, Verb,
+    Action, Change, GuestRef, Limits, Note, NoteTopic, OnFailure, OutdatedDisk, Owner, PLAN_FORMAT_VERSION,
+    Plan, PlanContext, PlanMode, PlannedRollout, Step, StepId, Verb,
 };
 use crate::spec::{
-    Deployment, Diagnostic, Disk, DiskContent, Image, Permission, PowerState, Span, Vm, check_disk_version,
+    Deployment, Diagnostic, Disk, DiskContent, Image, PowerState, Replacement, Span, Vm, check_disk_version,
 };
 use chain::{Chain, Link};
 use images::Shared;
@@ -51,7 +53,7 @@ use pve_types::{GuestName, NodeName, StorageId, Vmid};
 use removal::{Removal, kept_disks, losses, push_removal};
 use std::collections::{BTreeMap, BTreeSet};
 use transports::Shape;
-use update::{ReplaceCause, Replacement};
+use update::{ReplaceCause, ReplaceReason};
 
 pub(crate) use images::store_queries;
 pub(crate) use mappings::kinds_of;
@@ -196,10 +198,11 @@ pub(crate) fn cluster_of(deployment: &Deployment, context: &PlanContext<'_>) -> 
 fn check_targets(input: &PlanInput<'_>, vms: &[&Vm], findings: &mut Findings) {
     let named = input.context.targets.iter().map(|name| ("--target", name));
     for (option, name) in named.chain(input.context.replace.iter().map(|name| ("--replace", name))) {
-        if !vms.iter().any(|vm| vm.name.value == *name) {
+        let is_group = input.deployment.groups.contains_key(name.as_str());
+        if !is_group && !vms.iter().any(|vm| vm.name.value == *name) {
             let at = (Span::default(), format!("vms.{name}"));
-            let message = format!("`{option} {name}` names no VM of the spec");
-            findings.refuse(input.deployment, at, message, "see the names under `vms:`");
+            let message = format!("`{option} {name}` names no VM or group of the spec");
+            findings.refuse(input.deployment, at, message, "see the names under `vms:` and `groups:`");
         }
     }
 }
@@ -222,7 +225,14 @@ fn check_power_wishes(deployment: &Deployment, vm: &Vm, findings: &mut Findings)
 
 /// Tells whether the spec or the command line lets the VM be destroyed and made anew.
 pub(crate) fn may_replace(input: &PlanInput<'_>, vm: &Vm) -> bool {
-    vm.lifecycle.replace == Permission::IfNeeded || input.context.replace.contains(&vm.name)
+    vm.lifecycle.replace == Replacement::IfNeeded || input.replace.contains(&vm.name.value)
+}
+
+/// Tells whether the spec or the command line lets the VM be destroyed and remade because its image has changed.
+pub(crate) fn may_replace_outdated(input: &PlanInput<'_>, vm: &Vm) -> bool {
+    may_replace(input, vm)
+        || vm.lifecycle.replace == Replacement::OnImageChange
+        || input.context.replace_outdated
 }
 
 /// Refuses a clear password on the `ssh` transport, where it would stand on a command line.
@@ -243,18 +253,19 @@ struct Planner<'p, 'a> {
     claimed: ownership::Claimed,
     /// The steps of each VM.
     steps: BTreeMap<GuestName, Vec<Step>>,
+    rollouts: Vec<PlannedRollout>,
 }
 
 impl<'p, 'a> Planner<'p, 'a> {
     fn new(input: &'p PlanInput<'a>, findings: Findings) -> Self {
         let (changes, claimed, steps) = (Vec::new(), BTreeMap::new(), BTreeMap::new());
-        Self { input, shared: Shared::default(), findings, changes, claimed, steps }
+        let rollouts = Vec::new();
+        Self { input, shared: Shared::default(), findings, changes, claimed, steps, rollouts }
     }
 
     /// Returns the VMs that `--target` leaves, with the guests that they are or will be.
     fn targets(&self, vms: &[&Vm]) -> Vec<&'p Resolved<'a>> {
-        let targets = &self.input.context.targets;
-        let desired = vms.iter().filter(|vm| targets.is_empty() || targets.contains(&vm.name));
+        let desired = vms.iter().filter(|vm| self.input.is_target(&vm.name.value));
         desired.filter_map(|vm| self.input.guests.get(&vm.name.value)).collect()
     }
 
@@ -280,20 +291,60 @@ impl<'p, 'a> Planner<'p, 'a> {
     }
 
     fn update(&mut self, resolved: &Resolved<'a>, current: &Current<'a>) {
+        if self.input.replace.contains(&resolved.vm.name.value) {
+            return self.replace_as_told(resolved, current);
+        }
         let update = update::plan_update(self.input, &mut self.shared, &mut self.findings, resolved, current);
-        if !update.replace.is_empty() {
-            return self.replace(resolved, current, update.replace);
+        if !update.replace.is_empty() && !may_replace(self.input, resolved.vm) {
+            return self.refuse_replacement(resolved.vm, &update.replace);
+        }
+        let (outdated, why) = (update.outdated.clone(), update.why_replaced());
+        if !why.is_empty() {
+            return self.replace(resolved, current, why, outdated);
         }
         let on_failure = resolved.vm.lifecycle.on_failure.unwrap_or(OnFailure::Keep);
         self.add(resolved.guest.clone(), update.verb, update.reasons, on_failure, update.steps);
+        self.note_outdated(outdated);
     }
 
-    fn replace(&mut self, resolved: &Resolved<'a>, current: &Current<'a>, why: Vec<Replacement>) {
-        let vm = resolved.vm;
-        if !may_replace(self.input, vm) {
-            self.refuse_replacement(vm, &why);
-            return;
+    fn note_outdated(&mut self, outdated: Vec<OutdatedDisk>) {
+        if let Some(change) = self.changes.last_mut() {
+            change.outdated = outdated;
         }
+    }
+
+    /// Replaces a VM that `--replace` names, even where nothing has changed.
+    fn replace_as_told(&mut self, resolved: &Resolved<'a>, current: &Current<'a>) {
+        if current.marker.is_none() {
+            let name = &resolved.vm.name;
+            let message = format!(
+                "`{}` is not managed yet: VM {} has no ownership marker",
+                name.value, resolved.guest.vmid
+            );
+            let at = (name.span, resolved.vm.path(""));
+            let hint = "deploy it without `--replace` first";
+            return self.findings.refuse(self.input.deployment, at, message, hint);
+        }
+        // Changes in place are not made: they only say why.
+        let (mut shared, mut findings) = (Shared::default(), Findings::default());
+        let update = update::plan_update(self.input, &mut shared, &mut findings, resolved, current);
+        let mut why = update.why_replaced();
+        if why.is_empty() {
+            let mut told = input::reason("(whole VM)", None, None);
+            told.note = Some("`--replace` asks for it".to_owned());
+            why.push(told);
+        }
+        self.replace(resolved, current, why, update.outdated);
+    }
+
+    fn replace(
+        &mut self,
+        resolved: &Resolved<'a>,
+        current: &Current<'a>,
+        why: Vec<crate::plan::Reason>,
+        outdated: Vec<OutdatedDisk>,
+    ) {
+        let vm = resolved.vm;
         let guest = GuestRef { node: current.guest.node.clone(), ..resolved.guest.clone() };
         let removal = Removal { guest: &guest, current, vm: Some(vm) };
         let kept = vm.disks.values().filter_map(|desired| desired.set());
@@ -319,13 +370,13 @@ impl<'p, 'a> Planner<'p, 'a> {
         making.make();
         making.chain.remove_last_of_all();
         let (steps, made) = (making.chain.steps, making.reasons);
-        let why = why.into_iter().map(|replacement| replacement.reason);
-        let reasons = why.chain(losses(&removal)).chain(made).collect();
+        let reasons = why.into_iter().chain(losses(&removal)).chain(made).collect();
         self.add(guest, Verb::Replace, reasons, OnFailure::Keep, steps);
+        self.note_outdated(outdated);
     }
 
-    fn refuse_replacement(&mut self, vm: &Vm, why: &[Replacement]) {
-        for Replacement { cause, reason } in why {
+    fn refuse_replacement(&mut self, vm: &Vm, why: &[ReplaceReason]) {
+        for ReplaceReason { cause, reason } in why {
             let name = &vm.name.value;
             let message = match cause {
                 ReplaceCause::Template => {
@@ -334,14 +385,8 @@ impl<'p, 'a> Planner<'p, 'a> {
                 ReplaceCause::CloneSource => {
                     format!("`{name}` was cloned from something else, and a VM is cloned once")
                 }
-                ReplaceCause::Image(_) => {
-                    format!(
-                        "`{}` of `{name}` was changed, and a disk is made from its image once",
-                        reason.path
-                    )
-                }
             };
-            let span = span_of_cause(vm, *cause);
+            let span = vm.clone.as_ref().map_or(vm.name.span, |clone| clone.span);
             let hint = format!(
                 "destroy and remake it with `--replace {name}` (its disks are lost), or leave it alone with `lifecycle: {{ignore: [{}]}}`",
                 reason.path
@@ -432,6 +477,7 @@ impl<'p, 'a> Planner<'p, 'a> {
             self.findings.refused_since(before, &vm.name);
         }
         self.delete_clones_first(vms);
+        order::arrange_removal(self.input, vms, &mut self.steps);
     }
 
     /// A template's disks cannot be freed while linked clones use them.
@@ -466,7 +512,18 @@ impl<'p, 'a> Planner<'p, 'a> {
         let formerly = marker
             .filter(|marker| self.is_other_identity(marker, &guest.name))
             .map(|marker| Owner { project: marker.project.clone(), name: marker.name.clone() });
-        self.changes.push(Change { vm: guest.name.clone(), guest, verb, reasons, on_failure, formerly });
+        let group = vm.and_then(|vm| vm.group.clone());
+        let vm = guest.name.clone();
+        self.changes.push(Change {
+            vm,
+            group,
+            guest,
+            verb,
+            reasons,
+            on_failure,
+            outdated: Vec::new(),
+            formerly,
+        });
     }
 
     /// Tells whether a marker is that of a VM which was renamed or moved since.
@@ -475,10 +532,10 @@ impl<'p, 'a> Planner<'p, 'a> {
     }
 
     fn finish(mut self) -> Result<Plan, Vec<Diagnostic>> {
+        let steps = self.take_steps();
         if !self.findings.diagnostics.is_empty() {
             return Err(self.findings.diagnostics);
         }
-        let steps = self.take_steps();
         Ok(self.into_plan(steps))
     }
 
@@ -500,6 +557,7 @@ impl<'p, 'a> Planner<'p, 'a> {
             observed_digest: String::new(),
             changes: self.changes,
             steps,
+            rollouts: self.rollouts,
             notes,
             checks,
             limits: limits(input),
@@ -513,6 +571,9 @@ impl<'p, 'a> Planner<'p, 'a> {
         self.add_probes();
         let (shared, mut by_vm) = (std::mem::take(&mut self.shared.steps), std::mem::take(&mut self.steps));
         cloning::follow_sources(&mut by_vm);
+        if self.input.context.mode == PlanMode::Deploy {
+            self.rollouts = order::arrange(self.input, &mut self.findings, &self.changes, &mut by_vm);
+        }
         let mut steps = ordered(shared, by_vm, &self.changes);
         allowed::take_allowed(self.input, &mut steps);
         steps
@@ -557,18 +618,6 @@ pub(super) fn gone<'a, 'o>(
 
 /// Puts the steps into an order that respects `after`: shared ones first, then VM by VM, those that wait later.
 /// Returns where the spec says what keeps a VM from being changed in place.
-fn span_of_cause(vm: &Vm, cause: ReplaceCause) -> Span {
-    let disk = match cause {
-        ReplaceCause::Image(slot) => vm.disks.get(&slot).and_then(|desired| desired.set()),
-        ReplaceCause::CloneSource | ReplaceCause::Template => None,
-    };
-    let of_disk = disk.map(|disk| match &disk.content {
-        DiskContent::Image(image) => image.span,
-        _ => disk.span,
-    });
-    of_disk.or(vm.clone.as_ref().map(|clone| clone.span)).unwrap_or(vm.name.span)
-}
-
 fn ordered(
     shared: BTreeMap<StepId, Step>,
     mut by_vm: BTreeMap<GuestName, Vec<Step>>,
@@ -584,7 +633,7 @@ fn ordered(
             let ready = chain
                 .iter()
                 .take_while(|step| {
-                    let is_ready = step.after.iter().all(|id| done.contains(id));
+                    let is_ready = step.after.iter().chain(&step.follows).all(|id| done.contains(id));
                     if is_ready {
                         done.insert(step.id.clone());
                     }
@@ -622,6 +671,7 @@ fn general_notes(input: &PlanInput<'_>, steps: &[Step]) -> Vec<Note> {
     if input.transports.choice == crate::plan::TransportChoice::Api && !steps.is_empty() {
         notes.push(Note {
             vm: None,
+            topic: NoteTopic::General,
             text: "the `api` transport has no lock on the cluster: another `vmdeploy` at the same time is seen only by digests".to_owned(),
             hint: Some("let one job at a time deploy, or use `transport: hybrid`, which locks on the node".to_owned()),
         });
@@ -638,6 +688,7 @@ fn general_notes(input: &PlanInput<'_>, steps: &[Step]) -> Vec<Note> {
         if input.context.mode == PlanMode::Deploy && used().any(is_image) {
             notes.push(Note {
                 vm: None,
+                topic: NoteTopic::General,
                 text: format!("image `{image}` was built of another source, command or environment than the spec has now"),
                 hint: Some(format!("`vmdeploy image build {image}` makes it anew; it is used as it is until then")),
             });
@@ -646,6 +697,7 @@ fn general_notes(input: &PlanInput<'_>, steps: &[Step]) -> Vec<Note> {
     if input.context.cluster.is_none() && input.observed.quorate == Some(false) {
         notes.push(Note {
             vm: None,
+            topic: NoteTopic::General,
             text: "the cluster has no quorum: it takes no change".to_owned(),
             hint: None,
         });

@@ -110,10 +110,6 @@ fn gone_too(input: &PlanInput<'_>) -> BTreeSet<Vmid> {
     if input.context.mode != PlanMode::Destroy {
         return BTreeSet::new();
     }
-    let targets = &input.context.targets;
-    let going = input
-        .guests
-        .values()
-        .filter(|one| one.current.is_some() && (targets.is_empty() || targets.contains(&one.guest.name)));
+    let going = input.guests.values().filter(|one| one.current.is_some() && input.is_target(&one.guest.name));
     going.map(|one| one.guest.vmid).collect()
 }

@@ -71,8 +71,7 @@ fn current(guest: &ObservedGuest, marker: Option<Marker>) -> Option<Current<'_>>
 
 /// Tells whether the VM is one of those that `--target` names.
 fn is_meant(input: &PlanInput<'_>, vm: &Vm) -> bool {
-    let targets = &input.context.targets;
-    targets.is_empty() || targets.contains(&vm.name.value)
+    input.is_target(&vm.name.value)
 }
 
 /// Refuses the VM for what its identity lacks; one that is not meant does not stand in the way of others.

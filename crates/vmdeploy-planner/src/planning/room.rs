@@ -7,7 +7,7 @@ use super::images::{Room, probe_name};
 use super::input::PlanInput;
 use super::settings::check;
 use crate::observed::ObservedStorage;
-use crate::plan::{Check, CheckOutcome, Note, StepId};
+use crate::plan::{Check, CheckOutcome, Note, NoteTopic, StepId};
 use crate::render::rounded;
 use pve_types::{Bytes, NodeName, StorageId};
 use std::collections::BTreeMap;
@@ -98,6 +98,7 @@ fn over_limit(input: &PlanInput<'_>, seen: &ObservedStorage, room: Room, availab
 
 fn overcommitted(place: &str, size: Bytes, available: Bytes) -> Note {
     Note {
+        topic: NoteTopic::General,
         vm: None,
         text: format!(
             "the disks of this plan on {place} may grow to {}, and it has {} free: it is thin, and takes them until it is full",

@@ -13,14 +13,15 @@ use super::hotplug;
 use super::images::Shared;
 use super::input::{Current, Findings, PlanInput, Resolved, reason};
 use super::mark;
+use super::outdated::{self, outdated_disks};
 use super::ready;
 use crate::identity;
 use crate::plan::{
-    Action, ConfigPatch, DesiredHa, GuestRef, ImportAction, MoveAction, PatchValue, Reason, Revert, Slot,
-    Step, Transport, TransportChoice, Verb,
+    Action, ConfigPatch, DesiredHa, GuestRef, ImportAction, MoveAction, NoteTopic, OutdatedDisk, PatchValue,
+    Reason, Revert, Slot, Step, Transport, TransportChoice, Verb,
 };
 use crate::spec::{Desired, Ha, Permission, PowerState, Spanned, Vm};
-use pve_config::{Bus, DeviceSlot};
+use pve_config::Bus;
 use pve_types::{HaState, PoolId};
 use std::borrow::Cow;
 use std::collections::BTreeMap;
@@ -31,12 +32,24 @@ pub(crate) struct Update {
     pub(crate) reasons: Vec<Reason>,
     pub(crate) steps: Vec<Step>,
     /// Why it cannot be done in place; then there are no steps.
-    pub(crate) replace: Vec<Replacement>,
+    pub(crate) replace: Vec<ReplaceReason>,
+    /// The images whose change replaces the VM, where that is allowed; then there are no steps either.
+    pub(crate) replace_outdated: Vec<Reason>,
+    /// The disks whose image has changed, whatever follows.
+    pub(crate) outdated: Vec<OutdatedDisk>,
+}
+
+impl Update {
+    /// Returns why the VM is replaced; nothing where it is changed in place.
+    pub(crate) fn why_replaced(&self) -> Vec<Reason> {
+        let replace = self.replace.iter().map(|why| &why.reason);
+        self.replace_outdated.iter().chain(replace).cloned().collect()
+    }
 }
 
 /// A difference that cannot be removed in place.
 #[derive(Debug)]
-pub(crate) struct Replacement {
+pub(crate) struct ReplaceReason {
     pub(crate) cause: ReplaceCause,
     /// The difference, as the plan shows it.
     pub(crate) reason: Reason,
@@ -45,8 +58,6 @@ pub(crate) struct Replacement {
 /// What keeps a VM from being changed in place.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(crate) enum ReplaceCause {
-    /// The disk in this slot is made from another image, and a disk is made from its image once.
-    Image(DeviceSlot),
     /// It is cloned from another source, and a VM is cloned once.
     CloneSource,
     /// It is a template, and a template does not become a VM again.
@@ -71,6 +82,8 @@ pub(crate) fn plan_update(
         chain: Chain::new(&resolved.guest.name),
         reasons: Vec::new(),
         replace: Vec::new(),
+        replace_outdated: Vec::new(),
+        outdated: Vec::new(),
         waits_for_restart: Vec::new(),
         stops: false,
     };
@@ -87,7 +100,9 @@ struct Updating<'u, 'a> {
     current: &'u Current<'a>,
     chain: Chain,
     reasons: Vec<Reason>,
-    replace: Vec<Replacement>,
+    replace: Vec<ReplaceReason>,
+    replace_outdated: Vec<Reason>,
+    outdated: Vec<OutdatedDisk>,
     /// The keys whose new values a running guest takes only at its restart.
     waits_for_restart: Vec<String>,
     /// Whether it is shut down before it is changed, and started again afterwards.
@@ -97,7 +112,7 @@ struct Updating<'u, 'a> {
 impl Updating<'_, '_> {
     fn plan(&mut self) {
         self.look_for_replacement();
-        if !self.replace.is_empty() {
+        if !self.replace.is_empty() || !self.replace_outdated.is_empty() {
             return;
         }
         let values = self.current.effective_config();
@@ -162,23 +177,11 @@ impl Updating<'_, '_> {
 
     fn look_for_replacement(&mut self) {
         let remembered = self.current.marker.as_ref();
-        for (slot, desired) in &self.vm.disks {
-            let Some(disk) = desired.set() else { continue };
-            let name = slot.to_string();
-            let path = format!("disks.{name}.image");
-            let before = remembered.and_then(|marker| marker.sources.get(&name));
-            let after = mark::image_digest(self.input, disk);
-            if let (Some(before), Some(after)) = (before, after)
-                && *before != after
-                && self.current.effective(&name).is_some()
-                && !super::desired::is_ignored(self.vm, &path)
-            {
-                let mut why = reason(path, Some(format!("an image with digest {before}")), Some(after));
-                why.note = Some("a disk is made from its image once".to_owned());
-                self.replace.push(Replacement { cause: ReplaceCause::Image(*slot), reason: why });
-            } else if self.current.effective(&name).is_some() {
-                self.look_at_file(disk, path);
-            }
+        self.outdated = outdated_disks(self.input, self.vm, self.current);
+        if super::may_replace_outdated(self.input, self.vm) {
+            self.replace_outdated.extend(self.outdated.iter().map(outdated::reason_of));
+        } else {
+            outdated::note(self.findings, &self.guest.name, &self.outdated);
         }
         if let (Some(clone), Some(marker)) = (&self.vm.clone, remembered)
             && mark::is_other_source(self.input, marker, clone)
@@ -186,34 +189,12 @@ impl Updating<'_, '_> {
         {
             let mut why = reason("clone", Some("another source".to_owned()), Some("this one".to_owned()));
             why.note = Some("a VM is cloned once".to_owned());
-            self.replace.push(Replacement { cause: ReplaceCause::CloneSource, reason: why });
+            self.replace.push(ReplaceReason { cause: ReplaceCause::CloneSource, reason: why });
         }
         if self.current.guest.template && !self.vm.template {
             let why = reason("template", Some("true".to_owned()), Some("false".to_owned()));
-            self.replace.push(Replacement { cause: ReplaceCause::Template, reason: why });
+            self.replace.push(ReplaceReason { cause: ReplaceCause::Template, reason: why });
         }
-    }
-
-    /// A file on this machine may have been made anew since a disk was made from it. That alone replaces nothing that
-    /// may not be replaced, and is said.
-    fn look_at_file(&mut self, disk: &crate::spec::Disk, path: String) {
-        let slot = disk.slot;
-        let marker = self.current.marker.as_ref();
-        let before = marker.and_then(|marker| mark::remembered_content(marker, &slot.to_string()));
-        let (Some(before), Some(after)) = (before, mark::content_digest(self.input, disk)) else { return };
-        if *before == after || super::desired::is_ignored(self.vm, &path) {
-            return;
-        }
-        if super::may_replace(self.input, self.vm) {
-            let mut why = reason(path, Some(format!("a file with digest {before}")), Some(after));
-            why.note = Some("the image's file was made anew".to_owned());
-            self.replace.push(Replacement { cause: ReplaceCause::Image(slot), reason: why });
-            return;
-        }
-        let name = &self.guest.name;
-        let text = format!("the file of {slot}'s image was made anew since; the disk stays as it is");
-        let hint = format!("`--replace {name}` makes the VM anew (its disks are lost)");
-        self.findings.note(name, text, Some(&hint));
     }
 
     /// A disk that a running guest gets only at its restart is no disk yet that could be grown.
@@ -643,7 +624,7 @@ impl Updating<'_, '_> {
             let text = format!("takes effect when the guest is restarted: {list}");
             let name = &self.guest.name;
             let hint = format!("`vmdeploy reboot {name}`, or `lifecycle: {{restart: if-needed}}`");
-            self.findings.note(name, text, Some(&hint));
+            self.findings.note_about(NoteTopic::Restart, name, text, Some(&hint));
         }
     }
 
@@ -691,7 +672,14 @@ impl Updating<'_, '_> {
         } else {
             Verb::UpdatePending
         };
-        Update { verb, reasons: self.reasons, steps: self.chain.steps, replace: self.replace }
+        Update {
+            verb,
+            reasons: self.reasons,
+            steps: self.chain.steps,
+            replace: self.replace,
+            replace_outdated: self.replace_outdated,
+            outdated: self.outdated,
+        }
     }
 }
 

@@ -27,6 +27,9 @@ pub fn dot(plan: &Plan) -> String {
         for before in &step.after {
             let _ = writeln!(out, "  {} -> {};", quoted(&before.0), quoted(&step.id.0));
         }
+        for before in &step.follows {
+            let _ = writeln!(out, "  {} -> {} [style=dashed];", quoted(&before.0), quoted(&step.id.0));
+        }
     }
     out.push_str("}\n");
     out

@@ -1,5 +1,6 @@
 //! A plan as a merge request shows it.
 
+use super::alike::Block;
 use super::describe::describe_revert_of;
 use super::text::totals;
 use super::{clean, summary};
@@ -34,8 +35,17 @@ pub fn markdown(plan: &Plan) -> String {
         }
     }
     refusals(plan, &mut out);
-    for note in &plan.notes {
-        let vm = note.vm.as_ref().map(|vm| format!("**{vm}**: ")).unwrap_or_default();
+    for rollout in &plan.rollouts {
+        let batch = |(at, batch): (usize, &Vec<GuestName>)| {
+            let names: Vec<&str> = batch.iter().map(|vm| vm.as_str()).collect();
+            format!("{}. {}", at + 1, names.join(", "))
+        };
+        let batches: Vec<String> = rollout.batches.iter().enumerate().map(batch).collect();
+        let (scope, rules) = (rollout.scope(), super::alike::rollout_rules(rollout));
+        let _ = writeln!(out, "\nRollout of {scope}, {rules}:\n\n{}", batches.join("\n"));
+    }
+    for (vms, note) in super::alike::notes(plan, true) {
+        let vm = if vms.is_empty() { String::new() } else { format!("**{}**: ", super::alike::names(&vms)) };
         let hint = note.hint.as_ref().map(|hint| format!(" ({})", escaped(hint))).unwrap_or_default();
         let _ = writeln!(out, "\n> {vm}{}{hint}", escaped(&note.text));
     }
@@ -43,8 +53,11 @@ pub fn markdown(plan: &Plan) -> String {
         out.push_str("\nFirst, for all:\n\n");
         step_table(shared, None, &mut out);
     }
-    for change in plan.changes.iter().filter(|change| change.verb != Verb::NoOp) {
-        details(change, &own_steps(&by_vm, change), &mut out);
+    for block in super::alike::blocks(plan, &by_vm, false, true) {
+        match block.only() {
+            Some(change) => details(change, &own_steps(&by_vm, change), &mut out),
+            None => equal_details(&block, &own_steps(&by_vm, block.changes[0]), &mut out),
+        }
     }
     out
 }
@@ -67,27 +80,69 @@ fn details(change: &Change, own: &[&Step], out: &mut String) {
     let _ =
         writeln!(out, "\n<details><summary><code>{} {}</code></summary>\n", change.verb.sign(), change.vm);
     out.push_str("| key | now | then |\n|---|---|---|\n");
-    for Reason { path, from, to, note } in &change.reasons {
-        let shown = |value: &Option<String>| {
-            value.as_ref().map(|value| format!("`{}`", in_code(value))).unwrap_or_default()
-        };
-        let note = note.as_ref().map(|note| format!(" {}", escaped(note))).unwrap_or_default();
-        let _ = writeln!(out, "| {} | {} | {}{note} |", escaped(path), shown(from), shown(to));
-    }
+    change.reasons.iter().for_each(|reason| reason_row(reason, out));
     out.push('\n');
     step_table(own, Some(change.verb), out);
     out.push_str("\n</details>\n");
 }
 
+fn reason_row(reason: &Reason, out: &mut String) {
+    let shown = |value: &Option<String>| {
+        value.as_ref().map(|value| format!("`{}`", in_code(value))).unwrap_or_default()
+    };
+    let note = reason.note.as_ref().map(|note| format!(" {}", escaped(note))).unwrap_or_default();
+    let _ = writeln!(
+        out,
+        "| {} | {} | {}{note} |",
+        escaped(&reason.path),
+        shown(&reason.from),
+        shown(&reason.to)
+    );
+}
+
+/// Shows equal changes of several VMs once, with what differs.
+fn equal_details(block: &Block<'_>, own: &[&Step], out: &mut String) {
+    let first = block.changes[0];
+    let names: Vec<&GuestName> = block.changes.iter().map(|change| &change.vm).collect();
+    let (sign, names) = (first.verb.sign(), super::alike::names(&names));
+    let _ = writeln!(out, "\n<details><summary><code>{sign} {names}</code></summary>\n");
+    out.push_str("| key | now | then |\n|---|---|---|\n");
+    let shared = block.reasons();
+    for one in &shared {
+        match &one.reason {
+            Some(reason) => reason_row(reason, out),
+            None => drop(writeln!(out, "| {} | | each VM its own |", escaped(&one.path))),
+        }
+    }
+    let deviating = block.changes.iter().enumerate().filter_map(|(place, change)| {
+        let own = shared
+            .iter()
+            .filter_map(|one| Some(format!("{} `{}`", escaped(&one.path), in_code(one.others.get(&place)?))));
+        let own = own.collect::<Vec<_>>().join(", ");
+        (!own.is_empty()).then_some((change, own))
+    });
+    for (at, (change, own)) in deviating.enumerate() {
+        let head = if at == 0 { "\nWhat differs:\n\n" } else { "" };
+        let _ = writeln!(out, "{head}- {}: {own}", change.vm);
+    }
+    out.push('\n');
+    steps_with(own, Some(first.verb), |text| super::alike::neutral(text, first), out);
+    out.push_str("\n</details>\n");
+}
+
 fn step_table(steps: &[&Step], verb: Option<Verb>, out: &mut String) {
+    steps_with(steps, verb, str::to_owned, out);
+}
+
+fn steps_with(steps: &[&Step], verb: Option<Verb>, worded: impl Fn(&str) -> String, out: &mut String) {
     out.push_str("| step | transport | what | why | revert |\n|---|---|---|---|---|\n");
     for step in steps {
-        let what = escaped(&summary(&step.action));
-        let revert = escaped(&describe_revert_of(step, verb));
+        let what = escaped(&worded(&summary(&step.action)));
+        let revert = escaped(&worded(&describe_revert_of(step, verb)));
         let _ = writeln!(
             out,
             "| {} | {} | {what} | {} | {revert} |",
-            escaped(&step.id.0),
+            escaped(&worded(&step.id.0)),
             step.transport,
             escaped(&step.why)
         );

@@ -2,11 +2,14 @@
 //!
 //! Nothing that is printed can hold a control character, whatever the cluster or the spec says.
 
+mod alike;
+mod brief;
 mod describe;
 mod dot;
 mod markdown;
 mod text;
 
+pub use brief::{brief, consequences};
 pub use describe::{awaited, describe_revert, describe_value, summary};
 pub use dot::dot;
 pub use markdown::markdown;
@@ -21,6 +24,8 @@ pub struct RenderOptions {
     pub steps: bool,
     /// Whether VMs with nothing to do are listed one by one.
     pub unchanged: bool,
+    /// Whether equal changes of several VMs are shown once, with the members' names and what differs.
+    pub equal_once: bool,
     /// Whether checks that passed are listed one by one.
     pub passed_checks: bool,
     /// The width of the terminal, where lines shall not be longer.
@@ -29,7 +34,21 @@ pub struct RenderOptions {
 
 impl Default for RenderOptions {
     fn default() -> Self {
-        Self { colour: false, steps: true, unchanged: false, passed_checks: false, width: None }
+        Self {
+            colour: false,
+            steps: true,
+            unchanged: false,
+            equal_once: true,
+            passed_checks: false,
+            width: None,
+        }
+    }
+}
+
+impl RenderOptions {
+    /// Returns the options of a plan that lists everything.
+    pub fn verbose() -> Self {
+        Self { unchanged: true, equal_once: false, passed_checks: true, ..Self::default() }
     }
 }
 

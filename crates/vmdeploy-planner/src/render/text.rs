@@ -1,9 +1,12 @@
 //! A plan as people read it on a terminal.
 
+use super::alike::{self, Block, ByVm, neutral};
+use super::brief::interruption;
 use super::describe::describe_revert_of;
 use super::{RenderOptions, clean, count, duration, summary};
-use crate::plan::{Change, Check, CheckOutcome, Plan, Reason, Step, Transport, Verb};
+use crate::plan::{Change, Check, CheckOutcome, Plan, PlannedRollout, Reason, Step, Transport, Verb};
 use crate::timing::timing;
+use std::collections::BTreeMap;
 use std::fmt::Write as _;
 
 /// Colours, or nothing.
@@ -61,17 +64,39 @@ pub fn text(plan: &Plan, options: RenderOptions) -> String {
         line(&mut out, &paint.bold("  first, for all"));
         steps(&mut out, &paint, shared, None);
     }
-    for change in &plan.changes {
-        if change.verb != Verb::NoOp || options.unchanged {
-            let own = by_vm.get(&Some(&change.vm)).filter(|_| options.steps).map_or(&[][..], Vec::as_slice);
-            change_block(&mut out, &paint, change, own);
+    for block in alike::blocks(plan, &by_vm, options.unchanged, options.equal_once) {
+        match block.only() {
+            Some(change) => change_block(&mut out, &paint, change, &steps_of(&by_vm, change), options.steps),
+            None => equal_changes(&mut out, &paint, &block, &by_vm, options.steps),
         }
     }
-    notes(&mut out, &paint, plan);
+    plan.rollouts.iter().for_each(|rollout| rollout_block(&mut out, &paint, rollout, options.equal_once));
+    notes(&mut out, &paint, plan, options);
     checks(&mut out, &paint, plan, options);
     line(&mut out, "");
     line(&mut out, &paint.bold(&totals(plan)));
     out
+}
+
+/// Prints the batches of a rollout; of many, the first ones and the last.
+fn rollout_block(out: &mut String, paint: &Paint, rollout: &PlannedRollout, shortened: bool) {
+    const SHOWN: usize = 6;
+    line(out, "");
+    let rest = format!("  {}", alike::rollout_rules(rollout));
+    line(out, &format!("{}{rest}", paint.bold(&format!("rollout of {}", rollout.scope()))));
+    let total = rollout.batches.len();
+    for (at, batch) in rollout.batches.iter().enumerate() {
+        if shortened && total > SHOWN + 1 && (SHOWN - 1..total - 1).contains(&at) {
+            if at == SHOWN - 1 {
+                line(out, &format!("    … {} more batches …", total - SHOWN));
+            }
+            continue;
+        }
+        let names: Vec<&str> = batch.iter().map(|vm| vm.as_str()).collect();
+        let head = format!("    batch {} of {total}: ", at + 1);
+        let column = head.chars().count();
+        paint.hang(out, &head, column, &names.join(", "), str::to_owned);
+    }
 }
 
 fn line(out: &mut String, text: &str) {
@@ -99,22 +124,117 @@ fn pieces(text: &str, width: usize) -> Vec<&str> {
     pieces
 }
 
-fn change_block(out: &mut String, paint: &Paint, change: &Change, own: &[&Step]) {
-    let guest = &change.guest;
-    let what = match change.verb {
-        Verb::NoOp => "nothing to do for",
+fn steps_of<'p>(by_vm: &ByVm<'p>, change: &'p Change) -> Vec<&'p Step> {
+    by_vm.get(&Some(&change.vm)).cloned().unwrap_or_default()
+}
+
+/// Returns what happens to a VM, as its headline says it.
+fn headline(change: &Change, own: &[&Step]) -> &'static str {
+    match change.verb {
+        Verb::NoOp if own.is_empty() => "nothing to do for",
+        Verb::NoOp => "wait until it is ready:",
         Verb::Create => "create",
+        Verb::Update | Verb::UpdatePending if interruption(change, own) == Some("restarts the guest") => {
+            "update and RESTART"
+        }
+        Verb::Update | Verb::UpdatePending if interruption(change, own).is_some() => "update and SHUT DOWN",
         Verb::Update => "update in place",
         Verb::UpdatePending => "update, pending until restart:",
-        Verb::Replace => "destroy and make anew",
+        Verb::Replace => "destroy and remake",
         Verb::Delete => "delete",
-    };
+    }
+}
+
+fn change_block(out: &mut String, paint: &Paint, change: &Change, own: &[&Step], with_steps: bool) {
+    let guest = &change.guest;
+    let what = headline(change, own);
     line(out, "");
     let head = format!("{} {}", change.verb.sign(), change.vm);
     let rest = format!("  {what} VM {} on {}", guest.vmid, guest.node);
     line(out, &format!("{}{}", paint.verb(change.verb, &paint_bold(paint, &head)), rest));
     reasons(out, paint, &change.reasons);
-    steps(out, paint, own, Some(change.verb));
+    if with_steps {
+        steps(out, paint, own, Some(change.verb));
+    }
+}
+
+/// Prints what several VMs have in common, then which VMs these are and how they differ.
+fn equal_changes(out: &mut String, paint: &Paint, block: &Block<'_>, by_vm: &ByVm<'_>, with_steps: bool) {
+    let (first, changes) = (block.changes[0], &block.changes);
+    let own = steps_of(by_vm, first);
+    let of_group = first.group.as_ref().map(|group| format!(" of group {group}")).unwrap_or_default();
+    line(out, "");
+    let head = format!(
+        "{} {}",
+        first.verb.sign(),
+        alike::names(&changes.iter().map(|one| &one.vm).collect::<Vec<_>>())
+    );
+    let what = match headline(first, &own) {
+        "update, pending until restart:" => "update (pending until restart)",
+        what => what,
+    };
+    let rest = format!("  {what} {}{of_group}", count(changes.len(), "VM"));
+    line(out, &format!("{}{rest}", paint.verb(first.verb, &paint_bold(paint, &head))));
+    let shared = block.reasons();
+    let shown: Vec<Reason> = shared
+        .iter()
+        .map(|one| {
+            one.reason.clone().unwrap_or_else(|| Reason {
+                path: one.path.clone(),
+                from: None,
+                to: None,
+                note: Some("each VM its own, see below".to_owned()),
+            })
+        })
+        .collect();
+    reasons(out, paint, &shown);
+    if with_steps {
+        for step in &own {
+            let name = step.id.0.split_once('/').map_or(step.id.0.as_str(), |(_, name)| name);
+            let width =
+                own.iter().map(|step| step.id.0.len() - first.vm.as_str().len() - 1).max().unwrap_or(0);
+            let head = format!("    > {name:<width$}  {}  ", transport(paint, step));
+            let does = neutral(&summary(&step.action), first);
+            paint.hang(out, &head, 15 + width.max(name.len()), &does, str::to_owned);
+        }
+    }
+    members(out, paint, block, &shared);
+}
+
+/// Prints the VMs of equal changes: those without a value of their own in a row per node, then one line for each other.
+fn members(out: &mut String, paint: &Paint, block: &Block<'_>, shared: &[alike::SharedReason]) {
+    const WIDTH: usize = 100;
+    let own_values = |place: usize| -> Vec<String> {
+        let own = shared.iter().filter_map(|one| Some(format!("{} {}", one.path, one.others.get(&place)?)));
+        own.map(|text| clean(&text, 80)).collect()
+    };
+    let mut rows: BTreeMap<&str, Vec<&Change>> = BTreeMap::new();
+    let mut others = Vec::new();
+    for (place, change) in block.changes.iter().enumerate() {
+        match own_values(place) {
+            own if own.is_empty() => rows.entry(change.guest.node.as_str()).or_default().push(change),
+            own => others.push((change, own.join(", "))),
+        }
+    }
+    let wrapped = Paint { colour: paint.colour, width: paint.width.min(WIDTH) };
+    for (node, changes) in rows {
+        let head = format!("    on {node}: ");
+        let column = head.chars().count();
+        wrapped.hang(out, &head, column, &alike::numbered(&changes).join(", "), str::to_owned);
+    }
+    for (change, own) in others {
+        let head = format!("    {} ({}) on {}: ", change.vm, change.guest.vmid, change.guest.node);
+        let column = head.chars().count();
+        wrapped.hang(out, &head, column, &own, str::to_owned);
+    }
+}
+
+fn transport(paint: &Paint, step: &Step) -> String {
+    match step.transport {
+        Transport::Api => paint.with("36", "API  "),
+        Transport::Ssh => paint.with("34", "SSH  "),
+        Transport::Local => "local".to_owned(),
+    }
 }
 
 fn paint_bold(paint: &Paint, text: &str) -> String {
@@ -155,11 +275,7 @@ fn steps(out: &mut String, paint: &Paint, steps: &[&Step], verb: Option<Verb>) {
     };
     let width = steps.iter().map(|step| name(step).chars().count()).max().unwrap_or(0).min(28);
     for step in steps {
-        let transport = match step.transport {
-            Transport::Api => paint.with("36", "API  "),
-            Transport::Ssh => paint.with("34", "SSH  "),
-            Transport::Local => "local".to_owned(),
-        };
+        let transport = transport(paint, step);
         let (name, revert) = (name(step), describe_revert_of(step, verb));
         let column = 15 + width.max(name.chars().count());
         let head = format!("    > {name:<width$}  {transport}  ");
@@ -169,13 +285,13 @@ fn steps(out: &mut String, paint: &Paint, steps: &[&Step], verb: Option<Verb>) {
     }
 }
 
-fn notes(out: &mut String, paint: &Paint, plan: &Plan) {
+fn notes(out: &mut String, paint: &Paint, plan: &Plan, options: RenderOptions) {
     if plan.notes.is_empty() {
         return;
     }
     line(out, "");
-    for note in &plan.notes {
-        let vm = note.vm.as_ref().map(|vm| format!("{vm}: ")).unwrap_or_default();
+    for (vms, note) in alike::notes(plan, options.equal_once) {
+        let vm = if vms.is_empty() { String::new() } else { format!("{}: ", alike::names(&vms)) };
         let head = format!("{} ", paint.with("33", "note:"));
         paint.hang(out, &head, 6, &format!("{vm}{}", clean(&note.text, 200)), str::to_owned);
         if let Some(hint) = &note.hint {

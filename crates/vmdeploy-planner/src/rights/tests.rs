@@ -50,6 +50,7 @@ fn step(action: Action) -> Step {
         transport: Transport::Api,
         why: String::new(),
         after: BTreeSet::new(),
+        follows: Default::default(),
         revert: crate::plan::Revert::Nothing,
         deadline_s: 1,
         estimate_ms: 0,

@@ -173,22 +173,20 @@ fn suggestion(name: &str, object: &Object) -> Option<String> {
 
 /// What other tools, and PVE, call what a spec calls otherwise.
 const SYNONYMS: &[((&str, &str), &str)] = &[
-    (
-        ("vm", "count"),
-        "name each VM below `vms:`; what they have in common goes into `profiles:` or `defaults:`",
-    ),
-    (
-        ("vm", "replicas"),
-        "name each VM below `vms:`; what they have in common goes into `profiles:` or `defaults:`",
-    ),
-    (
-        ("vm", "for_each"),
-        "name each VM below `vms:`; what they have in common goes into `profiles:` or `defaults:`",
-    ),
-    (
-        ("vm", "depends_on"),
-        "VMs are made at the same time; `startup: {order: N}` orders their starts with the node",
-    ),
+    (("vm", "count"), "write a group: `groups: {NAME: {count: 3, vm: {…}}}`"),
+    (("vm", "replicas"), "write a group: `groups: {NAME: {count: 3, vm: {…}}}`"),
+    (("vm", "for_each"), "write a group: `groups: {NAME: {members: [a, b], vm: {…}}}`"),
+    (("vm", "depends_on"), "write `after: [NAME]`"),
+    (("vm", "needs"), "write `after: [NAME]`"),
+    (("vm", "requires"), "write `after: [NAME]`"),
+    (("vm", "rollout"), "a rollout is that of a group, `groups: {NAME: {rollout: …}}`, or of the spec"),
+    (("group", "replicas"), "write `count: N`"),
+    (("group", "size"), "write `count: N`"),
+    (("group", "template"), "write `vm: {…}`"),
+    (("group", "vms"), "write `members: [a, b]`"),
+    (("rollout", "batch"), "write `max_unavailable: N`"),
+    (("rollout", "batch_size"), "write `max_unavailable: N`"),
+    (("rollout", "serial"), "write `max_unavailable: N`"),
     (("vm", "target_node"), "write `node: pve1`"),
     (("vm", "host"), "write `node: pve1`, or `inventory: {host: ADDRESS}` for its address"),
     (("vm", "hostname"), "the key of the VM is its name"),

@@ -17,11 +17,21 @@ impl<'p> Path<'p> {
     /// The top of a spec.
     pub(crate) const TOP: Path<'static> = Path { outer: None, key: "" };
 
-    /// Tells whether this is a VM or profile, or a key of one or of `defaults`: there `null` may replace what lies below it.
+    /// Tells whether this is a key of a VM, a profile, a group's `vm` or `overrides`, or of `defaults`: there `null` may replace what lies below it.
     pub(crate) fn is_layered(&self) -> bool {
-        let Some(outer) = self.outer.filter(|outer| outer.outer.is_some()) else { return false };
-        let is_first = outer.outer.is_some_and(|top| top.outer.is_none());
-        if is_first { matches!(outer.key, "vms" | "profiles" | "defaults") } else { outer.is_layered() }
+        match self.keys()[..] {
+            ["vms" | "profiles" | "defaults", _, ..] => true,
+            ["groups", _, "overrides", _, _, ..] => true,
+            ["groups", _, "overrides", ..] => false,
+            ["groups", _, _, _, ..] => true,
+            _ => false,
+        }
+    }
+    /// Returns the keys, the outermost first.
+    fn keys(&self) -> Vec<&'p str> {
+        let mut keys = self.outer.filter(|outer| outer.outer.is_some()).map(Path::keys).unwrap_or_default();
+        keys.push(self.key);
+        keys
     }
     /// Returns the path of a key of this place.
     pub(crate) fn key(&'p self, key: &'p str) -> Path<'p> {
@@ -90,7 +100,8 @@ impl Faults {
         self.list.iter().filter(|fault| fault.severity == Severity::Error).any(|fault| {
             let is_own =
                 || fault.path.strip_prefix("vms.").and_then(|rest| rest.strip_prefix(vm)) == Some(&shared);
-            let is_shared = fault.path.starts_with("defaults.") || fault.path.starts_with("profiles.");
+            let shared_by = ["defaults.", "profiles.", "groups."];
+            let is_shared = shared_by.iter().any(|place| fault.path.starts_with(place));
             (is_shared && fault.path.ends_with(&shared)) || is_own()
         })
     }

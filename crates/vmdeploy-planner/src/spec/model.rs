@@ -4,6 +4,7 @@
 //! is lowered here already: [`Vm::options`] is keyed by PVE's own key and says which fields of it are wished for.
 
 use super::diagnostic::{Diagnostic, Severity, SourceFile, Span};
+use super::group::{Group, Rollout};
 use crate::plan::{SecretRef, TransportChoice};
 use ipnet::IpNet;
 use pve_config::DeviceSlot;
@@ -94,6 +95,10 @@ pub struct Deployment {
     pub images: BTreeMap<String, Image>,
     /// The VMs in the order in which the files name them.
     pub vms: Vec<Vm>,
+    /// The groups by name.
+    pub groups: BTreeMap<String, Group>,
+    /// The rollout of groups that do not say their own, and of VMs in no group, where the spec says it.
+    pub rollout: Option<Rollout>,
     /// The numbers that lock files pin, by cluster and VM name.
     pub pins: BTreeMap<(String, GuestName), Pin>,
     /// SHA-256 of what the spec means (not of its layout or comments), in hexadecimal.
@@ -104,6 +109,13 @@ impl Deployment {
     /// Returns the VM with this name; where clusters share a name, the first.
     pub fn vm(&self, name: &GuestName) -> Option<&Vm> {
         self.vms.iter().find(|vm| vm.name.value == *name)
+    }
+    /// Returns the VMs that a name stands for: a VM's own, or those of all members of a group. Empty for an unknown name.
+    pub fn named(&self, name: &GuestName) -> Vec<&GuestName> {
+        match self.groups.get(name.as_str()) {
+            Some(group) => group.members.iter().collect(),
+            None => self.vm(name).map(|vm| &vm.name.value).into_iter().collect(),
+        }
     }
     /// Returns the number that a lock file pins for the VM.
     pub fn pin(&self, vm: &Vm) -> Option<&Pin> {
@@ -354,6 +366,10 @@ pub struct ImageStore {
 pub struct Vm {
     /// Its name, unique in its cluster.
     pub name: Spanned<GuestName>,
+    /// The group that it is a member of; one of [`Deployment::groups`].
+    pub group: Option<String>,
+    /// The VMs and groups that must be ready before it is created, started, restarted or replaced.
+    pub after: Vec<Spanned<GuestName>>,
     /// The cluster's name; `default` where the spec has none.
     pub cluster: String,
     /// Which number it shall have.
@@ -398,13 +414,17 @@ pub struct Vm {
 }
 
 impl Vm {
-    /// Returns the path of one of its keys, for messages: `vms.web01.disks.scsi0`.
+    /// Returns the path of one of its keys, for messages: `vms.web01.disks.scsi0`, or `groups.web.web01.disks.scsi0`.
     pub fn path(&self, rest: &str) -> String {
-        if rest.is_empty() {
-            format!("vms.{}", self.name.value)
-        } else {
-            format!("vms.{}.{rest}", self.name.value)
-        }
+        let place = match &self.group {
+            Some(group) => format!("groups.{group}.{}", self.name.value),
+            None => format!("vms.{}", self.name.value),
+        };
+        if rest.is_empty() { place } else { format!("{place}.{rest}") }
+    }
+    /// Tells whether `other` is a member of the same group that has the value at `span` from the same line.
+    pub(crate) fn shares(&self, other: &Self, span: Span, other_span: Span) -> bool {
+        self.group.is_some() && self.group == other.group && span == other_span
     }
 }
 
@@ -754,8 +774,8 @@ pub struct Lifecycle {
     pub state: Option<Spanned<PowerState>>,
     /// Whether a change that needs it may restart it.
     pub restart: Permission,
-    /// Whether a change that cannot be made in place may destroy and remake it.
-    pub replace: Permission,
+    /// What may destroy and remake it.
+    pub replace: Replacement,
     /// Roles of disks that survive its destruction.
     pub keep_disks: BTreeSet<String>,
     /// Paths whose differences are not looked at (`vga`, `disks.scsi1.cache`).
@@ -773,7 +793,7 @@ impl Default for Lifecycle {
         Self {
             state: None,
             restart: Permission::Never,
-            replace: Permission::Never,
+            replace: Replacement::Never,
             keep_disks: BTreeSet::new(),
             ignore: Vec::new(),
             shutdown_timeout: Duration::from_secs(180),
@@ -792,6 +812,18 @@ pub enum PowerState {
     Stopped,
     /// It is left as it is, also after it was made.
     Unmanaged,
+}
+
+/// What may destroy and remake a VM, without a word on the command line.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
+pub enum Replacement {
+    /// Nothing; the default.
+    #[default]
+    Never,
+    /// An image that it was made from has changed.
+    OnImageChange,
+    /// That, and every other change that cannot be made in place.
+    IfNeeded,
 }
 
 /// Whether something costly may be done.

@@ -3,15 +3,18 @@
 mod cluster;
 mod devices;
 mod digest;
+mod groups;
 mod raw;
 mod vm;
+
+use groups::Entry;
 
 use super::check::check_object;
 use super::diagnostic::{Diagnostic, Severity, SourceFile, Span};
 use super::faults::{Faults, Path};
 use super::hints::name_hint;
 use super::lock;
-use super::model::{Deployment, Spanned};
+use super::model::{Deployment, Spanned, Vm};
 use super::schema::{TOP, VM};
 use super::tree::{MAX_NODES, Node, Shape, Tree};
 use super::validate;
@@ -27,6 +30,8 @@ const IN_VM: Path<'static> = Path::TOP;
 pub struct LoadOptions {
     /// The project where no file names one; `import-env` and tests use it.
     pub default_project: Option<String>,
+    /// Whether an image by `url` may lack its checksum: `image pin` is about to find it out.
+    pub allow_unpinned: bool,
 }
 
 /// What came of reading a spec that is not refused.
@@ -85,11 +90,13 @@ struct Top<'a> {
     project: Option<Spanned<String>>,
     transport: Option<Spanned<TransportChoice>>,
     moved_from: Option<Node<'a>>,
+    rollout: Option<Node<'a>>,
     defaults: Option<Node<'a>>,
     clusters: Named<'a>,
     images: Named<'a>,
     profiles: Named<'a>,
     vms: Named<'a>,
+    groups: Named<'a>,
 }
 
 /// Things by name, in the order of the files.
@@ -170,14 +177,16 @@ fn read_all(
             faults.error_hint(inner.span(), path.key(name), "a profile names no other profiles", hint);
         }
     }
-    if top.is_too_much(faults) {
+    let entries = groups::expand(&top, faults)?;
+    if top.is_too_much(&entries, faults) {
         return None;
     }
     let project = top.project(options, &documents, faults);
     let clusters = cluster::read_clusters(&top.clusters, faults);
-    let images = cluster::read_images(&top.images, faults);
+    let images = cluster::read_images(&top.images, options.allow_unpinned, faults);
     let names: Vec<&str> = clusters.keys().map(String::as_str).collect();
-    let vms = top.vms.list.iter().filter_map(|entry| top.read_vm(entry, &names, faults)).collect();
+    let vms: Vec<Vm> = entries.iter().filter_map(|entry| top.read_vm(entry, &names, faults)).collect();
+    let groups = groups::read(&top, &vms);
     let pins = lock::read_pins(&locks, faults);
     let digest = digest::of(&top, project.as_ref(), &pins);
     let mut deployment = Deployment {
@@ -187,6 +196,8 @@ fn read_all(
         clusters,
         images,
         vms,
+        groups,
+        rollout: top.rollout.and_then(groups::read_rollout),
         pins,
         digest,
     };
@@ -240,6 +251,11 @@ impl<'a> Top<'a> {
         for (key, place, hint) in [
             ("defaults", &mut self.defaults, "write one for all VMs, and `profiles:` for the differences"),
             (
+                "rollout",
+                &mut self.rollout,
+                "write one for all VMs, and `rollout:` in a group for the differences",
+            ),
+            (
                 "moved_from",
                 &mut self.moved_from,
                 "write one for all VMs, and `moved_from:` at a VM for the differences",
@@ -259,6 +275,7 @@ impl<'a> Top<'a> {
             ("images", &mut self.images),
             ("profiles", &mut self.profiles),
             ("vms", &mut self.vms),
+            ("groups", &mut self.groups),
         ] {
             if let Some(node) = get(key) {
                 named.add_all(node, path.key(key), files, faults);
@@ -283,18 +300,19 @@ impl<'a> Top<'a> {
     }
 
     /// Refuses VMs that are small by themselves and take too much from profiles and defaults: each has it all.
-    fn is_too_much(&self, faults: &mut Faults) -> bool {
+    fn is_too_much(&self, entries: &[Entry<'_>], faults: &mut Faults) -> bool {
         let of_profiles: BTreeMap<&str, usize> =
             self.profiles.list.iter().map(|(name, _, node)| (*name, node.weight())).collect();
         let of_defaults = self.defaults.map_or(0, Node::weight);
         let mut total = 0_usize;
-        for (name, span, own) in &self.vms.list {
-            let names = self.profile_names(*own);
+        for Entry { name, span, layers, .. } in entries {
+            let names = self.profile_names(layers);
             let taken: usize = names
                 .iter()
                 .filter_map(|name| of_profiles.get(name.text()?))
                 .fold(0, |sum, weight| sum.saturating_add(*weight));
-            total = total.saturating_add(own.weight()).saturating_add(taken).saturating_add(of_defaults);
+            let own: usize = layers.iter().map(|layer| layer.weight()).sum();
+            total = total.saturating_add(own).saturating_add(taken).saturating_add(of_defaults);
             if total > MAX_NODES {
                 let message = format!(
                     "the VMs up to here have more than {MAX_NODES} values, with what they take from profiles and defaults"
@@ -309,22 +327,18 @@ impl<'a> Top<'a> {
     }
 
     /// Returns the names of a VM's profiles, as they stand.
-    fn profile_names(&self, own: Node<'a>) -> Vec<Node<'a>> {
-        let named = own.get("profile").or_else(|| self.defaults.and_then(|defaults| defaults.get("profile")));
+    fn profile_names(&self, layers: &[Node<'a>]) -> Vec<Node<'a>> {
+        let named = layers.iter().copied().chain(self.defaults).find_map(|layer| layer.get("profile"));
         named.and_then(|node| View::of(vec![node])).map_or_else(Vec::new, |view| view.items())
     }
 
-    fn read_vm(
-        &self,
-        entry: &(&'a str, Span, Node<'a>),
-        clusters: &[&str],
-        faults: &mut Faults,
-    ) -> Option<super::model::Vm> {
-        let (name, span, own) = *entry;
-        let vms = Path::TOP.key("vms");
-        let path = vms.key(name);
-        let mut layers = vec![own];
-        for desired in self.profile_names(own).iter().rev() {
+    fn read_vm(&self, entry: &Entry<'a>, clusters: &[&str], faults: &mut Faults) -> Option<Vm> {
+        let Entry { name, span, group, .. } = entry;
+        let (vms, groups) = (Path::TOP.key("vms"), Path::TOP.key("groups"));
+        let outer = group.map_or(vms, |group| groups.key(group));
+        let path = outer.key(name);
+        let mut layers = entry.layers.clone();
+        for desired in self.profile_names(&entry.layers).iter().rev() {
             let Some(profile) = desired.text() else { continue };
             match self.profiles.get(profile) {
                 Some(node) => layers.push(node),
@@ -344,7 +358,8 @@ impl<'a> Top<'a> {
             return None;
         }
         super::view::check_complete(&view, &VM, path, faults);
-        let mut vm = vm::read_vm(&view, name, span, clusters, path, faults)?;
+        let mut vm = vm::read_vm(&view, name, *span, clusters, path, faults)?;
+        vm.group = group.map(str::to_owned);
         if vm.moved_from.is_none() && view.get(&VM, "moved_from").is_none() {
             let of_all = self.moved_from.and_then(|node| View::of(vec![node]));
             vm.moved_from = of_all.as_ref().and_then(vm::read_moved_from);

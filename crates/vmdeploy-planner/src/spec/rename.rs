@@ -8,7 +8,8 @@ use std::collections::BTreeSet;
 /// Returns the files in which a VM has another name: at its key, at what is cloned from it or built in it, and in lock
 /// files. `None` where a name does not stand where the spec was read, or the spec has no such VM.
 pub fn renamed(deployment: &Deployment, old: &GuestName, new: &GuestName) -> Option<Vec<SourceFile>> {
-    let vm = deployment.vm(old)?;
+    // The name of a group's member is made from the group's.
+    let vm = deployment.vm(old).filter(|vm| vm.group.is_none())?;
     let clones = deployment.vms.iter().filter_map(|vm| vm.clone.as_ref()).filter(|clone| !clone.by_image);
     let clones = clones.filter(|clone| matches!(&clone.from.value, CloneSource::Vm(name) if name == old));
     let builders = deployment.images.values().filter_map(|image| match &image.source {

@@ -2,9 +2,11 @@
 
 mod clones;
 mod devices;
+mod groups;
 mod identity;
 mod network;
 mod numbers;
+mod order;
 mod vm;
 
 pub(crate) use devices::password_form_fault;
@@ -23,10 +25,12 @@ pub(crate) fn validate(
     faults: &mut Faults,
 ) {
     clones::resolve_templates(deployment, templates, faults);
+    groups::check_groups(deployment, faults);
     numbers::check_numbers(deployment, faults);
     identity::check_identity(deployment, faults);
     network::check_network(deployment, faults);
     clones::check_clones(deployment, faults);
+    order::check_order(deployment, faults);
     clones::check_builds(deployment, faults);
     for vm in &deployment.vms {
         if faults.are_full() {

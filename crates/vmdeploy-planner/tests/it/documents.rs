@@ -27,11 +27,17 @@ fn blocks(page: &str) -> Vec<(String, String)> {
 
 #[test]
 fn the_plans_in_the_documentation_are_what_the_program_prints() {
-    let path = Path::new(env!("CARGO_MANIFEST_DIR")).join("../../docs/plan.md");
+    check_page("plan.md", 2);
+    check_page("fleets.md", 2);
+}
+
+/// Compares each plan of a page with that of the spec above it; each is carried out before the next is made.
+fn check_page(name: &str, plans: usize) {
+    let path = Path::new(env!("CARGO_MANIFEST_DIR")).join("../../docs").join(name);
     let page = std::fs::read_to_string(&path).expect("the page is there");
     let blocks = blocks(&page);
     let pairs: Vec<_> = blocks.chunks(2).filter(|pair| pair[0].0 == "yaml").collect();
-    assert_eq!(pairs.len(), 2);
+    assert_eq!(pairs.len(), plans, "{name}");
     let mut pve = Pve::new();
     let mut fresh = page.clone();
     for pair in pairs {

@@ -3,7 +3,7 @@
 use crate::pve::Pve;
 use crate::specs::{deploy, load, plan, plan_with, refused, steps, try_plan_with};
 use pve_types::{Bytes, Vmid};
-use vmdeploy_planner::plan::{LocalFileFacts, PlanMode, Verb};
+use vmdeploy_planner::plan::{LocalFileFacts, NoteTopic, PlanMode, Verb};
 
 const BUILT: &str = "version: 1
 project: farm
@@ -61,9 +61,12 @@ fn an_image_that_was_built_anew_is_placed_anew_and_seen_by_the_vms_made_of_it() 
     // Nothing is replaced without a word, and it is said.
     let anew = plan_with(&pve, BUILT, with('b'));
     assert!(anew.is_empty(), "{:?}", steps(&anew));
-    let note = anew.notes.iter().find(|note| note.text.contains("made anew")).unwrap();
-    assert_eq!(note.text, "the file of scsi0's image was made anew since; the disk stays as it is");
-    assert_eq!(note.hint.as_deref(), Some("`--replace web01` makes the VM anew (its disks are lost)"));
+    let note = anew.notes.iter().find(|note| note.topic == NoteTopic::Outdated).unwrap();
+    assert_eq!(
+        note.text,
+        "outdated: image `golden` has changed since scsi0 was made from it; the disk stays as it is"
+    );
+    assert!(note.hint.as_ref().unwrap().starts_with("`--replace web01` remakes the VM"), "{note:?}");
 
     // A VM that is made now gets the new image, and the old one keeps its own.
     let more = format!(

@@ -10,7 +10,7 @@ use crate::reach;
 use crate::running::{RunArgs, carry_out, exit_of};
 use std::path::{Path, PathBuf};
 use vmdeploy_executor::Connections;
-use vmdeploy_planner::plan::{Plan, PlanMode, Verb};
+use vmdeploy_planner::plan::{Plan, PlanMode};
 use vmdeploy_planner::render;
 
 /// Makes the cluster's VMs as the spec says: shows the plan, asks, and carries it out.
@@ -19,7 +19,7 @@ pub struct Args {
     #[command(flatten)]
     plan: PlanArgs,
     /// Carry out this plan, which `plan --out` wrote, instead of making one
-    #[arg(long = "plan", value_name = "FILE", conflicts_with_all = ["specs", "target", "prune", "replace", "transport"])]
+    #[arg(long = "plan", value_name = "FILE", conflicts_with_all = ["specs", "target", "prune", "replace", "replace_outdated", "transport"])]
     plan_file: Option<PathBuf>,
     /// The folder that relative paths in a plan file start from
     #[arg(long, value_name = "FOLDER", requires = "plan_file", default_value = ".")]
@@ -50,23 +50,12 @@ pub async fn run(args: &Args, context: &Context) -> CommandResult {
             (planned.plan, planned.connections, planned.spec.folder)
         }
     };
-    let shown = if args.brief { brief_text(&plan) } else { plan_text(&plan, output::Stream::Stderr) };
+    let full = || plan_text(&plan, output::Stream::Stderr, context);
+    let shown = if args.brief { render::brief(&plan) } else { full() };
     output::write_stderr(&shown);
     let exit = approve_and_run(plan, &connections, &folder, args.yes, &args.run, context).await;
     connections.close().await;
     exit
-}
-
-/// Returns one line per VM that something happens to.
-fn brief_text(plan: &Plan) -> String {
-    let changed = plan.changes.iter().filter(|change| change.verb != Verb::NoOp);
-    let lines =
-        changed.map(|change| format!("{} {} ({})\n", change.verb.sign(), change.vm, change.guest.vmid));
-    let end = match plan.steps.len() {
-        0 => "nothing to do\n".to_owned(),
-        steps => format!("{}\n", render::count(steps, "step")),
-    };
-    lines.chain([end]).collect()
 }
 
 /// Asks, and carries the plan out.
@@ -85,7 +74,7 @@ pub(super) async fn approve_and_run(
         planning::check(plan)?;
         return Ok(Exit::DONE);
     }
-    let what = what_it_would_do(&plan);
+    let what = render::consequences(&plan);
     let checked = planning::check(plan)?;
     if !confirm(yes, &what, "`--yes`")? {
         return Ok(Exit::USAGE);
@@ -93,26 +82,6 @@ pub(super) async fn approve_and_run(
     output::say("");
     let report = carry_out(checked, connections, folder, how, context).await?;
     Ok(exit_of(&report))
-}
-
-/// Returns e.g. `create 3 VMs and destroy 1`.
-fn what_it_would_do(plan: &Plan) -> String {
-    let count = |verbs: &[Verb]| plan.changes.iter().filter(|change| verbs.contains(&change.verb)).count();
-    let parts = [
-        (count(&[Verb::Create]), "create"),
-        (count(&[Verb::Update, Verb::UpdatePending]), "change"),
-        (count(&[Verb::Replace]), "DESTROY AND REMAKE"),
-        (count(&[Verb::Delete]), "DESTROY"),
-    ];
-    let numbers: usize = parts.iter().map(|(count, _)| count).sum();
-    let parts: Vec<String> =
-        parts.iter().filter(|(count, _)| *count > 0).map(|(count, verb)| format!("{verb} {count}")).collect();
-    if parts.is_empty() {
-        format!("run {}", render::count(plan.steps.len(), "step"))
-    } else {
-        let plural = if numbers == 1 { "VM" } else { "VMs" };
-        format!("{} {plural}", parts.join(", "))
-    }
 }
 
 fn read_plan(path: &Path) -> Result<Plan, Failure> {

@@ -32,11 +32,11 @@ pub struct Args {
 pub async fn run(args: &Args, context: &Context) -> CommandResult {
     if args.plan_only {
         let planned = planning::plan(&args.plan, PlanMode::Destroy, context).await?;
-        output::write_stdout(&plan_text(&planned.plan, output::Stream::Stdout));
+        output::write_stdout(&plan_text(&planned.plan, output::Stream::Stdout, context));
         return Ok(Exit::DONE);
     }
     let planned = planning::plan_to_run(&args.plan, PlanMode::Destroy, context).await?;
-    output::write_stderr(&plan_text(&planned.plan, output::Stream::Stderr));
+    output::write_stderr(&plan_text(&planned.plan, output::Stream::Stderr, context));
     let yes = args.yes || context.environment.get(names::CONFIRM_DELETE) == Some("true");
     let exit =
         approve_and_run(planned.plan, &planned.connections, &planned.spec.folder, yes, &args.run, context)

@@ -1,7 +1,9 @@
-//! `vmdeploy image check`, `push` and `build`.
+//! `vmdeploy image check`, `outdated`, `pin`, `push` and `build`.
 
 mod build;
 mod check;
+mod outdated;
+mod pin;
 mod unused;
 
 use crate::confirm::confirm;
@@ -36,6 +38,10 @@ pub struct Args {
 enum Verb {
     /// Say for each image and node whether it is there, how large it is, in which format, and whether its checksum is right
     Check(CheckArgs),
+    /// List the VMs whose image has changed since they were made from it
+    Outdated(outdated::OutdatedArgs),
+    /// Write the current checksums of `url:` images into the spec
+    Pin(pin::PinArgs),
     /// Bring an image to where its VMs need it, with its checksum verified: sent from here, or downloaded by PVE
     Push(PushArgs),
     /// Build an image on a builder, and bring it here with its checksum verified
@@ -78,6 +84,8 @@ struct PushArgs {
 pub async fn run(args: &Args, context: &Context) -> CommandResult {
     match &args.verb {
         Verb::Check(args) => check::check(args, context).await,
+        Verb::Outdated(args) => outdated::outdated(args, context).await,
+        Verb::Pin(args) => pin::pin(args, context).await,
         Verb::Push(args) => push(args, context).await,
         Verb::Build(args) => build::build(args, context).await,
     }
@@ -94,7 +102,7 @@ async fn push_and_tell(
 ) -> Result<(Exit, Vec<(NodeName, VolumeId)>), Failure> {
     let (plan, looked) = plan_to_push(args, context).await?;
     let placed = plan.steps.iter().filter_map(place_of).collect();
-    output::write_stderr(&planning::plan_text(&plan, output::Stream::Stderr));
+    output::write_stderr(&planning::plan_text(&plan, output::Stream::Stderr, context));
     if plan.steps.is_empty() {
         return Ok((Exit::DONE, Vec::new()));
     }

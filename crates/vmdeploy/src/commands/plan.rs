@@ -28,6 +28,9 @@ pub struct Args {
     /// Print the steps as a graph for Graphviz
     #[arg(long, group = "form")]
     dot: bool,
+    /// Print one line per VM that changes, and the notes about restarts
+    #[arg(long, group = "form")]
+    brief: bool,
     /// Write the plan into this file, for `deploy --plan`
     #[arg(long, value_name = "FILE")]
     out: Option<PathBuf>,
@@ -64,7 +67,7 @@ pub async fn run(args: &Args, context: &Context) -> CommandResult {
         let spec = crate::spec_files::load(&args.plan.spec, context)?;
         let observed = planning::read_observed(path)?;
         let plan = planning::plan_from(&args.plan, mode, &spec, (&observed, true), context)?;
-        return shown(args, plan);
+        return shown(args, plan, context);
     }
     let planned = planning::plan(&args.plan, mode, context).await?;
     if let Some(path) = &args.write_observed {
@@ -74,12 +77,12 @@ pub async fn run(args: &Args, context: &Context) -> CommandResult {
         pin(&planned, &args.plan, context)?;
     }
     planned.connections.close().await;
-    shown(args, planned.plan)
+    shown(args, planned.plan, context)
 }
 
 /// Prints the plan, writes it where that was asked for, and says by the exit code what it is.
-fn shown(args: &Args, plan: Plan) -> CommandResult {
-    output::write_stdout(&text(args, &plan)?);
+fn shown(args: &Args, plan: Plan, context: &Context) -> CommandResult {
+    output::write_stdout(&text(args, &plan, context)?);
     if let Some(path) = &args.out {
         write_plan(&plan, path)?;
     }
@@ -92,7 +95,7 @@ fn shown(args: &Args, plan: Plan) -> CommandResult {
     Ok(if args.detailed_exitcode && !is_empty { Exit::CHANGES } else { Exit::DONE })
 }
 
-fn text(args: &Args, plan: &Plan) -> Result<String, Failure> {
+fn text(args: &Args, plan: &Plan, context: &Context) -> Result<String, Failure> {
     if args.json {
         return Ok(format!("{}\n", output::json(plan)?));
     }
@@ -105,7 +108,10 @@ fn text(args: &Args, plan: &Plan) -> Result<String, Failure> {
     if args.timing {
         return Ok(render::timing_text(plan));
     }
-    Ok(plan_text(plan, output::Stream::Stdout))
+    if args.brief {
+        return Ok(render::brief(plan));
+    }
+    Ok(plan_text(plan, output::Stream::Stdout, context))
 }
 
 /// Writes the lock file: beside the spec file, or `vmdeploy.lock.yaml` in the spec folder.

@@ -47,7 +47,7 @@ pub async fn run(args: &Args, context: &Context) -> CommandResult {
     let connections = planning::open(&plan_args, &spec, context).await?;
     let (plan, _) = planning::plan_of(&plan_args, PlanMode::Deploy, &spec, &connections, context).await?;
     check_there(args, &plan)?;
-    output::write_stderr(&plan_text(&plan, output::Stream::Stderr));
+    output::write_stderr(&plan_text(&plan, output::Stream::Stderr, context));
     if args.plan_only {
         connections.close().await;
         return Ok(Exit::DONE);

@@ -39,6 +39,8 @@ struct Row {
     address_source: Option<&'static str>,
     uptime_s: Option<u64>,
     drift: String,
+    /// The images that have changed since the VM was made from them; empty where none has.
+    outdated: Vec<String>,
     pending: Vec<String>,
     note: Option<String>,
 }
@@ -56,7 +58,8 @@ pub async fn run(args: &Args, context: &Context) -> CommandResult {
     let draft = planning::draft_of(&plan_args, &spec, &connections, context).await;
     connections.close().await;
     let drift = draft.as_ref().map(|draft| drift(&draft.changes)).unwrap_or_default();
-    let rows: Vec<Row> = members.iter().map(|member| row(member, &drift)).collect();
+    let outdated = draft.as_ref().map(|draft| outdated(&draft.changes)).unwrap_or_default();
+    let rows: Vec<Row> = members.iter().map(|member| row(member, &drift, &outdated)).collect();
     if args.json {
         output::print_document("vms", &rows)?;
     } else {
@@ -102,7 +105,21 @@ fn drift(changes: &[Change]) -> BTreeMap<String, String> {
     changes.iter().map(|change| (change.vm.to_string(), word(change.verb, change.reasons.len()))).collect()
 }
 
-fn row(member: &Member<'_>, drift: &BTreeMap<String, String>) -> Row {
+/// Returns the images of each VM that have changed since it was made from them.
+fn outdated(changes: &[Change]) -> BTreeMap<String, Vec<String>> {
+    let images = |change: &Change| {
+        let mut images: Vec<String> = change.outdated.iter().map(|disk| disk.image.clone()).collect();
+        images.dedup();
+        images
+    };
+    changes.iter().map(|change| (change.vm.to_string(), images(change))).collect()
+}
+
+fn row(
+    member: &Member<'_>,
+    drift: &BTreeMap<String, String>,
+    outdated: &BTreeMap<String, Vec<String>>,
+) -> Row {
     let found = member.live.as_ref().map(|live| &live.found);
     let address = found.and_then(|found| found.addresses.first());
     let trouble = found.and_then(|found| found.trouble.clone());
@@ -115,6 +132,7 @@ fn row(member: &Member<'_>, drift: &BTreeMap<String, String>) -> Row {
         address_source: address.and(found).map(|found| found.source.as_str()),
         uptime_s: member.live.as_ref().and_then(|live| live.uptime_s),
         drift: drift.get(member.name().as_str()).cloned().unwrap_or_else(|| "unknown".to_owned()),
+        outdated: outdated.get(member.name().as_str()).cloned().unwrap_or_default(),
         pending: pending(member),
         note: member.fault.as_ref().map(|(message, hint)| format!("{message}: {hint}")).or(trouble),
     }
@@ -126,7 +144,8 @@ fn pending(member: &Member<'_>) -> Vec<String> {
 }
 
 fn table(rows: &[Row]) -> Table {
-    let mut table = Table::new(&["vm", "vmid", "node", "state", "address", "uptime", "drift", "pending"]);
+    let mut table =
+        Table::new(&["vm", "vmid", "node", "state", "address", "uptime", "drift", "outdated", "pending"]);
     for row in rows {
         table.row([
             row.vm.clone(),
@@ -136,6 +155,7 @@ fn table(rows: &[Row]) -> Table {
             row.address.clone().unwrap_or_default(),
             row.uptime_s.map(uptime).unwrap_or_default(),
             row.drift.clone(),
+            row.outdated.join(" "),
             row.pending.join(" "),
         ]);
     }

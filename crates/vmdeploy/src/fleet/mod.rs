@@ -81,6 +81,10 @@ impl Member<'_> {
 }
 
 impl Member<'_> {
+    /// Tells whether this is its name, or that of its group.
+    pub fn is_named(&self, name: &GuestName) -> bool {
+        self.name() == name || self.vm.group.as_deref() == Some(name.as_str())
+    }
     /// Tells whether it is in the pool: its guest, where there is one, else what the spec says.
     pub fn is_in(&self, pool: &str) -> bool {
         let found = match &self.guest {
@@ -186,8 +190,8 @@ fn agent_trouble(error: &ApiError) -> String {
 /// Which of a spec's VMs are meant.
 #[derive(Debug, Clone, Default, clap::Args)]
 pub struct Selection {
-    /// Only this VM; may be given several times
-    #[arg(long, value_name = "VM")]
+    /// Only this VM, or the members of this group; may be given several times
+    #[arg(long, value_name = "VM|GROUP")]
     pub target: Vec<GuestName>,
     /// Only VMs with this tag
     #[arg(long, value_name = "TAG")]
@@ -208,10 +212,10 @@ impl Selection {
     /// A VM is named that the spec has not, or no VM has the tag or is in the pool.
     pub fn of<'a>(&self, members: Vec<Member<'a>>) -> Result<Vec<Member<'a>>, Failure> {
         if let Some(unknown) =
-            self.target.iter().find(|name| !members.iter().any(|member| member.name() == *name))
+            self.target.iter().find(|name| !members.iter().any(|member| member.is_named(name)))
         {
             let known: Vec<&str> = members.iter().map(|member| member.name().as_str()).take(20).collect();
-            return Err(Failure::new(Exit::USAGE, format!("the spec has no VM `{unknown}`"))
+            return Err(Failure::new(Exit::USAGE, format!("the spec has no VM or group `{unknown}`"))
                 .hint(format!("it has {}", known.join(", "))));
         }
         // A mistyped tag or pool shall not look like a thing done.
@@ -235,7 +239,7 @@ impl Selection {
 
     fn has(&self, member: &Member<'_>) -> bool {
         let tags = member.tags();
-        (self.target.is_empty() || self.target.contains(member.name()))
+        (self.target.is_empty() || self.target.iter().any(|name| member.is_named(name)))
             && (self.tag.is_empty() || self.tag.iter().any(|tag| tags.contains(tag)))
             && (self.pool.is_empty() || self.pool.iter().any(|pool| member.is_in(pool)))
     }

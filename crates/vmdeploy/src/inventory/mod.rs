@@ -118,6 +118,7 @@ fn user(vm: &Vm) -> Option<String> {
 fn groups(deployment: &Deployment, member: &Member<'_>) -> BTreeSet<String> {
     // The spec's own groups keep their names: playbooks name them so, and Ansible takes dashes.
     let mut groups: BTreeSet<String> = member.vm.inventory.groups.clone();
+    groups.extend(member.vm.group.clone());
     groups.insert(group_name(&format!("project_{}", deployment.project.value)));
     groups.extend(member.tags().iter().map(|tag| group_name(&format!("tag_{tag}"))));
     if let Some(guest) = &member.guest {

@@ -1,7 +1,7 @@
 //! A run as bars: one for each VM that has a running step, and one for the whole run.
 
 use super::duration;
-use super::lines::{cancelling, gave, vm_of};
+use super::lines::{batch_line, cancelling, gave, vm_of};
 use crate::{escape, output};
 use indicatif::{MultiProgress, ProgressBar, ProgressStyle};
 use owo_colors::OwoColorize as _;
@@ -52,6 +52,9 @@ impl Bars {
     pub fn show(&mut self, event: &Event) {
         match &event.event {
             EventKind::RunStarted { steps, .. } => self.begin(steps),
+            EventKind::BatchStarted { group, batch, batches, vms } => {
+                self.line(&batch_line(group.as_deref(), (*batch, *batches), vms));
+            }
             EventKind::StepStarted { step, attempt } => {
                 let again = if *attempt > 1 { format!(" (attempt {attempt})") } else { String::new() };
                 self.working(step, &again);

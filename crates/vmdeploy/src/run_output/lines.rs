@@ -3,6 +3,7 @@
 use super::duration;
 use crate::escape;
 use jiff::Timestamp;
+use pve_types::GuestName;
 use std::collections::BTreeMap;
 use vmdeploy_executor::{Event, EventKind, Failure, Outcome, RevertNote, StepHead};
 use vmdeploy_planner::plan::StepId;
@@ -29,6 +30,9 @@ impl Lines {
                 self.learn(steps);
                 let verb = if *resumed { "goes on" } else { "begins" };
                 Some(format!("run {} {verb}: {}", event.run, count(steps.len(), "step")))
+            }
+            EventKind::BatchStarted { group, batch, batches, vms } => {
+                Some(batch_line(group.as_deref(), (*batch, *batches), vms))
             }
             EventKind::StepStarted { step, .. } | EventKind::RevertStarted { step } => {
                 self.last_word.insert(step.clone(), event.at);
@@ -100,6 +104,13 @@ impl Lines {
             title_width = self.title_width,
         )
     }
+}
+
+/// Says that a batch of a rollout begins.
+pub(super) fn batch_line(group: Option<&str>, (batch, batches): (usize, usize), vms: &[GuestName]) -> String {
+    let of = group.map(|group| format!(" of group {group}")).unwrap_or_default();
+    let names: Vec<&str> = vms.iter().map(|vm| vm.as_str()).collect();
+    format!("batch {batch} of {batches}{of}: {}", names.join(", "))
 }
 
 /// Returns the name a step stands under.

@@ -4,7 +4,9 @@ use super::duration;
 use crate::escape;
 use std::collections::BTreeMap;
 use std::fmt::Write as _;
-use vmdeploy_executor::{Failure, Leftover, Resuming, RunReport, RunResult, StepState, VmReport, VmState};
+use vmdeploy_executor::{
+    Failure, Leftover, OpenRollout, Resuming, RunReport, RunResult, StepState, VmReport, VmState,
+};
 use vmdeploy_planner::render::count;
 
 /// How many steps that failed alike are shown in full.
@@ -38,6 +40,7 @@ pub fn summary(report: &RunReport) -> String {
     text.push_str(&failures(report));
     report.vms.iter().for_each(|vm| text.push_str(&remaining(vm)));
     report.left.iter().for_each(|left| text.push_str(&leftover(left)));
+    report.open_rollouts.iter().for_each(|rollout| text.push_str(&open_rollout(rollout)));
     let took = report.ended.as_millisecond() - report.started.as_millisecond();
     let took = duration(u64::try_from(took).unwrap_or(0));
     let _ = match report.result {
@@ -61,6 +64,13 @@ fn remaining(vm: &VmReport) -> String {
         VmState::NotReady => format!("kept: {} (VM {} on {}), which is not ready\n", vm.vm, vm.vmid, vm.node),
         _ => format!("remains: {} (VM {} on {}): {steps}\n", vm.vm, vm.vmid, vm.node),
     }
+}
+
+/// Says where a rollout stopped.
+fn open_rollout(rollout: &OpenRollout) -> String {
+    let of = rollout.group.as_ref().map(|group| format!(" of group {group}")).unwrap_or_default();
+    let names = listed(rollout.not_begun.iter().map(ToString::to_string).collect());
+    format!("rollout{of}: stopped at batch {} of {}; not begun: {names}\n", rollout.batch, rollout.batches)
 }
 
 /// Returns the failed steps; of many that failed alike, some are shown and the others named.

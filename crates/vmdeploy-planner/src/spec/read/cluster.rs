@@ -164,7 +164,11 @@ fn refuse_packed(source: &ImageSource, path: Path<'_>, faults: &mut Faults) {
     faults.error_hint(place.span, path.key(key), message, hint);
 }
 
-pub(super) fn read_images(named: &Named<'_>, faults: &mut Faults) -> BTreeMap<String, Image> {
+pub(super) fn read_images(
+    named: &Named<'_>,
+    allow_unpinned: bool,
+    faults: &mut Faults,
+) -> BTreeMap<String, Image> {
     let object = values_of(&TOP, "images");
     let top = Path::TOP.key("images");
     let mut images = BTreeMap::new();
@@ -173,10 +177,12 @@ pub(super) fn read_images(named: &Named<'_>, faults: &mut Faults) -> BTreeMap<St
         let path = top.key(name);
         check_complete(&view, object, path, faults);
         let checksum = view.some(object, "checksum").and_then(|view| view.text());
-        if view.some(object, "url").is_some() && checksum.is_none() {
-            let hint = "add `checksum: \"sha512:…\"`, as the image's publisher states it; where none is published, download the \
-                        image, check it, and write what `sha256sum FILE` prints as `checksum: \"sha256:…\"`, or use the \
-                        download itself: `file: PATH` in place of `url`";
+        if view.some(object, "url").is_some() && checksum.is_none() && !allow_unpinned {
+            let hint = format!(
+                "`vmdeploy image pin {}` finds it out and writes it; or add `checksum: \"sha512:…\"` as the image's \
+                 publisher states it, or use the download itself: `file: PATH` in place of `url`",
+                name.escape_debug()
+            );
             faults.error_hint(*span, path, "an image by `url` needs its `checksum`", hint);
         }
         let Some(source) = read_source(name, &view, object) else { continue };

@@ -28,6 +28,13 @@ pub(super) fn of(
     {
         named(&mut hash, mark, things);
     }
+    if let Some(rollout) = top.rollout {
+        hash.update([b'o']);
+        value(&mut hash, rollout);
+    }
+    if !top.groups.list.is_empty() {
+        named(&mut hash, b'g', &top.groups);
+    }
     for ((cluster, name), pin) in pins {
         text(&mut hash, b'l', &format!("{cluster}/{name}={}", pin.vmid));
     }

@@ -10,8 +10,8 @@ use crate::spec::faults::{Faults, Path};
 use crate::spec::lower::{Options, lower_options};
 use crate::spec::model::{
     CloneFrom, CloneMode, CloneSource, Desired, DesiredOption, Duplicate, Ha, Inventory, Lifecycle,
-    MovedFrom, OptionValue, Permission, PowerState, Ready, ReadyCommand, ReadyIp, ReadyTcp, Spanned, Vm,
-    VmidWish,
+    MovedFrom, OptionValue, Permission, PowerState, Ready, ReadyCommand, ReadyIp, ReadyTcp, Replacement,
+    Spanned, Vm, VmidWish,
 };
 use crate::spec::schema::{MOVED_FROM, Object, VM};
 use crate::spec::tree::{Node, Shape};
@@ -43,6 +43,8 @@ pub(super) fn read_vm(
     }
     Some(Vm {
         name: Spanned::new(name, span),
+        group: None,
+        after: get("after").map(|after| read_names(&after)).unwrap_or_default(),
         cluster: cluster_of(view, span, clusters, path, faults),
         vmid: read_vmid(get("vmid").as_ref(), path, faults),
         uuid: get("uuid").and_then(|uuid| uuid.text()).map(|uuid| uuid.map(str::to_ascii_lowercase)),
@@ -139,6 +141,11 @@ pub(super) fn read_moved_from(view: &View<'_>) -> Option<MovedFrom> {
     let get = |key| Some(view.some(&MOVED_FROM, key)?.text()?.map(str::to_owned));
     let moved = MovedFrom { project: get("project"), cluster: get("cluster") };
     (moved.project.is_some() || moved.cluster.is_some()).then_some(moved)
+}
+
+fn read_names(view: &View<'_>) -> Vec<Spanned<GuestName>> {
+    let name = |node: Node<'_>| Some(Spanned::new(node.text()?.parse().ok()?, node.span()));
+    view.items().into_iter().filter_map(name).collect()
 }
 
 fn read_duplicates(view: &View<'_>) -> BTreeSet<Duplicate> {
@@ -252,7 +259,11 @@ fn read_lifecycle(view: &View<'_>) -> Lifecycle {
     Lifecycle {
         state: word("state").and_then(state),
         restart: permission("restart"),
-        replace: permission("replace"),
+        replace: match word("replace").map(|word| word.value) {
+            Some("if-needed") => Replacement::IfNeeded,
+            Some("on-image-change") => Replacement::OnImageChange,
+            _ => Replacement::Never,
+        },
         keep_disks: get("keep_disks")
             .map(|view| texts(&view).map(str::to_owned).collect())
             .unwrap_or_default(),

@@ -1,5 +1,6 @@
 //! The top of a spec: clusters, images, profiles.
 
+use super::groups::{GROUP, ROLLOUT};
 use super::rules;
 use super::vm::{MOVED_FROM, VM};
 use super::{Field, Kind, Nullable, Object, field};
@@ -39,6 +40,17 @@ pub(crate) const TOP: Object = Object::new(
             "what VMs with this `profile` have in common",
         ),
         field("vms", Map(&rules::GUEST, &Kind::Object(&VM), Nullable::No), "the VMs by name"),
+        field(
+            "groups",
+            Map(&rules::GROUP_NAME, &Kind::Object(&GROUP), Nullable::No),
+            "groups of similar VMs by name",
+        ),
+        field(
+            "rollout",
+            Kind::Object(&ROLLOUT),
+            "the rollout of groups that do not say their own, and of all VMs that are in no group",
+        )
+        .default("one VM at a time"),
     ],
 );
 

@@ -1,6 +1,7 @@
 //! What texts are taken where.
 
 use super::TextRule;
+use crate::spec::group::NamePattern;
 use pve_config::{Bus, DeviceSlot, Tags};
 use pve_types::{BridgeName, GuestName, MacAddr, NodeName, ParseError, PoolId, StorageId, VolumeId};
 use std::net::IpAddr;
@@ -134,6 +135,15 @@ rule!(
     key_source
 );
 rule!(GROUP, "group", r"^[A-Za-z_][A-Za-z0-9_-]*$", "web", group);
+rule!(GROUP_NAME, "group name", r"^[A-Za-z]([A-Za-z0-9-]*[A-Za-z0-9])?$", "worker", group_name);
+rule!(PERCENT, "percentage", r"^([1-9][0-9]?|100)%$", "25%", percent);
+rule!(
+    NAME_PATTERN,
+    "pattern of VM names",
+    r"^[A-Za-z0-9.-]*\{(:0[1-9])?\}[A-Za-z0-9.-]*$",
+    "worker{:02}",
+    name_pattern
+);
 rule!(OPTION, "PVE option", r"^[a-z][a-z0-9_-]*$", "args", field_text);
 rule!(SPEC_PATH, "path of a key", r"^[a-z0-9_]+(\.[a-zA-Z0-9_-]+)*$", "vga", spec_path);
 rule!(
@@ -364,6 +374,19 @@ fn slot<const BUS: usize>(text: &str) -> Result<(), String> {
     let (bus, name, count) = Bus::ALL[BUS];
     let fits = text.parse::<DeviceSlot>().is_ok_and(|slot| slot.bus() == bus);
     require(fits, &format!("it is `{name}0` to `{name}{}`", count - 1))
+}
+fn group_name(text: &str) -> Result<(), String> {
+    require(all(text, "-"), "only letters, digits and `-` are allowed")?;
+    require(text.starts_with(|c: char| c.is_ascii_alphabetic()), "it must begin with a letter")?;
+    parses::<GuestName>(text)
+}
+fn percent(text: &str) -> Result<(), String> {
+    let number = text.strip_suffix('%').and_then(|number| number.parse::<u32>().ok());
+    require(number.is_some_and(|number| (1..=100).contains(&number)), "it is `1%` to `100%`")
+}
+fn name_pattern(text: &str) -> Result<(), String> {
+    let pattern = NamePattern::parse(text).ok_or("it needs one `{}`, or `{:02}` for two digits")?;
+    parses::<GuestName>(&pattern.name(1)).map_err(|reason| format!("`{}`: {reason}", pattern.name(1)))
 }
 fn boot_slot(text: &str) -> Result<(), String> {
     let fits =

@@ -62,6 +62,12 @@ pub(crate) const VM: Object = Object::new(
             OneOf(&[Choice(&["linked", "full"]), Text(&rules::CLONE_FROM), Kind::Object(&CLONE)]),
             "what it is cloned from; `linked` or `full` alone clone the spec's template of the same image, a name alone makes a full clone",
         ),
+        field(
+            "after",
+            OneOrMany(&Text(&rules::GUEST)),
+            "VMs and groups that must be ready before it is created, started, restarted or replaced",
+        )
+        .default("none"),
         field("protection", Bool, "whether PVE refuses to remove it or its disks").option("protection"),
         field("onboot", Bool, "whether it starts with its node").option("onboot"),
         field("autostart", Bool, "whether it is started again after a crash (not used by PVE)")
@@ -515,8 +521,9 @@ const LIFECYCLE: Object = Object::new(
         .default("never"),
         field(
             "replace",
-            Choice(&["never", "if-needed"]),
-            "whether a change that cannot be made in place may destroy and remake the VM",
+            Choice(&["never", "on-image-change", "if-needed"]),
+            "whether the VM may be destroyed and remade: when an image that it was made from has changed, or for that and \
+             every other change that cannot be made in place",
         )
         .default("never"),
         field(

@@ -17,7 +17,9 @@ pub(super) fn check_identity(deployment: &Deployment, faults: &mut Faults) {
         if in_spec {
             let message = format!("the spec has a VM `{}`, so that no other one had its name", old.value);
             faults.error_hint(old.span, path, message, "take one of the two out of the spec");
-        } else if let Some(other) = claimed.insert((project, old.value.as_str()), vm) {
+        } else if let Some(other) = claimed.insert((project, old.value.as_str()), vm)
+            && !other.renamed_from.as_ref().is_some_and(|its| vm.shares(other, old.span, its.span))
+        {
             let message = format!("`{}` was `{}` already", other.name.value, old.value);
             faults.error_hint(
                 old.span,

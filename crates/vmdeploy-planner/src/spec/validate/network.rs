@@ -1,5 +1,6 @@
 //! Addresses of all kinds.
 
+use crate::spec::diagnostic::Span;
 use crate::spec::faults::Faults;
 use crate::spec::model::{Deployment, DesiredField, Duplicate, Nic, Vm};
 use ipnet::IpNet;
@@ -24,7 +25,8 @@ fn check_macs(deployment: &Deployment, faults: &mut Faults) {
         for nic in vm.nics.values().filter_map(|nic| nic.set()) {
             let Some(mac) = nic.mac else { continue };
             let place = format!("{} of `{}`", nic.slot, vm.name.value);
-            if let Some(other) = seen.insert((vm.cluster.as_str(), mac.value), place) {
+            let other = seen.insert((vm.cluster.as_str(), mac.value), (place, vm, mac.span));
+            if let Some((other, ..)) = other.filter(|(_, other, span)| !vm.shares(other, mac.span, *span)) {
                 let message = format!("the MAC address {} is that of {other} already", mac.value);
                 let hint = "leave `mac` out and let PVE draw one, or give each NIC its own";
                 faults.error_hint(mac.span, vm.path(&format!("nics.{}.mac", nic.slot)), message, hint);
@@ -35,13 +37,15 @@ fn check_macs(deployment: &Deployment, faults: &mut Faults) {
 
 /// The same address twice on one bridge and VLAN cannot work; on different ones it may be meant.
 fn check_addresses(deployment: &Deployment, faults: &mut Faults) {
-    let mut seen: HashMap<(&str, IpAddr), (String, &Nic)> = HashMap::new();
+    let mut seen: HashMap<(&str, IpAddr), (&Vm, Span, &Nic)> = HashMap::new();
     for vm in &deployment.vms {
         for nic in vm.nics.values().filter_map(|nic| nic.set()) {
             for address in &nic.addresses {
                 let ip = address.value.addr();
-                let place = format!("{} of `{}`", nic.slot, vm.name.value);
-                let Some((other, other_nic)) = seen.insert((&vm.cluster, ip), (place, nic)) else { continue };
+                let other = seen.insert((&vm.cluster, ip), (vm, address.span, nic));
+                let other = other.filter(|(other, span, _)| !vm.shares(other, address.span, *span));
+                let Some((other, _, other_nic)) = other else { continue };
+                let other = format!("{} of `{}`", other_nic.slot, other.name.value);
                 let key = if ip.is_ipv4() { "ip" } else { "ip6" };
                 let path = vm.path(&format!("nics.{}.{key}", nic.slot));
                 let message = format!("the address {ip} is that of {other} already");

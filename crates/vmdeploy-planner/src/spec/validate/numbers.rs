@@ -2,7 +2,7 @@
 
 use crate::spec::diagnostic::Span;
 use crate::spec::faults::Faults;
-use crate::spec::model::{Deployment, VmidWish};
+use crate::spec::model::{Deployment, Vm, VmidWish};
 use pve_types::Vmid;
 use std::collections::{BTreeMap, HashMap};
 
@@ -28,11 +28,12 @@ fn check_names(deployment: &Deployment, faults: &mut Faults) {
 }
 
 fn check_vmids(deployment: &Deployment, faults: &mut Faults) {
-    let mut seen: HashMap<(&str, Vmid), &str> = HashMap::new();
+    let mut seen: HashMap<(&str, Vmid), (&Vm, Span)> = HashMap::new();
     for vm in &deployment.vms {
         let VmidWish::Fixed(vmid) = &vm.vmid else { continue };
-        if let Some(other) = seen.insert((&vm.cluster, vmid.value), vm.name.value.as_str()) {
-            let message = format!("VMID {} is that of `{other}` already", vmid.value);
+        let other = seen.insert((&vm.cluster, vmid.value), (vm, vmid.span));
+        if let Some((other, _)) = other.filter(|(other, span)| !vm.shares(other, vmid.span, *span)) {
+            let message = format!("VMID {} is that of `{}` already", vmid.value, other.name.value);
             faults.error_hint(vmid.span, vm.path("vmid"), message, "give each VM a number of its own");
         }
         for disk in vm.disks.values().filter_map(|disk| disk.set()) {
@@ -51,11 +52,12 @@ fn check_vmids(deployment: &Deployment, faults: &mut Faults) {
 }
 
 fn check_uuids(deployment: &Deployment, faults: &mut Faults) {
-    let mut seen: HashMap<&str, &str> = HashMap::new();
+    let mut seen: HashMap<&str, (&Vm, Span)> = HashMap::new();
     for vm in &deployment.vms {
         let Some(uuid) = &vm.uuid else { continue };
-        if let Some(other) = seen.insert(&uuid.value, vm.name.value.as_str()) {
-            let message = format!("this is the UUID of `{other}` already");
+        let other = seen.insert(&uuid.value, (vm, uuid.span));
+        if let Some((other, _)) = other.filter(|(other, span)| !vm.shares(other, uuid.span, *span)) {
+            let message = format!("this is the UUID of `{}` already", other.name.value);
             faults.error_hint(
                 uuid.span,
                 vm.path("uuid"),

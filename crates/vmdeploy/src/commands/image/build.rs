@@ -201,7 +201,7 @@ async fn vm_place(
     };
     let Planned { plan, connections, .. } = planning::plan(&plan_args, PlanMode::Deploy, context).await?;
     if !plan.is_empty() {
-        output::write_stderr(&planning::plan_text(&plan, output::Stream::Stderr));
+        output::write_stderr(&planning::plan_text(&plan, output::Stream::Stderr, context));
         let checked = planning::check(plan)?;
         if !confirm(args.yes, &format!("deploy the builder {name}"), "`--yes`")? {
             return Ok(Err(Exit::USAGE));

@@ -6,6 +6,7 @@ mod adversity;
 mod counts;
 mod deploy;
 mod doctor;
+mod fleet;
 mod foreign;
 mod general;
 mod gitops;
