@@ -99,7 +99,7 @@ impl StorageKind {
     pub fn as_str(&self) -> &str {
         match self {
             Self::Other(name) => name,
-            known => Self::NAMES.iter().find(|(kind, _)| kind == known).map_or("", |(_, name)| name),
+            known => Self::NAMES.iter().find(|(kind, _)| kind == known).map_or("", |entry| entry.1),
         }
     }
     /// Tells whether its volumes are ZFS volumes.
