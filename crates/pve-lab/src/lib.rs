@@ -3,6 +3,17 @@
 //! It answers as a real PVE does, refusals included, so that any PVE client can be tested against it without a
 //! Proxmox host. It listens on 127.0.0.1 only and runs nothing on the machine it is on.
 //!
+//! ```no_run
+//! # async fn example() -> Result<(), pve_lab::LabError> {
+//! let lab = pve_lab::Lab::start(pve_lab::LabOptions::default()).await?;
+//! let (api, ssh) = (lab.api_addr(), lab.ssh_addr("pve1"));
+//! // … any client of PVE, with `lab.token()` or `lab.root_password()`, and `lab.fingerprint()` …
+//! assert!(api.ip().is_loopback() && ssh.is_some_and(|ssh| ssh.ip().is_loopback()));
+//! lab.stop().await;
+//! # Ok(())
+//! # }
+//! ```
+//!
 //! # For the doors (and whoever writes another one)
 //!
 //! * [`WorldHandle`] is the shared world. [`WorldHandle::with`] runs a closure under its lock, and before and after

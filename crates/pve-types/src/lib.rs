@@ -18,6 +18,7 @@ mod error;
 mod family;
 mod ha;
 mod hex;
+mod kinds;
 mod mac;
 mod mapping;
 mod names;
@@ -38,6 +39,7 @@ pub use error::ParseError;
 pub use family::IpFamily;
 pub use ha::HaState;
 pub use hex::hex;
+pub use kinds::{GuestKind, StorageKind};
 pub use mac::MacAddr;
 pub use mapping::MappingKind;
 pub use names::{

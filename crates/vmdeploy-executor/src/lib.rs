@@ -4,6 +4,25 @@
 //! whatever happens to the process, [`resume`] finds out what took effect, and finishes the run or takes it back.
 //! [`execute`] and [`resume`] tell what they do as [`Event`]s and end with a [`RunReport`].
 //!
+//! ```no_run
+//! # async fn example(
+//! #     plan: vmdeploy_planner::plan::Plan,
+//! #     config: vmdeploy_executor::ConnectionsConfig,
+//! # ) -> Result<(), Box<dyn std::error::Error>> {
+//! use std::sync::Arc;
+//! use vmdeploy_executor::{Connections, NoSecrets, RunOptions, RunResult, RunsFolder, cancellation, execute};
+//! use vmdeploy_planner::plan::CheckedPlan;
+//!
+//! let connections = Connections::open(config).await.map_err(|failure| failure.message)?;
+//! let options = RunOptions::new(RunsFolder::new(".vmdeploy/runs"), ".", Arc::new(NoSecrets));
+//! let (events, _told) = tokio::sync::mpsc::unbounded_channel();
+//! let (_canceller, cancellation) = cancellation();
+//! let report = execute(CheckedPlan::new(plan)?, &connections, &options, events, cancellation).await?;
+//! assert_eq!(report.result, RunResult::Done, "{}", report.headline());
+//! # Ok(())
+//! # }
+//! ```
+//!
 //! What is absent here: nothing decides *what* is done. That is the plan's, and it is complete.
 
 mod cancel;

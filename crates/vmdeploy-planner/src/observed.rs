@@ -4,8 +4,8 @@
 //! Of guests that are not ours it keeps VMID, node, name, kind, status, what their disks are and [`GuestFacts`].
 
 use pve_types::{
-    BridgeName, Bytes, GuestName, MappingKind, NodeName, PoolId, PowerState, Privilege, PveVersion,
-    StorageId, Vmid, VolumeId,
+    BridgeName, Bytes, GuestKind, GuestName, MappingKind, NodeName, PoolId, PowerState, Privilege,
+    PveVersion, StorageId, StorageKind, Vmid, VolumeId,
 };
 use serde::{Deserialize, Serialize};
 use std::collections::{BTreeMap, BTreeSet};
@@ -256,8 +256,8 @@ pub struct ObservedStorage {
     pub node: NodeName,
     /// The storage.
     pub storage: StorageId,
-    /// Its plugin: `dir`, `lvmthin`, `zfspool`, `rbd` …
-    pub kind: String,
+    /// Its plugin.
+    pub kind: StorageKind,
     /// The content types that it may hold.
     pub content: BTreeSet<String>,
     /// Whether it is enabled.
@@ -286,10 +286,11 @@ impl ObservedStorage {
     /// PVE makes ZFS volumes with a reservation unless the storage is `sparse`; a storage of files holds sparse ones.
     // PVE: pve-storage src/PVE/Storage/ZFSPoolPlugin.pm zfs_create_zvol, src/PVE/Storage/Plugin.pm alloc_image.
     pub fn is_thin(&self) -> bool {
-        match self.kind.as_str() {
-            "lvmthin" | "rbd" | "btrfs" | "dir" | "nfs" | "cifs" | "cephfs" | "glusterfs" => true,
-            "zfspool" | "zfs" => self.sparse == Some(true),
-            _ => false,
+        use StorageKind as K;
+        match &self.kind {
+            K::LvmThin | K::Rbd | K::Btrfs | K::Dir | K::Nfs | K::Cifs | K::CephFs | K::GlusterFs => true,
+            K::ZfsPool | K::ZfsOverIscsi => self.sparse == Some(true),
+            K::Lvm | K::Iscsi | K::IscsiDirect | K::Other(_) => false,
         }
     }
 }
@@ -304,8 +305,8 @@ pub struct ObservedGuest {
     pub node: NodeName,
     /// Its name, as PVE shows it; not validated, hostile until printed through an escape.
     pub name: Option<String>,
-    /// `qemu` or `lxc`.
-    pub kind: String,
+    /// Whether it is a VM or a container.
+    pub kind: GuestKind,
     /// Whether it runs, as its node said. Lists of the cluster lag behind and are never the source.
     pub status: PowerState,
     /// Whether it is a template.

@@ -3,7 +3,7 @@
 use crate::digest;
 use crate::observed::{Observed, Query};
 use crate::plan::{Action, CloneAction, DiskSource, ImportAction, Plan, Ref};
-use pve_types::{NodeName, StorageId, Vmid};
+use pve_types::{GuestKind, NodeName, StorageId, Vmid};
 use serde::Serialize;
 use std::collections::{BTreeMap, BTreeSet};
 
@@ -22,7 +22,7 @@ struct Ground<'a> {
 #[derive(Serialize)]
 struct GuestGround<'a> {
     node: &'a NodeName,
-    kind: &'a str,
+    kind: GuestKind,
     status: pve_types::PowerState,
     template: bool,
     values: Option<&'a BTreeMap<String, String>>,
@@ -88,7 +88,7 @@ pub fn world_digest(plan: &Plan, observed: &Observed) -> String {
 fn guest_ground(guest: &crate::observed::ObservedGuest) -> GuestGround<'_> {
     GuestGround {
         node: &guest.node,
-        kind: &guest.kind,
+        kind: guest.kind,
         status: guest.status,
         template: guest.template,
         values: guest.config.as_ref().map(|config| &config.values),

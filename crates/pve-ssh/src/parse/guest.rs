@@ -1,7 +1,7 @@
 //! Guests: `qm list`, `config`, `pending`, `status`, and the configuration files of all nodes.
 
 use super::OutputError;
-use pve_types::{NodeName, Vmid};
+use pve_types::{GuestKind, NodeName, Vmid};
 use std::collections::BTreeMap;
 
 /// A line of `qm list`.
@@ -118,15 +118,6 @@ pub fn status(stdout: &str) -> Result<String, OutputError> {
         Some(word) if !word.is_empty() && word.bytes().all(|b| b.is_ascii_graphic()) => Ok(word.to_owned()),
         _ => Err(OutputError::new("qm status", "`status: WORD`", stdout)),
     }
-}
-
-/// What kind of guest a configuration is of.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash)]
-pub enum GuestKind {
-    /// A virtual machine.
-    Vm,
-    /// A container.
-    Container,
 }
 
 /// One guest's configuration file.

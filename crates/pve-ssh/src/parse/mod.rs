@@ -13,9 +13,7 @@ pub use disk::{
     CreatedDisk, ImageInfo, ImportedDisk, Progress, created_disks, image_info, imported_disk, progress,
 };
 pub use failure::{Failure, failure};
-pub use guest::{
-    GuestConfig, GuestKind, GuestRow, PendingLine, config, guest_configs, pending, qm_list, status,
-};
+pub use guest::{GuestConfig, GuestRow, PendingLine, config, guest_configs, pending, qm_list, status};
 pub use json::{NewToken, Permissions, json, new_token, permissions};
 pub use node::{FileStat, checksum, file_stat, hostname, neighbours, pveversion};
 pub use storage::{StorageRow, StorageState, VolumeRow, pvesm_alloc, pvesm_list, pvesm_path, pvesm_status};

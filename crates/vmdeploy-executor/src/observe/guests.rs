@@ -5,8 +5,8 @@ use futures::StreamExt as _;
 use pve_api::{ApiError, Resource};
 use pve_config::{Bus, GuestConfig, Section};
 use pve_ssh::command::files;
-use pve_ssh::parse::{self, GuestKind};
-use pve_types::{NodeName, PoolId, PowerState, Vmid};
+use pve_ssh::parse;
+use pve_types::{GuestKind, NodeName, PoolId, PowerState, Vmid};
 use std::collections::{BTreeMap, BTreeSet};
 use std::time::Duration;
 use vmdeploy_planner::identity::{facts_of, may_be_ours};
@@ -41,7 +41,7 @@ pub(super) async fn observe(
     };
     let nodes = guests.values().filter(|guest| guest.config.is_some()).map(|guest| guest.node.clone());
     let lists = vm_lists(connections, nodes.collect()).await?;
-    for guest in guests.values_mut().filter(|guest| guest.kind == "qemu") {
+    for guest in guests.values_mut().filter(|guest| guest.kind == GuestKind::Vm) {
         if let Some(list) = lists.get(&guest.node) {
             guest.status = list.get(&guest.vmid).map_or(PowerState::Unknown, pve_api::QemuItem::power);
         }
@@ -100,7 +100,7 @@ pub(super) fn from_resource(resource: &Resource) -> Option<ObservedGuest> {
         vmid: resource.vmid?,
         node: resource.node.clone()?,
         name: resource.name.clone(),
-        kind: resource.kind.clone(),
+        kind: resource.kind.parse().ok()?,
         status: PowerState::read(resource.status.as_deref(), None),
         template: resource.template.unwrap_or(false),
         pool: resource.pool.clone(),
@@ -140,7 +140,7 @@ async fn by_ssh(
             vmid: file.vmid,
             node: file.node.clone(),
             name: None,
-            kind: kind_of(file.kind).to_owned(),
+            kind: file.kind,
             status: PowerState::Unknown,
             template: false,
             pool: None,
@@ -180,18 +180,11 @@ fn pools_in(user_cfg: &str) -> BTreeMap<Vmid, PoolId> {
 
 /// Notes what is kept of every guest, and its name: the configuration knows it before the list of guests does.
 fn note_facts(guest: &mut ObservedGuest, values: &Section, pending: &BTreeMap<String, Option<String>>) {
-    let name = if guest.kind == "qemu" { "name" } else { "hostname" };
+    let name = if guest.kind == GuestKind::Vm { "name" } else { "hostname" };
     if let Some(name) = values.get(name) {
         guest.name = Some(name.clone());
     }
-    guest.facts = facts_of(&guest.kind, &pve_config::after_restart(values.clone(), pending));
-}
-
-fn kind_of(kind: GuestKind) -> &'static str {
-    match kind {
-        GuestKind::Vm => "qemu",
-        GuestKind::Container => "lxc",
-    }
+    guest.facts = facts_of(guest.kind, &pve_config::after_restart(values.clone(), pending));
 }
 
 /// Returns what a configuration file names as disks, snapshots and pending changes included.

@@ -59,7 +59,7 @@ pub(super) fn with_guest_nodes(queries: &[Query], observed: &Observed) -> BTreeS
 
 /// Notes which ZFS storages make sparse volumes: only the cluster's configuration of its storages tells.
 pub(super) async fn note_sparse(connections: &Connections, observed: &mut Observed) -> Result<(), Failure> {
-    if !observed.storages.iter().any(|seen| matches!(seen.kind.as_str(), "zfspool" | "zfs")) {
+    if !observed.storages.iter().any(|seen| seen.kind.is_zfs()) {
         return Ok(());
     }
     let rows: Vec<serde_json::Value> = match connections.api().get("/storage", pve_api::Params::new()).await {
@@ -69,7 +69,7 @@ pub(super) async fn note_sparse(connections: &Connections, observed: &mut Observ
     };
     for row in &rows {
         let is_set = matches!(row["sparse"].as_i64(), Some(1)) || row["sparse"].as_str() == Some("1");
-        let zfs = |seen: &&mut ObservedStorage| matches!(seen.kind.as_str(), "zfspool" | "zfs");
+        let zfs = |seen: &&mut ObservedStorage| seen.kind.is_zfs();
         for seen in observed.storages.iter_mut().filter(zfs) {
             if row["storage"].as_str() == Some(seen.storage.as_str()) {
                 seen.sparse = Some(is_set);
@@ -168,7 +168,7 @@ fn observed_storage(node: &NodeName, state: &StorageState) -> Option<ObservedSto
     Some(ObservedStorage {
         node: node.clone(),
         storage: state.storage.clone()?,
-        kind: state.kind.clone().unwrap_or_default(),
+        kind: state.kind.as_deref().unwrap_or_default().into(),
         content: content.split(',').map(str::trim).filter(|c| !c.is_empty()).map(str::to_owned).collect(),
         enabled: state.enabled.unwrap_or(true),
         active: state.active,

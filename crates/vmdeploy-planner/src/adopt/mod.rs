@@ -9,7 +9,7 @@ pub use error::AdoptError;
 use crate::identity::{self, Marker, Ownership};
 use crate::observed::{Observed, ObservedGuest};
 use crate::spec::{self, LoadOptions, Severity, SourceFile};
-use pve_types::Vmid;
+use pve_types::{GuestKind, Vmid};
 use std::collections::BTreeMap;
 use std::fmt::Write as _;
 use writer::Writer;
@@ -61,7 +61,7 @@ fn adoptable<'o>(
     observed: &'o Observed,
 ) -> Result<(&'o ObservedGuest, String), AdoptError> {
     let guest = observed.guests.get(&vmid).ok_or(AdoptError::Missing(vmid))?;
-    if guest.kind != "qemu" {
+    if guest.kind == GuestKind::Container {
         return Err(AdoptError::NotAVm(vmid));
     }
     let config = guest.config.as_ref().ok_or(AdoptError::NoConfig(vmid))?;

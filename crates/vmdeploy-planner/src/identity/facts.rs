@@ -3,6 +3,7 @@
 use super::{is_marker_line, smbios_uuid};
 use crate::observed::{GuestFacts, StaticAddress};
 use pve_config::Bus;
+use pve_types::GuestKind;
 use std::collections::BTreeMap;
 use std::net::IpAddr;
 
@@ -10,9 +11,12 @@ use std::net::IpAddr;
 const MARKER_BYTES: usize = 4096;
 
 /// Returns what is kept of a guest's configuration. `values` is the configuration as it will be after the next restart,
-/// with its description decoded; `kind` is `qemu` or `lxc`.
-pub fn facts_of(kind: &str, values: &BTreeMap<String, String>) -> GuestFacts {
-    let addresses = if kind == "qemu" { of_cloud_init(values) } else { of_container(values) };
+/// with its description decoded.
+pub fn facts_of(kind: GuestKind, values: &BTreeMap<String, String>) -> GuestFacts {
+    let addresses = match kind {
+        GuestKind::Vm => of_cloud_init(values),
+        GuestKind::Container => of_container(values),
+    };
     GuestFacts {
         markers: marker_lines(values.get("description").map_or("", String::as_str)),
         uuid: values.get("smbios1").and_then(|text| smbios_uuid(text)),
@@ -68,7 +72,7 @@ fn field<'t>(text: &'t str, name: &str) -> Option<&'t str> {
 mod tests {
     use super::*;
 
-    fn facts(kind: &str, pairs: &[(&str, &str)]) -> GuestFacts {
+    fn facts(kind: GuestKind, pairs: &[(&str, &str)]) -> GuestFacts {
         facts_of(kind, &pairs.iter().map(|(key, value)| ((*key).to_owned(), (*value).to_owned())).collect())
     }
     fn shown(facts: &GuestFacts) -> Vec<String> {
@@ -80,7 +84,7 @@ mod tests {
     #[test]
     fn static_addresses_are_those_of_nics_that_are_there() {
         let vm = facts(
-            "qemu",
+            GuestKind::Vm,
             &[
                 ("net0", "virtio=BC:24:11:00:00:01,bridge=vmbr0,tag=20"),
                 ("ipconfig0", "ip=10.0.0.5/24,gw=10.0.0.1,ip6=FD00::5/64"),
@@ -94,7 +98,7 @@ mod tests {
             ["net0 Some(\"vmbr0\") Some(20) 10.0.0.5", "net0 Some(\"vmbr0\") Some(20) fd00::5"]
         );
         let container = facts(
-            "lxc",
+            GuestKind::Container,
             &[("net0", "name=eth0,bridge=vmbr0,ip=10.0.0.7/24,ip6=auto"), ("net", "ip=1.1.1.1")],
         );
         assert_eq!(shown(&container), ["net0 Some(\"vmbr0\") None 10.0.0.7"]);
@@ -103,7 +107,7 @@ mod tests {
     #[test]
     fn only_marker_lines_are_kept_of_a_description() {
         let kept = facts(
-            "qemu",
+            GuestKind::Vm,
             &[("description", "secret note\n<!-- vmdeploy x -->\nmore"), ("smbios1", "uuid=AB")],
         );
         assert_eq!(kept.markers, ["<!-- vmdeploy x -->"]);

@@ -331,7 +331,7 @@ mod tests {
             vmid: Vmid::new(vmid).unwrap(),
             node: "pve1".parse().unwrap(),
             name: None,
-            kind: "qemu".to_owned(),
+            kind: pve_types::GuestKind::Vm,
             status: pve_types::PowerState::Stopped,
             template: false,
             pool: None,

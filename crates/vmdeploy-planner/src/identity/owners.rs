@@ -3,7 +3,7 @@
 use super::{Marker, Ownership, guest_uuid, ownership, uuid_of};
 use crate::observed::{Observed, ObservedGuest};
 use crate::spec::{Deployment, Duplicate, Vm, VmidWish};
-use pve_types::{GuestName, Vmid};
+use pve_types::{GuestKind, GuestName, Vmid};
 use std::collections::HashMap;
 
 /// The name of the cluster where a spec has no `clusters:`; markers of such VMs say it.
@@ -83,7 +83,7 @@ impl<'a> Owners<'a> {
     /// Reads the markers of all VMs that were observed.
     pub fn of(observed: &'a Observed) -> Self {
         let mut owners = Self::default();
-        for guest in observed.guests.values().filter(|guest| guest.kind == "qemu") {
+        for guest in observed.guests.values().filter(|guest| guest.kind == GuestKind::Vm) {
             owners.by_vmid.insert(guest.vmid, guest);
             if let Some(uuid) = uuid_of(guest) {
                 owners.by_uuid.entry(uuid).or_default().push(guest);

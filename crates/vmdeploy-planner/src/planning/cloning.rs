@@ -10,7 +10,11 @@ use crate::observed::Rights;
 use crate::plan::{Action, CloneAction, GuestRef, PatchValue, Slot, Step, StepId};
 use crate::spec::{CloneFrom, CloneMode, CloneSource, Disk, DiskContent, Vm};
 use pve_config::{Bus, Drive, PropertyString, same_field};
+<<<<<<< HEAD
 use pve_types::{Bytes, GuestName, Privilege, StorageId, Vmid};
+=======
+use pve_types::{Bytes, GuestKind, GuestName, StorageId};
+>>>>>>> types-next
 use std::collections::BTreeMap;
 
 /// How many clones of clones are followed to know what a clone begins with.
@@ -135,7 +139,7 @@ pub(crate) fn follow_sources(steps: &mut BTreeMap<GuestName, Vec<Step>>) {
 }
 
 fn of_cluster(input: &PlanInput<'_>, vmid: pve_types::Vmid) -> Option<Source> {
-    let seen = input.observed.guests.get(&vmid).filter(|seen| seen.kind == "qemu")?;
+    let seen = input.observed.guests.get(&vmid).filter(|seen| seen.kind == GuestKind::Vm)?;
     let config = seen.config.as_ref().map(|config| config.values.clone()).unwrap_or_default();
     let name = seen.name.as_deref().and_then(|name| name.parse().ok());
     let guest = GuestRef {

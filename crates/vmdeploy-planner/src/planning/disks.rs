@@ -189,9 +189,7 @@ impl DiskPlanner<'_, '_> {
 /// Returns the formats that disks on a storage can have; `None` where they are not known.
 // PVE: pve-storage src/PVE/Storage/*Plugin.pm plugindata: block storages hold raw volumes only.
 pub(crate) fn known_formats(seen: &ObservedStorage) -> Option<Vec<&str>> {
-    let is_block =
-        matches!(seen.kind.as_str(), "lvmthin" | "zfspool" | "zfs" | "rbd" | "iscsidirect" | "iscsi");
-    match (is_block, seen.formats.is_empty()) {
+    match (seen.kind.is_block_only(), seen.formats.is_empty()) {
         (true, _) => Some(vec!["raw"]),
         (false, false) => Some(seen.formats.iter().map(String::as_str).collect()),
         (false, true) => None,

@@ -6,7 +6,7 @@ use crate::plan::{Action, GuestRef, Reason, Slot};
 use crate::spec::{Span, Vm};
 use crate::volumes::{DiskName, disk_in, slot_of};
 use pve_config::{Bus, DeviceSlot, Drive};
-use pve_types::Vmid;
+use pve_types::{GuestKind, Vmid};
 use std::collections::BTreeMap;
 
 /// What is destroyed, and where the spec speaks of it.
@@ -200,7 +200,7 @@ fn check_holder(
     let seen = input.observed.guests.get(&holder);
     let problem = match seen {
         None => Some(format!("VM {holder}, which shall take `{slot}`, does not exist")),
-        Some(seen) if seen.kind != "qemu" => {
+        Some(seen) if seen.kind == GuestKind::Container => {
             Some(format!("{holder}, which shall take `{slot}`, is a container"))
         }
         Some(seen) if seen.node != removal.current.guest.node => Some(format!(

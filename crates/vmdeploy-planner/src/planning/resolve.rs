@@ -5,7 +5,7 @@ use crate::identity::{self, Found, IdentityFault, Marker, Owners};
 use crate::observed::ObservedGuest;
 use crate::plan::{GuestRef, PlanMode};
 use crate::spec::{Span, Vm, VmidWish};
-use pve_types::{NodeName, Vmid};
+use pve_types::{GuestKind, NodeName, Vmid};
 use std::collections::BTreeSet;
 
 /// The VMIDs that are drawn where the spec names neither a number nor a range.
@@ -158,9 +158,10 @@ fn free_of_foreigners(
         Some(name) => format!("`{}`", name.escape_debug()),
         None => "without a name".to_owned(),
     };
-    let kind = if guest.kind == "qemu" { "VM" } else { "container" };
+    let is_vm = guest.kind == GuestKind::Vm;
+    let kind = if is_vm { "VM" } else { "container" };
     // A guest that has no UUID, or may not be read, cannot be adopted as it is.
-    let hint = match identity::uuid_of(guest).filter(|_| guest.kind == "qemu") {
+    let hint = match identity::uuid_of(guest).filter(|_| is_vm) {
         Some(_) => format!("{} takes it over; else write another VMID", adopting(input, vmid)),
         None => "write another VMID".to_owned(),
     };

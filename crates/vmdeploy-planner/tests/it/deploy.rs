@@ -193,7 +193,7 @@ pub fn foreign(vmid: u32, kind: &str) -> ObservedGuest {
         vmid: Vmid::new(vmid).unwrap(),
         node: "pve1".parse().unwrap(),
         name: Some("other".to_owned()),
-        kind: kind.to_owned(),
+        kind: kind.parse().unwrap(),
         status: pve_types::PowerState::Running,
         template: false,
         pool: None,
@@ -441,7 +441,7 @@ fn missing_rights_bridges_space_and_nodes_are_checks_that_refuse() {
             .replace("storage: fast", "storage: local"),
     );
     let mut observed = pve.observed();
-    observed.storages.iter_mut().for_each(|seen| seen.kind = "lvm".to_owned());
+    observed.storages.iter_mut().for_each(|seen| seen.kind = "lvm".into());
     let plan = crate::specs::try_plan_with(&observed, &crate::specs::load(&spec), |_| {}).unwrap();
     let missing: Vec<&str> = plan.refusals().map(|check| check.need.as_str()).collect();
     let bridge = plan.checks.iter().find(|check| check.need == "bridge vmbr7 at pve1").unwrap();
@@ -453,7 +453,7 @@ fn missing_rights_bridges_space_and_nodes_are_checks_that_refuse() {
     assert!(vmdeploy_planner::plan::CheckedPlan::new(plan).is_err());
     pve.rights = Pve::new().rights;
     let mut observed = pve.observed();
-    observed.storages.iter_mut().for_each(|seen| seen.kind = "lvm".to_owned());
+    observed.storages.iter_mut().for_each(|seen| seen.kind = "lvm".into());
     let plan = crate::specs::try_plan_with(&observed, &crate::specs::load(&spec), |_| {}).unwrap();
     let missing: Vec<&str> = plan.refusals().map(|check| check.need.as_str()).collect();
     assert_eq!(missing, ["bridge vmbr7 at pve1", "900TiB free on local at pve1"]);

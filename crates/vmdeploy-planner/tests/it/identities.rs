@@ -228,7 +228,7 @@ fn foreign_guests_and_containers_have_addresses_too_and_templates_and_leaving_vm
     let values = |kind: &str, text: &str| {
         let values = text.split("; ").filter_map(|pair| pair.split_once(": "));
         vmdeploy_planner::identity::facts_of(
-            kind,
+            kind.parse().unwrap(),
             &values.map(|(k, v)| (k.to_owned(), v.to_owned())).collect(),
         )
     };

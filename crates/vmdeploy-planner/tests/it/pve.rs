@@ -555,7 +555,7 @@ impl Pve {
                 observed.storages.push(ObservedStorage {
                     node: name.parse().unwrap(),
                     storage: storage.parse().unwrap(),
-                    kind: kind.to_owned(),
+                    kind: kind.into(),
                     content: content.split(',').map(str::to_owned).collect(),
                     enabled: true,
                     active: Some(true),
@@ -598,12 +598,12 @@ impl Guest {
             vmid,
             node: self.node.clone(),
             name: self.values.get("name").cloned(),
-            kind: "qemu".to_owned(),
+            kind: pve_types::GuestKind::Vm,
             status: if self.running { PowerState::Running } else { PowerState::Stopped },
             template: self.template,
             pool: self.pool.clone(),
             volumes: Some(volumes),
-            facts: vmdeploy_planner::identity::facts_of("qemu", &self.values),
+            facts: vmdeploy_planner::identity::facts_of(pve_types::GuestKind::Vm, &self.values),
             config: Some(ObservedConfig {
                 values: self.values.clone(),
                 pending: self.pending.clone(),

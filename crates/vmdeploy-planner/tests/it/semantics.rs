@@ -335,7 +335,7 @@ fn template(pve: &mut Pve, storage: &str, node: &str) {
         vmid,
         node: node.parse().unwrap(),
         name: Some("tmpl".to_owned()),
-        kind: "qemu".to_owned(),
+        kind: pve_types::GuestKind::Vm,
         status: pve_types::PowerState::Stopped,
         template: true,
         pool: None,
@@ -381,8 +381,8 @@ fn room_is_what_is_written_on_thin_storages_and_the_size_on_others() {
         let mut observed = pve.observed();
         for seen in observed.storages.iter_mut().filter(|seen| seen.storage.as_str() == "fast") {
             (seen.kind, seen.sparse) = match kind {
-                "sparse" => ("zfspool".to_owned(), Some(true)),
-                kind => (kind.to_owned(), None),
+                "sparse" => ("zfspool".into(), Some(true)),
+                kind => (kind.into(), None),
             };
         }
         let plan = try_plan_with(&observed, &deployment, |_| {}).unwrap();
@@ -419,7 +419,7 @@ fn a_clone_s_format_is_said_or_refused() {
     let told = crate::specs::told(&try_plan_with(&observed, &deployment, |_| {}).unwrap_err());
     assert!(told.contains("vms.web01.clone.format: fast holds raw, not qcow2"), "{told}");
     for seen in observed.storages.iter_mut().filter(|seen| seen.storage.as_str() == "fast") {
-        seen.kind = "dir".to_owned();
+        seen.kind = "dir".into();
         seen.formats = ["raw", "qcow2"].map(str::to_owned).into();
     }
     let plan = try_plan_with(&observed, &deployment, |_| {}).unwrap();
