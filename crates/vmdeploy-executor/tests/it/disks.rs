@@ -1,6 +1,7 @@
 //! Disks of VMs that exist, changed at random by every transport: what is there afterwards is what the spec says, every
 //! volume is accounted for, and those of others are as they were.
 
+use crate::draw::Draw;
 use crate::fixture::{Fixture, Transports};
 use crate::spec::{carried_out, planned, spec, try_planned};
 use pve_lab::WorldSpec;
@@ -58,19 +59,6 @@ fn yaml(transport: &str, disks: &Disks, gone: Option<&str>) -> String {
     }
     text.extend(gone.map(|slot| format!("      {slot}: null\n")));
     text
-}
-
-/// A sequence of numbers that is the same in every run.
-struct Draw(u64);
-
-impl Draw {
-    fn below(&mut self, end: usize) -> usize {
-        self.0 = self.0.wrapping_mul(6_364_136_223_846_793_005).wrapping_add(1_442_695_040_888_963_407);
-        usize::try_from((self.0 >> 33) % u64::try_from(end).unwrap()).unwrap()
-    }
-    fn of<T: Clone>(&mut self, list: &[T]) -> T {
-        list[self.below(list.len())].clone()
-    }
 }
 
 fn vmid(number: u32) -> Vmid {
@@ -146,7 +134,7 @@ async fn goes_well(fixture: &Fixture, yaml: &str, run: &str) {
 
 async fn random_changes(transport: &str, transports: Transports, seed: u64) {
     let fixture = Fixture::of(world(), "[]", transports).await;
-    let mut draw = Draw(seed);
+    let mut draw = Draw::new(seed);
     let root = Disk { storage: "local-lvm", gib: 2, image: true, volume: None };
     let mut disks = Disks::from([("scsi0".to_owned(), root)]);
     goes_well(&fixture, &yaml(transport, &disks, None), "r0").await;

@@ -41,7 +41,7 @@ pub fn spec(text: &str) -> Deployment {
     loaded.unwrap_or_else(|faults| panic!("{faults:#?}")).deployment
 }
 
-struct Passwords;
+pub struct Passwords;
 
 impl SecretResolver for Passwords {
     fn secret(&self, source: &SecretRef) -> Result<Secret, SecretError> {

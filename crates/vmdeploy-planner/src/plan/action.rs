@@ -399,7 +399,7 @@ pub enum Action {
         /// SHA-256 of its content when planning, in hexadecimal; a changed file is refused.
         sha256: String,
     },
-    /// Creates the guest with this configuration (which carries the ownership mark).
+    /// Creates the guest with this configuration (which carries the ownership marker).
     CreateVm {
         /// The guest.
         guest: GuestRef,

@@ -10,11 +10,7 @@ use crate::observed::Rights;
 use crate::plan::{Action, CloneAction, GuestRef, PatchValue, Slot, Step, StepId};
 use crate::spec::{CloneFrom, CloneMode, CloneSource, Disk, DiskContent, Vm};
 use pve_config::{Bus, Drive, PropertyString, same_field};
-<<<<<<< HEAD
-use pve_types::{Bytes, GuestName, Privilege, StorageId, Vmid};
-=======
-use pve_types::{Bytes, GuestKind, GuestName, StorageId};
->>>>>>> types-next
+use pve_types::{Bytes, GuestKind, GuestName, Privilege, StorageId, Vmid};
 use std::collections::BTreeMap;
 
 /// How many clones of clones are followed to know what a clone begins with.

@@ -68,7 +68,9 @@ impl Making<'_, '_> {
         self.refuse_root_only(&changes, shape);
         self.place_snippets(&snippets);
         let create_transport = match shape {
-            Shape::Classic => self.input.transports.api_first("one call makes the VM and its ownership mark"),
+            Shape::Classic => {
+                self.input.transports.api_first("one call makes the VM and its ownership marker")
+            }
             Shape::Single(Transport::Ssh) if self.input.transports.choice == TransportChoice::Ssh => {
                 self.input.transports.api_first("")
             }

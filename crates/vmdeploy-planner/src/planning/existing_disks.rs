@@ -289,6 +289,14 @@ impl Comparing<'_, '_> {
         if snapshots.is_some_and(|named| named.contains(volume)) {
             return self.in_snapshot(guest, slot, desired.span);
         }
+        let now = &self.current.config.values;
+        let same = DiskName::Volume(volume.clone());
+        let other = now
+            .iter()
+            .find(|(key, text)| *key != slot && volumes::disk_in(key, text).as_ref() == Some(&same));
+        if let Some((other, _)) = other.filter(|(key, _)| !key.starts_with("unused")) {
+            return self.in_two_slots(slot, &other.clone(), desired.span);
+        }
         let size = self.disk.size.as_ref().map(|size| size.value).max(drive.size()).unwrap_or_default();
         chain.wait_for([self.shared.needs_room(&guest.node, &desired.value, Room::sparse(size))]);
         let format = self.disk.format.as_ref().map(|format| format.value.clone());
@@ -304,6 +312,15 @@ impl Comparing<'_, '_> {
             guest.vmid, guest.node
         );
         self.refuse("storage", span, message, hint);
+    }
+
+    // PVE: qemu-server src/PVE/QemuServer/Drive.pm is_volume_in_use: what another slot names is not deleted.
+    fn in_two_slots(&mut self, slot: &str, other: &str, span: crate::spec::Span) {
+        let message = format!(
+            "`{other}` has the volume of `{slot}` until the VM is restarted, and it cannot be moved before"
+        );
+        let name = &self.vm.name.value;
+        self.refuse("storage", span, message, format!("`vmdeploy reboot {name}` first, then deploy"));
     }
 
     fn size(&mut self, guest: &GuestRef, slot: &str, drive: &Drive, chain: &mut Chain) {

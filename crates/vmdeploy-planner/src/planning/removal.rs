@@ -186,6 +186,13 @@ fn check_holder(
         findings.refuse(input.deployment, at, message, hint);
         return;
     };
+    // PVE: qemu-server src/PVE/API2/Qemu.pm move_vm_disk: `can't move disks of a template`.
+    if removal.current.guest.template {
+        let message = format!("`{slot}` shall survive `{}`, and PVE moves no disk of a template", guest.name);
+        let hint = "write `keep: false` and deploy that first: a full clone has the same data";
+        findings.refuse(input.deployment, at, message, hint);
+        return;
+    }
     let volumes = removal.current.guest.volumes.as_ref();
     let disk = all_slots(removal.current).get(slot).and_then(|text| disk_in(slot, text));
     // PVE: qemu-server src/PVE/API2/Qemu.pm move_vm_disk: no disk that a snapshot uses changes hands.

@@ -260,6 +260,9 @@ impl Updating<'_, '_> {
         }
         for slot in &disks.delete {
             self.note_restart(slot, None);
+            if self.runs() && self.is_in_boot_order(slot) {
+                self.waits_for_restart.push("boot".to_owned());
+            }
             by_api.delete.insert(slot.clone());
         }
         self.boot_of_renamed(disks, &mut by_api);
@@ -333,7 +336,7 @@ impl Updating<'_, '_> {
             self.reasons.push(reason("description", shown(from), shown(to)));
         }
         if self.current.marker.as_ref() != Some(&marker) {
-            let mut why = reason("(ownership mark)", None, None);
+            let mut why = reason("(ownership marker)", None, None);
             why.note = Some(match &self.current.marker {
                 None => "the VM is adopted: it gets the marker, and keeps its UUID".to_owned(),
                 Some(old) if (&old.project, &old.name) != (&marker.project, &marker.name) => format!(
@@ -379,6 +382,13 @@ impl Updating<'_, '_> {
                 Some(text) => drop(back.set.insert(key.clone(), PatchValue::Text(text.to_owned()))),
                 None => drop(back.delete.insert(key.clone())),
             }
+        }
+        let boot = self
+            .current
+            .effective("boot")
+            .filter(|_| patch.delete.iter().any(|slot| self.is_in_boot_order(slot)));
+        if let Some(boot) = boot {
+            back.set.entry("boot".to_owned()).or_insert_with(|| PatchValue::Text(boot.to_owned()));
         }
         if back.is_empty() {
             return Revert::CannotRevert { why: "the old password cannot be read".to_owned() };

@@ -85,7 +85,7 @@ impl<T> Desired<T> {
 pub struct Deployment {
     /// The files that it was read from; [`Span::file`] indexes them.
     pub files: Vec<SourceFile>,
-    /// The project, `[a-z0-9-]{1,32}`; part of every VM's ownership mark.
+    /// The project, `[a-z0-9-]{1,32}`; part of every VM's ownership marker.
     pub project: Spanned<String>,
     /// `transport:`; `None` where the spec does not say (then hybrid).
     pub transport: Option<Spanned<TransportChoice>>,

@@ -293,7 +293,7 @@ impl<'a> Top<'a> {
         let given = options.default_project.clone().map(|name| Spanned::new(name, place));
         let project = self.project.clone().or(given);
         if project.is_none() {
-            let hint = "write `project: NAME` in one of the files; it is part of every VM's ownership mark";
+            let hint = "write `project: NAME` in one of the files; it is part of every VM's ownership marker";
             faults.error_hint(place, "", "the key `project` is missing", hint);
         }
         project

@@ -213,7 +213,7 @@ fn hostile_texts_are_refused_and_shown_harmless() {
         ),
         ("images: {x: {path: /x.raw.zst}}\nvms: {a: {}}", "this is packed (`.zst`): PVE imports a file"),
         ("vms: {a: {cloud_init: {storage: local, user: \"root: x\"}}}", "blanks and `:`"),
-        ("vms: {a: {description: \"<!-- vmdeploy cluster=x -->\"}}", "ownership mark"),
+        ("vms: {a: {description: \"<!-- vmdeploy cluster=x -->\"}}", "ownership marker"),
     ] {
         let found = faults(&format!("{HEAD}{body}"));
         assert!(found.iter().any(|fault| fault.contains(part)), "{body}\n{}", found.join("\n"));

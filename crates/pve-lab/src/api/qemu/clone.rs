@@ -458,6 +458,9 @@ fn move_disk(call: &mut Call<'_>) -> Result<Value, Refusal> {
         return Err(Refusal::died("you can't move to the same storage with same format"));
     }
     call.world.enabled_storage(&storage, &asker.node)?;
+    if call.flag("delete") && is_in_use(call.world, &asker, &disk, drive.file()) {
+        return Err(Refusal::died("you can't move a disk with snapshots and delete the source"));
+    }
     let takes = call.world.allocation_ms(&asker.node, &storage, 0)
         + disks::copy_ms(call.world, call.world.data_of(&asker.node, drive.file()));
     let (inner, delete) = (asker.clone(), call.flag("delete"));
@@ -467,6 +470,21 @@ fn move_disk(call: &mut Call<'_>) -> Result<Value, Refusal> {
     });
     let worker = worker("qmmove", &asker, vec![stage]);
     Ok(call.world.start_worker(worker).into())
+}
+
+/// Tells whether another slot of the guest, or a snapshot, names the volume.
+// PVE: qemu-server src/PVE/QemuServer/Drive.pm is_volume_in_use: other slots count as well as snapshots.
+fn is_in_use(world: &World, asker: &Asker, slot: &str, volume: &str) -> bool {
+    let Some(guest) = world.guests.get(&asker.vmid) else { return false };
+    let names = |config: &Config, skip: Option<&str>| {
+        config.iter().any(|(key, value)| {
+            is_slot(key)
+                && skip != Some(key.as_str())
+                && Drive::parse(world.version, key, value)
+                    .is_some_and(|drive| !drive.is_cdrom() && drive.file() == volume)
+        })
+    };
+    names(&guest.config, Some(slot)) || guest.snapshots.values().any(|snapshot| names(&snapshot.config, None))
 }
 
 fn movable(world: &World, asker: &Asker, disk: &str) -> Result<Drive, Refusal> {
@@ -568,6 +586,9 @@ fn reassign(call: &mut Call<'_>, asker: &Asker, disk: &str, target: Vmid) -> Res
     }
     if value.contains("media=cdrom") {
         return Err(Refusal::died("you can't move a cdrom to another VM").into_target());
+    }
+    if is_in_use(call.world, asker, disk, &volume) {
+        return Err(Refusal::died("Can't move disk used by a snapshot to another VM"));
     }
     if world_drive_owner(call.world, &volume) != Some(asker.vmid) {
         return Err(Refusal::died(format!("disk '{disk}' is not owned by VM {}", asker.vmid)));

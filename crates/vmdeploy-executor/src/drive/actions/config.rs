@@ -9,7 +9,7 @@ use pve_ssh::command::{Command, files, qm};
 use pve_types::{NodeName, StorageId, Vmid, VolumeId};
 use std::collections::BTreeSet;
 use std::time::Duration;
-use vmdeploy_planner::plan::{ConfigPatch, GuestRef, SecretForm, Transport, Verb};
+use vmdeploy_planner::plan::{Action, ConfigPatch, GuestRef, SecretForm, Step, Transport, Verb};
 
 /// How often an earlier attempt may come through while what it left rolled back is being sent.
 const LATE_CHANGES: usize = 2;
@@ -233,12 +233,26 @@ impl Job {
         Ok(folder)
     }
 
+    /// Tells whether this step, or where it makes the guest any of the guest's steps, puts keys on the node.
+    fn may_have_placed_keys(&self, guest: &GuestRef) -> bool {
+        let places = |step: &Step| match &step.action {
+            Action::CreateVm { config, .. } | Action::SetConfig { patch: config, .. } => {
+                step.transport == Transport::Ssh && config.set.contains_key("sshkeys")
+            }
+            _ => false,
+        };
+        match &self.step.action {
+            Action::CreateVm { .. } => self.shared.steps_of(&guest.name).any(places),
+            _ => places(&self.step),
+        }
+    }
+
     /// Removes the folder of public keys that a dead process of this run may have left on the node.
     pub(crate) async fn sweep_keys(&self) {
-        let is_resumed = self.shared.is_resumed();
-        let Some(guest) =
-            self.step.action.guest().filter(|_| is_resumed && self.step.transport == Transport::Ssh)
-        else {
+        if !self.shared.is_resumed() {
+            return;
+        }
+        let Some(guest) = self.step.action.guest().filter(|guest| self.may_have_placed_keys(guest)) else {
             return;
         };
         let Ok(host) = self.host(&self.node_of(guest)).await else { return };

@@ -44,6 +44,14 @@ impl Updating<'_, '_> {
         self.current.is_running() && !self.stops
     }
 
+    /// Tells whether the boot order names a slot: PVE takes it out when the slot is emptied, which a running guest
+    /// notices at its restart.
+    // PVE: qemu-server src/PVE/API2/Qemu.pm update_vm_api: "remove deleted devices from bootorder".
+    pub(super) fn is_in_boot_order(&self, slot: &str) -> bool {
+        let boot = self.current.effective("boot").and_then(|text| pve_config::Boot::parse(text).ok());
+        boot.is_some_and(|boot| boot.order.iter().any(|device| device == slot))
+    }
+
     /// Takes out of the changes what removes a cloud-init drive for which another is made. The new one has the same name:
     /// the old one goes first.
     // PVE: qemu-server src/PVE/QemuServer.pm: each guest has one `vm-ID-cloudinit`.

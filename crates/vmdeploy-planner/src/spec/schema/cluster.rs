@@ -14,7 +14,7 @@ pub(crate) const TOP: Object = Object::new(
         field(
             "project",
             Text(&rules::PROJECT),
-            "what the VMs belong to; part of every VM's ownership mark; said once",
+            "what the VMs belong to; part of every VM's ownership marker; said once",
         ),
         field(
             "transport",

@@ -182,7 +182,7 @@ fn description(text: &str) -> Result<(), String> {
     require(!text.chars().any(bad), "control characters are not allowed")?;
     // PVE: qemu-server src/PVE/QemuServer.pm: maxLength 8192; whether the ownership marker fits is known when planning.
     require(text.chars().count() <= 8192, "it is longer than 8192 characters")?;
-    require(!text.contains("<!-- vmdeploy"), "it holds a line that looks like an ownership mark")
+    require(!text.contains("<!-- vmdeploy"), "it holds a line that looks like an ownership marker")
 }
 fn all(text: &str, allowed: &str) -> bool {
     !text.is_empty() && text.chars().all(|c| c.is_ascii_alphanumeric() || allowed.contains(c))

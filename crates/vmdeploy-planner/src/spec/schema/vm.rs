@@ -48,7 +48,7 @@ pub(crate) const VM: Object = Object::new(
         field("ha", Kind::Object(&HA), "high availability")
             .nullable()
             .means("HA resource, with a group (7, 8) or node-affinity rule (9)"),
-        field("description", Text(&rules::DESCRIPTION), "its description, without the ownership mark")
+        field("description", Text(&rules::DESCRIPTION), "its description, without the ownership marker")
             .nullable()
             .means("`description`"),
         field("tags", List(&Text(&rules::TAG)), "its tags; order and case do not matter")
