@@ -4,7 +4,7 @@
 use super::world::{GuestState, HOLDER, OURS, State, volume_in};
 use std::collections::{BTreeMap, BTreeSet};
 use vmdeploy_executor::{Outcome, RunReport, RunResult, StepState, VmReport, VmState};
-use vmdeploy_planner::plan::{Action, Plan, Verb};
+use vmdeploy_planner::plan::{Action, MoveAction, Plan, Verb};
 
 /// What is known besides the state of the cluster.
 #[derive(Debug, Default)]
@@ -54,7 +54,7 @@ fn is_planned(plan: &Plan, volume: &str, expected: &State) -> bool {
             let named = expected.guests.get(&guest.vmid.get()).map(GuestState::volumes).unwrap_or_default();
             named.contains(volume) || volume.contains(&format!("vm-{}-", guest.vmid))
         }
-        Action::MoveDisk { volume: moved, .. } => moved.as_str() == volume,
+        Action::MoveDisk(MoveAction { volume: moved, .. }) => moved.as_str() == volume,
         // PVE renames it for the holder.
         Action::ReassignDisk { volume: kept, .. } => kept.as_str() == volume,
         Action::ConvertToTemplate { guest } => volume.contains(&format!("vm-{}-", guest.vmid)),
@@ -76,7 +76,7 @@ pub fn nothing_is_lost(plan: &Plan, known: &Known, expected: &State, now: &State
     }
     for volume in known.kept.iter().filter(|volume| expected.volumes.contains_key(*volume)) {
         let is_moved = plan.steps.iter().any(|step| match &step.action {
-            Action::ReassignDisk { volume: kept, .. } | Action::MoveDisk { volume: kept, .. } => {
+            Action::ReassignDisk { volume: kept, .. } | Action::MoveDisk(MoveAction { volume: kept, .. }) => {
                 kept.as_str() == volume
             }
             _ => false,
