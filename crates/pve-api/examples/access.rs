@@ -1,4 +1,6 @@
 //! Makes a role, a user and a token that may only look at VMs, shows what the token may do, and removes them again.
+
+#![expect(clippy::print_stdout, reason = "an example prints its results")]
 mod common;
 
 use pve_api::Client;

@@ -1,4 +1,6 @@
 //! Prints what a guest runs and its address: `cargo run --example agent 100`.
+
+#![expect(clippy::print_stdout, reason = "an example prints its results")]
 mod common;
 
 use pve_api::{AddressFilter, AgentTrouble, choose_address};

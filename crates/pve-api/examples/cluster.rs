@@ -1,4 +1,6 @@
 //! Shows nodes, guests and the next free number.
+
+#![expect(clippy::print_stdout, reason = "an example prints its results")]
 mod common;
 
 use pve_api::ResourceKind;

@@ -1,4 +1,6 @@
 //! Shows what HA manages, by groups or rules as the version has them, and the backup jobs.
+
+#![expect(clippy::print_stdout, reason = "an example prints its results")]
 mod common;
 
 #[tokio::main]

@@ -1,4 +1,6 @@
 //! Logs in with a password and, where PVE asks for it, a second factor typed on the terminal.
+
+#![expect(clippy::print_stdout, clippy::print_stderr, reason = "an example prints its results")]
 mod common;
 
 use pve_api::{Client, Credentials, SecondFactor, SecondFactorSource};

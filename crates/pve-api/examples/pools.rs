@@ -1,4 +1,6 @@
 //! Lists pools with their members.
+
+#![expect(clippy::print_stdout, reason = "an example prints its results")]
 mod common;
 
 #[tokio::main]

@@ -1,4 +1,6 @@
 //! Makes typed calls through `pvesh`, here with the `ssh` program: `cargo run --example pvesh root@pve1`.
+
+#![expect(clippy::print_stdout, reason = "an example prints its results")]
 use futures::FutureExt as _;
 use futures::future::BoxFuture;
 use pve_api::{Client, PveshFailure, PveshOutput, PveshRunner};

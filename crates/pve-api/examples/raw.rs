@@ -1,4 +1,6 @@
 //! Reads any path as JSON: `cargo run --example raw /cluster/resources type=vm`.
+
+#![expect(clippy::print_stdout, reason = "an example prints its results")]
 mod common;
 
 use pve_api::Params;

@@ -1,4 +1,6 @@
 //! Shows storages, and uploads a file where one is named: `cargo run --example storage disk.qcow2 local`.
+
+#![expect(clippy::print_stdout, clippy::print_stderr, reason = "an example prints its results")]
 mod common;
 
 use pve_api::{ContentFilter, FileContent, UploadSource, Wait};

@@ -1,4 +1,6 @@
 //! Lists a node's newest tasks, and the log of the newest.
+
+#![expect(clippy::print_stdout, reason = "an example prints its results")]
 mod common;
 
 use pve_api::{TaskFilter, TaskSource};

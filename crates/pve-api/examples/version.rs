@@ -1,4 +1,6 @@
 //! Prints the version, and whether it is new enough for HA rules.
+
+#![expect(clippy::print_stdout, reason = "an example prints its results")]
 mod common;
 
 #[tokio::main]

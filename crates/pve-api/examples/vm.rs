@@ -1,4 +1,6 @@
 //! Creates a small VM, starts it, looks at it, and removes it again.
+
+#![expect(clippy::print_stdout, reason = "an example prints its results")]
 mod common;
 
 use pve_api::{ApiError, DeleteVm, Params, Wait};
@@ -19,7 +21,7 @@ async fn main() -> common::Result {
         .await?;
     println!("VM {vmid} runs: {}", vm.status().await?.is_running());
 
-    // A change that must not overwrite somebody else's carries the digest of what was read.
+    // The digest of what was read prevents overwriting a concurrent change.
     let config = vm.config().await?;
     vm.set_config(Params::new().with("description", "made by an example").with_some("digest", config.digest))
         .await?;

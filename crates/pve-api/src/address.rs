@@ -28,8 +28,8 @@ pub struct AddressFilter {
 pub enum AddressSource {
     /// The guest agent said so.
     GuestAgent,
-    /// The node's neighbour table had it for the NIC's MAC address: seen lately, not confirmed by the guest.
-    NeighbourTable,
+    /// The node's neighbor table had it for the NIC's MAC address: seen lately, not confirmed by the guest.
+    NeighborTable,
 }
 
 /// An address that was found.
@@ -75,18 +75,18 @@ pub fn fitting_addresses(interfaces: &[GuestInterface], desired: &AddressFilter)
     found.into_iter().map(|(_, _, item)| item).collect()
 }
 
-/// Returns the address in the node's neighbour table that is meant. The table's lines are (address, MAC, device).
-pub fn choose_neighbour(
-    neighbours: &[(IpAddr, MacAddr, String)],
+/// Returns the address in the node's neighbor table that is meant. The table's lines are (address, MAC, device).
+pub fn choose_neighbor(
+    neighbors: &[(IpAddr, MacAddr, String)],
     desired: &AddressFilter,
 ) -> Option<FoundAddress> {
-    let interfaces: Vec<GuestInterface> = neighbours
+    let interfaces: Vec<GuestInterface> = neighbors
         .iter()
         .filter(|(_, mac, _)| desired.macs.contains(mac))
         .map(|(address, mac, device)| GuestInterface::new(device, Some(*mac), [(*address, 0)]))
         .collect();
     let found = choose_address(&interfaces, desired)?;
-    Some(FoundAddress { source: AddressSource::NeighbourTable, ..found })
+    Some(FoundAddress { source: AddressSource::NeighborTable, ..found })
 }
 
 /// Returns how well an interface fits, 0 best, or `None` where it is out of the question.
@@ -248,14 +248,14 @@ mod tests {
     }
 
     #[test]
-    fn a_neighbour_is_found_by_mac_and_labelled() {
+    fn a_neighbor_is_found_by_mac_and_labeled() {
         let line =
             |address: &str, mac: &str| (address.parse().unwrap(), mac.parse().unwrap(), "vmbr0".to_owned());
         let table =
             [line("10.0.0.9", SECOND), line("fe80::9", NIC), line("2001:db8::9", NIC), line("10.0.0.8", NIC)];
-        let found = choose_neighbour(&table, &desired(&[NIC], None, None)).unwrap();
+        let found = choose_neighbor(&table, &desired(&[NIC], None, None)).unwrap();
         assert_eq!(found.address.to_string(), "10.0.0.8");
-        assert_eq!(found.source, AddressSource::NeighbourTable);
-        assert_eq!(choose_neighbour(&table, &desired(&[], None, None)), None);
+        assert_eq!(found.source, AddressSource::NeighborTable);
+        assert_eq!(choose_neighbor(&table, &desired(&[], None, None)), None);
     }
 }

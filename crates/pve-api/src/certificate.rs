@@ -35,7 +35,7 @@ impl std::str::FromStr for Fingerprint {
     /// Reads 64 hexadecimal digits, with or without colons, in either case, and a leading `SHA256:` if any.
     fn from_str(text: &str) -> Result<Self, ParseError> {
         let refuse = || {
-            let reason = "it is a SHA-256 of 64 hexadecimal digits, as in `4E:77:F7:…`";
+            let reason = "it must be a SHA-256 of 64 hexadecimal digits, such as `4E:77:F7:…`";
             ParseError::new("certificate fingerprint", text, reason)
         };
         let trimmed = text.trim();
@@ -77,7 +77,7 @@ impl CertificateProblem {
                 self.seen
             ),
             false => {
-                "compare the new fingerprint with what `pvenode cert info` shows on the node before you trust it"
+                "compare the new fingerprint with the output of `pvenode cert info` on the node before you trust it"
                     .to_owned()
             }
         }

@@ -64,7 +64,7 @@ pub enum ApiError {
     #[error("{0}")]
     Answered(Box<Answer>),
     /// PVE did it, but its answer was not understood.
-    #[error("{call} was answered in an unknown form")]
+    #[error("the answer to {call} has an unknown format")]
     Decode {
         /// What was asked.
         call: Call,
@@ -83,7 +83,7 @@ pub enum ApiError {
         log: Vec<String>,
     },
     /// A task still ran when the time set for it was over.
-    #[error("task `{}` on `{}` still runs after {} s", .upid.task_type(), .upid.node(), .after.as_secs())]
+    #[error("task `{}` on `{}` is still running after {} s", .upid.task_type(), .upid.node(), .after.as_secs())]
     TaskTimeout {
         /// The task.
         upid: Upid,
@@ -92,7 +92,7 @@ pub enum ApiError {
     },
     /// A call with a secret was to go through a command line, which everybody on the node can read.
     #[error(
-        "{call} carries the secret `{parameter}`, which a command line would show to everybody on the node"
+        "{call} carries the secret `{parameter}`, which a command line would show to other users of the node"
     )]
     SecretOnCommandLine {
         /// What was asked.
@@ -104,7 +104,7 @@ pub enum ApiError {
 
 /// The server sent more than the client takes, and would again.
 #[derive(Debug, thiserror::Error)]
-#[error("the answer is larger than the client takes")]
+#[error("the answer is larger than the client accepts")]
 pub(crate) struct AnswerTooLarge;
 
 impl ApiError {
@@ -231,7 +231,7 @@ impl ApiError {
             told.is_whole && matches!(told.error, PveError::ConfigLock | PveError::StorageLock)
         })
     }
-    /// Tells whether somebody else changed the thing since its digest was read.
+    /// Tells whether the object was changed since its digest was read.
     pub fn is_digest_mismatch(&self) -> bool {
         self.meaning() == Some(PveError::DigestChanged)
     }
@@ -240,13 +240,13 @@ impl ApiError {
         match self {
             Self::Certificate { source, .. } => Some(source.hint()),
             Self::Login(error) => error.hint(),
-            Self::TaskTimeout { upid, .. } => Some(format!("look at it with `pvenode task status {upid}`")),
+            Self::TaskTimeout { upid, .. } => Some(format!("check it with `pvenode task status {upid}`")),
             _ if self.is_denied() => {
-                Some("give the user or token that right, or use other credentials".to_owned())
+                Some("grant the privilege to the user or token, or use other credentials".to_owned())
             }
             _ if self.status() == Some(401) => {
                 // PVE: pve-http-server src/PVE/APIServer/AnyEvent.pm: one text for all of these.
-                Some("check the user, the token's name and the secret; an expired token and a disabled user are refused with the same words".to_owned())
+                Some("check the user, the token's name and the secret; an expired token and a disabled user are refused with the same message".to_owned())
             }
             _ => None,
         }

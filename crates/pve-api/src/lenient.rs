@@ -195,7 +195,7 @@ impl<'de> Deserializer<'de> for Lenient {
         self.0.deserialize_enum(name, variants, visitor)
     }
     fn deserialize_unit<V: Visitor<'de>>(self, visitor: V) -> Result<V::Value, Error> {
-        // What a call answers whose result nobody asked for does not matter.
+        // The answer of a call whose result is not used does not matter.
         visitor.visit_unit()
     }
     fn deserialize_ignored_any<V: Visitor<'de>>(self, visitor: V) -> Result<V::Value, Error> {

@@ -110,7 +110,7 @@ mod transport;
 mod upload;
 
 pub use address::{
-    AddressFilter, AddressSource, FoundAddress, choose_address, choose_neighbour, fitting_addresses,
+    AddressFilter, AddressSource, FoundAddress, choose_address, choose_neighbor, fitting_addresses,
 };
 pub use api::*;
 pub use auth::{Clock, Credentials, CredentialsError, SystemClock, TokenId};

@@ -25,7 +25,7 @@ pub struct Response {
 
 /// Why a successful answer was not understood.
 #[derive(Debug, thiserror::Error)]
-#[error("the answer is not what was expected: {0}")]
+#[error("unexpected answer: {0}")]
 pub struct DecodeError(pub(crate) String);
 
 impl Response {
@@ -38,7 +38,7 @@ impl Response {
         let (errors, message, total) = (BTreeMap::new(), None, None);
         Self { status, reason: reason.to_owned(), data: Value::Null, errors, message, total }
     }
-    /// Returns what an HTTP answer says. A body that is no JSON object counts as none.
+    /// Returns what an HTTP answer says. A body that is not a JSON object counts as none.
     pub fn from_http(status: u16, reason: &str, body: &[u8]) -> Self {
         let mut response = Self::empty(status, reason);
         let Ok(Value::Object(mut body)) = serde_json::from_slice(body) else {

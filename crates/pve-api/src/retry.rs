@@ -162,7 +162,7 @@ pub async fn while_nothing_was_done<T>(
         let may_repeat = error.effect() == TookEffect::No && may_pass;
         match backoff.pause(failed, began.elapsed(), chance()).filter(|_| may_repeat) {
             Some(pause) => {
-                tracing::debug!(%error, failed, "nothing was done: sent again");
+                tracing::debug!(%error, failed, "nothing was done; sending it again");
                 tokio::time::sleep(pause).await;
             }
             None => return Err(error),

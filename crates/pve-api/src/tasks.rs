@@ -223,7 +223,7 @@ impl Task {
                 Err(error) if !is_passing(&error) || failed >= FAILED_LOOKS => return Err(error),
                 Err(error) => {
                     failed += 1;
-                    tracing::debug!(%error, upid = %self.upid, "a look at the task failed");
+                    tracing::debug!(%error, upid = %self.upid, "reading the task failed");
                 }
             }
             let now = Instant::now();
@@ -276,7 +276,7 @@ struct Follow {
 impl Follow {
     async fn look(&mut self, task: &Task, tell: &mut (dyn FnMut(TaskProgress<'_>) + Send), is_last: bool) {
         loop {
-            // A log that cannot be read is no reason to stop waiting.
+            // A log that cannot be read is not a reason to stop waiting.
             let Ok(page) = task.log(self.told, PAGE).await else { return };
             // The first line after a failed open is a message, not a line: it has no number of its own to skip.
             let lines = page.lines;

@@ -41,7 +41,7 @@ pub trait Transport: Send + Sync + std::fmt::Debug {
         upload: Upload<'a>,
     ) -> BoxFuture<'a, Result<Response, ApiError>> {
         let _ = (request, upload);
-        let why = "this transport cannot upload: copy the file to the node over SSH instead";
+        let why = "this transport cannot upload: copy the file to the node over SSH";
         async move { Err(ApiError::Unusable(why.to_owned())) }.boxed()
     }
     /// Logs in now, where that means something.

@@ -14,11 +14,11 @@ use pve_types::{Bytes, MacAddr, ParseError, PveVersion, VolumeId};
 pub fn check_value(key: &str, value: &str, version: Option<PveVersion>) -> Result<(), ParseError> {
     let unknown = |reason: String| ParseError::new("PVE option", key, reason);
     let Some(found) = find_key(key) else {
-        return Err(unknown("no version of PVE from 7.4 to 9.2 knows it".to_owned()));
+        return Err(unknown("no version of PVE from 7.4 to 9.2 supports it".to_owned()));
     };
     if let Some(version) = version.filter(|version| !version.at_least(found.since.0, found.since.1)) {
         return Err(unknown(format!(
-            "PVE {version} does not know it, {}.{} does",
+            "PVE {version} does not support it; it requires {}.{}",
             found.since.0, found.since.1
         )));
     }
@@ -45,13 +45,13 @@ fn check_field_version(field: &Field, version: Option<PveVersion>) -> Result<(),
     let Some(version) = version else { return Ok(()) };
     if !version.at_least(field.since.0, field.since.1) {
         return Err(format!(
-            "PVE {version} does not know its field `{}`, {}.{} does",
+            "PVE {version} does not support its field `{}`; it requires {}.{}",
             field.name, field.since.0, field.since.1
         ));
     }
     match field.until {
         Some((major, minor)) if version.at_least(major, minor) => {
-            Err(format!("PVE {version} knows its field `{}` no more", field.name))
+            Err(format!("PVE {version} no longer supports its field `{}`", field.name))
         }
         _ => Ok(()),
     }
@@ -63,7 +63,7 @@ fn check_shape(shape: Shape, text: &str) -> Result<(), ParseError> {
         return refuse("value", "control characters are not allowed".to_owned());
     }
     match shape {
-        Shape::Bool if parse_bool(text).is_none() => refuse("truth", "it is `0` or `1`".to_owned()),
+        Shape::Bool if parse_bool(text).is_none() => refuse("truth", "it must be `0` or `1`".to_owned()),
         Shape::Integer(min, max) if !text.parse().is_ok_and(|number: i64| (min..=max).contains(&number)) => {
             refuse("whole number", between(&min, &max, max == i64::MAX))
         }

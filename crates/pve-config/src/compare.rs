@@ -69,7 +69,7 @@ impl GuestTraits {
     /// what it is set to keeps its spelling, such as the version that PVE pinned a Windows machine to.
     ///
     /// # Errors
-    /// `current` is no property string of `key`.
+    /// `current` is not a property string of `key`.
     pub fn overlay<'a>(
         self,
         key: &str,
@@ -183,7 +183,7 @@ pub fn same_field(key: &str, field: &str, one: Option<&str>, other: Option<&str>
 /// Returns `current` with these fields set or removed, as [`GuestTraits::overlay`] does for a guest that is not Windows.
 ///
 /// # Errors
-/// `current` is no property string of `key`.
+/// `current` is not a property string of `key`.
 pub fn overlay<'a>(
     key: &str,
     current: Option<&str>,

@@ -108,8 +108,7 @@ impl Found<'_> {
     fn memory(&mut self) {
         let (Some(memory), Some(balloon)) = (self.memory_mib(), self.number("balloon")) else { return };
         if balloon > memory {
-            let message =
-                format!("the balloon keeps {balloon}MiB, which is more than the memory, {memory}MiB");
+            let message = format!("the balloon size {balloon}MiB is larger than the memory, {memory}MiB");
             self.add(&["balloon", "memory"], message, format!("write at most `{memory}MiB`"));
         }
     }
@@ -118,7 +117,7 @@ impl Found<'_> {
     fn numa(&mut self) {
         let nodes = self.nodes();
         if let (Some(node), false) = (nodes.first(), self.flag("numa")) {
-            let message = format!("`{}` means nothing without NUMA", node.key);
+            let message = format!("`{}` has no effect without NUMA", node.key);
             return self.add(&[&node.key, "numa"], message, "add `cpu: {numa: true}`");
         }
         let processors = self.sockets() * self.cores();
@@ -145,14 +144,14 @@ impl Found<'_> {
                 }
             }
             if fields.get("hostnodes").is_some() && fields.get("policy").is_none() {
-                let message = format!("`{key}` names nodes of the host, which needs a policy");
+                let message = format!("`{key}` sets nodes of the host, which requires a policy");
                 self.add(&[key], message, "add `policy: bind` (or `preferred`, `interleave`)");
             }
         }
         if let Some(memory) = self.memory_mib().filter(|memory| sum > 0.0 && sum != *memory as f64) {
             let keys: Vec<&str> = nodes.iter().map(|node| node.key.as_str()).chain(["memory"]).collect();
-            let message = format!("the NUMA nodes have {sum}MiB together, and the VM has {memory}MiB");
-            self.add(&keys, message, "make the nodes' memory and `memory` the same");
+            let message = format!("the NUMA nodes have {sum}MiB in total, but the VM has {memory}MiB");
+            self.add(&keys, message, "make the total of the nodes equal to `memory`");
         }
     }
 
@@ -164,7 +163,7 @@ impl Found<'_> {
         }
         let nodes = self.nodes();
         for node in nodes.iter().filter(|node| node.fields.get("hostnodes").is_none()) {
-            let message = format!("huge pages need to know the host's nodes of `{}`", node.key);
+            let message = format!("huge pages require `host_nodes` for `{}`", node.key);
             self.add(&[&node.key, "hugepages"], message, "add `host_nodes` and `policy` to the NUMA node");
         }
         let page = match size.as_str() {
@@ -179,7 +178,8 @@ impl Found<'_> {
             (true, None) => return,
         };
         if let Some(piece) = pieces.into_iter().find(|piece| piece % f64::from(page) != 0.0) {
-            let message = format!("{piece}MiB of a NUMA node are no whole number of huge pages of {page}MiB");
+            let message =
+                format!("{piece}MiB of a NUMA node is not a multiple of the huge page size, {page}MiB");
             self.add(&["hugepages", "memory"], message, format!("make it a multiple of {page}MiB"));
         }
     }
@@ -195,31 +195,30 @@ impl Found<'_> {
         let nodes = self.nodes();
         if let Some(node) = nodes.first() {
             let message =
-                format!("memory hotplug does not go with NUMA nodes of one's own, such as `{}`", node.key);
+                format!("memory hotplug cannot be combined with explicit NUMA nodes, such as `{}`", node.key);
             self.add(
                 &["hotplug", &node.key],
                 message,
-                "take `memory` out of `hotplug`, or the NUMA nodes out",
+                "remove `memory` from `hotplug`, or remove the NUMA nodes",
             );
         }
         let sockets = if self.get("hugepages") == Some("1024") { self.sockets() } else { 1 };
         let least = STATIC_MEMORY * sockets;
         if let Some(memory) = self.memory_mib().filter(|memory| *memory < least) {
-            let message =
-                format!("a VM with memory hotplug starts with {least}MiB, and this one has {memory}MiB");
+            let message = format!("memory hotplug requires at least {least}MiB, and this VM has {memory}MiB");
             self.add(&["hotplug", "memory"], message, format!("write `memory: {least}MiB` or more"));
         }
         let folder = self.numbered("virtiofs").next().map(|(key, _)| key.to_owned());
         if let Some(key) = folder {
             let message = format!("memory hotplug does not work with a shared folder, `{key}`");
-            self.add(&["hotplug", &key], message, "take `memory` out of `hotplug`, or the folder out");
+            self.add(&["hotplug", &key], message, "remove `memory` from `hotplug`, or remove the folder");
         }
     }
 
     fn processors(&mut self) {
         let all = self.sockets() * self.cores();
         if let Some(vcpus) = self.number("vcpus").filter(|vcpus| *vcpus > all) {
-            let message = format!("{vcpus} CPUs are more than sockets times cores, {all}");
+            let message = format!("{vcpus} CPUs are more than sockets times cores, which is {all}");
             self.add(&["vcpus", "cores", "sockets"], message, format!("write at most `{all}`"));
         }
     }
@@ -230,9 +229,8 @@ impl Found<'_> {
             self.add(&["cpu"], message, hint);
         }
         if self.fields("cpu").get("reported-model").is_some() {
-            let message =
-                "a VM's own `cpu` takes no `reported-model`: only the definition of a custom model has it";
-            let hint = "take it out, or define a model in `/etc/pve/virtual-guest/cpu-models.conf`";
+            let message = "`reported-model` is allowed only in the definition of a custom model";
+            let hint = "remove it, or define a model in `/etc/pve/virtual-guest/cpu-models.conf`";
             self.add(&["cpu"], message, hint);
         }
     }
@@ -254,7 +252,7 @@ impl Found<'_> {
                 self.add(
                     &["machine"],
                     "an address width needs a vIOMMU",
-                    "add `viommu`, or take `aw_bits` out",
+                    "add `viommu`, or remove `aw_bits`",
                 );
             }
             (Some("intel"), Some(bits)) if !matches!(bits, "39" | "48") => {
@@ -300,7 +298,7 @@ impl Found<'_> {
             ["std", "cirrus", "vmware", "virtio", "qxl"].iter().any(|prefix| kind.starts_with(prefix));
         if vga.get("clipboard") == Some("vnc") && !shares {
             let message = format!("a display of type `{kind}` has no clipboard");
-            self.add(&["vga"], message, "take `clipboard` out, or write another `type`");
+            self.add(&["vga"], message, "remove `clipboard`, or use another `type`");
         }
         if kind.starts_with("serial") && self.get(&kind).is_none() {
             let message = format!("the display is `{kind}`, which the VM does not have");
@@ -362,9 +360,9 @@ mod tests {
     fn huge_pages_need_numa_and_whole_pages() {
         check("memory: 4096|hugepages: 1024", &["need NUMA"]);
         check("memory: 4096|hugepages: 1024|numa: 1", &[]);
-        check("memory: 4096|hugepages: 1024|numa: 1|sockets: 3", &["no whole number"]);
-        check("memory: 4095|hugepages: 2|numa: 1", &["no whole number"]);
-        check("memory: 4096|hugepages: any|numa: 1|numa0: cpus=0,memory=4096", &["host's nodes"]);
+        check("memory: 4096|hugepages: 1024|numa: 1|sockets: 3", &["is not a multiple"]);
+        check("memory: 4095|hugepages: 2|numa: 1", &["is not a multiple"]);
+        check("memory: 4096|hugepages: any|numa: 1|numa0: cpus=0,memory=4096", &["require `host_nodes`"]);
     }
 
     #[test]

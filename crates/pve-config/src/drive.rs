@@ -3,7 +3,7 @@
 use crate::property::PropertyString;
 use pve_types::{Bytes, ParseError, StorageId, VolumeId};
 
-/// What a drive is made of, or shall be made of.
+/// The source of a drive.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub enum DriveSource {
     /// A volume that exists.
@@ -136,11 +136,11 @@ impl Drive {
     /// Reads the value of a drive's slot.
     ///
     /// # Errors
-    /// It is no property string, or its `file` is missing or is nothing that PVE takes.
+    /// It is not a property string, or its `file` is missing or is nothing that PVE takes.
     pub fn parse(slot: &str, text: &str) -> Result<Self, ParseError> {
         let mut options = PropertyString::parse(slot, text)?;
         let file =
-            options.remove("file").ok_or_else(|| ParseError::new("drive", text, "it names no volume"))?;
+            options.remove("file").ok_or_else(|| ParseError::new("drive", text, "it has no volume"))?;
         Ok(Self { source: DriveSource::parse(&file)?, options })
     }
     /// Prints it as PVE stores it in `slot`.

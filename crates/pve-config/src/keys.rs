@@ -32,15 +32,15 @@ pub enum Shape {
     Lines,
     /// A size as PVE writes it: `32G`.
     Size,
-    /// Words parted by `;`, `,` or blanks; order, case and repetition do not matter.
+    /// Words separated by `;`, `,` or spaces; order, case and repetition do not matter.
     WordSet,
-    /// Words parted by `;`, `,` or blanks, in order.
+    /// Words separated by `;`, `,` or spaces, in order.
     WordList,
     /// Numbers and ranges of them (`0-3;8`); order and how they are grouped do not matter.
     NumberSet,
     /// An IP address, with or without a prefix length, or a word in its place (`dhcp`).
     Address,
-    /// PCI addresses parted by `;`; the domain `0000` may be left out.
+    /// PCI addresses separated by `;`; the domain `0000` may be omitted.
     PciAddresses,
     /// An Ethernet address.
     Mac,
@@ -99,7 +99,7 @@ impl Key {
     pub fn default_field(&self) -> Option<&'static str> {
         self.fields().iter().find(|field| field.is_default).map(|field| field.name)
     }
-    /// Returns its fields; none where it is no property string.
+    /// Returns its fields; none where it is not a property string.
     pub fn fields(&self) -> &'static [Field] {
         match self.shape {
             Shape::Properties(fields) => fields,
@@ -165,7 +165,7 @@ pub fn known_keys(version: PveVersion) -> impl Iterator<Item = &'static Key> {
     table::KEYS.iter().filter(move |key| version.at_least(key.since.0, key.since.1))
 }
 
-/// Tells whether PVE writes the key by itself: `vmgenid`, `meta`, `digest` and the like.
+/// Tells whether PVE sets the key: `vmgenid`, `meta`, `digest` and the like.
 pub fn is_generated(name: &str) -> bool {
     find_key(name).is_some_and(|key| key.generated)
         || matches!(name, "digest" | "parent" | "snaptime" | "vmstate" | "runningmachine" | "runningcpu")

@@ -1,7 +1,7 @@
 //! A guest's configuration language: the file under `/etc/pve`, its keys, and their property strings.
 //!
 //! Everything is parsed into values that print exactly as PVE prints them, and compared by meaning, not by text:
-//! [`same_value`] knows PVE's defaults, its spellings of truth, the order of its lists, and what it generates itself.
+//! [`same_value`] considers PVE's defaults, its spellings of booleans, the order of its lists, and generated values.
 //!
 //! ```
 //! use pve_config::{overlay, same_value};

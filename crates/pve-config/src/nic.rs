@@ -24,17 +24,17 @@ impl Nic {
     /// Reads the value of `net0`, `net1` …
     ///
     /// # Errors
-    /// It is no property string, it names no model, or an address, bridge or VLAN is none.
+    /// It is not a property string, it names no model, or an address, bridge or VLAN is none.
     pub fn parse(text: &str) -> Result<Self, ParseError> {
         let refuse = |reason: &str| ParseError::new("NIC", text, reason);
         let fields = PropertyString::parse("net0", text)?;
         Ok(Self {
-            model: fields.get("model").ok_or_else(|| refuse("it names no model"))?.to_owned(),
+            model: fields.get("model").ok_or_else(|| refuse("it has no model"))?.to_owned(),
             mac: fields.get("macaddr").map(str::parse).transpose()?,
             bridge: fields.get("bridge").map(str::parse).transpose()?,
             vlan: fields
                 .get("tag")
-                .map(|tag| tag.parse().map_err(|_| refuse("its VLAN is no number")))
+                .map(|tag| tag.parse().map_err(|_| refuse("its VLAN is not a number")))
                 .transpose()?,
             fields,
         })
@@ -104,8 +104,7 @@ impl IpConfig {
     /// An address is of the wrong family or none at all.
     // PVE: qemu-server src/PVE/QemuServer/Cloudinit.pm, format pve-qm-ipconfig.
     pub fn parse(text: &str) -> Result<Self, ParseError> {
-        let refuse =
-            || ParseError::new("IP configuration", text, "it is written as `ip=10.0.0.2/24,gw=10.0.0.1`");
+        let refuse = || ParseError::new("IP configuration", text, "write it as `ip=10.0.0.2/24,gw=10.0.0.1`");
         let fields = PropertyString::parse("ipconfig0", text)?;
         let address = |name: &str, v6: bool| {
             fields.get(name).map(|value| IpAddress::parse(value, v6).ok_or_else(refuse)).transpose()

@@ -15,7 +15,7 @@ impl Agent {
     /// Reads a value of `agent`; an absent one is [`Agent::default`].
     ///
     /// # Errors
-    /// It is no property string.
+    /// It is not a property string.
     pub fn parse(text: &str) -> Result<Self, ParseError> {
         Ok(Self { enabled: PropertyString::parse("agent", text)?.flag("enabled").unwrap_or(false) })
     }
@@ -32,7 +32,7 @@ impl Boot {
     /// Reads a value of `boot`.
     ///
     /// # Errors
-    /// It is no property string.
+    /// It is not a property string.
     pub fn parse(text: &str) -> Result<Self, ParseError> {
         let value = PropertyString::parse("boot", text)?;
         let order = value.get("order").unwrap_or_default();
@@ -59,7 +59,7 @@ impl Cpu {
     /// Reads a value of `cpu`.
     ///
     /// # Errors
-    /// It is no property string.
+    /// It is not a property string.
     pub fn parse(text: &str) -> Result<Self, ParseError> {
         let value = PropertyString::parse("cpu", text)?;
         let flags = value.get("flags").unwrap_or_default();
@@ -118,7 +118,7 @@ impl Machine {
     /// Reads a value of `machine`.
     ///
     /// # Errors
-    /// It is no property string.
+    /// It is not a property string.
     pub fn parse(text: &str) -> Result<Self, ParseError> {
         Ok(Self { kind: PropertyString::parse("machine", text)?.get("type").unwrap_or("pc").to_owned() })
     }
@@ -139,11 +139,12 @@ impl Memory {
     /// Reads a value of `memory`, a plain number or `current=N`.
     ///
     /// # Errors
-    /// It is no number.
+    /// It is not a number.
     pub fn parse(text: &str) -> Result<Self, ParseError> {
         let value = PropertyString::parse("memory", text)?;
         let mib = value.get("current").unwrap_or("512");
-        let mib = mib.parse().map_err(|_| ParseError::new("memory size", text, "it is a number of MiB"))?;
+        let mib =
+            mib.parse().map_err(|_| ParseError::new("memory size", text, "it must be a number of MiB"))?;
         Ok(Self { mib })
     }
 }
@@ -164,14 +165,14 @@ impl Smbios1 {
     /// Reads a value of `smbios1`.
     ///
     /// # Errors
-    /// It is no property string, or it says `base64=1` and a text is not in base64, or not UTF-8.
+    /// It is not a property string, or it says `base64=1` and a text is not in base64, or not UTF-8.
     pub fn parse(text: &str) -> Result<Self, ParseError> {
         use base64::Engine as _;
         let mut fields = PropertyString::parse("smbios1", text)?;
         let base64 = fields.flag("base64").unwrap_or(false);
         fields.remove("base64");
         if base64 {
-            let refuse = || ParseError::new("SMBIOS value", text, "it says `base64=1`, and is not in base64");
+            let refuse = || ParseError::new("SMBIOS value", text, "it has `base64=1`, but is not base64");
             let engine = base64::engine::general_purpose::STANDARD;
             let mut plain = PropertyString::default();
             for (name, value) in fields.iter() {
@@ -226,7 +227,7 @@ impl Startup {
     /// Reads a value of `startup`.
     ///
     /// # Errors
-    /// It is no property string, or a number is none.
+    /// It is not a property string, or a number is none.
     pub fn parse(text: &str) -> Result<Self, ParseError> {
         let value = PropertyString::parse("startup", text)?;
         let number = |name: &str| {

@@ -84,7 +84,7 @@ impl PropertyString {
         parts.join(",")
     }
 
-    /// Returns the field's value as a truth, `None` where it is absent or no truth.
+    /// Returns the field's value as a boolean; `None` if it is absent or not a boolean.
     pub fn flag(&self, name: &str) -> Option<bool> {
         self.get(name).and_then(crate::value::parse_bool)
     }
@@ -101,7 +101,7 @@ fn insert(fields: &mut BTreeMap<String, String>, name: &str, value: &str) -> Res
         return Err("a name before `=` is missing".to_owned());
     }
     if fields.insert(name.to_owned(), value.to_owned()).is_some() {
-        return Err(format!("`{}` is said twice", name.escape_debug()));
+        return Err(format!("`{}` is set twice", name.escape_debug()));
     }
     Ok(())
 }

@@ -102,7 +102,7 @@ impl DeviceSlot {
         if index < bus.count() {
             Ok(Self { bus, index })
         } else {
-            let reason = format!("the last one is `{}{}`", bus.name(), bus.count() - 1);
+            let reason = format!("the last slot is `{}{}`", bus.name(), bus.count() - 1);
             Err(ParseError::new("device slot", &format!("{}{index}", bus.name()), reason))
         }
     }
@@ -125,7 +125,7 @@ impl std::fmt::Display for DeviceSlot {
 impl std::str::FromStr for DeviceSlot {
     type Err = ParseError;
     fn from_str(text: &str) -> Result<Self, ParseError> {
-        let refuse = || ParseError::new("device slot", text, "slots are written as `scsi0` or `net1`");
+        let refuse = || ParseError::new("device slot", text, "write it as `scsi0` or `net1`");
         let (bus, index) = split(text).ok_or_else(refuse)?;
         Self::new(bus, index)
     }

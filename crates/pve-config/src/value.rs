@@ -1,9 +1,9 @@
-//! Plain values: truths, numbers, words, percent-encoding.
+//! Plain values: booleans, numbers, words, percent-encoding.
 
 use crate::keys::Shape;
 use pve_types::Bytes;
 
-/// Reads a truth as PVE does.
+/// Parses a boolean as PVE does.
 // PVE: pve-common src/PVE/JSONSchema.pm parse_boolean.
 pub(crate) fn parse_bool(text: &str) -> Option<bool> {
     match text.to_ascii_lowercase().as_str() {

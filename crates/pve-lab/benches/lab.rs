@@ -5,6 +5,8 @@
 //! in between are counted. Times are CPU time of the thread where the system tells it, else wall-clock time; of several
 //! rounds the best counts, for what disturbs only ever adds.
 
+#![expect(clippy::print_stdout, reason = "a benchmark prints its results")]
+
 use std::error::Error;
 use std::fmt::Write as _;
 use std::sync::Arc;

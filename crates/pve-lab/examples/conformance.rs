@@ -3,6 +3,8 @@
 //! For each record it starts a fresh lab, runs `replay.py check` against it and prints a line; the last line counts
 //! the steps: `N passed, M failed`. It exits with 1 when a step differs, with 2 when it cannot run.
 
+#![expect(clippy::print_stdout, clippy::print_stderr, reason = "an example prints its results")]
+
 use std::path::{Path, PathBuf};
 use std::process::{ExitCode, Output};
 
@@ -31,7 +33,7 @@ fn places() -> Result<(PathBuf, PathBuf), Failure> {
     let golden = golden.ok_or("name a folder of records, or set PVE_FACTS_DIR")?;
     let scripts = [Some(golden.join("replay.py")), facts.map(|facts| facts.join("golden/replay.py"))];
     let script = scripts.into_iter().flatten().find(|path| path.is_file());
-    Ok((golden, script.ok_or("there is no replay.py beside the records or in PVE_FACTS_DIR/golden")?))
+    Ok((golden, script.ok_or("there is no replay.py next to the records or in PVE_FACTS_DIR/golden")?))
 }
 
 async fn run() -> Result<u64, Failure> {

@@ -1,5 +1,7 @@
 //! Serves a lab until Ctrl-C: `serve [WORLD.yaml]`. Prints the environment that leads a client to it.
 
+#![expect(clippy::print_stdout, clippy::print_stderr, reason = "an example prints its results")]
+
 use pve_lab::{Lab, LabOptions, WorldSpec};
 
 #[tokio::main]

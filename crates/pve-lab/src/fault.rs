@@ -40,7 +40,7 @@ pub struct Fault {
 #[serde(deny_unknown_fields, default)]
 pub struct When {
     /// `api` or `ssh`.
-    pub door: Option<Door>,
+    pub listener: Option<Listener>,
     /// The HTTP method (`POST`) of an API request.
     pub method: Option<String>,
     /// The path of an API request, a pattern with `*`: `/nodes/*/qemu/*/status/start`.
@@ -50,7 +50,7 @@ pub struct When {
     pub command: Option<String>,
     /// The guest that the call is about.
     pub vmid: Option<Vmid>,
-    /// The node whose door it is, or that the call is about.
+    /// The node of the listener, or of the call.
     pub node: Option<String>,
     /// The type of a task: `qmstart`.
     pub task: Option<String>,
@@ -69,7 +69,7 @@ pub struct When {
 /// A way into the lab.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "lowercase")]
-pub enum Door {
+pub enum Listener {
     /// HTTPS.
     Api,
     /// SSH.
@@ -82,7 +82,7 @@ pub enum Door {
 pub enum Moment {
     /// Nothing has happened.
     Before,
-    /// It has been done, and nobody is told.
+    /// It has taken effect, but there is no answer.
     After,
 }
 
@@ -108,7 +108,7 @@ pub enum Effect {
     /// a creation leaves its empty configuration with the lock `create`.
     // PVE: pve-common src/PVE/RESTEnvironment.pm fork_worker; qemu-server src/PVE/API2/Qemu.pm create_vm.
     WorkerNotStarted,
-    /// The API's daemons restart: from here on requests find no server for so long.
+    /// The API's daemons restart: requests find no server for this long.
     Restart {
         /// Milliseconds.
         ms: u64,
@@ -120,7 +120,7 @@ pub enum Effect {
         /// Milliseconds.
         ms: u64,
     },
-    /// The guest's lock is held by somebody: `can't lock file … - got timeout`.
+    /// The guest's lock is held: `can't lock file … - got timeout`.
     LockTimeout,
     /// The task fails with this text.
     FailTask {
@@ -132,7 +132,7 @@ pub enum Effect {
     },
     /// The storage has no room for the new volume.
     StorageFull,
-    /// The SSH connection is cut; the command runs on, and nobody hears of its end.
+    /// The SSH connection is dropped; the command continues, and its end is not reported.
     Cut {
         /// Milliseconds after the command began.
         #[serde(default)]
@@ -170,8 +170,8 @@ pub fn from_yaml(text: &str) -> Result<Vec<Fault>, FaultsError> {
 /// A call, as faults look at it.
 #[derive(Debug, Clone, Default)]
 pub struct Call<'a> {
-    /// Through which door, if any.
-    pub door: Option<Door>,
+    /// The listener, if any.
+    pub listener: Option<Listener>,
     /// The HTTP method.
     pub method: Option<&'a str>,
     /// The path without format.
@@ -196,7 +196,7 @@ impl When {
         let like = |wanted: &Option<String>, is: Option<&str>| {
             wanted.as_deref().is_none_or(|wanted| is.is_some_and(|is| glob_matches(wanted, is)))
         };
-        self.door.is_none_or(|door| call.door == Some(door))
+        self.listener.is_none_or(|listener| call.listener == Some(listener))
             && self
                 .method
                 .as_deref()
@@ -247,7 +247,7 @@ impl Faults {
         self.armed.clear();
     }
 
-    /// Tells whether there are none, so that nobody need ask.
+    /// Tells whether there are none.
     pub fn is_empty(&self) -> bool {
         self.armed.is_empty()
     }
@@ -282,7 +282,7 @@ impl Faults {
 /// What befalls one request or command.
 #[derive(Debug, Clone, Default, PartialEq)]
 pub struct Blow {
-    /// It waits so long first.
+    /// It waits this long first.
     pub delay: Duration,
     /// It is refused with this status, text and exit status, before or after it is done.
     pub refusal: Option<(u16, String, i32, Moment)>,
@@ -307,7 +307,7 @@ pub fn blow(world: &mut World, call: &Call<'_>) -> Blow {
                 | Effect::Restart { .. }
         )
     };
-    if call.door == Some(Door::Api) && world.faults.restarts_until > world.now() {
+    if call.listener == Some(Listener::Api) && world.faults.restarts_until > world.now() {
         return Blow { drop: Some(Moment::Before), ..blow };
     }
     for effect in world.faults.strike(call, here) {
@@ -372,22 +372,22 @@ pub fn loaded_node(chance: f64, unbegun: bool) -> Vec<Fault> {
         (596, "Broken pipe"),
         (599, "Too many redirections"),
     ] {
-        text += &fault("door: api", &refuse(status, reason));
+        text += &fault("listener: api", &refuse(status, reason));
     }
-    text += &fault("door: api", "{drop: before}");
-    text += &fault("door: api", "{drop: after}");
+    text += &fault("listener: api", "{drop: before}");
+    text += &fault("listener: api", "{drop: after}");
     text += &fault(
-        "door: api, method: GET, path: '/nodes/*/qemu/*/config'",
+        "listener: api, method: GET, path: '/nodes/*/qemu/*/config'",
         &refuse(500, "ipcc_send_rec[2] failed: Connection refused"),
     );
     for path in ["/nodes/*/qemu/*/status/*", "/nodes/*/qemu/*/resize", "/nodes/*/qemu/*/clone"] {
-        text += &fault(&format!("door: api, method: POST, path: '{path}'"), "worker-not-started");
+        text += &fault(&format!("listener: api, method: POST, path: '{path}'"), "worker-not-started");
     }
-    text += &fault("door: api, method: PUT, path: '/nodes/*/qemu/*/config'", "lock-timeout");
+    text += &fault("listener: api, method: PUT, path: '/nodes/*/qemu/*/config'", "lock-timeout");
     let late = format!("{{refuse: {{reason: \"{qmp}\", at: after}}}}");
-    text += &fault("door: api, method: PUT, path: '/nodes/*/qemu/*/config'", &late);
+    text += &fault("listener: api, method: PUT, path: '/nodes/*/qemu/*/config'", &late);
     let storage = refuse(500, "cfs-lock 'storage-local-lvm' error: got lock request timeout");
-    text += &fault("door: api, method: POST, path: '/nodes/*/qemu/*/config'", &storage);
+    text += &fault("listener: api, method: POST, path: '/nodes/*/qemu/*/config'", &storage);
     text += &fault("task: qmstart", &format!("{{fail-task: {{text: \"{wrong}\", at: after}}}}"));
     text +=
         &fault("task: qmstart", "{fail-task: {text: 'unable to find free port (61000-61999)', at: before}}");
@@ -400,13 +400,14 @@ pub fn loaded_node(chance: f64, unbegun: bool) -> Vec<Fault> {
     }
     text += &fault("command: 'qm start *'", "worker-not-started");
     text += &fault("command: 'pvesh get *'", &refuse(500, "ipcc_send_rec[1] failed: Connection refused"));
-    text += &fault("door: ssh", "{drop: before}");
-    text += &fault("door: ssh", "{cut: {after_ms: 5}}");
+    text += &fault("listener: ssh", "{drop: before}");
+    text += &fault("listener: ssh", "{cut: {after_ms: 5}}");
     if unbegun {
-        text += &fault("door: api, method: POST, path: '/nodes/*/qemu'", "worker-not-started");
+        text += &fault("listener: api, method: POST, path: '/nodes/*/qemu'", "worker-not-started");
         text += &fault("command: 'qm create *'", "worker-not-started");
     }
-    text += &format!("- {{when: {{door: api, chance: {}}}, do: {{restart: {{ms: 300}}}}}}\n", chance / 50.0);
+    text +=
+        &format!("- {{when: {{listener: api, chance: {}}}, do: {{restart: {{ms: 300}}}}}}\n", chance / 50.0);
     from_yaml(&text).unwrap_or_default()
 }
 
@@ -423,7 +424,7 @@ pub fn subjects(path: &str) -> (Option<Vmid>, Option<&str>) {
 pub fn of_request(world: &mut World, method: &str, path: &str, vmid: Option<Vmid>, node: &str) -> Blow {
     let (in_path, on_node) = subjects(path);
     let call = Call {
-        door: Some(Door::Api),
+        listener: Some(Listener::Api),
         method: Some(method),
         path: Some(path),
         vmid: in_path.or(vmid),
@@ -465,7 +466,13 @@ pub(crate) fn of_program(world: &mut World, node: &str, line: &str) -> (Blow, Op
         return (Blow::default(), None);
     }
     let vmid = line.split_whitespace().find_map(|word| word.parse().ok());
-    let call = Call { door: Some(Door::Ssh), command: Some(line), vmid, node: Some(node), ..Call::default() };
+    let call = Call {
+        listener: Some(Listener::Ssh),
+        command: Some(line),
+        vmid,
+        node: Some(node),
+        ..Call::default()
+    };
     let cuts = world.faults.strike(&call, |effect| matches!(effect, Effect::Cut { .. }));
     let cut = cuts.into_iter().find_map(|effect| match effect {
         Effect::Cut { after_ms } => Some(Duration::from_millis(after_ms)),
@@ -485,7 +492,7 @@ mod tests {
 
     fn request<'a>(method: &'a str, path: &'a str) -> Call<'a> {
         Call {
-            door: Some(Door::Api),
+            listener: Some(Listener::Api),
             method: Some(method),
             path: Some(path),
             vmid: subjects(path).0,
@@ -510,7 +517,7 @@ mod tests {
             strikes("{when: {vmid: 100, times: 2}, do: {slow: {ms: 5}}}", &calls),
             [true, true, false, false]
         );
-        assert_eq!(strikes("{when: {door: ssh}, do: {drop: after}}", &calls), [false; 4]);
+        assert_eq!(strikes("{when: {listener: ssh}, do: {drop: after}}", &calls), [false; 4]);
     }
 
     #[test]

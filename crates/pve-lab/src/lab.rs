@@ -7,8 +7,8 @@ use std::path::Path;
 use tokio::task::JoinHandle;
 
 use crate::fault::Fault;
-use crate::http::HttpsDoor;
-use crate::ssh::SshDoors;
+use crate::http::HttpsListener;
+use crate::ssh::SshListeners;
 use crate::world::{World, WorldHandle, WorldSpec};
 
 /// What a lab starts with.
@@ -31,8 +31,8 @@ impl Default for LabOptions {
 /// Why a lab did not start.
 #[derive(Debug, thiserror::Error)]
 pub enum LabError {
-    /// A door could not be opened on 127.0.0.1.
-    #[error("a door of the lab could not be opened on 127.0.0.1")]
+    /// A listener could not be opened on 127.0.0.1.
+    #[error("a listener of the lab could not be opened on 127.0.0.1")]
     Listen(#[source] io::Error),
     /// The certificate could not be made.
     #[error("the lab's certificate could not be made")]
@@ -51,21 +51,21 @@ impl Drop for AbortOnDrop {
     }
 }
 
-/// A running lab; dropped or stopped, its doors are shut.
+/// A running lab; its listeners are closed when it is dropped or stopped.
 pub struct Lab {
     world: WorldHandle,
-    https: HttpsDoor,
-    ssh: SshDoors,
+    https: HttpsListener,
+    ssh: SshListeners,
     agenda: AbortOnDrop,
     token: Option<(String, String)>,
     root_password: String,
 }
 
 impl Lab {
-    /// Starts a lab: both doors listen on 127.0.0.1, on ports of the system's choice, when this returns.
+    /// Starts a lab: all listeners accept connections on 127.0.0.1, on free ports, when this returns.
     ///
     /// # Errors
-    /// A door could not be opened.
+    /// A listener could not be opened.
     pub async fn start(options: LabOptions) -> Result<Self, LabError> {
         let mut world = World::new(&options.world, options.seed);
         world.faults = crate::fault::Faults::new(options.faults, options.seed);
@@ -78,10 +78,10 @@ impl Lab {
         });
         let root_password =
             world.access.users.get("root@pam").and_then(|root| root.password.clone()).unwrap_or_default();
-        let door = world.door.clone();
+        let node = world.api_node.clone();
         let world = WorldHandle::new(world);
-        let https = HttpsDoor::start(world.clone(), &door).await?;
-        let ssh = SshDoors::start(world.clone()).await.map_err(LabError::Listen)?;
+        let https = HttpsListener::start(world.clone(), &node).await?;
+        let ssh = SshListeners::start(world.clone()).await.map_err(LabError::Listen)?;
         let agenda = AbortOnDrop(tokio::spawn(world.clone().run_agenda()));
         Ok(Self { world, https, ssh, agenda, token, root_password })
     }
@@ -105,7 +105,7 @@ impl Lab {
     pub fn root_password(&self) -> &str {
         &self.root_password
     }
-    /// Where the SSH door of `node` listens.
+    /// The address of the SSH listener of `node`.
     pub fn ssh_addr(&self, node: &str) -> Option<SocketAddr> {
         self.ssh.addr(node)
     }
@@ -113,7 +113,7 @@ impl Lab {
     pub fn ssh_private_key(&self) -> &str {
         self.ssh.private_key()
     }
-    /// The host keys of the SSH doors, in the form of a known_hosts file.
+    /// The host keys of the SSH listeners, in the format of a known_hosts file.
     pub fn known_hosts(&self) -> String {
         self.ssh.known_hosts()
     }
@@ -132,7 +132,7 @@ impl Lab {
         write_private(&key, self.ssh_private_key())?;
         std::fs::write(&hosts, self.known_hosts())?;
         std::fs::write(&ca, self.ca_pem())?;
-        let node = self.world.with(|world| world.door.clone());
+        let node = self.world.with(|world| world.api_node.clone());
         let (user, password) = match self.token() {
             Some((id, secret)) => (id.to_owned(), secret.to_owned()),
             None => ("root@pam".to_owned(), self.root_password.clone()),
@@ -155,7 +155,7 @@ impl Lab {
         ];
         Ok(pairs.into_iter().map(|(name, value)| (name.to_owned(), value)).collect())
     }
-    /// Shuts both doors and ends every connection.
+    /// Closes all listeners and connections.
     pub async fn stop(self) {
         drop(self.agenda);
         self.https.stop();

@@ -1,4 +1,4 @@
-//! An embedded Proxmox VE: one [`World`] behind an HTTPS door and an SSH door.
+//! An embedded Proxmox VE: one [`World`] behind an HTTPS listener and SSH listeners.
 //!
 //! It answers as a real PVE does, refusals included, so that any PVE client can be tested against it without a
 //! Proxmox host. It listens on 127.0.0.1 only and runs nothing on the machine it is on.
@@ -14,7 +14,7 @@
 //! # }
 //! ```
 //!
-//! # For the doors (and whoever writes another one)
+//! # For the listeners
 //!
 //! * [`WorldHandle`] is the shared world. [`WorldHandle::with`] runs a closure under its lock, and before and after
 //!   it everything that is due on the world's clock. [`WorldHandle::call`] is a whole API request: it routes,

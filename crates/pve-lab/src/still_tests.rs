@@ -31,7 +31,7 @@ where
         });
         let timed: Vec<_> = timed.collect();
         while !timed.iter().all(tokio::task::JoinHandle::is_finished) {
-            // Whatever can go on by itself does so first.
+            // Whatever can continue on its own does so first.
             for _ in 0..1000 {
                 tokio::task::yield_now().await;
             }

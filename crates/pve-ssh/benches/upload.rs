@@ -1,7 +1,9 @@
 //! How fast an upload is, against `scp` and `sftp` of this machine, on one loopback and in one run.
 //!
 //! `cargo bench -p pve-ssh --bench upload [-- MEBIBYTES]`. The transfer alone is compared, as `scp` neither flushes
-//! to the disk nor compares checksums; the whole upload is shown beside it.
+//! to the disk nor compares checksums; the whole upload is shown as well.
+
+#![expect(clippy::print_stdout, clippy::print_stderr, reason = "a benchmark prints its results")]
 
 #[path = "../tests/it/sshd.rs"]
 #[expect(dead_code, reason = "the tests use more of it")]
@@ -39,7 +41,7 @@ async fn compare(size: u64) {
     fill(&source, size);
     let target = place.path().join("target.img");
     let host = sshd.host();
-    // Nobody's connecting is measured: ours is open, and theirs is what an empty file takes.
+    // Connecting is not measured: ours is open already, and the time of an empty file is subtracted from theirs.
     host.check().await.expect("the local sshd lets in");
     let empty = place.path().join("empty");
     fill(&empty, 0);

@@ -276,7 +276,7 @@ async fn answer_prompts(
     Err(russh::Error::Inconsistent)
 }
 
-/// Signs with a key of our own, for RSA certificates, which russh signs with SHA-1 by itself.
+/// Signs with our own code for RSA certificates, for which russh would use SHA-1.
 struct LocalSigner {
     key: Arc<PrivateKey>,
 }

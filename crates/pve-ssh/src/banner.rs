@@ -68,7 +68,7 @@ impl Banner {
             // sshd says why it closes a connection at once, as in `Exceeded MaxStartups`.
             (ConnectCause::Dropped, None) if !patience_is_over => cause,
             (_, None) if heard.bytes.is_empty() => cause,
-            (_, None) => ConnectCause::NotSsh(format!("it says `{}`", first_line(&heard.bytes))),
+            (_, None) => ConnectCause::NotSsh(format!("it sent `{}`", first_line(&heard.bytes))),
         }
     }
     fn heard(&self) -> MutexGuard<'_, Heard> {
@@ -134,7 +134,8 @@ impl<S: AsyncRead + Unpin> AsyncRead for Greeted<S> {
                 Poll::Ready(other.map_or(Ok(()), wrong))
             }
             Poll::Pending => {
-                let over = |()| Err(io::Error::new(io::ErrorKind::TimedOut, "the host did not name itself"));
+                let over =
+                    |()| Err(io::Error::new(io::ErrorKind::TimedOut, "the host did not send a banner"));
                 self.deadline.as_mut().poll(cx).map(over)
             }
             failed @ Poll::Ready(Err(_)) => failed,
@@ -172,7 +173,7 @@ mod tests {
             let cause = banner.explain(ConnectCause::Dropped, LONG, is_over);
             assert!(cause.to_string().contains(expect), "{said:?}: {cause}");
         };
-        let dropped = "the host closed the connection before it was set up";
+        let dropped = "the host closed the connection during setup";
         check(b"\x15\x03\x01\0\x02\x02\x28", false, "no SSH server: it speaks TLS");
         check(b"HTTP/1.1 400 Bad Request\r\n", false, "no SSH server: it speaks HTTP");
         check(b"Exceeded MaxStartups\r\n", false, dropped);

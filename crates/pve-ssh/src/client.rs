@@ -49,11 +49,11 @@ impl client::Handler for Client {
     async fn disconnected(&mut self, reason: DisconnectReason<Self::Error>) -> Result<(), Self::Error> {
         let text = match reason {
             DisconnectReason::ReceivedDisconnect(info) if !info.message.is_empty() => {
-                format!("the host said `{}`", Escaped(&info.message))
+                format!("the host sent `{}`", Escaped(&info.message))
             }
             DisconnectReason::ReceivedDisconnect(_) => "the host ended the connection".to_owned(),
             DisconnectReason::Error(russh::Error::KeepaliveTimeout) => {
-                "the host does not answer any more (keepalive)".to_owned()
+                "the host no longer answers (keepalive)".to_owned()
             }
             DisconnectReason::Error(russh::Error::HUP | russh::Error::Disconnect) => {
                 "the host closed the connection".to_owned()

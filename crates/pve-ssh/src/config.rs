@@ -115,7 +115,7 @@ pub enum UnknownHost {
     /// The connection is refused, and the error says how to add the key.
     #[default]
     Refuse,
-    /// The key is added to the first file. Whoever answers first is believed.
+    /// The key is added to the first file. The first host that answers is trusted.
     TrustOnFirstUse,
 }
 

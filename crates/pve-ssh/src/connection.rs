@@ -36,7 +36,7 @@ impl Connection {
         let (mut handle, lost, jump) = loop {
             match Self::set_up(config, &verifier, &mut patience).await {
                 Err(Error::Connect { source: ConnectCause::Dropped, .. }) if attempt < SETUP_ATTEMPTS => {
-                    tracing::debug!(host = %config.address(), attempt, "dropped before set-up; trying again");
+                    tracing::debug!(host = %config.address(), attempt, "dropped before setup; retrying");
                     tokio::time::sleep(backoff(attempt)).await;
                     attempt += 1;
                 }
@@ -125,7 +125,7 @@ impl Connection {
     pub(crate) async fn reason(&self) -> String {
         match tokio::time::timeout(Duration::from_millis(200), self.ended()).await {
             Ok(reason) => reason,
-            Err(_) => "the host closed the channel without saying how the command ended".to_owned(),
+            Err(_) => "the host closed the channel without an exit status".to_owned(),
         }
     }
 
@@ -154,7 +154,7 @@ async fn forward(
         Err(error) => {
             let reason = match error {
                 russh::Error::ChannelOpenFailure(why) => {
-                    format!("the host between could not reach it, or forwards nothing ({why:?})")
+                    format!("the jump host could not reach it, or does not forward connections ({why:?})")
                 }
                 other => other.to_string(),
             };

@@ -43,7 +43,7 @@ pub struct Downloaded {
 const CHUNK: usize = 1 << 20;
 
 impl Host {
-    /// Downloads a file: to a temporary name beside the target, its SHA-256 compared with the host's, fsynced, then
+    /// Downloads a file: to a temporary name next to the target, its SHA-256 compared with the host's, fsynced, then
     /// renamed. A download that fails or is given up leaves nothing.
     ///
     /// # Errors
@@ -63,7 +63,7 @@ impl Host {
         download: &Download,
         on_progress: OnProgress<'_>,
     ) -> Result<Downloaded, Error> {
-        let part = Part::beside(&download.target);
+        let part = Part::next_to(&download.target);
         let local = |source| DownloadError::Local { path: download.target.clone(), source };
         // Left by a download that was killed; a link of that name would lead elsewhere.
         match tokio::fs::remove_file(&part.0).await {
@@ -108,7 +108,7 @@ impl Host {
         let mut remote = sftp.open(&download.source).await.map_err(|error| refused(&error.to_string()))?;
         let found = remote.metadata().await.map_err(|error| refused(&error.to_string()))?;
         if !found.is_regular() {
-            return Err(refused("it is no regular file"));
+            return Err(refused("it is not a regular file"));
         }
         *size = found.size.unwrap_or(0);
         let mut sum = Sha256::new();
@@ -118,7 +118,7 @@ impl Host {
                 Ok(Ok(count)) => count,
                 Ok(Err(error)) => return Err(self.stopped(download, (*done, *size), error.to_string())),
                 Err(_) => {
-                    let reason = format!("nothing came for {} s", download.stall.as_secs());
+                    let reason = format!("no data for {} s", download.stall.as_secs());
                     return Err(self.stopped(download, (*done, *size), reason));
                 }
             };
@@ -151,7 +151,7 @@ impl Host {
 struct Part(PathBuf);
 
 impl Part {
-    fn beside(target: &Path) -> Self {
+    fn next_to(target: &Path) -> Self {
         let name = target.file_name().unwrap_or_default().to_string_lossy();
         Self(target.with_file_name(format!(".{name}.{}.vmdeploy-part", std::process::id())))
     }

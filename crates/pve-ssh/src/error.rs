@@ -40,7 +40,7 @@ pub enum Error {
     /// A key to log in with could not be used.
     #[error(transparent)]
     Key(#[from] KeyError),
-    /// The host let nobody in.
+    /// The login was refused.
     #[error("`{user}` cannot log in to `{address}`: tried {tried}; the host accepts {accepted}")]
     Auth {
         /// `host:port`.
@@ -93,7 +93,7 @@ pub enum Error {
         output: Box<Output>,
     },
     /// The command was ended by a signal.
-    #[error("`{command}` on `{address}` was ended by signal {signal}")]
+    #[error("`{command}` on `{address}` was terminated by signal {signal}")]
     Signal {
         /// `host:port`.
         address: String,
@@ -127,7 +127,7 @@ pub enum Error {
         ended: Ended,
     },
     /// The caller gave the command up.
-    #[error("`{command}` on `{address}` was given up; {ended}")]
+    #[error("`{command}` on `{address}` was aborted; {ended}")]
     Cancelled {
         /// `host:port`.
         address: String,
@@ -171,8 +171,8 @@ pub enum Ended {
 impl std::fmt::Display for Ended {
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
         match self {
-            Self::Yes => f.write_str("it was ended on the host"),
-            Self::Unknown(why) => write!(f, "it may still run there, because {}", Escaped(why)),
+            Self::Yes => f.write_str("it was stopped on the host"),
+            Self::Unknown(why) => write!(f, "it may still be running there, because {}", Escaped(why)),
         }
     }
 }
@@ -189,19 +189,19 @@ pub enum ConnectCause {
     Timeout(Duration),
     /// What answers there took the connection, and did not name itself in time, as an SSH server does at once.
     #[error(
-        "what answers there said nothing within {} s, and an SSH server names itself at once", .0.as_secs_f32()
+        "the service there sent nothing within {} s; an SSH server sends a banner immediately", .0.as_secs_f32()
     )]
     Silent(Duration),
     /// What answers there speaks something else.
-    #[error("what answers there is no SSH server: {}", Escaped(.0))]
+    #[error("the service there is not an SSH server: {}", Escaped(.0))]
     NotSsh(String),
     /// The host closed the connection before it was set up, as sshd does when too many set up at once.
-    #[error("the host closed the connection before it was set up (sshd's MaxStartups does so under load)")]
+    #[error("the host closed the connection during setup (sshd does this under load, see MaxStartups)")]
     Dropped,
     /// The host has no key of a type that is secure.
     #[error(
-        "it offers only host keys that are not secure ({offered}); SHA-1 (`ssh-rsa`) and DSA are refused: \
-         update sshd there, or make new keys with `ssh-keygen -A`"
+        "it offers only insecure host keys ({offered}); SHA-1 (`ssh-rsa`) and DSA are refused: \
+         update sshd there, or create new keys with `ssh-keygen -A`"
     )]
     WeakHostKey {
         /// What it offers.
@@ -279,14 +279,14 @@ impl Error {
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
 pub enum SudoProblem {
     /// The host has no such program.
-    #[error("the host has no sudo, which `apt install sudo` brings")]
+    #[error("the host has no sudo: run `apt install sudo` there")]
     NotInstalled,
-    /// sudo refuses, or wants a password, which nobody is there to give; its own words, escaped.
-    #[error("`sudo -n true` said `{0}`")]
+    /// sudo refuses, or asks for a password, which cannot be entered; its message, escaped.
+    #[error("`sudo -n true` printed `{0}`")]
     Refused(String),
 }
 
-/// What a command that ended by itself left.
+/// The result of a command that ended on its own.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Output {
     /// Its exit status.

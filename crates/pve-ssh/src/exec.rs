@@ -68,7 +68,7 @@ pub(crate) struct Surroundings<'a> {
     /// `host:port`, for errors.
     pub(crate) address: &'a str,
     pub(crate) privilege: Privilege,
-    /// Ends a command on the host that nobody waits for any more.
+    /// Ends a command on the host that is no longer awaited.
     pub(crate) abandon: &'a (dyn Fn(Running) + Send + Sync),
 }
 
@@ -122,7 +122,7 @@ impl Running {
         tokio::time::timeout(PID_PATIENCE, look).await.unwrap_or(None)
     }
 
-    /// Waits until the command has ended, throwing its output away: a channel that nobody reads from blocks all
+    /// Waits until the command has ended, discarding its output: a channel that is not read blocks all
     /// others of its connection.
     pub(crate) async fn wait_for_end(&mut self) {
         let ended = |message: &ChannelMsg| {
@@ -149,7 +149,7 @@ const PID_WITHIN: usize = 16 << 10;
 /// How long the output may still come after the exit status did: something else may hold the channel open.
 const AFTER_STATUS: Duration = Duration::from_secs(10);
 
-/// The node ends a command this much later than we do, in case nobody is there to do it.
+/// The node ends a command this much later than vmdeploy does, in case the connection is lost.
 const HOST_SLACK: Duration = Duration::from_secs(30);
 
 /// Runs `command` on `channel` and gathers its output.
@@ -217,7 +217,7 @@ async fn attend(running: &mut Running, options: &mut RunOptions, on_line: OnLine
 
 fn gone(around: &Surroundings<'_>, command: &Command) -> Error {
     let (address, command) = (around.address.to_owned(), command.summary());
-    Error::Refused { address, command, reason: "its channel is gone".to_owned() }
+    Error::Refused { address, command, reason: "its channel is closed".to_owned() }
 }
 
 /// Ends the command on the host when the future that waits for it is dropped.
@@ -250,7 +250,7 @@ async fn start(
     channel.exec(true, text).await.map_err(refused)
 }
 
-/// Copies `stdin` to the channel. Runs beside the reading, and is dropped when the command ends first.
+/// Copies `stdin` to the channel. Runs concurrently with reading, and is dropped if the command ends first.
 async fn feed(write: &russh::ChannelWriteHalf<Msg>, stdin: Option<Box<dyn AsyncRead + Send + Unpin>>) {
     if let Some(stdin) = stdin {
         let _ = write.data(stdin).await;

@@ -178,7 +178,7 @@ impl Host {
             address: self.inner.address.clone(),
             command: command.summary(),
             status: output.status,
-            message: if tail.is_empty() { "it said nothing".to_owned() } else { tail },
+            message: if tail.is_empty() { "it printed nothing".to_owned() } else { tail },
             output: Box::new(output),
         })
     }
@@ -277,7 +277,7 @@ impl Host {
                 Ok(Err(russh::Error::ChannelOpenFailure(why))) => {
                     attempt += 1;
                     let reason =
-                        format!("it opens no more channels on this connection ({why:?}; MaxSessions)");
+                        format!("it refuses another channel on this connection ({why:?}; MaxSessions)");
                     match self.inner.note_refusal(&slot) {
                         Room::Elsewhere => {}
                         // sshd frees a place a moment after it has said that the channel is closed.
@@ -286,8 +286,8 @@ impl Host {
                     }
                 }
                 Ok(Err(error)) if attempt == 0 && slot.connection.is_closed() => {
-                    // It was lost while nobody looked. Nothing was sent, so another may be made.
-                    tracing::debug!(%error, "the connection was gone");
+                    // It was lost while idle. Nothing was sent, so another one may be opened.
+                    tracing::debug!(%error, "the connection was lost");
                     attempt += 1;
                 }
                 Ok(Err(error)) => {
@@ -312,7 +312,7 @@ impl Host {
             }
             if self.inner.may_connect() {
                 let _one_at_a_time = self.inner.connecting.lock().await;
-                // Somebody else may have connected, or gone, meanwhile.
+                // Another task may have connected or disconnected in the meantime.
                 if let Some(slot) = self.take_free_slot() {
                     return Ok(slot);
                 }
@@ -360,9 +360,9 @@ impl Host {
         }
     }
 
-    /// Ends a running command that nobody waits for any more, in a task of its own.
+    /// Ends a running command that is no longer awaited, in a separate task.
     fn end_in_background(&self, privilege: Privilege, rest: Running) {
-        // Without a runtime there is nobody to do it; the frame's time limit will.
+        // Without a runtime it cannot be done here; the command's time limit ends it.
         if let Ok(runtime) = tokio::runtime::Handle::try_current() {
             let host = self.clone();
             self.inner.endings.spawn_on(async move { host.end(privilege, rest).await }, &runtime);
@@ -372,7 +372,7 @@ impl Host {
     /// Ends a running command, and says what became of it.
     pub(crate) async fn end(&self, privilege: Privilege, mut rest: Running) -> Ended {
         let Some(pid) = rest.pid().await else {
-            return Ended::Unknown("the host did not say its process number".to_owned());
+            return Ended::Unknown("the host did not report its process ID".to_owned());
         };
         // The command's channel is read from meanwhile, for what it still prints would block the connection.
         let kill = async {
@@ -384,11 +384,11 @@ impl Host {
             (Ended::Unknown(_), Err(error)) => Ended::Unknown(error.to_string()),
             (gone, _) => gone,
         };
-        tracing::debug!(pid, ?ended, "ended a command that was given up");
+        tracing::debug!(pid, ?ended, "stopped an aborted command");
         ended
     }
 
-    /// Returns a connection for a channel beside the shared places: two of sshd's ten are never used by commands.
+    /// Returns a connection for a reserved channel: two of sshd's ten sessions are never used by commands.
     async fn connection_for_ending(&self) -> Result<Arc<Connection>, Error> {
         let open = self.inner.lines().iter().map(|line| line.connection.clone()).find(|c| !c.is_closed());
         if let Some(connection) = open
@@ -436,7 +436,7 @@ impl Host {
             Ok(output) => Ok(output),
             Err(Stopped::Failed(error)) => Err(error),
             Err(Stopped::GiveUp { why, .. }) => {
-                let ended = Ended::Unknown("it is the command that ends others".to_owned());
+                let ended = Ended::Unknown("it is the command that stops others".to_owned());
                 Err(why.error(&self.inner.address, command, &options, ended))
             }
         }

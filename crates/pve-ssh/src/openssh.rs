@@ -110,13 +110,13 @@ pub enum OpenSshError {
         command: String,
     },
     /// The name is none.
-    #[error("`{}` is no host name", Escaped(.host))]
+    #[error("`{}` is not a host name", Escaped(.host))]
     Host {
         /// What was given.
         host: String,
     },
     /// Hosts that lead through each other without end.
-    #[error("the way to `{host}` passes more than {MOST_JUMPS} hosts")]
+    #[error("`{host}` needs more than {MOST_JUMPS} jump hosts")]
     TooManyJumps {
         /// The host asked for.
         host: String,
@@ -324,7 +324,7 @@ impl Settings {
         let files: Vec<&PathBuf> = self.identity_files.iter().filter(|file| file.is_file()).collect();
         let mut credentials = Vec::new();
         if let Some(socket) = &self.agent {
-            // With IdentitiesOnly the agent may use the named keys alone, whose public halves lie beside them.
+            // With IdentitiesOnly the agent may use only the named keys, whose public keys are next to them.
             let publics = files
                 .iter()
                 .filter_map(|file| std::fs::read_to_string(format!("{}.pub", file.display())).ok());

@@ -31,7 +31,7 @@ impl<S> Patient<S> {
         let limit = self.limit;
         let deadline = self.deadline.get_or_insert_with(|| Box::pin(tokio::time::sleep(limit)));
         deadline.as_mut().poll(cx).map(|()| {
-            let words = format!("the host took no data for {} s", limit.as_secs_f64());
+            let words = format!("the host accepted no data for {} s", limit.as_secs_f64());
             Err(io::Error::new(io::ErrorKind::TimedOut, words))
         })
     }
@@ -75,7 +75,7 @@ mod tests {
         let mut stream = Patient::new(near, Duration::from_millis(200));
         stream.write_all(&[0; 16]).await.unwrap();
         let error = stream.write_all(&[0; 1]).await.unwrap_err();
-        assert_eq!(error.to_string(), "the host took no data for 0.2 s");
+        assert_eq!(error.to_string(), "the host accepted no data for 0.2 s");
     }
 
     #[tokio::test]
@@ -90,6 +90,6 @@ mod tests {
         let mut taken = [0; 64];
         far.read_exact(&mut taken).await.unwrap();
         assert_eq!(taken, [7; 64]);
-        assert!(writing.await.unwrap(), "a write that succeeds begins anew");
+        assert!(writing.await.unwrap(), "a successful write resets the time");
     }
 }

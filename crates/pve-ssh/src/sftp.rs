@@ -31,7 +31,7 @@ pub(crate) async fn open(
         loop {
             match channel.wait().await {
                 Some(ChannelMsg::Success) => break,
-                Some(ChannelMsg::Failure) => return Err(no("it is switched off".to_owned())),
+                Some(ChannelMsg::Failure) => return Err(no("it is disabled".to_owned())),
                 Some(_) => {}
                 None => return Err(no("the connection ended".to_owned())),
             }

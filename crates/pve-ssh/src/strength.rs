@@ -17,11 +17,11 @@ pub(crate) fn is_strong(algorithm: &Algorithm) -> bool {
 /// Returns why a key is not used, in words; `None` for one that is strong enough.
 pub(crate) fn weakness(key: &PublicKey) -> Option<String> {
     if key.algorithm() == Algorithm::Dsa {
-        return Some("it is a DSA key, which is not secure any more".to_owned());
+        return Some("it is a DSA key, which is no longer secure".to_owned());
     }
     let bits = key.key_data().rsa()?.key_size();
     (bits < SHORTEST_RSA)
-        .then(|| format!("it is an RSA key of {bits} bits, and fewer than {SHORTEST_RSA} are not secure"))
+        .then(|| format!("it is an RSA key of {bits} bits; fewer than {SHORTEST_RSA} are not secure"))
 }
 
 /// Returns why a certificate is not used: its key, its authority's key, or the hash that it was signed with.

@@ -80,14 +80,14 @@ const READ_AHEAD: usize = 4;
 
 /// How the temporary name of an upload ends.
 const PART: &str = ".vmdeploy-part";
-/// An upload that nothing was written to for so long is resumed by nobody any more.
+/// An upload without a write for this long is abandoned and not resumed.
 const ABANDONED_AFTER: Duration = Duration::from_secs(3600);
 
 /// What a resumed upload sends again: writes that were in flight when the first one broke.
 const SENT_AGAIN: u64 = 4 << 20;
 
 impl Host {
-    /// Uploads a file or text: to a temporary name beside the target, fsynced, its SHA-256 compared on the host,
+    /// Uploads a file or text: to a temporary name next to the target, fsynced, its SHA-256 compared on the host,
     /// then renamed. An upload that broke is resumed by the next one of the same file.
     ///
     /// # Errors
@@ -221,13 +221,13 @@ impl Job<'_> {
                 let fits = if size > self.size { 0 } else { size };
                 Ok(fits.saturating_sub(SENT_AGAIN))
             }
-            Ok(_) => Err(self.refused("write", "something else than a file has that name")),
+            Ok(_) => Err(self.refused("write", "it exists and is not a file")),
             Err(Status(status)) if status.status_code == StatusCode::NoSuchFile => Ok(0),
             Err(error) => Err(self.refused("look at", &error.to_string())),
         }
     }
 
-    /// Removes what uploads of other content to the same target left when they were killed, and nobody resumed them.
+    /// Removes what abandoned uploads of other content to the same target left.
     async fn sweep(&self, sftp: &SftpSession) {
         let name = self.upload.target.rsplit('/').next().unwrap_or_default();
         let Ok(entries) = sftp.read_dir(self.folder).await else { return };
@@ -306,7 +306,7 @@ impl Job<'_> {
         }
     }
 
-    /// A write that was not answered in time is a stall, whoever noticed it.
+    /// A write that was not answered in time is a stall, on either side.
     fn io(&self, doing: &'static str, error: &io::Error) -> UploadError {
         if error.kind() == io::ErrorKind::TimedOut {
             self.stalled()
@@ -347,7 +347,7 @@ impl Source {
     }
 }
 
-/// Reads the source beside the sending of it, hands on what lies after `skip`, and returns the SHA-256 of all.
+/// Reads the source concurrently with sending it, passes on what follows `skip`, and returns the SHA-256 of all.
 ///
 /// What is on the host already is read as well, for the checksum is that of the whole.
 async fn read_ahead(
@@ -371,7 +371,7 @@ async fn read_ahead(
         chunk.truncate(count);
         hash.update(&chunk);
         read += count as u64;
-        // Nobody takes it any more when the upload has failed.
+        // The receiver is gone if the upload has failed.
         if read > skip && chunks.send(chunk).await.is_err() {
             break;
         }
@@ -403,7 +403,7 @@ async fn measure(source: &Source) -> Result<(u64, String), UploadError> {
             let fail = |source| UploadError::Local { path: path.clone(), source };
             let metadata = tokio::fs::metadata(path).await.map_err(fail)?;
             if !metadata.is_file() {
-                return Err(fail(io::Error::new(io::ErrorKind::InvalidInput, "it is no regular file")));
+                return Err(fail(io::Error::new(io::ErrorKind::InvalidInput, "it is not a regular file")));
             }
             let modified = metadata.modified().map_err(fail)?;
             let since = modified.duration_since(std::time::UNIX_EPOCH).unwrap_or_default();

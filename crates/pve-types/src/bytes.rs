@@ -25,7 +25,7 @@ impl Bytes {
     pub const fn get(self) -> u64 {
         self.0
     }
-    /// Returns the number of whole mebibytes, or `None` when it is no whole number.
+    /// Returns the number of whole mebibytes, or `None` when it is not a whole number.
     pub const fn as_whole_mib(self) -> Option<u64> {
         if self.0.is_multiple_of(1 << 20) { Some(self.0 >> 20) } else { None }
     }

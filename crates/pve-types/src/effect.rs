@@ -20,7 +20,7 @@ impl std::fmt::Display for TookEffect {
         f.pad(match self {
             Self::No => "it changed nothing",
             Self::Maybe => "it may have taken effect",
-            Self::Yes => "it took effect in part",
+            Self::Yes => "it took effect partially",
         })
     }
 }

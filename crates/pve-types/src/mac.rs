@@ -32,7 +32,7 @@ impl std::fmt::Display for MacAddr {
 impl std::str::FromStr for MacAddr {
     type Err = ParseError;
     fn from_str(text: &str) -> Result<Self, ParseError> {
-        let refuse = || ParseError::new("MAC address", text, "it is written as `BC:24:11:00:00:01`");
+        let refuse = || ParseError::new("MAC address", text, "write it as `BC:24:11:00:00:01`");
         let mut bytes = [0; 6];
         let mut parts = text.split(':');
         for byte in &mut bytes {

@@ -2,7 +2,7 @@
 
 use crate::{ParseError, PveVersion, string_form};
 
-/// What a resource mapping of the datacentre maps, node by node.
+/// What a resource mapping of the datacenter maps, node by node.
 // PVE: pve-guest-common src/PVE/Mapping/{PCI,USB,Dir}.pm.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash)]
 pub enum MappingKind {
@@ -38,7 +38,7 @@ impl std::str::FromStr for MappingKind {
     fn from_str(text: &str) -> Result<Self, ParseError> {
         let all = [Self::Pci, Self::Usb, Self::Dir];
         let found = all.into_iter().find(|kind| kind.as_str() == text);
-        found.ok_or_else(|| ParseError::new("kind of mapping", text, "it is none of pci, usb, dir"))
+        found.ok_or_else(|| ParseError::new("kind of mapping", text, "it must be pci, usb or dir"))
     }
 }
 

@@ -96,7 +96,7 @@ fn dns_label(text: &str) -> Result<(), &'static str> {
     } else if !text.chars().all(inner) {
         Err("only letters, digits and `-` are allowed")
     } else if text.starts_with('-') || text.ends_with('-') {
-        Err("it must begin and end with a letter or digit")
+        Err("it must start and end with a letter or digit")
     } else {
         Ok(())
     }
@@ -118,7 +118,7 @@ fn storage_id(text: &str) -> Result<(), &'static str> {
     } else if !text.chars().all(inner) {
         Err("only letters, digits, `-`, `_` and `.` are allowed")
     } else if !text.starts_with(|c: char| c.is_ascii_alphabetic()) {
-        Err("it must begin with a letter")
+        Err("it must start with a letter")
     } else if !text.ends_with(|c: char| c.is_ascii_alphanumeric()) {
         Err("it must end with a letter or digit")
     } else {
@@ -164,7 +164,7 @@ fn realm(text: &str) -> Result<(), &'static str> {
     } else if !text.chars().all(inner) {
         Err("only letters, digits, `-`, `_` and `.` are allowed")
     } else if !text.starts_with(|c: char| c.is_ascii_alphabetic()) {
-        Err("it must begin with a letter")
+        Err("it must start with a letter")
     } else {
         Ok(())
     }
@@ -181,7 +181,7 @@ fn user_id(text: &str) -> Result<(), &'static str> {
         return Err("the part before `@` is empty");
     }
     if user.chars().any(|c| c.is_whitespace() || c.is_control() || ":/!".contains(c)) {
-        return Err("blanks, `:`, `/` and `!` are not allowed before `@`");
+        return Err("spaces, `:`, `/` and `!` are not allowed before `@`");
     }
     realm(realm_part)
 }

@@ -2,7 +2,7 @@
 
 use zeroize::Zeroize as _;
 
-/// A password, token secret or key: printed as `<secret>`, never serialised, wiped when dropped.
+/// A password, token secret or key: printed as `<secret>`, never serialized, wiped when dropped.
 #[derive(Clone, PartialEq, Eq)]
 pub struct Secret(String);
 

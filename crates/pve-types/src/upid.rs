@@ -47,13 +47,13 @@ impl std::str::FromStr for Upid {
         let refuse = |reason: &str| ParseError::new("UPID", text, reason);
         let fields: Vec<&str> = text.split(':').collect();
         let ["UPID", node, pid, pstart, start, task_type, id, user, ""] = fields[..] else {
-            return Err(refuse("it is written as `UPID:NODE:PID:PSTART:STARTTIME:TYPE:ID:USER:`"));
+            return Err(refuse("it must have the form `UPID:NODE:PID:PSTART:STARTTIME:TYPE:ID:USER:`"));
         };
         let hex = |field: &str, lengths: std::ops::RangeInclusive<usize>| {
             lengths.contains(&field.len()) && field.bytes().all(|b| b.is_ascii_hexdigit())
         };
         if !hex(pid, 8..=8) || !hex(pstart, 8..=9) || !hex(start, 8..=8) {
-            return Err(refuse("its numbers are 8 hexadecimal digits"));
+            return Err(refuse("its numbers must be 8 hexadecimal digits"));
         }
         let plain = |field: &str| !field.chars().any(|c| c.is_whitespace() || c.is_control() || c == '/');
         if task_type.is_empty() || user.is_empty() || !plain(task_type) || !plain(id) || !plain(user) {

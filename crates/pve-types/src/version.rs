@@ -34,8 +34,8 @@ impl std::fmt::Display for PveVersion {
 impl std::str::FromStr for PveVersion {
     type Err = ParseError;
     fn from_str(text: &str) -> Result<Self, ParseError> {
-        let refuse = || ParseError::new("PVE version", text, "it is written as `9.2.11`");
-        // `7.4-20`, `8.4.1`, `9.0.0~11`, `9.2`: numbers parted by `.`, `-` or `~`.
+        let refuse = || ParseError::new("PVE version", text, "write it as `9.2.11`");
+        // `7.4-20`, `8.4.1`, `9.0.0~11`, `9.2`: numbers separated by `.`, `-` or `~`.
         let mut parts = text.split(['.', '-', '~']);
         let mut next = |required: bool| match parts.next() {
             Some(part) => part.parse().map_err(|_| refuse()),

@@ -60,14 +60,14 @@ impl std::str::FromStr for VolumeId {
     type Err = ParseError;
     fn from_str(text: &str) -> Result<Self, ParseError> {
         let refuse = |reason: &str| ParseError::new("volume ID", text, reason);
-        let colon = text.find(':').ok_or_else(|| refuse("it is written as `STORAGE:NAME`"))?;
+        let colon = text.find(':').ok_or_else(|| refuse("write it as `STORAGE:NAME`"))?;
         let storage = text[..colon].parse().map_err(|error: ParseError| refuse(&error.reason))?;
         let name = &text[colon + 1..];
         if name.is_empty() {
             return Err(refuse("the name after the colon is empty"));
         }
         if name.chars().any(|c| c.is_whitespace() || c.is_control() || c == ',') {
-            return Err(refuse("blanks, commas and control characters are not allowed"));
+            return Err(refuse("spaces, commas and control characters are not allowed"));
         }
         if name.split('/').any(|part| part == "..") {
             return Err(refuse("`..` is not allowed"));

@@ -1,7 +1,9 @@
-//! How much time a run needs beside its steps: N VMs on the lab with the delays of a real node, against the time that
+//! The overhead of a run in addition to its steps: N VMs on the lab with the delays of a real node, against the time that
 //! the same steps take in the scheduler's order under the plan's limits and with nothing else to wait for.
 //!
 //! `cargo bench --package vmdeploy-executor --bench overhead`
+
+#![expect(clippy::print_stdout, reason = "a benchmark prints its results")]
 
 #[expect(dead_code, reason = "the integration tests use the rest of it")]
 #[path = "../tests/it/fixture.rs"]

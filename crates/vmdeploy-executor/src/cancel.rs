@@ -13,7 +13,7 @@ pub enum Stop {
     Now,
 }
 
-/// The switch that stops a run; kept by whoever handles signals.
+/// The switch that stops a run; held by the signal handler.
 #[derive(Debug, Clone)]
 pub struct Canceller(watch::Sender<Stop>);
 

@@ -14,7 +14,7 @@ pub enum RunError {
     #[error("the run was stopped because its journal could not be written")]
     Journal(#[from] JournalError),
     /// The cluster refused the project's lock.
-    #[error("the project `{project}` could not be locked on the cluster")]
+    #[error("project `{project}` could not be locked on the cluster")]
     ClusterLock {
         /// The project.
         project: String,
@@ -22,16 +22,16 @@ pub enum RunError {
         source: Box<Failure>,
     },
     /// The connections lead to another cluster than the run's, or it could not be asked which it is.
-    #[error("the run is not resumed: nothing was asked to change")]
+    #[error("the run was not resumed; nothing was changed")]
     OtherCluster(#[source] Box<Failure>),
     /// The stored run is at its end.
-    #[error("the run `{run}` is finished; there is nothing to resume")]
+    #[error("run `{run}` is finished; nothing to resume")]
     NothingToResume {
         /// The run.
         run: String,
     },
     /// The run was made to end as if it had been killed. Only tests ask for that.
     #[doc(hidden)]
-    #[error("the run was ended after the records that were asked for")]
+    #[error("the run was stopped after the requested number of records")]
     Died,
 }

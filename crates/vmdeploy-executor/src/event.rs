@@ -9,7 +9,7 @@ use pve_types::{GuestName, NodeName, Upid, Vmid};
 use serde::{Deserialize, Serialize};
 use vmdeploy_planner::plan::{StepId, Transport};
 
-/// The version of the events' serialised form.
+/// The version of the events' serialized form.
 pub const EVENT_FORMAT_VERSION: u32 = 1;
 
 /// Something that happened in a run.

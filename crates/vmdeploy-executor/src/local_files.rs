@@ -26,10 +26,10 @@ pub struct LocalFiles {
 #[derive(Debug, thiserror::Error)]
 pub enum LocalFileError {
     /// It lies outside the folders, or a symbolic link leads there.
-    #[error("lies outside the spec's folder")]
+    #[error("is outside the spec's folder")]
     Outside,
     /// It holds the credentials that vmdeploy itself uses.
-    #[error("holds credentials of vmdeploy")]
+    #[error("contains credentials of vmdeploy")]
     Credentials,
     /// It is a folder, a device, a pipe or a socket.
     #[error("is not a regular file")]
@@ -43,7 +43,7 @@ impl LocalFileError {
     /// Returns what to do about it.
     pub fn hint(&self) -> Option<&'static str> {
         match self {
-            Self::Outside => Some("if the spec may have it, allow it with `--allow-path FOLDER`"),
+            Self::Outside => Some("if the spec may read it, add `--allow-path FOLDER`"),
             Self::Credentials | Self::NotRegular | Self::Io(_) => None,
         }
     }

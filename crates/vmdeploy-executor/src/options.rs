@@ -8,7 +8,7 @@ use std::sync::Arc;
 use std::time::Duration;
 use vmdeploy_planner::plan::OnFailure;
 
-/// What a run is told beside its plan. Nothing here changes what a step means.
+/// Options of a run in addition to its plan. None of them changes what a step means.
 #[derive(Clone)]
 pub struct RunOptions {
     /// Where plan and journal are kept.

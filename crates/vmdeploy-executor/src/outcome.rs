@@ -21,7 +21,7 @@ pub enum Outcome {
     Addresses {
         /// The addresses.
         addresses: Vec<IpAddr>,
-        /// Where they were found: `agent`, or `neighbours` of the node.
+        /// Where they were found: `agent`, or `neighbors` of the node.
         source: String,
     },
     /// A change that waits for a restart of the guest.

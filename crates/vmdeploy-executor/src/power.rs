@@ -63,7 +63,8 @@ impl PowerOf<'_> {
             }
             if !self.pauses(&mut pause).await {
                 let wanted = if on { "run" } else { "stop" };
-                let text = format!("VM {} was to {wanted}, and its node says that it is {state}", self.vmid);
+                let text =
+                    format!("VM {} should {wanted}, but its node reports that it is {state}", self.vmid);
                 return Err(Failure::new(FailureKind::NotReady, text)
                     .effect(TookEffect::Maybe)
                     .at(&self.node));
@@ -116,7 +117,7 @@ impl PowerOf<'_> {
                 if down_since.is_some() {
                     return Ok(Reboot::Down(None));
                 }
-                let text = format!("VM {} was to reboot, and still runs as before", self.vmid);
+                let text = format!("VM {} should have rebooted, but is still running as before", self.vmid);
                 return Err(Failure::new(FailureKind::NotReady, text)
                     .effect(TookEffect::Maybe)
                     .at(&self.node));

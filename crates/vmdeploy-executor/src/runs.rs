@@ -35,10 +35,10 @@ pub enum RunsError {
         source: io::Error,
     },
     /// The journal is not readable.
-    #[error("the journal of the run is not readable")]
+    #[error("the journal of the run cannot be read")]
     Journal(#[from] JournalError),
     /// The stored plan is not readable.
-    #[error("the plan in `{}` is not readable", path.display())]
+    #[error("the plan in `{}` cannot be read", path.display())]
     Plan {
         /// The file.
         path: PathBuf,
@@ -46,7 +46,7 @@ pub enum RunsError {
         source: serde_json::Error,
     },
     /// The stored plan is not the one that the journal was begun with.
-    #[error("the plan in `{}` was changed after the run began", path.display())]
+    #[error("the plan in `{}` was changed after the run started", path.display())]
     PlanChanged {
         /// The file.
         path: PathBuf,
@@ -60,7 +60,7 @@ pub enum RunsError {
         folder: PathBuf,
     },
     /// The project's lock is held.
-    #[error("another run of the project `{project}` is going on on this machine")]
+    #[error("another run of project `{project}` is active on this machine")]
     Locked {
         /// The project.
         project: String,
@@ -172,7 +172,7 @@ impl RunsFolder {
         self.make()?;
         let folder = self.folder_of(&plan.run_id)?;
         DirBuilder::new().mode(0o700).create(&folder).map_err(|source| failed(&folder, "made", source))?;
-        // What could not be written in full is no run: nothing was sent yet.
+        // What could not be written in full is not a run: nothing was sent yet.
         self.write_beginning(plan, folder.clone()).inspect_err(|_| {
             if let Err(error) = std::fs::remove_dir_all(&folder) {
                 tracing::warn!(%error, "the folder of a run that did not begin is left");
@@ -365,7 +365,7 @@ impl StoredRun {
     pub(crate) fn history(&self) -> RunHistory {
         RunHistory::of(&self.records, Duration::ZERO)
     }
-    /// Tells whether `resume` has anything to do in this mode. A run that was taken back is only taken back again where
+    /// Tells whether `resume` has anything to do in this mode. A run that was rolled back is only rolled back again if
     /// that failed.
     pub fn is_resumable(&self, mode: ResumeMode) -> bool {
         let report = self.report();

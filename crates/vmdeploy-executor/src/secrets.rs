@@ -1,4 +1,4 @@
-//! Secrets: resolved when the step that needs one is dispatched, by whoever may read the environment.
+//! Secrets: resolved when the step that needs one is dispatched, by a resolver that can read the environment.
 
 use pve_types::Secret;
 use rand::Rng as _;
@@ -36,10 +36,10 @@ pub struct NoSecrets;
 
 impl SecretResolver for NoSecrets {
     fn secret(&self, _source: &SecretRef) -> Result<Secret, SecretError> {
-        Err(SecretError { what: "no secret can be had here".into(), hint: None })
+        Err(SecretError { what: "secrets are not available here".into(), hint: None })
     }
     fn public_keys(&self, account: &str) -> Result<Vec<String>, SecretError> {
-        Err(SecretError { what: format!("the keys of `{account}` cannot be had here"), hint: None })
+        Err(SecretError { what: format!("the keys of `{account}` are not available here"), hint: None })
     }
 }
 

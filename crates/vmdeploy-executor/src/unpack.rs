@@ -24,7 +24,7 @@ pub struct Unpacked {
 #[non_exhaustive]
 pub enum UnpackError {
     /// The file cannot be read, or is damaged.
-    #[error("`{}` cannot be unpacked: {reason}", .path.display())]
+    #[error("`{}` cannot be decompressed: {reason}", .path.display())]
     Damaged {
         /// The file.
         path: PathBuf,
@@ -32,7 +32,7 @@ pub enum UnpackError {
         reason: String,
     },
     /// More came out than may.
-    #[error("`{}` unpacks to more than {limit} bytes, which is {why}; it was stopped there", .path.display())]
+    #[error("`{}` decompresses to more than {limit} bytes, {why}; stopped there", .path.display())]
     TooLarge {
         /// The file.
         path: PathBuf,
@@ -42,7 +42,7 @@ pub enum UnpackError {
         why: &'static str,
     },
     /// There is no room for what comes out.
-    #[error("cannot write what `{}` unpacks to: {reason}", .path.display())]
+    #[error("cannot write the decompressed `{}`: {reason}", .path.display())]
     Sink {
         /// The file.
         path: PathBuf,
@@ -50,13 +50,13 @@ pub enum UnpackError {
         reason: String,
     },
     /// A checksum of this algorithm cannot be computed here.
-    #[error("the {algorithm} checksum of a compressed image cannot be computed here")]
+    #[error("the {algorithm} checksum of a compressed image is not supported")]
     Algorithm {
         /// The algorithm.
         algorithm: String,
     },
     /// It was given up.
-    #[error("`{}` was given up half unpacked", .path.display())]
+    #[error("decompression of `{}` was aborted", .path.display())]
     Stopped {
         /// The file.
         path: PathBuf,
@@ -169,12 +169,10 @@ struct Limit {
 impl Limit {
     fn of(how: &Unpack, free: u64) -> Self {
         match how.disk_size {
-            Some(size) => {
-                Self { bytes: with_metadata(size.get()), why: "what a disk of the declared `size:` can take" }
-            }
+            Some(size) => Self { bytes: with_metadata(size.get()), why: "the declared `size:`" },
             None => Self {
                 bytes: free,
-                why: "what is free on this machine's disk; a `size:` in the image says that more is meant",
+                why: "the free space on this machine's disk; set `size:` in the image if more is expected",
             },
         }
     }
@@ -188,12 +186,12 @@ impl Limit {
         };
         let bytes = with_metadata(u64::from_be_bytes(size));
         if bytes < self.bytes {
-            *self = Self { bytes, why: "what a disk of the size in its header can take" };
+            *self = Self { bytes, why: "the size in its header" };
         }
     }
 }
 
-/// A disk's size and what a format needs beside it.
+/// A disk's size plus the overhead of its format.
 fn with_metadata(size: u64) -> u64 {
     size.saturating_add(size / 8).saturating_add(4 << 20)
 }

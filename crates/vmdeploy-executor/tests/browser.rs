@@ -1,6 +1,11 @@
 //! The report's page, looked at in headless Chromium. Without a browser the tests are reported as ignored, with the
 //! reason; they never count as passed then.
 
+#![expect(
+    clippy::unwrap_used,
+    reason = "a test panics when something is not as expected, and explains it on the terminal"
+)]
+
 use libtest_mimic::{Arguments, Failed, Trial};
 use std::fs::File;
 use std::path::{Path, PathBuf};

@@ -3,6 +3,8 @@
 //! `cargo bench -p vmdeploy-planner` prints seconds of CPU time (wall-clock time where the system does not tell) and the
 //! peak memory of the process.
 
+#![expect(clippy::print_stdout, reason = "a benchmark prints its results")]
+
 #[path = "../tests/it/pve.rs"]
 #[expect(dead_code, reason = "the tests use more of it")]
 mod pve;
@@ -82,7 +84,7 @@ fn main() {
     println!("{} queries, {} steps; peak {:?} MiB", queries.len(), create.steps.len(), peak_mib());
     pve.apply(&create);
     let observed = pve.observed();
-    let nothing = timed("plan 5,000 VMs that are as they shall be", || plan(&deployment, &observed));
+    let nothing = timed("plan 5,000 VMs without changes", || plan(&deployment, &observed));
     assert!(nothing.is_empty(), "{:#?}", nothing.steps.first());
     let text = timed("print 5,000 creates", || {
         vmdeploy_planner::render::text(&create, vmdeploy_planner::render::RenderOptions::default())

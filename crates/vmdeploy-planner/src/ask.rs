@@ -10,7 +10,7 @@ use crate::spec::{
 use pve_types::{NodeName, StorageId, Vmid, VolumeId};
 use std::collections::BTreeSet;
 
-/// What decides what is asked, beside the spec.
+/// What determines the queries, in addition to the spec.
 #[derive(Debug, Clone, Default)]
 pub struct AskContext {
     /// The cluster whose VMs are planned.
@@ -33,7 +33,7 @@ pub fn ask(deployment: &Deployment, context: &AskContext) -> Vec<Query> {
     let cluster =
         if context.cluster.is_empty() { first_cluster(deployment) } else { context.cluster.clone() };
     let vms: Vec<&Vm> = deployment.vms.iter().filter(|vm| vm.cluster == cluster).collect();
-    // High availability is asked even where the spec says nothing of it: a managed guest moves by itself, and is not
+    // High availability is asked even where the spec says nothing of it: a managed guest moves on its own, and is not
     // destroyed before it is taken out.
     let mut queries = BTreeSet::from([Query::Version, Query::Resources, Query::Rights, Query::Ha]);
     queries.insert(identities(deployment, &vms));
@@ -101,7 +101,7 @@ fn first_cluster(deployment: &Deployment) -> String {
     deployment.vms.first().map_or_else(|| "default".to_owned(), |vm| vm.cluster.clone())
 }
 
-/// Guests whose configuration is needed whatever their mark: what is cloned by number, holders, and VMIDs to adopt.
+/// Guests whose configuration is needed whatever their marker: what is cloned by number, holders, and VMIDs to adopt.
 fn also(vms: &[&Vm]) -> BTreeSet<Vmid> {
     let clones = vms.iter().filter_map(|vm| match &vm.clone.as_ref()?.from.value {
         CloneSource::Vmid(vmid) => Some(*vmid),

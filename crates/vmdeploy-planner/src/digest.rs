@@ -5,7 +5,7 @@ use sha2::{Digest as _, Sha256};
 
 /// Returns the SHA-256 of a value's JSON form, in hexadecimal. Maps must be sorted ones.
 pub fn of_value<T: Serialize + ?Sized>(value: &T) -> String {
-    // A value of our own types cannot fail to serialise: it has string keys and no failing `Serialize`.
+    // A value of our own types cannot fail to serialize: it has string keys and no failing `Serialize`.
     of_bytes(&serde_json::to_vec(value).unwrap_or_default())
 }
 

@@ -9,7 +9,7 @@ pub fn ha_place(project: &str, vmid: Vmid) -> String {
     format!("vmdeploy-{project}-{vmid}")
 }
 
-/// How high availability shall treat a guest.
+/// The desired high-availability settings of a guest.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(deny_unknown_fields)]
 pub struct DesiredHa {

@@ -1,6 +1,6 @@
 //! What was seen of the cluster, and what must be asked to see it.
 //!
-//! An observation is serialisable, so that a plan can be made from a file and a bug report is a fixture.
+//! An observation is serializable, so that a plan can be made from a file and a bug report is a fixture.
 //! Of guests that are not ours it keeps VMID, node, name, kind, status, what their disks are and [`GuestFacts`].
 
 use pve_types::{
@@ -10,7 +10,7 @@ use pve_types::{
 use serde::{Deserialize, Serialize};
 use std::collections::{BTreeMap, BTreeSet};
 
-/// The version of the observation's serialised form.
+/// The version of the observation's serialized form.
 pub const OBSERVED_FORMAT_VERSION: u32 = 1;
 
 /// What must be known before a plan can be made. The executor asks in bulk where PVE allows it.
@@ -29,7 +29,7 @@ pub enum Query {
         projects: BTreeSet<String>,
         /// The UUIDs that the spec's VMs have or will have, lower-case with dashes.
         uuids: BTreeSet<String>,
-        /// Guests whose configuration is needed even when they bear no mark: clone sources, holders.
+        /// Guests whose configuration is needed even when they have no marker: clone sources, holders.
         also: BTreeSet<Vmid>,
     },
     /// What of these guests' configuration waits for a restart.
@@ -318,7 +318,7 @@ pub struct ObservedGuest {
     /// What is kept of every guest's configuration, of any owner; empty where the configuration could not be read.
     #[serde(default)]
     pub facts: GuestFacts,
-    /// Its whole configuration; only for guests that bear our mark or were asked for by VMID.
+    /// Its whole configuration; only for guests that have the ownership marker or were asked for by VMID.
     pub config: Option<ObservedConfig>,
 }
 
@@ -421,7 +421,7 @@ pub struct ObservedImage {
 pub struct Rights {
     /// Who was asked about: `user@realm` or `user@realm!token`.
     pub user: String,
-    /// Whether it is root@pam by password, to whom nothing is refused.
+    /// Whether it is root@pam with a password, which has every privilege.
     pub is_root: bool,
     /// Privileges per ACL path, as `/access/permissions` gives them; the value tells whether it propagates.
     pub paths: BTreeMap<String, BTreeMap<Privilege, bool>>,

@@ -13,13 +13,13 @@ pub struct Costs {
     pub pvesm_status_ms: u64,
     /// A configuration change by API.
     pub api_config_ms: u64,
-    /// Making a VM, beside its volumes and the command or call.
+    /// Creating a VM, without its volumes and the command or call.
     pub create_ms: u64,
     /// Making one volume; a storage makes one after the other.
     pub allocate_ms: u64,
-    /// A start, beside the command or call.
+    /// A start, without the command or call.
     pub start_ms: u64,
-    /// A stop, beside the command or call.
+    /// A stop, without the command or call.
     pub stop_ms: u64,
     /// A guest's own time from its start until its agent answers.
     pub agent_ms: u64,
@@ -209,7 +209,7 @@ fn places<'a>(
         work.busiest(what, MEASURED.node_cores)
     });
     let of_storages = storages.into_iter().map(|((node, storage), work)| {
-        let what = format!("storage {storage} on {node}, with {} volumes to make", work.count);
+        let what = format!("storage {storage} on {node}, with {} volumes to create", work.count);
         work.busiest(what, 1)
     });
     of_nodes.chain(of_storages).collect::<Vec<_>>().into_iter()

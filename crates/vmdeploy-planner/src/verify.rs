@@ -7,7 +7,7 @@ use pve_types::{GuestKind, NodeName, StorageId, Vmid};
 use serde::Serialize;
 use std::collections::{BTreeMap, BTreeSet};
 
-/// What of the world a plan rests on. What changes by itself (free space, load) is left out.
+/// The parts of the observed state that a plan depends on, without values that change on their own (free space, load).
 #[derive(Serialize)]
 struct Ground<'a> {
     version: String,
@@ -31,7 +31,7 @@ struct GuestGround<'a> {
 
 /// Why a plan does not fit the world any more.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
-#[error("the world is not the one that run `{run_id}` was planned for")]
+#[error("the cluster has changed since run `{run_id}` was planned")]
 pub struct Stale {
     /// The plan's run.
     pub run_id: String,

@@ -12,7 +12,7 @@
 //! let users = VolumeUsers::of(&observed);
 //! let this = Vmid::new(201)?;
 //! let owner = users.owner(&"local-lvm:vm-201-disk-0".parse()?, this);
-//! assert_eq!(owner, VolumeOwner::Nobody);
+//! assert_eq!(owner, VolumeOwner::Unowned);
 //! # Ok::<(), pve_types::ParseError>(())
 //! ```
 
@@ -83,7 +83,7 @@ pub enum VolumeOwner {
     /// The VM's own, and no other guest names it.
     This,
     /// No guest names it, and its name says no other guest that exists.
-    Nobody,
+    Unowned,
     /// Another guest's.
     Guest {
         /// Its number.
@@ -144,7 +144,7 @@ impl VolumeUse {
             Self::Move => "move",
             Self::Resize => "grow",
             Self::HandOver => "hand over",
-            Self::Convert => "make a base volume of",
+            Self::Convert => "convert to a base volume:",
             Self::Free => "free",
         }
     }
@@ -233,7 +233,7 @@ impl<'o> VolumeUsers<'o> {
             }
             Some(vmid) if !self.observed.would_see(vmid) => {
                 let why = format!(
-                    "its name is VM {vmid}'s, and these credentials may not see whether that exists (VM.Audit on /vms/{vmid})"
+                    "its name refers to VM {vmid}, which these credentials may not see (VM.Audit on /vms/{vmid})"
                 );
                 return VolumeOwner::Unknown { why };
             }
@@ -249,17 +249,17 @@ impl<'o> VolumeUsers<'o> {
         if named_for != Some(this) {
             if let Some(guest) = self.unread.filter(|guest| guest.vmid != this) {
                 let why = format!(
-                    "the configuration of VM {} on {} cannot be read, and may name it",
+                    "the configuration of VM {} on {} cannot be read and may refer to it",
                     guest.vmid, guest.node
                 );
                 return VolumeOwner::Unknown { why };
             }
             if !self.observed.sees_every_guest() && named_for.is_none() {
-                let why = "its name tells no owner, and these credentials do not see every guest (VM.Audit on /vms)";
+                let why = "its name does not show its owner, and these credentials do not see every guest (VM.Audit on /vms)";
                 return VolumeOwner::Unknown { why: why.to_owned() };
             }
         }
-        if is_named { VolumeOwner::This } else { VolumeOwner::Nobody }
+        if is_named { VolumeOwner::This } else { VolumeOwner::Unowned }
     }
 }
 
@@ -273,7 +273,7 @@ impl VolumeOwner {
     /// `gone` are linked clones that the plan destroys before.
     pub fn refusal(&self, gone: &BTreeSet<Vmid>) -> Option<String> {
         match self {
-            Self::This | Self::Nobody => None,
+            Self::This | Self::Unowned => None,
             Self::Guest { vmid, name, running, by } => {
                 let name =
                     name.as_ref().map(|name| format!(" `{}`", name.escape_debug())).unwrap_or_default();
@@ -287,7 +287,7 @@ impl VolumeOwner {
             Self::Base { clones } => {
                 let left: Vec<String> = clones.difference(gone).map(ToString::to_string).collect();
                 let list = left.join(", ");
-                (!left.is_empty()).then(|| format!("linked clones lie upon it: VM {list}"))
+                (!left.is_empty()).then(|| format!("linked clones depend on it: VM {list}"))
             }
             Self::Unknown { why } => Some(why.clone()),
         }
@@ -386,7 +386,7 @@ fn by_patch(patch: &ConfigPatch, now: &BTreeMap<String, String>) -> Vec<Touched>
 }
 
 /// Returns the volume or path that a slot holds; nothing for what any guest may use (CD images), what is yet to be made,
-/// and the cloud-init drive, which PVE makes and frees by itself.
+/// and the cloud-init drive, which PVE creates and deletes.
 pub fn disk_in(slot: &str, text: &str) -> Option<DiskName> {
     if !Bus::of_key(slot).is_some_and(Bus::holds_volume) {
         return None;

@@ -4,6 +4,11 @@
 //! most memory that it has had. The system that tells is Linux; elsewhere the cases are reported as ignored.
 //! `cargo test --release -p vmdeploy-planner --test hostile -- --nocapture` prints memory and CPU time.
 
+#![expect(
+    clippy::print_stdout,
+    reason = "a test panics when something is not as expected, and explains it on the terminal"
+)]
+
 use libtest_mimic::{Arguments, Trial};
 use std::fmt::Write as _;
 use std::process::Command;
@@ -65,13 +70,13 @@ const CASES: &[Case] = &[
         text: || keyed(|number| format!("- &a{number} x\n"), 500_000),
         told: "more than 10000 anchors",
     },
-    Case { name: "many merge keys", text: merge_keys, told: "there is no key `<<` here" },
+    Case { name: "many merge keys", text: merge_keys, told: "unknown key `<<`" },
     Case { name: "many tags", text: || "- !!str a\n".repeat(20_000), told: "this is a list" },
     Case { name: "too many tags", text: || "- !t a\n".repeat(MIB), told: "more than 50000 `!`" },
     Case { name: "many documents", text: || "---\na: 1\n".repeat(200_000), told: "is missing" },
     Case { name: "zeros", text: || "\0".repeat(MIB), told: "this is not YAML" },
-    Case { name: "fat defaults", text: fat_defaults, told: "with what they take from profiles and defaults" },
-    Case { name: "fat profiles", text: fat_profiles, told: "with what they take from profiles and defaults" },
+    Case { name: "fat defaults", text: fat_defaults, told: "including profiles and defaults" },
+    Case { name: "fat profiles", text: fat_profiles, told: "including profiles and defaults" },
     Case {
         name: "many faults",
         text: || {

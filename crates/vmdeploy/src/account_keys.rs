@@ -64,7 +64,7 @@ fn address(account: &str, base: &str) -> Result<Url, SecretError> {
     let unfit =
         |why: &str| refused(account, &format!("{} {why}", forge.variable), "write it as `https://HOST`");
     let url = Url::parse(&format!("{}/{name}.keys", base.trim_end_matches('/')));
-    let url = url.map_err(|_| unfit("is no URL"))?;
+    let url = url.map_err(|_| unfit("is not a URL"))?;
     let here = ["127.0.0.1", "[::1]", "localhost"].map(Some).contains(&url.host_str());
     if url.scheme() != "https" && !(url.scheme() == "http" && here) {
         return Err(unfit("is not `https:`"));
@@ -73,7 +73,7 @@ fn address(account: &str, base: &str) -> Result<Url, SecretError> {
         && url.password().is_none()
         && url.query().is_none()
         && url.fragment().is_none();
-    if is_plain { Ok(url) } else { Err(unfit("holds more than a host and a path")) }
+    if is_plain { Ok(url) } else { Err(unfit("contains more than a host and a path")) }
 }
 
 async fn download(account: &str, url: Url) -> Result<String, SecretError> {
@@ -90,11 +90,16 @@ async fn download(account: &str, url: Url) -> Result<String, SecretError> {
     let mut body = Vec::new();
     while let Some(chunk) = response.chunk().await.map_err(lost)? {
         if body.len() + chunk.len() > LONGEST_ANSWER {
-            return Err(refused(account, &format!("{shown} sends more than a list of keys"), SEE_THE_SERVER));
+            return Err(refused(
+                account,
+                &format!("the answer of {shown} is too large for a list of keys"),
+                SEE_THE_SERVER,
+            ));
         }
         body.extend_from_slice(&chunk);
     }
-    String::from_utf8(body).map_err(|_| refused(account, &format!("{shown} sends no text"), SEE_THE_SERVER))
+    String::from_utf8(body)
+        .map_err(|_| refused(account, &format!("the answer of {shown} is not text"), SEE_THE_SERVER))
 }
 
 /// The certificate is checked against the system's roots.
@@ -113,9 +118,11 @@ fn client() -> Result<Client, reqwest::Error> {
 fn check_status(account: &str, shown: &str, response: &Response) -> Result<(), SecretError> {
     match response.status() {
         StatusCode::OK => Ok(()),
-        StatusCode::NOT_FOUND => {
-            Err(refused(account, &format!("{shown} is not there"), "correct the account's name in the spec"))
-        }
+        StatusCode::NOT_FOUND => Err(refused(
+            account,
+            &format!("{shown} does not exist"),
+            "correct the account's name in the spec",
+        )),
         status => Err(refused(account, &format!("{shown} answers {}", status.as_u16()), SEE_THE_SERVER)),
     }
 }
@@ -126,7 +133,7 @@ fn keys_in(account: &str, text: &str) -> Result<Vec<String>, SecretError> {
     let keys: Vec<String> = lines.map(str::to_owned).collect();
     let is_key = |line: &String| is_public_key(line) && !line.chars().any(char::is_control);
     if !keys.iter().all(is_key) {
-        return Err(refused(account, "what the server sends are no public keys", SEE_THE_SERVER));
+        return Err(refused(account, "the answer does not contain public keys", SEE_THE_SERVER));
     }
     if keys.is_empty() {
         return Err(refused(account, "the account has none", "add a key to the account, or to the spec"));
@@ -136,7 +143,7 @@ fn keys_in(account: &str, text: &str) -> Result<Vec<String>, SecretError> {
 
 const IN_THE_SPEC: &str = "put the public key into the spec, or name its file";
 const SEE_THE_SERVER: &str =
-    "look at the server that VMDEPLOY_GITHUB_URL or VMDEPLOY_GITLAB_URL names, or put the keys into the spec";
+    "check the server in VMDEPLOY_GITHUB_URL or VMDEPLOY_GITLAB_URL, or put the keys into the spec";
 
 fn refused(account: &str, why: &str, hint: &str) -> SecretError {
     SecretError {
@@ -173,10 +180,10 @@ mod tests {
         check("github:a", "http://127.0.0.1:8080", Ok("http://127.0.0.1:8080/a.keys"));
         check("github:a", "http://git.example.net", Err("VMDEPLOY_GITHUB_URL is not `https:`"));
         check("github:a", "file:///etc", Err("VMDEPLOY_GITHUB_URL is not `https:`"));
-        let more = Err("VMDEPLOY_GITHUB_URL holds more than a host and a path");
+        let more = Err("VMDEPLOY_GITHUB_URL contains more than a host and a path");
         check("github:a", "https://u:p@git.example.net", more);
         check("github:a", "https://git.example.net/?x=", more);
-        check("github:a", "git.example.net", Err("VMDEPLOY_GITHUB_URL is no URL"));
+        check("github:a", "git.example.net", Err("VMDEPLOY_GITHUB_URL is not a URL"));
         check("github:a/../b", GITHUB, Err("no account has such a name"));
         check("gitlab:a", FORGES[1].base, Ok("https://gitlab.com/a.keys"));
         check("gitlab:a", "http://git.example.net", Err("VMDEPLOY_GITLAB_URL is not `https:`"));

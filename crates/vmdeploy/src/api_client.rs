@@ -32,7 +32,7 @@ pub fn failure(error: ApiError) -> Failure {
     };
     let failure = hint.into_iter().fold(failure, Failure::hint);
     match effect {
-        TookEffect::Maybe => failure.hint("it may have taken effect: look before you repeat it"),
+        TookEffect::Maybe => failure.hint("it may have taken effect: check before you repeat it"),
         TookEffect::Yes => failure.hint("it took effect: do not repeat it"),
         TookEffect::No => failure,
     }

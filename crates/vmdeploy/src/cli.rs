@@ -15,23 +15,23 @@ use std::path::PathBuf;
 #[command(name = "vmdeploy", version, propagate_version = true, max_term_width = 100)]
 #[command(after_help = "Exit codes are listed in docs/exit-codes.md.")]
 pub struct Cli {
-    /// Say more on stderr: -v what is done, -vv every request and command, -vvv everything
+    /// Increase verbosity on stderr: -v actions, -vv every request and command, -vvv everything
     #[arg(short, long, global = true, action = clap::ArgAction::Count, help_heading = EVERYWHERE)]
     pub verbose: u8,
-    /// How log lines are written: `text`, or `json` with one object a line
+    /// Log format: `text`, or `json` with one object per line
     #[arg(long, global = true, value_enum, default_value_t, value_name = "FORMAT")]
     #[arg(hide_possible_values = true, help_heading = EVERYWHERE)]
     pub log_format: LogFormat,
-    /// Believe a node whose SSH host key is not known yet, and add the key to the known hosts
+    /// Accept and record unknown SSH host keys; changed keys are always refused
     #[arg(long, global = true, help_heading = EVERYWHERE)]
     pub trust_on_first_use: bool,
-    /// Read this file instead of the .env of the working folder, and trust it as the environment is trusted
+    /// Read this file instead of ./.env, and trust it like the environment
     #[arg(long, global = true, value_name = "FILE", help_heading = EVERYWHERE)]
     pub env_file: Option<PathBuf>,
-    /// What the spec is allowed.
+    /// Permissions of the spec.
     #[command(flatten)]
     pub granted: Granted,
-    /// What to do.
+    /// The subcommand.
     #[command(subcommand)]
     pub command: Command,
 }
@@ -48,7 +48,7 @@ pub fn main() -> std::process::ExitCode {
 }
 
 fn run(cli: Cli) -> CommandResult {
-    // reqwest panics without a provider, and russh, rcgen and rustls shall all use this one.
+    // reqwest panics without a provider; russh, rcgen and rustls use this one as well.
     let _ = rustls::crypto::ring::default_provider().install_default();
     // The lab's own option of this name says where the file is written.
     let named = cli.env_file.as_deref().filter(|_| !cli.command.writes_env_file());

@@ -1,4 +1,4 @@
-//! A change is confirmed by `--yes`, or by a person at a terminal; never by nobody.
+//! A change is confirmed by `--yes`, or by a user at a terminal.
 
 use crate::failure::Failure;
 use crate::output;
@@ -9,16 +9,16 @@ use std::io::BufRead as _;
 /// `what` completes "this would …", and `how_to_agree` "run it again with …". Returns whether it may be done.
 ///
 /// # Errors
-/// Nobody can be asked.
+/// There is no terminal.
 pub fn confirm(yes: bool, what: &str, how_to_agree: &str) -> Result<bool, Failure> {
     if yes {
         return Ok(true);
     }
     if !output::can_ask() {
-        return Err(Failure::usage(format!("this would {what}, and there is no terminal to ask on"))
-            .hint(format!("if that is what you want, run it again with {how_to_agree}")));
+        return Err(Failure::usage(format!("this would {what}, and there is no terminal to confirm it on"))
+            .hint(format!("to confirm, run it with {how_to_agree}")));
     }
-    output::write_stderr(&format!("This would {}. Go on? [y/N] ", crate::escape::one_line(what)));
+    output::write_stderr(&format!("This will {}. Continue? [y/N] ", crate::escape::one_line(what)));
     output::finish();
     let mut answer = String::new();
     let _ = std::io::stdin().lock().read_line(&mut answer);

@@ -4,7 +4,7 @@ use crate::environment::Environment;
 use std::path::PathBuf;
 
 /// What every command takes stands apart from its own options.
-pub(crate) const EVERYWHERE: &str = "Options of every command";
+pub(crate) const EVERYWHERE: &str = "Global options";
 
 /// The process as a subcommand sees it.
 #[derive(Debug, Clone)]
@@ -20,10 +20,10 @@ pub struct Context {
 /// What the command line allows a spec beyond what every spec may do.
 #[derive(Debug, Clone, Default, clap::Args)]
 pub struct Granted {
-    /// Trust the spec's `clusters:` with credentials: its endpoints, TLS settings and `auth`
+    /// Allow the spec's `clusters:` to set endpoints, TLS settings and credentials
     #[arg(long, global = true, help_heading = EVERYWHERE)]
     pub allow_cluster_auth: bool,
-    /// Let the spec read files below this folder, in addition to its own folder
+    /// Allow the spec to read files below this folder, in addition to its own folder
     #[arg(long, global = true, value_name = "FOLDER", help_heading = EVERYWHERE)]
     pub allow_path: Vec<PathBuf>,
 }

@@ -5,57 +5,60 @@
 pub struct Exit(u8);
 
 impl Exit {
-    /// Done, or nothing was to be done.
+    /// Success, or nothing to do.
     pub const DONE: Self = Self(0);
-    /// An internal fault of vmdeploy.
+    /// Internal error: a bug in vmdeploy.
     pub const INTERNAL: Self = Self(1);
     /// The command line, the environment or the spec was refused; nothing was changed.
     pub const USAGE: Self = Self(2);
-    /// The plan has changes; only with `--detailed-exitcode`.
+    /// The plan contains changes; only with `--detailed-exitcode`.
     pub const CHANGES: Self = Self(3);
-    /// What was observed of the cluster refuses the plan, or the cluster cannot be reached; nothing was changed.
+    /// The state of the cluster does not allow the plan, or the cluster cannot be reached; nothing was changed.
     pub const OBSERVED: Self = Self(4);
-    /// The run failed, and nothing of it remains: it was rolled back, or it had done nothing.
+    /// The run failed and nothing of it remains: it was rolled back, or it had changed nothing.
     pub const FAILED_UNDONE: Self = Self(5);
-    /// The run failed, and something of it remains: VMs that were done, or parts of those that failed; each is listed.
+    /// The run failed and something of it remains: finished VMs, or parts of the failed ones; each is listed.
     pub const FAILED_LEFT: Self = Self(6);
     /// Credentials, host keys, certificates or permissions are missing or refused.
     pub const RIGHTS: Self = Self(7);
-    /// The run was interrupted, and can be resumed.
+    /// The run was interrupted and can be resumed.
     pub const INTERRUPTED: Self = Self(8);
     /// `ip`: the VM has no guest agent configured.
     pub const NO_AGENT: Self = Self(20);
     /// `ip`: the guest agent is not running.
     pub const AGENT_SILENT: Self = Self(21);
-    /// `ip`: the agent runs, and there is no address yet.
+    /// `ip`: the guest agent is running, but reports no address yet.
     pub const NO_ADDRESS: Self = Self(22);
-    /// `shutdown`, `reboot`: a guest did not shut down in time, and runs on.
+    /// `shutdown`, `reboot`: a guest did not shut down in time and is still running.
     pub const SHUTDOWN_TIMEOUT: Self = Self(23);
 
     /// All of them with what each means, as docs/exit-codes.md lists them.
     pub const ALL: &'static [(Self, &'static str)] = &[
-        (Self::DONE, "Done, or nothing was to be done."),
-        (Self::INTERNAL, "An internal fault of vmdeploy."),
+        (Self::DONE, "Success, or nothing to do."),
+        (Self::INTERNAL, "Internal error: a bug in vmdeploy."),
         (Self::USAGE, "The command line, the environment or the spec was refused; nothing was changed."),
-        (Self::CHANGES, "The plan has changes; only with `--detailed-exitcode`."),
+        (Self::CHANGES, "The plan contains changes; only with `--detailed-exitcode`."),
         (
             Self::OBSERVED,
-            "What was observed of the cluster refuses the plan, or the cluster cannot be reached; nothing was changed.",
+            "The state of the cluster does not allow the plan, or the cluster cannot be reached; nothing was changed.",
         ),
         (
             Self::FAILED_UNDONE,
-            "The run failed, and nothing of it remains: it was rolled back, or it had done nothing.",
+            "The run failed and nothing of it remains: it was rolled back, or it had changed nothing.",
         ),
         (
             Self::FAILED_LEFT,
-            "The run failed, and something of it remains: VMs that were done, or parts of those that failed; each is listed.",
+            "The run failed and something of it remains: finished VMs, or parts of the failed ones; each is listed.",
         ),
         (Self::RIGHTS, "Credentials, host keys, certificates or permissions are missing or refused."),
-        (Self::INTERRUPTED, "The run was interrupted, and can be resumed."),
+        (Self::INTERRUPTED, "The run was interrupted and can be resumed."),
         (Self::NO_AGENT, "`ip`: the VM has no guest agent configured."),
         (Self::AGENT_SILENT, "`ip`: the guest agent is not running."),
-        (Self::NO_ADDRESS, "`ip`: the agent runs, and there is no address yet."),
-        (Self::SHUTDOWN_TIMEOUT, "`shutdown`, `reboot`: a guest did not shut down in time, and runs on."),
+        (Self::NO_ADDRESS, "`ip`: the guest agent is running, but reports no address yet."),
+        (
+            Self::SHUTDOWN_TIMEOUT,
+            "`shutdown`, `reboot`: a guest did not shut down in time and is still running.",
+        ),
     ];
 
     /// Returns how a run's end is said.

@@ -100,7 +100,7 @@ fn indented(text: &str) -> String {
     escape::lines(text.trim_end()).replace('\n', "\n    ")
 }
 
-/// An error that nobody gave an exit code is an internal fault.
+/// An error without an exit code is an internal error.
 impl From<anyhow::Error> for Failure {
     fn from(error: anyhow::Error) -> Self {
         Self::of(Exit::INTERNAL, error)

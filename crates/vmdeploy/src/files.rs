@@ -1,8 +1,8 @@
 //! Files that are written: those that the command line names, and those whose name vmdeploy itself chooses.
 //!
-//! A regular file is written whole or not at all, by rename. What is no regular file (a device, a pipe, the process's
+//! A regular file is written whole or not at all, by rename. What is not a regular file (a device, a pipe, the process's
 //! own stdout) is written to and stays what it is; so does a symbolic link that the command line names. A link under a
-//! name that vmdeploy chose is refused: nobody asked for its target to be written.
+//! name that vmdeploy chose is refused: its target may be another file of the user.
 
 use crate::exit::Exit;
 use crate::failure::Failure;

@@ -9,7 +9,7 @@ use std::path::{Path, PathBuf};
 use tempfile::TempDir;
 
 /// The first line of an environment file that a lab wrote; a file without it is never overwritten or removed.
-const HEADER: &str = "# Written by `vmdeploy lab`, and removed when it stops.";
+const HEADER: &str = "# Written by `vmdeploy lab`; removed when it stops.";
 
 /// A lab, its key and certificate files, and the variables that name them.
 pub struct LabSession {
@@ -20,13 +20,13 @@ pub struct LabSession {
 }
 
 impl LabSession {
-    /// Starts the lab in this world with new random secrets; both doors listen when this returns.
+    /// Starts the lab in this world with new random secrets; all listeners are ready when this returns.
     ///
     /// # Errors
-    /// A door that cannot be opened, or a file that cannot be written.
+    /// A listener that cannot be opened, or a file that cannot be written.
     pub async fn start(world: WorldSpec, faults: Vec<Fault>) -> Result<Self, Failure> {
         let folder = tempfile::Builder::new().prefix("vmdeploy-lab-").tempdir().map_err(|error| {
-            Failure::of(Exit::INTERNAL, error).context("cannot make a folder for the lab's keys")
+            Failure::of(Exit::INTERNAL, error).context("cannot create a folder for the lab's keys")
         })?;
         let lab = Lab::start(LabOptions { world, faults, seed: rand::random() })
             .await
@@ -51,7 +51,7 @@ impl LabSession {
         let lines = self.variables.iter().map(|(name, value)| format!("export {name}={}\n", quoted(value)));
         std::iter::once(format!("{HEADER}\n")).chain(lines).collect()
     }
-    /// Shuts both doors and removes the files.
+    /// Closes the listeners and removes the files.
     pub async fn stop(self) {
         self.lab.stop().await;
     }
@@ -86,8 +86,8 @@ impl EnvironmentFile {
         match fs::read_to_string(path) {
             Ok(text) if text.is_empty() || text.starts_with(HEADER) => Ok(()),
             Err(error) if error.kind() == std::io::ErrorKind::NotFound => Ok(()),
-            _ => Err(Failure::usage(format!("`{}` exists, and no lab wrote it", path.display()))
-                .hint("name another file with `--env-file`, or move this one away")),
+            _ => Err(Failure::usage(format!("`{}` exists and was not written by a lab", path.display()))
+                .hint("use another file with `--env-file`, or move this one")),
         }
     }
     /// Writes the file.
@@ -129,7 +129,7 @@ mod tests {
     }
 
     #[test]
-    fn the_file_is_removed_at_the_end_unless_it_became_somebody_elses() {
+    fn the_file_is_removed_at_the_end_unless_it_was_replaced() {
         let folder = tempfile::tempdir().unwrap();
         let path = folder.path().join("lab.env");
         drop(EnvironmentFile::write(&path, format!("{HEADER}\nA=1\n")).unwrap());

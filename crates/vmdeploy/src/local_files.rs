@@ -39,7 +39,7 @@ pub fn read(
     match read_each(deployment, folder, context) {
         (facts, faults) if faults.is_empty() => Ok(facts),
         (_, faults) => Err(crate::spec_files::refused(&faults)
-            .replaced("a file that the spec names cannot be used; nothing was changed", Exit::USAGE)),
+            .replaced("a file that the spec refers to cannot be used; nothing was changed", Exit::USAGE)),
     }
 }
 
@@ -131,7 +131,9 @@ fn fault(deployment: &Deployment, file: &LocalFile, refused: &Refused) -> Diagno
     let fault = deployment.refusal(file.path.span, "", format!("`{}` {}", file.path.value, refused.why));
     match file.used_as {
         _ if refused.hint.is_some() => fault.with_hint(refused.hint.unwrap_or_default()),
-        LocalFileUse::PublicKeys => fault.with_hint("name a file of public keys; `ssh-keygen` makes a pair"),
+        LocalFileUse::PublicKeys => {
+            fault.with_hint("use a file with public keys; `ssh-keygen` creates a key pair")
+        }
         LocalFileUse::Snippet | LocalFileUse::Image | LocalFileUse::BuiltImage => fault,
     }
 }
@@ -176,12 +178,12 @@ fn public_keys(file: File) -> Result<LocalFileFacts, Refused> {
     let mut text = String::new();
     file.take(LONGEST_KEY_FILE + 1).read_to_string(&mut text)?;
     if text.len() as u64 > LONGEST_KEY_FILE {
-        return Err("is too long for a file of public keys".into());
+        return Err("is too large for a file with public keys".into());
     }
     let lines = text.lines().map(str::trim).filter(|line| !line.is_empty() && !line.starts_with('#'));
     let keys: Vec<String> = lines.map(str::to_owned).collect();
     if keys.is_empty() || !keys.iter().all(|key| is_public_key(key)) {
-        return Err("is no file of public SSH keys (its content is not shown)".into());
+        return Err("is not a file with public SSH keys (its content is not shown)".into());
     }
     Ok(LocalFileFacts::PublicKeys(keys))
 }

@@ -20,7 +20,7 @@ pub fn start(verbosity: u8, format: LogFormat) {
     let builder = tracing_subscriber::fmt()
         .with_env_filter(filter(verbosity))
         .with_writer(Stderr)
-        .with_ansi(output::stderr_has_colour());
+        .with_ansi(output::stderr_has_color());
     if format == LogFormat::Json {
         output::log_as_json();
     }
@@ -45,7 +45,7 @@ fn filter(verbosity: u8) -> EnvFilter {
     EnvFilter::new(format!("{others},{}", directives.join(",")))
 }
 
-/// Writes whole lines beside the progress bars, without known secrets.
+/// Writes whole lines above the progress bars, with known secrets redacted.
 #[derive(Debug, Clone, Copy)]
 struct Stderr;
 

@@ -15,12 +15,12 @@ use zeroize::Zeroizing;
 pub fn ask(path: &Path, attempt: u32) -> Result<Secret, String> {
     let Ok(mut terminal) = OpenOptions::new().read(true).write(true).open("/dev/tty") else {
         return Err(format!(
-            "there is no terminal to ask at; use ssh-agent, or set {} or {}",
+            "there is no terminal to ask for it; use ssh-agent, or set {} or {}",
             names::SSH_PASSPHRASE_FILE,
             names::SSH_PASSPHRASE_COMMAND
         ));
     };
-    let again = if attempt > 1 { "that was wrong; " } else { "" };
+    let again = if attempt > 1 { "wrong passphrase; " } else { "" };
     let shown = path.display().to_string().escape_debug().to_string();
     let typed = {
         let mut quiet = Quiet::begin(&terminal).map_err(|error| format!("the terminal: {error}"))?;
@@ -31,11 +31,11 @@ pub fn ask(path: &Path, attempt: u32) -> Result<Secret, String> {
     };
     match typed {
         Typed::Line(line) => Ok(Secret::new(String::from_utf8_lossy(&line))),
-        Typed::End => Err("none was given".to_owned()),
+        Typed::End => Err("none was entered".to_owned()),
         Typed::Interrupt => {
             // The terminal is as it was, so this is now what Ctrl-C means everywhere else.
             let _ = rustix::process::kill_process(rustix::process::getpid(), rustix::process::Signal::INT);
-            Err("Ctrl-C was typed".to_owned())
+            Err("interrupted by Ctrl-C".to_owned())
         }
     }
 }

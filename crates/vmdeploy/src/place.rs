@@ -17,7 +17,7 @@ impl FromStr for Place {
     type Err = String;
 
     fn from_str(text: &str) -> Result<Self, String> {
-        let wrong = || "it is written as `[user@]host[:port]`, an IPv6 address in `[…]`".to_owned();
+        let wrong = || "write it as `[user@]host[:port]`, with an IPv6 address in `[…]`".to_owned();
         let (user, rest) = match text.rsplit_once('@') {
             Some((user, rest)) => (Some(user.to_owned()), rest),
             None => (None, text),

@@ -24,45 +24,71 @@ use vmdeploy_planner::spec::{Deployment, Diagnostic};
 use vmdeploy_planner::verify::{ask_again, check_world};
 use vmdeploy_planner::{AskContext, Draft, ask, draft_plan, make_plan, render};
 
-/// What a plan is made of, beside the cluster.
+/// The inputs of a plan, in addition to the cluster.
 #[derive(Debug, Clone, Default, clap::Args)]
 pub struct PlanArgs {
     /// The specs.
     #[command(flatten)]
     pub spec: SpecArgs,
-    /// Only this VM, or the members of this group; may be given several times
+    /// Only this VM, or the members of this group; may be repeated
     #[arg(long, value_name = "VM|GROUP")]
     pub target: Vec<GuestName>,
-    /// The cluster, where the spec names several
-    #[arg(long, value_name = "NAME")]
-    pub cluster: Option<String>,
-    /// Which transports may be taken, over what the spec says
-    #[arg(long, value_enum, value_name = "TRANSPORT")]
-    pub transport: Option<TransportArg>,
-    /// Delete the VMs of the project that the spec no longer has, if there are exactly N
+    /// How the cluster is reached.
+    #[command(flatten)]
+    pub reach: ReachArgs,
+    /// Delete the VMs of the project that are not in the spec, if there are exactly N
     #[arg(long, value_name = "N")]
     pub prune: Option<usize>,
-    /// Destroy this VM, or each member of this group, and remake it
+    /// Destroy and recreate this VM, or each member of this group; may be repeated
     #[arg(long, value_name = "VM|GROUP")]
     pub replace: Vec<GuestName>,
-    /// Destroy and remake each VM whose image has changed since it was made
+    /// Destroy and recreate each VM whose image has changed since it was created
     #[arg(long)]
     pub replace_outdated: bool,
-    /// Set passwords on VMs that exist already, too
+    /// Set passwords on existing VMs as well
     #[arg(long)]
     pub set_passwords: bool,
+}
+
+/// How the cluster is reached.
+#[derive(Debug, Clone, Default, clap::Args)]
+pub struct ReachArgs {
+    /// Cluster, if the spec has several
+    #[arg(long, value_name = "NAME")]
+    pub cluster: Option<String>,
+    /// Transport for the steps; overrides the spec [default: hybrid]
+    #[arg(long, value_enum, value_name = "TRANSPORT")]
+    pub transport: Option<TransportArg>,
+}
+
+/// The transport of a command that plans nothing.
+#[derive(Debug, Clone, Default, clap::Args)]
+pub struct TransportOption {
+    /// Transport to the cluster: hybrid, auto, api or ssh; overrides the spec [default: hybrid]
+    #[arg(long, value_enum, value_name = "TRANSPORT", hide_possible_values = true)]
+    transport: Option<TransportArg>,
+}
+
+impl TransportOption {
+    /// Returns the arguments of a plan with this transport.
+    pub fn plan_args(&self) -> PlanArgs {
+        PlanArgs {
+            reach: ReachArgs { transport: self.transport, ..ReachArgs::default() },
+            ..PlanArgs::default()
+        }
+    }
 }
 
 /// `--transport`.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, clap::ValueEnum)]
 pub enum TransportArg {
-    /// Lifecycle by API; imports, disks and cloud-init by SSH
+    /// API for power and lifecycle, SSH for imports, disks and cloud-init
     Hybrid,
-    /// Per step the cheapest that version, rights and step allow
+    /// The cheapest transport for each step that PVE's version and the privileges allow
     Auto,
-    /// No SSH at all
+    /// API only
     Api,
-    /// No token at all
+    /// SSH only; needs no token
     Ssh,
 }
 
@@ -123,7 +149,7 @@ async fn plan_after(
     let (mut plan, observed) = plan_of(args, mode, &spec, &connections, context).await?;
     if let Some(run) = unfinished.filter(|_| !plan.is_empty()) {
         let text = format!(
-            "volumes that the unfinished run `{run}` made and that no slot holds are removed when their VM is done"
+            "volumes that the unfinished run `{run}` created and that are not attached are removed once their VM is done"
         );
         plan.notes.push(Note { vm: None, text, hint: None, topic: NoteTopic::General });
     }
@@ -135,8 +161,8 @@ async fn plan_after(
 /// # Errors
 /// No host is named, or a key or certificate cannot be read.
 pub async fn open(args: &PlanArgs, spec: &LoadedSpec, context: &Context) -> Result<Connections, Failure> {
-    check_cluster(args.cluster.as_deref(), &spec.deployment)?;
-    let mut config = config_for(context, spec, args.cluster.as_deref())?;
+    check_cluster(args.reach.cluster.as_deref(), &spec.deployment)?;
+    let mut config = config_for(context, spec, args.reach.cluster.as_deref())?;
     match transport(args, &spec.deployment) {
         TransportChoice::Ssh => config.api = None,
         TransportChoice::Api => config.ssh = None,
@@ -161,7 +187,7 @@ pub(crate) fn check_cluster(cluster: Option<&str>, deployment: &Deployment) -> R
 
 fn transport(args: &PlanArgs, deployment: &Deployment) -> TransportChoice {
     let of_spec = deployment.transport.as_ref().map(|transport| transport.value);
-    args.transport.map(TransportChoice::from).or(of_spec).unwrap_or_default()
+    args.reach.transport.map(TransportChoice::from).or(of_spec).unwrap_or_default()
 }
 
 /// Observes the cluster, and makes the plan for a spec that is loaded already.
@@ -242,7 +268,7 @@ pub async fn look(
     if default_node.is_none() && deployment.vms.iter().any(|vm| vm.node.is_none()) {
         default_node = only_node(connections).await.map_err(|failure| reach::executor_failure(&failure))?;
     }
-    let asked = AskContext { cluster: args.cluster.clone().unwrap_or_default(), default_node };
+    let asked = AskContext { cluster: args.reach.cluster.clone().unwrap_or_default(), default_node };
     let queries = ask(deployment, &asked);
     let observed =
         observe(connections, &queries).await.map_err(|failure| reach::executor_failure(&failure))?;
@@ -302,8 +328,8 @@ fn plan_context<'a>(
 ) -> Result<PlanContext<'a>, Failure> {
     let deployment = &spec.deployment;
     Ok(PlanContext {
-        cluster: args.cluster.clone(),
-        transport: args.transport.map(TransportChoice::from),
+        cluster: args.reach.cluster.clone(),
+        transport: args.reach.transport.map(TransportChoice::from),
         default_node: reach::default_node(&context.environment)?,
         targets: args.target.iter().cloned().collect::<BTreeSet<_>>(),
         prune: args.prune,
@@ -314,7 +340,7 @@ fn plan_context<'a>(
             .unfinished_creates(&deployment.project)
             .unwrap_or_default(),
         ssh_available,
-        pins: pins(deployment, args.cluster.as_deref()),
+        pins: pins(deployment, args.reach.cluster.as_deref()),
         outdated_builds: crate::build::outdated(deployment, &spec.folder, context),
         ..PlanContext::new(new_run_id(), observed)
     })
@@ -335,7 +361,7 @@ pub fn read_observed(path: &Path) -> Result<Observed, Failure> {
     if observed.format_version != OBSERVED_FORMAT_VERSION {
         let found = observed.format_version;
         return Err(failed(anyhow::anyhow!(
-            "it has format {found}, and this program reads {OBSERVED_FORMAT_VERSION}"
+            "it has format {found}, but this version of vmdeploy reads format {OBSERVED_FORMAT_VERSION}"
         )));
     }
     Ok(observed)
@@ -350,7 +376,7 @@ pub(crate) fn pins(deployment: &Deployment, cluster: Option<&str>) -> BTreeMap<G
 
 /// Shows why no plan can be made, and returns what is said below.
 pub fn cannot_plan(faults: &[Diagnostic]) -> Failure {
-    refused(faults).replaced("the plan cannot be made as the spec asks; nothing was changed", Exit::OBSERVED)
+    refused(faults).replaced("the spec cannot be planned; nothing was changed", Exit::OBSERVED)
 }
 
 /// Draws a run's name: when it was made, and six characters of chance.
@@ -374,8 +400,8 @@ pub async fn check_stored(plan: &Plan, connections: &Connections) -> Result<(), 
         observe(connections, &queries).await.map_err(|failure| reach::executor_failure(&failure))?;
     check_world(plan, &observed).map_err(|stale| {
         Failure::of(Exit::OBSERVED, stale)
-            .context("the cluster is not what it was when the plan was made; nothing was changed")
-            .hint("make the plan anew with `vmdeploy plan --out`, and read it")
+            .context("the cluster has changed since the plan was created; nothing was changed")
+            .hint("create a new plan with `vmdeploy plan --out FILE` and review it")
     })
 }
 
@@ -387,7 +413,7 @@ pub fn check(plan: Plan) -> Result<CheckedPlan, Failure> {
     CheckedPlan::new(plan).map_err(|refusal| match refusal {
         PlanRefusal::Missing(missing) => missing_failure(&missing),
         PlanRefusal::Format { .. } | PlanRefusal::VolumeAsText { .. } => {
-            Failure::of(Exit::USAGE, refusal).hint("make the plan anew with `vmdeploy plan --out`")
+            Failure::of(Exit::USAGE, refusal).hint("create a new plan with `vmdeploy plan --out FILE`")
         }
         PlanRefusal::Graph(_) => Failure::of(Exit::INTERNAL, refusal),
     })
@@ -407,8 +433,7 @@ fn missing_failure(missing: &[Check]) -> Failure {
     let exit = if about_rights { Exit::RIGHTS } else { Exit::OBSERVED };
     let lines: Vec<String> = missing.iter().map(missing_line).collect();
     let lines: Vec<&str> = lines.iter().map(String::as_str).collect();
-    let failure =
-        Failure::list(exit, "the cluster does not have what the plan needs; nothing was changed", &lines);
+    let failure = Failure::list(exit, "requirements of the plan are not met; nothing was changed", &lines);
     if about_rights {
         failure.hint("`vmdeploy check-token` shows what is missing, and `vmdeploy fix-token` grants it")
     } else {
@@ -426,15 +451,15 @@ fn missing_line(check: &Check) -> String {
     format!("{}{by}{detail}", check.need)
 }
 
-/// Returns the plan as people read it on this stream: coloured and as wide as the terminal, where it is one. With
+/// Returns the plan as people read it on this stream: colored and as wide as the terminal, where it is one. With
 /// `--verbose` it lists every VM and every check.
 pub fn plan_text(plan: &Plan, stream: output::Stream, context: &Context) -> String {
-    let (colour, width) = (stream.has_colour(), stream.width());
+    let (color, width) = (stream.has_color(), stream.width());
     let options = match context.verbosity {
         0 => render::RenderOptions::default(),
         _ => render::RenderOptions::verbose(),
     };
-    render::text(plan, render::RenderOptions { colour, width, ..options })
+    render::text(plan, render::RenderOptions { color, width, ..options })
 }
 
 /// Writes a value as JSON into a file that only its owner may read.
@@ -456,7 +481,7 @@ pub fn write_plan(plan: &Plan, path: &Path) -> Result<(), Failure> {
         return Ok(());
     }
     output::say(&format!(
-        "the plan is in {}; `vmdeploy deploy --plan {}` carries it out",
+        "plan written to {}; `vmdeploy deploy --plan {}` executes it",
         path.display(),
         path.display()
     ));

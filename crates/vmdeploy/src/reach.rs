@@ -74,7 +74,7 @@ pub fn executor_failure(failure: &vmdeploy_executor::Failure) -> Failure {
 /// Returns the node for VMs that name none.
 ///
 /// # Errors
-/// `PROXMOX_NODE` is no node name.
+/// `PROXMOX_NODE` is not a node name.
 pub fn default_node(environment: &Environment) -> Result<Option<NodeName>, Failure> {
     let Some(name) = environment.get(names::NODE) else { return Ok(None) };
     name.parse().map(Some).map_err(|error: pve_types::ParseError| {
@@ -95,11 +95,11 @@ pub fn ssh_only(environment: &Environment) -> Result<ConnectionsConfig, Failure>
 pub(crate) fn nowhere(environment: &Environment) -> Failure {
     let place = match environment.dotenv() {
         Some(path) => format!("{} does not set {}", path.display(), names::API_HOST),
-        None => format!("there is no .env here, and {} is not set", names::API_HOST),
+        None => format!("there is no .env file here, and {} is not set", names::API_HOST),
     };
-    Failure::chain(Exit::USAGE, "no Proxmox host is named", &[&place])
-        .hint("`make init` writes a .env to fill in (`vmdeploy init` does the same)")
-        .hint("`make demo` shows everything without a Proxmox host")
+    Failure::chain(Exit::USAGE, "no Proxmox host is configured", &[&place])
+        .hint("`make init` writes a .env to fill in (so does `vmdeploy init`)")
+        .hint("`make demo` shows a deployment without a Proxmox host")
 }
 
 pub(crate) fn api_access(scope: CredentialScope<'_>) -> Result<Option<ApiAccess>, Failure> {
@@ -112,8 +112,8 @@ pub(crate) fn api_access(scope: CredentialScope<'_>) -> Result<Option<ApiAccess>
                 "set {} to the password or the token's secret, in .env or the environment",
                 names::API_PASSWORD
             ))
-            .hint("no token yet: `vmdeploy fix-token --create` makes it, and writes its secret into .env")
-            .hint(format!("without {} everything goes by SSH (`--transport ssh`)", names::API_USER))
+            .hint("no token yet: `vmdeploy fix-token --create` creates it and writes its secret to .env")
+            .hint(format!("without {} every step uses SSH (`--transport ssh`)", names::API_USER))
     })?;
     Ok(Some(ApiAccess {
         hosts: list(host),
@@ -132,7 +132,7 @@ pub(crate) fn read_ca(path: &Path, what: &str) -> Result<String, Failure> {
     std::fs::read_to_string(path).map_err(|error| {
         Failure::of(Exit::RIGHTS, error)
             .context(format!("cannot read {what} (`{}`)", path.display()))
-            .hint("name a certificate in PEM form; a node's own CA is its `/etc/pve/pve-root-ca.pem`")
+            .hint("use a certificate in PEM format; the CA of a node is its `/etc/pve/pve-root-ca.pem`")
     })
 }
 
@@ -160,7 +160,7 @@ pub(crate) fn ssh_access(scope: CredentialScope<'_>) -> Result<Option<SshAccess>
 
 fn parsed_hop(text: &str) -> Result<String, Failure> {
     let wrong = |reason: String| {
-        Failure::chain(Exit::USAGE, &format!("{} names no host", names::SSH_JUMP), &[&reason])
+        Failure::chain(Exit::USAGE, &format!("{} does not contain a host", names::SSH_JUMP), &[&reason])
     };
     text.parse::<Place>().map(|place| place.to_string()).map_err(wrong)
 }
@@ -169,9 +169,9 @@ fn parsed_hop(text: &str) -> Result<String, Failure> {
 fn keys(scope: CredentialScope<'_>) -> Result<Vec<PathBuf>, Failure> {
     if let Some(key) = scope.path(names::SSH_KEY) {
         if !key.is_file() {
-            let message = format!("{} names `{}`, which is no file", names::SSH_KEY, key.display());
+            let message = format!("{} is `{}`, which does not exist", names::SSH_KEY, key.display());
             return Err(Failure::new(Exit::RIGHTS, message)
-                .hint("name a private key, or leave it empty to use the agent"));
+                .hint("set it to a private key file, or leave it empty to use the SSH agent"));
         }
         return Ok(vec![key]);
     }
@@ -208,7 +208,7 @@ mod tests {
 
     #[test]
     fn the_environment_names_both_transports() {
-        check(&[], "error: no Proxmox host is named");
+        check(&[], "error: no Proxmox host is configured");
         let token =
             [("PROXMOX_API_HOST", "pve1"), ("PROXMOX_API_USER", "a@pve!b"), ("PROXMOX_API_PASSWORD", "x")];
         check(&token, r#"api Some((["pve1"], 8006)) ssh Some(("root", "pve1", 22))"#);

@@ -68,12 +68,12 @@ fn chosen<'a>(
         _ => {
             let known: Vec<&str> = clusters.keys().map(String::as_str).collect();
             let message = format!(
-                "the spec describes several clusters ({}), and {} does not say which is meant",
+                "the spec has several clusters ({}), and {} does not select one",
                 known.join(", "),
                 names::API_HOST
             );
             Err(Failure::usage(message).hint(format!(
-                "set {} to an endpoint of one of them, or name it with `--cluster`",
+                "set {} to an endpoint of one of them, or select it with `--cluster`",
                 names::API_HOST
             )))
         }
@@ -119,9 +119,12 @@ impl Meeting<'_> {
             Some(user) => Err(self.contradiction("auth", spec, names::API_USER, user)),
             None => Err(Failure::new(
                 Exit::RIGHTS,
-                format!("the spec's cluster `{}` has `auth:`, and it is not used unasked", self.cluster.name),
+                format!(
+                    "the spec's cluster `{}` has `auth:`, which is not used without permission",
+                    self.cluster.name
+                ),
             )
-            .hint("if you trust the spec with these credentials, allow it with `--allow-cluster-auth`")
+            .hint("if you trust the spec with these credentials, add `--allow-cluster-auth`")
             .hint(format!(
                 "or set {} and {} for this cluster",
                 names::API_USER,
@@ -217,7 +220,7 @@ impl Meeting<'_> {
         };
         let first = self.cluster.endpoints.first().ok_or_else(|| {
             Failure::usage(format!("cluster `{}` has `auth:` and no `endpoints:`", self.cluster.name))
-                .hint("name its API hosts")
+                .hint("add `endpoints:` with its API addresses")
         })?;
         Ok(ApiAccess {
             hosts: Vec::new(),
@@ -282,7 +285,7 @@ impl Meeting<'_> {
         }
         if leads_elsewhere && access.password.is_some() && !self.is_trusted() {
             let message = format!(
-                "{} would be sent to hosts, or by host keys, that the spec's cluster `{}` names",
+                "{} would be sent to hosts, or accepted by host keys, that the spec's cluster `{}` sets",
                 names::SSH_PASSWORD,
                 self.cluster.name
             );
@@ -325,7 +328,7 @@ impl Meeting<'_> {
         String::from_utf8(text).map_err(|_| {
             Failure::new(
                 Exit::RIGHTS,
-                format!("the spec's `ca_file`, `{file}`, is not a certificate in PEM form"),
+                format!("the spec's `ca_file`, `{file}`, is not a certificate in PEM format"),
             )
         })
     }
@@ -333,7 +336,7 @@ impl Meeting<'_> {
     /// Refuses to decide between the spec and the environment.
     fn contradiction(&self, key: &str, spec: &str, variable: ConnectionVariable, own: &str) -> Failure {
         let message = format!(
-            "the spec says `{key}: {spec}` of the cluster `{}`, and {variable} in {} is {own}",
+            "the spec has `{key}: {spec}` for cluster `{}`, but {variable} in {} is {own}",
             self.cluster.name,
             self.scope.origin(variable)
         );
@@ -342,7 +345,7 @@ impl Meeting<'_> {
                 "set {variable} and its credentials to those of the cluster `{}`, or correct the spec",
                 self.cluster.name
             ))
-            .hint("if you trust the spec with credentials, `--allow-cluster-auth` uses what it says")
+            .hint("if you trust the spec with credentials, add `--allow-cluster-auth` to use its values")
     }
     fn untrusted_tls(&self, key: &str, variable: ConnectionVariable) -> Failure {
         let message = format!(
@@ -351,7 +354,7 @@ impl Meeting<'_> {
             self.scope.origin(names::API_PASSWORD)
         );
         Failure::new(Exit::RIGHTS, message)
-            .hint(format!("set {variable} to the same, next to these credentials"))
+            .hint(format!("set {variable} to the same value, in the same source as these credentials"))
             .hint("or, if you trust the spec with credentials, use `--allow-cluster-auth`")
     }
 }

@@ -1,4 +1,4 @@
-//! Carries out a checked plan in front of the reader: events shown, signals heeded, the end said.
+//! Executes a checked plan: prints events, handles signals, prints the result.
 
 use crate::context::Context;
 use crate::environment::names;
@@ -25,16 +25,16 @@ const SPEC_FOLDER_FILE: &str = "spec-folder";
 /// How many runs are named where one is not found.
 const LAST_RUNS: usize = 5;
 
-/// How a run is wanted, beside its plan.
+/// Options of a run, in addition to its plan.
 #[derive(Debug, Clone, Default, clap::Args)]
 pub struct RunArgs {
-    /// Print each event as a JSON object on a line of stdout
+    /// Print events to stdout, one JSON object per line
     #[arg(long)]
     pub json: bool,
-    /// What follows when a step fails; else creates are rolled back and updates are kept
+    /// What to do when a step fails [default: roll back created VMs, keep updated ones]
     #[arg(long, value_enum, value_name = "WHAT")]
     pub on_failure: Option<OnFailureArg>,
-    /// Let the spec run commands on this machine, for secrets and readiness
+    /// Allow the spec to run commands on this machine, for secrets and readiness checks
     #[arg(long)]
     pub allow_commands: bool,
 }
@@ -42,9 +42,9 @@ pub struct RunArgs {
 /// `--on-failure`.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, clap::ValueEnum)]
 pub enum OnFailureArg {
-    /// Take away what the run made
+    /// Revert what the run did to the VM
     Rollback,
-    /// Leave what was done, to go on with `resume`
+    /// Keep what was done, to continue with `resume`
     Keep,
 }
 
@@ -70,8 +70,8 @@ pub fn note_unfinished(project: &str, context: &Context) -> Option<String> {
     let stored = unfinished.filter(StoredRun::has_begun)?;
     let run = &stored.run;
     output::say(&format!(
-        "note: run `{run}` of this project is not at its end ({}): `vmdeploy resume {run}` continues it, and \
-         `vmdeploy resume {run} --rollback` reverts it; this plan starts from what the cluster has now",
+        "note: run `{run}` of this project is unfinished ({}): `vmdeploy resume {run}` continues it, and \
+         `vmdeploy resume {run} --rollback` reverts it; this plan starts from the cluster's current state",
         stored.report().headline()
     ));
     Some(stored.run)
@@ -189,7 +189,7 @@ fn remember_spec_folder(run: &Path, spec_folder: &Path) {
     let absolute = std::path::absolute(spec_folder).unwrap_or_else(|_| spec_folder.to_owned());
     if let Err(error) = crate::files::write_own(&run.join(SPEC_FOLDER_FILE), &absolute.display().to_string())
     {
-        tracing::warn!(%error, "the spec's folder could not be noted for `resume`");
+        tracing::warn!(%error, "the spec's folder could not be recorded for `resume`");
     }
 }
 
@@ -208,10 +208,7 @@ fn led_to_resume(error: RunError, runs: &RunsFolder) -> Failure {
     let RunError::ClusterLock { project, .. } = &error else { return run_failure(error) };
     let unfinished = runs.newest_unfinished(Some(project), ResumeMode::Finish).ok().flatten();
     let hint = unfinished.filter(StoredRun::has_begun).map(|stored| {
-        format!(
-            "`vmdeploy resume {}` goes on with the unfinished run of this project that is recorded here",
-            stored.run
-        )
+        format!("`vmdeploy resume {}` continues the unfinished run of this project", stored.run)
     });
     hint.into_iter().fold(run_failure(error), Failure::hint)
 }
@@ -233,10 +230,10 @@ pub fn run_failure(error: RunError) -> Failure {
     }
     let (exit, hint) = match &error {
         RunError::Journal(_) => {
-            (Exit::INTERRUPTED, Some("make room on the disk, then `vmdeploy resume`".to_owned()))
+            (Exit::INTERRUPTED, Some("free disk space, then run `vmdeploy resume`".to_owned()))
         }
         RunError::NothingToResume { .. } => {
-            (Exit::USAGE, Some("`vmdeploy runs` shows what there is".to_owned()))
+            (Exit::USAGE, Some("`vmdeploy runs` lists all recorded runs".to_owned()))
         }
         RunError::ClusterLock { source, .. } => (Exit::OBSERVED, source.hint.clone()),
         _ => (Exit::INTERNAL, None),
@@ -264,7 +261,7 @@ pub fn open_run(run: &str, context: &Context) -> Result<StoredRun, Failure> {
 fn last_runs(folder: &RunsFolder) -> Option<String> {
     let runs = folder.list().ok()?;
     let names: Vec<&str> = runs.iter().take(LAST_RUNS).map(|run| run.run.as_str()).collect();
-    (!names.is_empty()).then(|| format!("the last ones are {}", names.join(", ")))
+    (!names.is_empty()).then(|| format!("the most recent runs are {}", names.join(", ")))
 }
 
 /// Tells whether what is written has no room.
@@ -276,25 +273,25 @@ fn is_full(kind: std::io::ErrorKind) -> bool {
 fn runs_failure(error: RunsError) -> Failure {
     let (exit, hint) = match &error {
         RunsError::Locked { holder, .. } => {
-            (Exit::OBSERVED, Some(format!("wait until it is over, or stop it: {holder} holds the lock")))
+            (Exit::OBSERVED, Some(format!("wait for it to end, or stop it: {holder} holds the lock")))
         }
-        RunsError::NoSuchRun { .. } => (Exit::USAGE, Some("`vmdeploy runs` lists all that are recorded here".to_owned())),
+        RunsError::NoSuchRun { .. } => (Exit::USAGE, Some("`vmdeploy runs` lists all recorded runs".to_owned())),
         RunsError::PlanChanged { .. } => (
             Exit::USAGE,
-            Some("put the file back as it was, for the run rests on it; else `vmdeploy plan` shows what is there".to_owned()),
+            Some("restore the original file, which the run needs; or use `vmdeploy plan` to see the current state".to_owned()),
         ),
         RunsError::Plan { .. } | RunsError::Journal(JournalError::Line { .. } | JournalError::Format { .. }) => {
-            (Exit::USAGE, Some("`vmdeploy plan` shows what the cluster has, whatever is recorded here".to_owned()))
+            (Exit::USAGE, Some("`vmdeploy plan` shows the current state of the cluster, regardless of recorded runs".to_owned()))
         }
         RunsError::Io { source, .. } | RunsError::Journal(JournalError::Io { source, .. })
             if is_full(source.kind()) => (
 
             Exit::USAGE,
-            Some(format!("make room on the disk, or name another folder in {}", names::RUNS)),
+            Some(format!("free disk space, or set another folder in {}", names::RUNS)),
         ),
         RunsError::Io { path, .. } | RunsError::Journal(JournalError::Io { path, .. }) => (
             Exit::USAGE,
-            Some(format!("is `{}` there, and may you write to it? {} names another folder", path.display(), names::RUNS)),
+            Some(format!("check that `{}` exists and is writable, or set another folder in {}", path.display(), names::RUNS)),
         ),
     };
     let failure = Failure::of(exit, error);

@@ -11,7 +11,9 @@ pub fn ask() -> SecondFactorSource {
 
 fn question(user: &str, challenge: &TfaChallenge) -> Result<SecondFactor, Cause> {
     if !output::can_ask() {
-        return Err("there is no terminal to ask on: set PROXMOX_API_TOTP, or use an API token".into());
+        return Err(
+            "there is no terminal to ask for the code: set PROXMOX_API_TOTP, or use an API token".into()
+        );
     }
     let kinds = challenge.kinds().join(", ");
     let user = escape::one_line(user);
@@ -20,7 +22,7 @@ fn question(user: &str, challenge: &TfaChallenge) -> Result<SecondFactor, Cause>
     std::io::stdin().lock().read_line(&mut answer)?;
     crate::redact::register(answer.trim());
     match answer.trim() {
-        "" => Err("nothing was typed".into()),
+        "" => Err("no code was entered".into()),
         text => Ok(SecondFactor::from_text(text)),
     }
 }

@@ -43,7 +43,7 @@ impl Resolver {
 
     fn file(&self, path: &str) -> Result<String, SecretError> {
         let bytes = self.files.read(path, Reach::Confined).map_err(|error| {
-            let hint = error.hint().unwrap_or("the path starts from the spec's folder");
+            let hint = error.hint().unwrap_or("the path is relative to the spec's folder");
             refused(format!("the file `{path}` {error}"), hint)
         })?;
         let text = String::from_utf8(bytes)
@@ -53,10 +53,10 @@ impl Resolver {
 
     fn command(&self, argv: &[String]) -> Result<String, SecretError> {
         let (program, arguments) =
-            argv.split_first().ok_or_else(|| refused("the command is empty", "name a program"))?;
+            argv.split_first().ok_or_else(|| refused("the command is empty", "add a program"))?;
         if !self.allow_commands {
-            let hint = "read the spec's commands, then allow them with `--allow-commands`";
-            return Err(refused(format!("the spec wants to run `{program}` on this machine"), hint));
+            let hint = "review the commands in the spec, then allow them with `--allow-commands`";
+            return Err(refused(format!("the spec would run `{program}` on this machine"), hint));
         }
         let mut command = std::process::Command::new(program);
         command
@@ -73,7 +73,7 @@ impl Resolver {
         if !output.status.success() {
             return Err(refused(
                 format!("`{program}` failed with {}", output.status),
-                "run it by hand to see why",
+                "run it manually to see why",
             ));
         }
         let text = String::from_utf8(output.stdout)
@@ -136,7 +136,7 @@ mod tests {
     }
 
     #[test]
-    fn a_spec_gets_its_own_variables_and_files_and_nothing_else() {
+    fn a_spec_gets_only_its_own_variables_and_files() {
         let folder = tempfile::tempdir().unwrap();
         std::fs::write(folder.path().join("pw"), "from file\n").unwrap();
         std::os::unix::fs::symlink("/etc/hostname", folder.path().join("link")).unwrap();
@@ -145,14 +145,14 @@ mod tests {
         let refused = "a spec may not read the variable `PROXMOX_API_PASSWORD`";
         check(&strict, SecretRef::Env("PROXMOX_API_PASSWORD".into()), Err(refused));
         check(&strict, SecretRef::File("pw".into()), Ok("from file"));
-        check(&strict, SecretRef::File("link".into()), Err("the file `link` lies outside the spec's folder"));
+        check(&strict, SecretRef::File("link".into()), Err("the file `link` is outside the spec's folder"));
     }
 
     #[test]
     fn a_command_runs_only_where_it_is_allowed() {
         let folder = tempfile::tempdir().unwrap();
         let echo = || SecretRef::Command(vec!["echo".into(), "printed".into()]);
-        let refused = "the spec wants to run `echo` on this machine";
+        let refused = "the spec would run `echo` on this machine";
         check(&resolver(folder.path(), false), echo(), Err(refused));
         check(&resolver(folder.path(), true), echo(), Ok("printed"));
     }

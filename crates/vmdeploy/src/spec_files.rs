@@ -9,20 +9,26 @@ use pve_types::GuestName;
 use std::path::{Path, PathBuf};
 use vmdeploy_planner::spec::{self, Deployment, Diagnostic, LoadOptions, SourceFile};
 
-/// The specs of a command that needs one.
+/// The specs of a command.
 #[derive(Debug, Clone, Default, clap::Args)]
 pub struct SpecArgs {
-    /// Spec files, or folders whose *.yaml are taken together; else VMDEPLOY_SPEC
+    /// Spec files, or folders whose *.yaml files form one spec [default: VMDEPLOY_SPEC]
     #[arg(value_name = "SPEC")]
-    pub specs: Vec<PathBuf>,
+    specs: Vec<PathBuf>,
+    /// Same as SPEC
+    #[arg(long = "spec", value_name = "SPEC", hide = true)]
+    spec_option: Vec<PathBuf>,
 }
 
-/// The specs of a command that can do without.
-#[derive(Debug, Clone, Default, clap::Args)]
-pub struct OptionalSpecArgs {
-    /// Spec files or folders; else VMDEPLOY_SPEC, if it is set
-    #[arg(value_name = "SPEC")]
-    pub specs: Vec<PathBuf>,
+impl SpecArgs {
+    /// Builds the arguments from paths.
+    pub fn new(specs: Vec<PathBuf>) -> Self {
+        Self { specs, spec_option: Vec::new() }
+    }
+    /// Returns the paths on the command line, without `VMDEPLOY_SPEC`.
+    pub fn paths(&self) -> Vec<PathBuf> {
+        self.specs.iter().chain(&self.spec_option).cloned().collect()
+    }
 }
 
 /// Words of a command line among which specs and names stand.
@@ -37,20 +43,21 @@ pub struct SpecWords {
 impl SpecWords {
     /// Tells the words apart.
     pub fn of(words: &[String], specs: &[PathBuf]) -> Self {
-        let (named, rest): (Vec<String>, Vec<String>) = words.iter().cloned().partition(|word| is_path(word));
+        let (named, rest): (Vec<String>, Vec<String>) =
+            words.iter().cloned().partition(|word| is_spec_word(word));
         let specs = specs.iter().cloned().chain(named.into_iter().map(PathBuf::from)).collect();
         Self { specs, rest }
     }
     /// As [`SpecWords::of`], but only the words before the first name are specs.
     pub fn leading(words: &[String], specs: &[PathBuf]) -> Self {
-        let named = words.iter().take_while(|word| is_path(word)).count();
+        let named = words.iter().take_while(|word| is_spec_word(word)).count();
         let specs = specs.iter().cloned().chain(words[..named].iter().map(PathBuf::from)).collect();
         Self { specs, rest: words[named..].to_vec() }
     }
     /// Returns the other words as names of VMs.
     ///
     /// # Errors
-    /// One is no name that a VM can have.
+    /// One is not a name that a VM can have.
     pub fn names(&self, what: &str) -> Result<Vec<GuestName>, Failure> {
         let name = |word: &String| {
             word.parse::<GuestName>().map_err(|error| {
@@ -62,13 +69,14 @@ impl SpecWords {
     }
 }
 
-fn is_path(word: &str) -> bool {
+/// Tells whether a word of the command line is a spec and not a name.
+pub(crate) fn is_spec_word(word: &str) -> bool {
     word.contains('/') || word == "." || word == ".." || word.ends_with(".yaml") || word.ends_with(".yml")
 }
 
 /// Tells whether the command line or `VMDEPLOY_SPEC` names a spec.
 pub fn is_named(args: &SpecArgs, context: &Context) -> bool {
-    !named(&args.specs, context).is_empty()
+    !named(args, context).is_empty()
 }
 
 /// A checked spec, and the folder that its relative paths start from.
@@ -108,12 +116,12 @@ pub fn load_unpinned(args: &SpecArgs, context: &Context) -> Result<Deployment, F
 }
 
 fn needed(args: &SpecArgs, context: &Context) -> Result<Vec<PathBuf>, Failure> {
-    let paths = named(&args.specs, context);
+    let paths = named(args, context);
     if paths.is_empty() {
-        return Err(Failure::usage("no spec is named")
-            .hint(format!("name a file or folder (SPEC=… with make), or set {} in .env", names::SPEC))
-            .hint("`make init` writes a first one and a .env to fill in (`vmdeploy init` does the same)")
-            .hint("`make demo` shows everything without a Proxmox host"));
+        return Err(Failure::usage("no spec was given")
+            .hint(format!("pass a spec file or folder (SPEC=… with make), or set {} in .env", names::SPEC))
+            .hint("`make init` writes a first spec and a .env to fill in (so does `vmdeploy init`)")
+            .hint("`make demo` shows a deployment without a Proxmox host"));
     }
     Ok(paths)
 }
@@ -122,19 +130,15 @@ fn needed(args: &SpecArgs, context: &Context) -> Result<Vec<PathBuf>, Failure> {
 ///
 /// # Errors
 /// As [`load`].
-pub fn load_whole_if_named(
-    args: &OptionalSpecArgs,
-    context: &Context,
-) -> Result<Option<LoadedSpec>, Failure> {
-    let paths = named(&args.specs, context);
+pub fn load_whole_if_named(args: &SpecArgs, context: &Context) -> Result<Option<LoadedSpec>, Failure> {
+    let paths = named(args, context);
     if paths.is_empty() { Ok(None) } else { load_paths(&paths).map(Some) }
 }
 
-fn named(specs: &[PathBuf], context: &Context) -> Vec<PathBuf> {
-    if specs.is_empty() {
-        context.environment.path(names::SPEC).into_iter().collect()
-    } else {
-        specs.to_vec()
+fn named(args: &SpecArgs, context: &Context) -> Vec<PathBuf> {
+    match args.paths() {
+        none if none.is_empty() => context.environment.path(names::SPEC).into_iter().collect(),
+        paths => paths,
     }
 }
 
@@ -162,8 +166,8 @@ fn read_paths(paths: &[PathBuf]) -> Result<Vec<SourceFile>, Failure> {
 pub fn refused(faults: &[Diagnostic]) -> Failure {
     show(faults);
     let errors = faults.iter().filter(|fault| fault.severity == spec::Severity::Error).count();
-    let errors = vmdeploy_planner::render::count(errors, "fault");
-    Failure::usage(format!("the spec has {errors}; nothing was asked or changed"))
+    let errors = vmdeploy_planner::render::count(errors, "error");
+    Failure::usage(format!("the spec has {errors}; the cluster was not contacted"))
 }
 
 /// Prints diagnostics to stderr, each with its line.
@@ -181,7 +185,7 @@ fn folder_of(path: &Path) -> PathBuf {
     parent.map_or_else(|| PathBuf::from("."), Path::to_owned)
 }
 
-/// Reads a file with the lock file beside it, or a folder's `*.yaml`, sorted by name.
+/// Reads a file and the lock file next to it, or a folder's `*.yaml`, sorted by name.
 fn read_all(path: &Path) -> Result<Vec<SourceFile>, Failure> {
     let mut names = if path.is_dir() { yaml_files(path)? } else { vec![path.to_owned()] };
     if !path.is_dir() {
@@ -196,9 +200,9 @@ pub fn lock_file_of(path: &Path) -> Option<PathBuf> {
     (!stem.ends_with(".lock")).then(|| path.with_file_name(format!("{stem}.lock.yaml")))
 }
 
-/// Returns where the specs' lock file lies: beside the one spec file; `None` for a folder or several files.
+/// Returns the path of the lock file, next to the spec file; `None` for a folder or several files.
 pub fn lock_path(args: &SpecArgs, context: &Context) -> Option<PathBuf> {
-    match named(&args.specs, context).as_slice() {
+    match named(args, context).as_slice() {
         [one] if !one.is_dir() => lock_file_of(one),
         _ => None,
     }
@@ -212,8 +216,8 @@ fn yaml_files(folder: &Path) -> Result<Vec<PathBuf>, Failure> {
         .collect();
     files.sort();
     if files.iter().all(|path| path.to_string_lossy().ends_with(".lock.yaml")) {
-        return Err(Failure::usage(format!("`{}` holds no *.yaml", folder.display()))
-            .hint("name the file or the folder that holds the spec; `vmdeploy init` writes a first one"));
+        return Err(Failure::usage(format!("`{}` contains no *.yaml file", folder.display()))
+            .hint("pass the file or folder of the spec; `vmdeploy init` writes a first one"));
     }
     Ok(files)
 }
@@ -224,9 +228,14 @@ fn read(path: &Path) -> Result<SourceFile, Failure> {
 }
 
 fn unreadable(path: &Path, error: std::io::Error) -> Failure {
-    Failure::of(Exit::USAGE, error)
-        .context(format!("cannot read the spec `{}`", path.display()))
-        .hint("name the file or the folder that holds the spec; `vmdeploy init` writes a first one")
+    let is_missing = error.kind() == std::io::ErrorKind::NotFound;
+    let failure =
+        Failure::of(Exit::USAGE, error).context(format!("cannot read the spec `{}`", path.display()));
+    let word = path.to_string_lossy();
+    if is_missing && !is_spec_word(&word) && word.parse::<GuestName>().is_ok() {
+        return failure.hint(format!("to select a VM of a spec, use `--target {word}`"));
+    }
+    failure.hint("pass the file or folder of the spec; `vmdeploy init` writes a first one")
 }
 
 #[cfg(test)]

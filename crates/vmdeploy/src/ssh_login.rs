@@ -1,4 +1,4 @@
-//! What logging in to a node needs beside the settings: the passphrase of an encrypted key, and `~/.ssh/config`.
+//! What a login to a node needs in addition to the settings: the passphrase of an encrypted key, and `~/.ssh/config`.
 
 use crate::environment::{CredentialScope, names};
 use crate::failure::Failure;

@@ -185,7 +185,7 @@ impl Cluster {
         &self.place
     }
     /// Lists guests, storages, nodes, pools and zones, or one kind of them. What the caller may not see is left
-    /// out without a word: a missing guest is no proof of its absence.
+    /// out without a word: a missing guest is not proof of its absence.
     ///
     /// # Errors
     /// The call fails.
@@ -200,14 +200,14 @@ impl Cluster {
     pub async fn status(&self) -> Result<Vec<ClusterMember>, ApiError> {
         self.place.join("status").get(Params::new()).await
     }
-    /// Returns a free VMID. Somebody else may take it before it is used.
+    /// Returns a free VMID. Another client may take it before it is used.
     ///
     /// # Errors
     /// The call fails, or none is free.
     pub async fn next_id(&self) -> Result<Vmid, ApiError> {
         self.place.join("nextid").get(Params::new()).await
     }
-    /// Tells whether `vmid` is free, whoever may see what has it.
+    /// Tells whether `vmid` is free, even if its guest is not visible to the credentials.
     ///
     /// # Errors
     /// The call fails.
@@ -233,14 +233,14 @@ impl Cluster {
     pub async fn log(&self, max: u32) -> Result<Vec<LogEntry>, ApiError> {
         self.place.join("log").get(Params::new().with("max", max)).await
     }
-    /// Returns the data centre's options, as JSON values by name.
+    /// Returns the data center's options, as JSON values by name.
     ///
     /// # Errors
     /// The call fails.
     pub async fn options(&self) -> Result<BTreeMap<String, serde_json::Value>, ApiError> {
         self.place.join("options").get(Params::new()).await
     }
-    /// Changes the data centre's options.
+    /// Changes the data center's options.
     ///
     /// # Errors
     /// The call fails.

@@ -1,4 +1,4 @@
-//! `/cluster/mapping`: names of the datacentre for devices and folders of its nodes. Since 8.
+//! `/cluster/mapping`: names of the datacenter for devices and folders of its nodes. Since 8.
 
 use super::Cluster;
 use crate::error::ApiError;
@@ -16,7 +16,7 @@ pub struct Mapping {
     /// The entries, property strings such as `node=pve1,id=10de:2204,path=0000:01:00.0`; a node may have several.
     #[serde(default)]
     pub map: Vec<String>,
-    /// What somebody wrote about it.
+    /// Its comment.
     pub description: Option<String>,
 }
 

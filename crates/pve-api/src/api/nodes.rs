@@ -124,7 +124,7 @@ pub struct NetworkInterface {
     pub gateway: Option<String>,
     /// `static`, `manual`, `dhcp`.
     pub method: Option<String>,
-    /// The ports of a bridge, parted by blanks.
+    /// The ports of a bridge, separated by spaces.
     pub bridge_ports: Option<String>,
     /// Whether a bridge takes VLAN tags.
     pub bridge_vlan_aware: Option<bool>,

@@ -183,7 +183,7 @@ impl PendingValue {
     }
 }
 
-/// A cloud-init key, and what it will be when the drive is made anew.
+/// A cloud-init key, and its value after the drive is regenerated.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
 #[non_exhaustive]
 pub struct CloudInitValue {
@@ -350,7 +350,7 @@ impl Qemu {
     pub async fn config_of_snapshot(&self, snapshot: &str) -> Result<QemuConfig, ApiError> {
         self.place.join("config").get(Params::new().with("snapshot", snapshot)).await
     }
-    /// Changes its configuration and waits for that. It is no transaction: see [`ApiError::effect`].
+    /// Changes its configuration and waits for that. It is not a transaction: see [`ApiError::effect`].
     ///
     /// # Errors
     /// The call fails; [`ApiError::is_digest_mismatch`] if a `digest` was sent that does not hold any more.
@@ -557,7 +557,7 @@ impl Qemu {
         };
         self.place.join("cloudinit").join("dump").get(Params::new().with("type", part)).await
     }
-    /// Makes the cloud-init drive anew; the guest sees it after its next start.
+    /// Regenerates the cloud-init drive; the guest sees it after its next start.
     ///
     /// # Errors
     /// The call fails.

@@ -16,7 +16,7 @@ pub struct Version {
     pub release: Option<String>,
     /// The commit that the package was built from.
     pub repoid: Option<String>,
-    /// The console that is set for the data centre.
+    /// The console that is set for the data center.
     pub console: Option<String>,
 }
 

@@ -244,7 +244,7 @@ fn check_file_name(content: FileContent, name: &str) -> Result<(), ApiError> {
     if !name.chars().all(kept) || name.starts_with('.') {
         let shown = crate::text::one_line(name);
         let why =
-            format!("`{shown}` cannot be a file's name on a storage: use letters, digits, `.`, `_`, `-`");
+            format!("`{shown}` is not a valid file name on a storage: use letters, digits, `.`, `_`, `-`");
         return Err(ApiError::Unusable(why));
     }
     if !extension {

@@ -23,7 +23,7 @@ impl std::str::FromStr for TokenId {
     fn from_str(text: &str) -> Result<Self, ParseError> {
         let (user, name) = text
             .rsplit_once('!')
-            .ok_or_else(|| ParseError::new("token ID", text, "it is written as `user@realm!name`"))?;
+            .ok_or_else(|| ParseError::new("token ID", text, "write it as `user@realm!name`"))?;
         Ok(Self { user: user.parse()?, name: name.parse()? })
     }
 }
@@ -47,7 +47,7 @@ pub enum Credentials {
         /// Where a second factor comes from, should PVE ask for one.
         second_factor: SecondFactorSource,
     },
-    /// None: only the few calls work that PVE answers to anybody, such as the list of realms.
+    /// None: only the few calls that need no login work, such as the list of realms.
     Anonymous,
 }
 
@@ -56,13 +56,13 @@ pub enum Credentials {
 #[non_exhaustive]
 pub enum CredentialsError {
     /// Both a password and a token's secret were given.
-    #[error("both a password and a token secret are given for `{user}`: give one of them")]
+    #[error("both a password and a token secret are set for `{user}`: set only one")]
     Both {
         /// The user or token.
         user: String,
     },
     /// Neither was given.
-    #[error("neither a password nor a token secret is given for `{user}`")]
+    #[error("neither a password nor a token secret is set for `{user}`")]
     Neither {
         /// The user or token.
         user: String,

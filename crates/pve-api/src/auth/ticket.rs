@@ -52,15 +52,15 @@ pub(crate) fn read_login(response: &Response) -> Result<LoginAnswer, LoginError>
         #[serde(rename = "NeedTFA")]
         need_tfa: Option<bool>,
     }
-    let data: Data = response.decode().map_err(|_| LoginError::Odd("its data is no object"))?;
-    let ticket = data.ticket.map(Secret::new).ok_or(LoginError::Odd("it holds no ticket"))?;
+    let data: Data = response.decode().map_err(|_| LoginError::Odd("its data is not an object"))?;
+    let ticket = data.ticket.map(Secret::new).ok_or(LoginError::Odd("it contains no ticket"))?;
     if let Some(challenge) = TfaChallenge::from_ticket(ticket.expose()) {
         return Ok(LoginAnswer::Half { ticket, challenge });
     }
     if data.need_tfa == Some(true) {
         return Err(LoginError::Odd("its second-factor challenge cannot be read"));
     }
-    let csrf = data.csrf.map(Secret::new).ok_or(LoginError::Odd("it holds no CSRF token"))?;
+    let csrf = data.csrf.map(Secret::new).ok_or(LoginError::Odd("it contains no CSRF token"))?;
     Ok(LoginAnswer::Done(Ticket { ticket, csrf }))
 }
 

@@ -29,7 +29,7 @@ pub enum LoginError {
         /// What would be taken.
         challenge: Box<TfaChallenge>,
     },
-    /// Whoever was asked for a second factor had none to give.
+    /// A second factor was requested, but none was given.
     #[error("no second factor was given for user `{user}`")]
     NoFactorGiven {
         /// The user.
@@ -42,7 +42,7 @@ pub enum LoginError {
     #[error("the login call failed")]
     Api(#[source] Box<ApiError>),
     /// The login was answered without a ticket, or with one that is not understood.
-    #[error("the login was answered in an unknown form: {0}")]
+    #[error("the answer to the login has an unknown format: {0}")]
     Odd(&'static str),
 }
 

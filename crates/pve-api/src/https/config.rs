@@ -46,7 +46,7 @@ pub struct Trust {
     /// The CA certificates to trust, as PEM, instead of the system's roots.
     pub ca_pem: Option<Vec<u8>>,
     /// The SHA-256 of the certificates that are taken. When this is not empty, the server's must be among them:
-    /// alone it is trusted whoever signed it, and with `ca_pem` both must hold.
+    /// alone it is trusted regardless of the signer, and with `ca_pem` both must match.
     pub fingerprints: Vec<Fingerprint>,
 }
 

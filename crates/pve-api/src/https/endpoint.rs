@@ -55,12 +55,13 @@ impl Host {
             permits: Semaphore::new(config.limits.concurrent.max(1)),
             free: Mutex::default(),
         };
-        // What is no host is found out here, and not at the first call.
+        // What is not a host is found out here, and not at the first call.
         let is_name = !endpoint.host.contains([':', '/', '@', '?', '#', '\\', '%', ' ']);
         let is_host = is_name || endpoint.host.parse::<std::net::Ipv6Addr>().is_ok();
         if !is_host || reqwest::Url::parse(&host.url("/")).is_err() {
             let shown = crate::text::one_line(&endpoint.host);
-            let why = format!("`{shown}` is no host: give a name or an address, without `https://` and port");
+            let why =
+                format!("`{shown}` is not a host: use a name or an address, without `https://` and port");
             return Err(ApiError::Unusable(why));
         }
         Ok(host)
@@ -115,7 +116,7 @@ impl Host {
             .pool_idle_timeout(self.idle)
             .user_agent(concat!("vmdeploy/", env!("CARGO_PKG_VERSION")))
             .build()
-            .map_err(|error| ApiError::Unusable(format!("no HTTP client can be made: {error}")))?;
+            .map_err(|error| ApiError::Unusable(format!("the HTTP client cannot be created: {error}")))?;
         Ok(Lane { client, calls: 0, used_at: Instant::now() })
     }
     /// Returns the error of a connection that could not be made.

@@ -37,7 +37,7 @@ impl Inner {
                 }
                 // The old one is no longer taken (its key is gone, or the user changed): start over.
                 Err(LoginError::Api(error)) => {
-                    tracing::debug!(%error, "the ticket could not be renewed and is used on");
+                    tracing::debug!(%error, "the ticket could not be renewed; using the old one");
                     session.pause_renewal(now);
                     old
                 }
@@ -67,7 +67,7 @@ impl Inner {
         let second = self.login_call(&factor_request(user, &half, &factor)).await?;
         match read_login(&second)? {
             LoginAnswer::Done(ticket) => Ok(ticket),
-            LoginAnswer::Half { .. } => Err(LoginError::Odd("it asks for a second factor once more")),
+            LoginAnswer::Half { .. } => Err(LoginError::Odd("it requires another second factor")),
         }
     }
 
@@ -99,7 +99,7 @@ async fn second_factor(
             let (ask, name, asked) = (ask.clone(), user.to_string(), challenge.clone());
             // A person types slowly: other work goes on meanwhile.
             let answer = tokio::task::spawn_blocking(move || ask(&name, &asked)).await;
-            let answer = answer.unwrap_or_else(|_| Err("asking for it ended in a panic".into()));
+            let answer = answer.unwrap_or_else(|_| Err("the request for it failed unexpectedly".into()));
             answer.map_err(|source| LoginError::NoFactorGiven { user: user.to_string(), source })?
         }
     };

@@ -55,7 +55,7 @@ fn chain_verifier(
         roots.add(certificate).map_err(|error| unusable("the CA file", &error))?;
     }
     if roots.is_empty() {
-        return Err(unusable("the CA file", &"it holds no certificate in PEM form"));
+        return Err(unusable("the CA file", &"it contains no certificate in PEM format"));
     }
     let verifier =
         rustls::client::WebPkiServerVerifier::builder_with_provider(roots.into(), provider.clone())

@@ -58,7 +58,7 @@ impl HttpsTransport {
             config.endpoints.iter().map(|endpoint| Host::new(endpoint, &config)).collect();
         let hosts = hosts?;
         if hosts.is_empty() {
-            return Err(ApiError::Unusable("no API host is given".to_owned()));
+            return Err(ApiError::Unusable("no API host is set".to_owned()));
         }
         let (session, current) = Default::default();
         Ok(Self { inner: Arc::new(Inner { config, session, hosts, current }) })

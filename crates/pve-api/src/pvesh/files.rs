@@ -2,7 +2,7 @@
 //!
 //! Each `pvesh` starts Perl and loads all of PVE, which takes the better part of a second of a processor. What a run asks
 //! for again and again, a guest's configuration and how a task ended, PVE itself reads from files; `cat` gives them in
-//! some milliseconds. A file that is not there, or does not say it plainly, is no answer: then `pvesh` is asked.
+//! some milliseconds. A file that is not there, or does not say it plainly, is not an answer: then `pvesh` is asked.
 
 use crate::request::{Method, Request};
 use crate::response::Response;
@@ -21,7 +21,7 @@ pub(super) enum FileCall {
     TaskLog { upid: Upid, start: u64, limit: u64 },
     /// The cluster and its nodes.
     Members,
-    /// A list that is empty as long as nobody has made its file.
+    /// A list that is empty while its file does not exist.
     Listed(&'static str),
 }
 

@@ -34,7 +34,7 @@ pub(super) fn read(method: Method, output: &PveshOutput) -> Response {
         return Response::success(read_data(method, &output.stdout));
     }
     let mut lines = output.stderr.lines().map(str::trim_end).filter(|line| !line.trim().is_empty());
-    let first = lines.next().unwrap_or("`pvesh` failed without a word");
+    let first = lines.next().unwrap_or("`pvesh` failed without a message");
     let (status, reason) = match first.split_once(' ') {
         Some((code, rest)) if code.len() == 3 => match code.parse() {
             Ok(status @ 400..=599) => (status, rest),
@@ -114,7 +114,7 @@ mod tests {
         check(&format!("{gone}\n"), 500, gone);
         check("403 Permission check failed (x)\n", 403, "Permission check failed (x)");
         check("no 'get' handler for '/x'\n", 501, "no 'get' handler for '/x'");
-        check("", 500, "`pvesh` failed without a word");
+        check("", 500, "`pvesh` failed without a message");
         let answer = read(
             Method::Post,
             &output(

@@ -15,7 +15,7 @@ use std::sync::Arc;
 use std::time::Duration;
 use tokio::sync::OnceCell;
 
-/// Runs an argv as root on a node. Whoever has the SSH session implements it.
+/// Runs an argv as root on a node. The owner of the SSH session implements it.
 pub trait PveshRunner: Send + Sync + std::fmt::Debug + 'static {
     /// Runs `argv`, each element one argument as it stands, to its end.
     fn run(&self, argv: Vec<String>) -> BoxFuture<'static, Result<PveshOutput, PveshFailure>>;
@@ -67,7 +67,7 @@ fn argv_of<'a>(
     let options = options.flat_map(|(key, value)| [format!("--{key}"), value.to_owned()]);
     let argv: Vec<String> = first.iter().map(|word| (*word).to_owned()).chain(options).collect();
     match argv.iter().any(|argument| argument.contains('\0')) {
-        true => Err(ApiError::Unusable("an argument holds a NUL byte".to_owned())),
+        true => Err(ApiError::Unusable("an argument contains a NUL byte".to_owned())),
         false => Ok(argv),
     }
 }

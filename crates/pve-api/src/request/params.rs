@@ -241,7 +241,7 @@ mod tests {
     }
 
     #[test]
-    fn secrets_are_hidden_by_name_or_by_wish() {
+    fn secrets_are_hidden_by_name_or_on_request() {
         let secret = Secret::new("tokenvalue1");
         let params =
             Params::new().with("cipassword", "$6$abc").with_secret("content", &secret).with("name", "web");

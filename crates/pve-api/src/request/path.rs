@@ -73,7 +73,7 @@ impl std::str::FromStr for ApiPath {
     fn from_str(text: &str) -> Result<Self, InvalidPath> {
         let refuse = |reason| Err(InvalidPath { path: text.chars().take(200).collect(), reason });
         if text.contains(['?', '#']) {
-            return refuse("give parameters apart from the path, as `key=value`");
+            return refuse("pass parameters separately from the path, as `key=value`");
         }
         if text.chars().any(char::is_control) {
             return refuse("control characters are not allowed");

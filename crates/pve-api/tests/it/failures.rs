@@ -71,7 +71,7 @@ async fn an_answer_that_is_not_understood_took_effect() {
     let client = server.client(token());
     let error = client.post::<Vec<String>>("/w", Params::new()).await.unwrap_err();
     assert_eq!(error.effect(), TookEffect::Yes);
-    assert_eq!(error.to_string(), "POST `/w` was answered in an unknown form");
+    assert_eq!(error.to_string(), "the answer to POST `/w` has an unknown format");
     assert!(error.source().is_some());
 }
 
@@ -189,7 +189,7 @@ async fn a_task_is_followed_through_lost_looks() {
     let finished = task.wait_with(wait(), tell).await.unwrap();
     assert_eq!(finished.status, pve_types::TaskStatus::Ok);
     assert_eq!(told, [(1, Some(50.0))]);
-    // One that ends before anybody could read its log is not asked for it.
+    // The log of a task that ends immediately is not read.
     let asked = server.seen().len();
     let wait = pve_api::Wait { follow_after: Duration::from_secs(3600), ..wait() };
     task.wait_with(wait, |_| panic!("its log was told")).await.unwrap();

@@ -1,4 +1,4 @@
-//! The usual ways, against the embedded PVE's HTTPS door.
+//! Typical calls against the embedded PVE's API.
 
 use libtest_mimic::Trial;
 use pve_api::access::{Grant, RealmSync, Subject, TokenSettings, UserSettings};

@@ -11,7 +11,7 @@ use std::time::Duration;
 
 pub fn trials() -> Vec<Trial> {
     crate::trials![
-        a_token_goes_in_the_header_and_nothing_else,
+        a_token_is_sent_only_in_the_header,
         a_ticket_goes_in_the_cookie_and_writes_carry_the_csrf_token,
         many_calls_log_in_once,
         a_refused_ticket_is_replaced_once_by_one_login,
@@ -58,7 +58,7 @@ impl Clock for Hand {
     }
 }
 
-async fn a_token_goes_in_the_header_and_nothing_else() {
+async fn a_token_is_sent_only_in_the_header() {
     let server = Server::start(|_| Reply::json(r#"{"data":1}"#)).await;
     let client = server.client(token());
     assert!(client.is_logged_in().await);
@@ -231,7 +231,7 @@ async fn a_second_factor_that_is_missing_or_wrong_is_a_clear_error() {
     check(SecondFactorSource::None, "user `ann@pve` needs a second factor (totp, recovery)").await;
     let yubico = SecondFactorSource::Value(SecondFactor::Yubico(Secret::new("x")));
     check(yubico, "user `ann@pve` has no second factor of kind yubico, but totp, recovery").await;
-    let none = SecondFactorSource::ask(|_, _| Err("no terminal to ask on".into()));
+    let none = SecondFactorSource::ask(|_, _| Err("no terminal to confirm it on".into()));
     check(none, "no second factor was given for user `ann@pve`").await;
 }
 

@@ -1,6 +1,11 @@
 //! Integration tests: against hand-written servers for the odd cases, against the lab for the usual ones, and
 //! against recorded facts where PVE_FACTS_DIR names them.
 
+#![expect(
+    clippy::unwrap_used,
+    reason = "a test panics when something is not as expected, and explains it on the terminal"
+)]
+
 mod connections;
 mod documents;
 mod facts;

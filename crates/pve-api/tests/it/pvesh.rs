@@ -252,7 +252,7 @@ async fn what_no_file_tells_is_asked() {
     let files = vec![("/etc/pve/ha/rules.cfg", "node-affinity: a\n".to_owned())];
     let node = Arc::new(Files { files, ..Files::default() });
     let client = Client::over(PveshTransport::new(node.clone(), FOREVER));
-    // Nobody has made a resource: there is no file of them.
+    // No resource was created, so their file does not exist.
     assert!(client.cluster().ha().resources().await.unwrap().is_empty());
     assert!(client.cluster().mappings(MappingKind::Dir).await.unwrap().is_empty());
     client.cluster().ha().rules().await.unwrap_err();

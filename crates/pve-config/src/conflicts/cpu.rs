@@ -154,8 +154,11 @@ pub(super) fn faults(cpu: &Cpu) -> Vec<(String, String)> {
     if cpu.custom_model().is_none() && !is_builtin_cpu(model) {
         let like = MODELS.iter().find(|known| known.eq_ignore_ascii_case(model));
         let hint = match like {
-            Some(known) => format!("did you mean `{known}`? The case matters"),
-            None => "write `x86-64-v2-AES`, `host` or another model of PVE's list; a custom model is `custom-NAME`".to_owned(),
+            Some(known) => format!("did you mean `{known}`? Models are case-sensitive"),
+            None => {
+                "use `x86-64-v2-AES`, `host` or another model of PVE, or `custom-NAME` for a custom model"
+                    .to_owned()
+            }
         };
         faults.push((format!("PVE has no CPU model `{}`", model.escape_debug()), hint));
     }
@@ -167,9 +170,9 @@ pub(super) fn faults(cpu: &Cpu) -> Vec<(String, String)> {
         .map(|flag| format!("`{}`", flag.escape_debug()))
         .collect();
     if !unknown.is_empty() {
-        let message = format!("a VM's own CPU flags may not be {}", unknown.join(", "));
+        let message = format!("these CPU flags are not allowed: {}", unknown.join(", "));
         let hint = format!(
-            "write `+` or `-` and one of {}; others need a custom model, or `type: host`",
+            "use `+` or `-` and one of {}; other flags need a custom model, or `type: host`",
             FLAGS.join(", ")
         );
         faults.push((message, hint));

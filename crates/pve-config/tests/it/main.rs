@@ -1,5 +1,10 @@
 //! The table of keys, compared with facts from outside.
 
+#![expect(
+    clippy::unwrap_used,
+    reason = "a test panics when something is not as expected, and explains it on the terminal"
+)]
+
 mod schemas;
 
 use libtest_mimic::{Arguments, Trial};

@@ -22,7 +22,7 @@ const NO_KEYS: &[(&str, &str)] = &[
     ("live-restore", "restores a backup"),
     ("node", "part of the path"),
     ("pool", "kept in user.cfg"),
-    ("revert", "names pending keys to take back"),
+    ("revert", "names pending keys to revert"),
     ("skiplock", "what the call may do"),
     ("start", "what the call does next"),
     ("storage", "where the call places volumes"),

@@ -69,7 +69,7 @@ impl Call<'_> {
         let text = self.text("vmid").unwrap_or_default();
         text.parse().map_err(|_| Refusal::parameter("vmid", "property is missing and it is not optional"))
     }
-    /// The node that the call is about; the door's own for an endpoint without one, and for `localhost`.
+    /// The node of the call; the listener's own for an endpoint without one, and for `localhost`.
     pub fn node(&self) -> String {
         match self.text("node") {
             None | Some("localhost") => self.caller.node.clone(),

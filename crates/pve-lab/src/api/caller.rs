@@ -1,22 +1,22 @@
-//! Who calls, and through which door.
+//! The caller, and the listener that it used.
 
 /// Who calls.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub enum Identity {
     /// No credentials.
-    Nobody,
+    Anonymous,
     /// A user with a ticket, or root on the command line.
     User(String),
     /// An API token, by its full id (`user@realm!name`).
     Token(String),
 }
 
-/// Who calls, and through which door.
+/// The caller, and the listener that it used.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Caller {
     /// Who.
     pub identity: Identity,
-    /// The node whose door it is.
+    /// The node of the listener.
     pub node: String,
     /// Whether it is a command on the node (whose workers run in the foreground) and not an HTTP request.
     pub is_command: bool,
@@ -27,14 +27,14 @@ impl Caller {
     pub fn root_cli(node: &str) -> Self {
         Self { identity: Identity::User("root@pam".to_owned()), node: node.to_owned(), is_command: true }
     }
-    /// An HTTP request through the door of `node`.
+    /// An HTTP request to the listener of `node`.
     pub fn http(identity: Identity, node: &str) -> Self {
         Self { identity, node: node.to_owned(), is_command: false }
     }
-    /// `user@realm`, or the full token id: what a task's UPID ends with. Empty for nobody.
+    /// `user@realm`, or the full token id: what a task's UPID ends with. Empty if not logged in.
     pub fn auth_id(&self) -> &str {
         match &self.identity {
-            Identity::Nobody => "",
+            Identity::Anonymous => "",
             Identity::User(id) | Identity::Token(id) => id,
         }
     }

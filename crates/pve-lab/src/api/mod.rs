@@ -1,4 +1,4 @@
-//! The API's methods, and the one transport to them for both doors.
+//! The API's methods, and the one transport to them for HTTPS and SSH.
 
 pub(crate) mod access;
 mod call;
@@ -83,14 +83,14 @@ pub fn dispatch(
 ) -> Result<Reply, Refusal> {
     let found = schema::method(world.version, method, path);
     let is_world = found.as_ref().is_some_and(|found| found.endpoint.permission == Permission::World);
-    if caller.identity == Identity::Nobody && !is_world {
+    if caller.identity == Identity::Anonymous && !is_world {
         return Err(Refusal::unauthenticated("No ticket"));
     }
     let Found { endpoint, index, path_params } =
         found.ok_or_else(|| Refusal::not_implemented(method, path))?;
     let run = handlers(world.version).get(index).copied().flatten();
     let run = run.ok_or_else(|| Refusal::not_implemented(method, path))?;
-    let mut params = schema::normalise(&endpoint.params, params);
+    let mut params = schema::normalize(&endpoint.params, params);
     merge_path(&mut params, path_params)?;
     if caller.is_token() && !endpoint.allows_tokens {
         return Err(no_token(path));

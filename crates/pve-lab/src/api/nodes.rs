@@ -38,7 +38,7 @@ fn list(call: &mut Call<'_>) -> Result<Value, Refusal> {
     Ok(shown.collect())
 }
 
-/// A fingerprint for a list of nodes: a node's own certificate is shown by its door.
+/// A fingerprint for a list of nodes: a node's own certificate is shown by its listener.
 fn fingerprint(name: &str) -> String {
     use sha2::{Digest as _, Sha256};
     Sha256::digest(name.as_bytes()).iter().map(|byte| format!("{byte:02X}")).collect::<Vec<_>>().join(":")

@@ -303,7 +303,7 @@ fn copy_tree(files: &mut NodeFiles<'_>, from: &str, to: &str) -> Result<(), FsEr
     if files.stat(from)?.kind != Kind::Directory {
         return files.copy(from, to);
     }
-    if crate::vfs::normalise("/", to).starts_with(&format!("{}/", from.trim_end_matches('/'))) {
+    if crate::vfs::normalize("/", to).starts_with(&format!("{}/", from.trim_end_matches('/'))) {
         return Err(FsError::Invalid);
     }
     if !files.exists(to) {

@@ -22,7 +22,7 @@ use crate::fault::Moment;
 use crate::shell::io::{Streams, WriteError};
 use crate::shell::node::Node;
 use crate::shell::process::Process;
-use crate::shell::run::{Ended, normalise_keeping_slash};
+use crate::shell::run::{Ended, normalize_keeping_slash};
 
 pub(crate) use listing::utc;
 pub(crate) use programs::path_of;
@@ -66,7 +66,7 @@ impl Context {
 
     /// The absolute form of a path; a slash at its end is kept.
     pub(crate) fn absolute(&self, path: &str) -> String {
-        normalise_keeping_slash(&self.directory, path)
+        normalize_keeping_slash(&self.directory, path)
     }
 
     /// Reads stdin to its end, up to `limit` bytes.
@@ -148,7 +148,7 @@ async fn run_unless_struck(context: &Context, arguments: &[String]) -> Exit {
     if let (Ok(0), Some((_, text, exit, Moment::After))) = (&done, blow.refusal) {
         done = context.fail(exit, text).await;
     }
-    // Nobody hears of its end before the line is cut.
+    // Its end is not reported before the connection is dropped.
     if blow.drop == Some(Moment::After) {
         context.streams.connection.cut().await;
     } else if cut.is_some() {

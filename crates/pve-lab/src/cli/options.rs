@@ -4,7 +4,7 @@
 #[derive(Debug, Default, PartialEq, Eq)]
 pub(super) struct Options {
     given: Vec<(&'static str, String)>,
-    /// What is no option.
+    /// What is not an option.
     pub(super) operands: Vec<String>,
 }
 

@@ -1,4 +1,4 @@
-//! Programs about the node: its name, its time, its processes, its neighbours.
+//! Programs about the node: its name, its time, its processes, its neighbors.
 
 use super::files::options;
 use super::options::Options;
@@ -258,7 +258,7 @@ pub(super) async fn ip(context: &Context, arguments: &[String]) -> Exit {
     let as_json = words.contains(&"-j") || words.contains(&"-json");
     let words: Vec<&str> = words.into_iter().filter(|word| !matches!(*word, "-j" | "-json")).collect();
     let mut rest = words.iter().skip(1);
-    if !matches!(words.first(), Some(&("neigh" | "neighbour" | "neighbor" | "n"))) {
+    if !matches!(words.first(), Some(&("neigh" | "neighbor" | "neighbour" | "n"))) {
         return context.fail(255, "ip: the lab knows `ip neigh` only").await;
     }
     let mut device = None;
@@ -269,7 +269,7 @@ pub(super) async fn ip(context: &Context, arguments: &[String]) -> Exit {
             other => return context.fail(255, format!("ip: the lab does not know `{other}`")).await,
         }
     }
-    let all = context.node.world.with(|world| crate::guest::neighbours(world, &context.node.name));
+    let all = context.node.world.with(|world| crate::guest::neighbors(world, &context.node.name));
     let shown: Vec<_> =
         all.into_iter().filter(|entry| device.is_none_or(|device| device == entry.bridge)).collect();
     if as_json {

@@ -5,7 +5,7 @@ use super::options::Options;
 use super::{Context, Exit};
 use crate::vfs::{FsError, Kind, glob_matches};
 
-/// More than this is no text.
+/// More than this is not text.
 const MAX_TEXT: usize = 64 << 20;
 
 /// The bytes of the named files, or of stdin; a file that cannot be read is complained about.

@@ -13,10 +13,10 @@ use std::time::Duration;
 use pve_types::Vmid;
 
 pub use agent::agent_command;
-pub(crate) use network::neighbours;
+pub(crate) use network::neighbors;
 pub use network::{Address, Leases, Nic};
 
-use crate::world::{Config, Guest, GuestBehaviour, World};
+use crate::world::{Config, Guest, GuestBehavior, World};
 
 /// What the guest's inside is doing; default for one that is off.
 #[derive(Debug, Clone, Default)]
@@ -43,15 +43,15 @@ pub struct Runtime {
 }
 
 /// How the inside of this guest behaves.
-fn behaviour(world: &World, vmid: Vmid) -> GuestBehaviour {
-    world.guest_behaviours.get(&vmid).unwrap_or(&world.guest_behaviour).clone()
+fn behavior(world: &World, vmid: Vmid) -> GuestBehavior {
+    world.guest_behaviors.get(&vmid).unwrap_or(&world.guest_behavior).clone()
 }
 
 /// The guest was switched on.
 pub fn started(world: &mut World, vmid: Vmid) {
     let Some(guest) = world.guests.get(&vmid).cloned() else { return };
-    let behaviour = behaviour(world, vmid);
-    let boot_ms = match behaviour.agent_ms {
+    let behavior = behavior(world, vmid);
+    let boot_ms = match behavior.agent_ms {
         None => Some(world.delays.agent_ms),
         Some(ms) => u64::try_from(ms).ok(),
     };
@@ -59,15 +59,15 @@ pub fn started(world: &mut World, vmid: Vmid) {
     let agent_from = boot_ms.filter(|_| !never).map(|ms| world.now() + ms * 1000);
     let up_from = world.now() + boot_ms.unwrap_or(world.delays.agent_ms) * 1000;
     let has_cloud_init = network::has_cloud_init_drive(&guest.config);
-    let nics = if boots(&guest.config) { network::nics(world, &guest, &behaviour) } else { Vec::new() };
+    let nics = if boots(&guest.config) { network::nics(world, &guest, &behavior) } else { Vec::new() };
     let runtime = Runtime {
         agent_from,
-        addresses_from: up_from + behaviour.address_ms * 1000,
-        cloud_init_from: has_cloud_init.then(|| up_from + behaviour.cloud_init_ms * 1000),
-        cloud_init_fails: behaviour.cloud_init_fails,
+        addresses_from: up_from + behavior.address_ms * 1000,
+        cloud_init_from: has_cloud_init.then(|| up_from + behavior.cloud_init_ms * 1000),
+        cloud_init_fails: behavior.cloud_init_fails,
         hostname: hostname(&guest, has_cloud_init),
         nics,
-        has_noise: behaviour.noise,
+        has_noise: behavior.noise,
         ..Runtime::default()
     };
     if let Some(guest) = world.guests.get_mut(&vmid) {
@@ -112,8 +112,8 @@ pub fn stopped(world: &mut World, vmid: Vmid) {
 /// How long the guest takes to power itself off when asked to; `None`: it never does. A guest without an operating
 /// system, or one that has not booted yet, does not hear the request.
 pub fn shutdown_duration(world: &World, vmid: Vmid) -> Option<Duration> {
-    let hears = world.guests.get(&vmid).is_some_and(|guest| boots(&guest.config))
-        && behaviour(world, vmid).shuts_down;
+    let hears =
+        world.guests.get(&vmid).is_some_and(|guest| boots(&guest.config)) && behavior(world, vmid).shuts_down;
     hears.then(|| Duration::from_millis(world.delays.shutdown_ms))
 }
 

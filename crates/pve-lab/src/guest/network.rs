@@ -6,7 +6,7 @@ use std::net::{Ipv4Addr, Ipv6Addr};
 use serde_json::{Value, json};
 
 use super::Runtime;
-use crate::world::{Config, Guest, GuestBehaviour, World};
+use crate::world::{Config, Guest, GuestBehavior, World};
 
 /// An address with the length of its network's prefix.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -85,7 +85,7 @@ fn mac_of(value: &str) -> Option<&str> {
 }
 
 /// What the guest's interfaces are going to be.
-pub(super) fn nics(world: &mut World, guest: &Guest, behaviour: &GuestBehaviour) -> Vec<Nic> {
+pub(super) fn nics(world: &mut World, guest: &Guest, behavior: &GuestBehavior) -> Vec<Nic> {
     let by_cloud_init = has_cloud_init_drive(&guest.config);
     let slots = (0..32)
         .filter_map(|number| guest.config.get(&format!("net{number}")).map(|value| (number, value.clone())));
@@ -100,7 +100,7 @@ pub(super) fn nics(world: &mut World, guest: &Guest, behaviour: &GuestBehaviour)
         };
         let has_link = sub_key(&value, "link_down") != Some("1");
         let addresses = match &wanted {
-            Some(text) if has_link => addresses(&mut world.guest_leases, text, &mac, behaviour),
+            Some(text) if has_link => addresses(&mut world.guest_leases, text, &mac, behavior),
             _ => Vec::new(),
         };
         let bridge = sub_key(&value, "bridge").unwrap_or_default().to_owned();
@@ -115,13 +115,13 @@ pub(super) fn nics(world: &mut World, guest: &Guest, behaviour: &GuestBehaviour)
     nics
 }
 
-fn addresses(leases: &mut Leases, ipconfig: &str, mac: &str, behaviour: &GuestBehaviour) -> Vec<Address> {
+fn addresses(leases: &mut Leases, ipconfig: &str, mac: &str, behavior: &GuestBehavior) -> Vec<Address> {
     let mut all = Vec::new();
     let (four, six) = (sub_key(ipconfig, "ip"), sub_key(ipconfig, "ip6"));
     // An ipconfig that names neither asks DHCP for both.
     let four = if four.is_none() && six.is_none() { Some("dhcp") } else { four };
     match four {
-        Some("dhcp") => all.extend(leases.lease(&behaviour.dhcp, mac)),
+        Some("dhcp") => all.extend(leases.lease(&behavior.dhcp, mac)),
         Some(text) => all.extend(static_address(text)),
         None => {}
     }
@@ -197,15 +197,15 @@ pub(super) fn interfaces(runtime: &Runtime, now: u64) -> Value {
     Value::Array(all)
 }
 
-/// One entry of a node's neighbour table.
-pub(crate) struct Neighbour {
+/// One entry of a node's neighbor table.
+pub(crate) struct Neighbor {
     pub(crate) address: String,
     pub(crate) bridge: String,
     pub(crate) mac: String,
 }
 
 /// Who has been heard on a node's bridges: the running guests with their addresses.
-pub(crate) fn neighbours(world: &World, node: &str) -> Vec<Neighbour> {
+pub(crate) fn neighbors(world: &World, node: &str) -> Vec<Neighbor> {
     let now = world.now();
     let here = world
         .guests
@@ -213,7 +213,7 @@ pub(crate) fn neighbours(world: &World, node: &str) -> Vec<Neighbour> {
         .filter(|guest| guest.node == node && guest.is_running() && now >= guest.runtime.addresses_from);
     here.flat_map(|guest| guest.runtime.nics.iter())
         .flat_map(|nic| nic.addresses.iter().map(move |address| (nic, address)))
-        .map(|(nic, address)| Neighbour {
+        .map(|(nic, address)| Neighbor {
             address: address.ip.to_string(),
             bridge: nic.bridge.clone(),
             mac: nic.mac.clone(),

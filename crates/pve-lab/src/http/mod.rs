@@ -1,4 +1,4 @@
-//! The HTTPS door.
+//! The HTTPS listener.
 
 mod answer;
 mod body;
@@ -17,8 +17,8 @@ use tokio_rustls::TlsAcceptor;
 use crate::lab::LabError;
 use crate::world::WorldHandle;
 
-/// An open HTTPS door.
-pub(crate) struct HttpsDoor {
+/// An open HTTPS listener.
+pub(crate) struct HttpsListener {
     addr: SocketAddr,
     identity: tls::Identity,
     shut: watch::Sender<bool>,
@@ -26,21 +26,21 @@ pub(crate) struct HttpsDoor {
 
 /// What every connection needs.
 #[derive(Clone)]
-struct Door {
+struct Endpoint {
     world: WorldHandle,
     node: String,
     acceptor: TlsAcceptor,
 }
 
-impl HttpsDoor {
-    /// Opens the API's door of `node` on 127.0.0.1.
+impl HttpsListener {
+    /// Opens the API listener of `node` on 127.0.0.1.
     pub(crate) async fn start(world: WorldHandle, node: &str) -> Result<Self, LabError> {
         let identity = tls::Identity::new(node)?;
         let listener = TcpListener::bind((Ipv4Addr::LOCALHOST, 0)).await.map_err(LabError::Listen)?;
         let addr = listener.local_addr().map_err(LabError::Listen)?;
         let (shut, shutting) = watch::channel(false);
-        let door = Door { world, node: node.to_owned(), acceptor: identity.acceptor() };
-        tokio::spawn(accept_all(listener, door, shutting));
+        let endpoint = Endpoint { world, node: node.to_owned(), acceptor: identity.acceptor() };
+        tokio::spawn(accept_all(listener, endpoint, shutting));
         Ok(Self { addr, identity, shut })
     }
     pub(crate) fn addr(&self) -> SocketAddr {
@@ -52,23 +52,23 @@ impl HttpsDoor {
     pub(crate) fn ca_pem(&self) -> &str {
         self.identity.ca_pem()
     }
-    /// Stops listening and ends every connection (dropping the door does the same).
+    /// Stops listening and ends every connection (dropping it does the same).
     pub(crate) fn stop(self) {
         self.shut.send_replace(true);
     }
 }
 
-async fn accept_all(listener: TcpListener, door: Door, mut shutting: watch::Receiver<bool>) {
+async fn accept_all(listener: TcpListener, endpoint: Endpoint, mut shutting: watch::Receiver<bool>) {
     loop {
         let accepted = tokio::select! {
             accepted = listener.accept() => accepted,
             _ = shutting.changed() => return,
         };
         if let Ok((stream, _)) = accepted {
-            let (door, mut shutting) = (door.clone(), shutting.clone());
+            let (endpoint, mut shutting) = (endpoint.clone(), shutting.clone());
             tokio::spawn(async move {
                 tokio::select! {
-                    () = serve_connection(stream, door) => {}
+                    () = serve_connection(stream, endpoint) => {}
                     _ = shutting.changed() => {}
                 }
             });
@@ -111,7 +111,7 @@ async fn redirect(stream: TcpStream) {
     let _ = stream.get_mut().write_all(answer.as_bytes()).await;
 }
 
-async fn serve_connection(stream: TcpStream, door: Door) {
+async fn serve_connection(stream: TcpStream, endpoint: Endpoint) {
     let _ = stream.set_nodelay(true);
     let mut first = [0];
     match tokio::time::timeout(IDLE, stream.peek(&mut first)).await {
@@ -119,9 +119,11 @@ async fn serve_connection(stream: TcpStream, door: Door) {
         Ok(Ok(1)) => return redirect(stream).await,
         _ => return,
     }
-    let Ok(Ok(mut stream)) = tokio::time::timeout(IDLE, door.acceptor.accept(stream)).await else { return };
-    door.world.load().count(|counts| counts.api_connections += 1);
-    let version = door.world.with(|world| world.version);
+    let Ok(Ok(mut stream)) = tokio::time::timeout(IDLE, endpoint.acceptor.accept(stream)).await else {
+        return;
+    };
+    endpoint.world.load().count(|counts| counts.api_connections += 1);
+    let version = endpoint.world.with(|world| world.version);
     let mut kept = Vec::new();
     for count in 1..=REQUESTS_PER_CONNECTION {
         let answered =
@@ -132,11 +134,13 @@ async fn serve_connection(stream: TcpStream, door: Door) {
                 }
                 wire::Read::Request(request) => {
                     let closes = request.closes;
-                    request::answer(&door.world, &door.node, request).await.map(|answer| (answer, closes))
+                    request::answer(&endpoint.world, &endpoint.node, request)
+                        .await
+                        .map(|answer| (answer, closes))
                 }
             };
         let Ok((answer, wants_close)) = answered else { break };
-        let now = door.world.with(|world| world.now_seconds());
+        let now = endpoint.world.with(|world| world.now_seconds());
         let closes = wants_close || count == REQUESTS_PER_CONNECTION || answer.status >= 400;
         if wire::write(&mut stream, &answer, now, closes).await.is_err() || closes {
             break;

@@ -233,7 +233,7 @@ fn authenticate(
         (method, path),
         ("GET", "/access/domains") | ("GET" | "POST", "/access/ticket") | ("POST", "/access/vncticket")
     ) {
-        return Ok(Caller::http(Identity::Nobody, node));
+        return Ok(Caller::http(Identity::Anonymous, node));
     }
     let Some(text) =
         cookie(request).or_else(|| authorization.strip_prefix("PVEAuthCookie=").map(str::to_owned))

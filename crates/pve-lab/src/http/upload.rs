@@ -11,7 +11,7 @@ use crate::world::WorldHandle;
 const HEAD: usize = 8 << 10;
 /// Bytes of a field that count.
 const FIELD: usize = 64 << 10;
-/// Bytes of a file that are moved while nobody else sees the world.
+/// Bytes of a file that are moved while the world is locked.
 const PIECE: usize = 1 << 20;
 
 /// The boundary that a content type names.

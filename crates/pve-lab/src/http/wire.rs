@@ -35,7 +35,7 @@ impl Request {
 pub(super) enum Read {
     /// A request.
     Request(Request),
-    /// What is no request, or not one that is taken: the answer to it.
+    /// What is not a request, or not one that is taken: the answer to it.
     Refused(Refusal),
     /// The client is gone, or was silent for too long, or went on too long with its head.
     Gone,

@@ -12,7 +12,7 @@ use pve_types::PveVersion;
 pub use formats::{Formats, is_new_disk, is_storage_id, is_user_id, split_list};
 pub use model::{Check, Endpoint, Format, Kind, Param, ParamSet, Pattern, Permission, PropertyFormat};
 pub use table::{Found, Table, table};
-pub use verify::{Errors, check_object, normalise};
+pub use verify::{Errors, check_object, normalize};
 
 /// The endpoint of `version` with this method and (decoded) path, and the parameters that stand in the path.
 pub fn method(version: PveVersion, method: &str, path: &str) -> Option<Found> {

@@ -163,9 +163,9 @@ pub enum Permission {
     Root,
     /// Any user.
     All,
-    /// Anybody.
+    /// Any user.
     World,
-    /// Whom the expression allows.
+    /// The users that the expression allows.
     Check(Check),
 }
 

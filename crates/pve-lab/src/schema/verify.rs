@@ -44,12 +44,12 @@ impl Errors {
 
 /// Brings decoded parameters into the shape that a method reads: scalars as text, lists joined, arrays of text.
 // PVE: pve-common src/PVE/RESTHandler.pm handle; JSON booleans from pve-common 8.0.4.
-pub fn normalise(set: &ParamSet, given: &Params) -> Params {
-    let one = |(name, value): (&String, &Value)| (name.clone(), normalise_one(set.get(name), value));
+pub fn normalize(set: &ParamSet, given: &Params) -> Params {
+    let one = |(name, value): (&String, &Value)| (name.clone(), normalize_one(set.get(name), value));
     given.iter().filter(|(_, value)| !value.is_null()).map(one).collect()
 }
 
-fn normalise_one(param: Option<&Param>, value: &Value) -> Value {
+fn normalize_one(param: Option<&Param>, value: &Value) -> Value {
     let is_array = param.is_some_and(|param| param.kind == Kind::Array);
     match value {
         Value::Array(items) if !is_array && param.is_some_and(Param::is_list) => {

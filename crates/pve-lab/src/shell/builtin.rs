@@ -84,7 +84,7 @@ async fn change_directory(shell: &mut Shell, rest: &[String], streams: &Streams)
     };
     match problem {
         None => {
-            shell.directory = crate::vfs::normalise("/", &path);
+            shell.directory = crate::vfs::normalize("/", &path);
             shell.set_variable("PWD", shell.directory.clone());
             0
         }

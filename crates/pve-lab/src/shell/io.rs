@@ -26,7 +26,7 @@ pub(crate) enum Output {
     Null,
     /// `>&-`: writing fails.
     Closed,
-    /// To whoever runs the session. When it has gone, the bytes are dropped and the command lives on.
+    /// To the owner of the session. When it is gone, the bytes are dropped and the command continues.
     Session(mpsc::Sender<(Stream, Bytes)>, Stream),
     /// Into a pipe.
     Pipe(mpsc::Sender<Bytes>),
@@ -227,7 +227,7 @@ impl Connection {
         Self(cut)
     }
 
-    /// Cuts the line after a while, though nobody waits for it; what runs on the node runs on.
+    /// Drops the connection after a while; commands on the node continue.
     pub(crate) fn cut_after(&self, delay: std::time::Duration) {
         let cut = Arc::clone(&self.0);
         tokio::spawn(async move {

@@ -11,7 +11,7 @@ use super::node::Node;
 use super::process::{Running, Signal};
 use super::{SyntaxError, builtin, parse};
 use crate::cli;
-use crate::vfs::{FsError, Kind as FileKind, normalise};
+use crate::vfs::{FsError, Kind as FileKind, normalize};
 
 /// How a command line ended.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -227,7 +227,7 @@ impl Shell {
 
     /// The absolute form of a path.
     pub(crate) fn absolute(&self, path: &str) -> String {
-        normalise_keeping_slash(&self.directory, path)
+        normalize_keeping_slash(&self.directory, path)
     }
 
     // ---- lists
@@ -254,7 +254,7 @@ impl Shell {
         })
     }
 
-    /// From here on the shell lives beside its commands: none may take over its number.
+    /// From here on the shell runs in parallel with its commands: none may reuse its process ID.
     fn own_is_taken(&mut self) {
         self.own = None;
     }
@@ -631,7 +631,7 @@ fn as_item(command: &Command) -> Item {
 }
 
 /// The absolute form of a path; a slash at its end still asks for a directory.
-pub(crate) fn normalise_keeping_slash(directory: &str, path: &str) -> String {
-    let absolute = normalise(directory, path);
+pub(crate) fn normalize_keeping_slash(directory: &str, path: &str) -> String {
+    let absolute = normalize(directory, path);
     if path.len() > 1 && path.ends_with('/') && absolute != "/" { absolute + "/" } else { absolute }
 }

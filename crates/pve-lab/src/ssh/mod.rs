@@ -1,4 +1,4 @@
-//! The SSH doors: one per node, with real SSH in front and the lab's own shell and file tree behind.
+//! The SSH listeners: one per node, with real SSH in front and the lab's own shell and file tree behind.
 
 mod connection;
 mod sftp;
@@ -15,12 +15,12 @@ use tokio::net::{TcpListener, TcpStream};
 use tokio::sync::watch;
 
 use crate::shell::node::Node;
-use crate::world::WorldHandle;
+use crate::world::{World, WorldHandle};
 use connection::Connection;
 
-/// The SSH doors of a lab, with the key that opens them.
+/// The SSH listeners of a lab, with the key that they accept.
 #[derive(Default)]
-pub(crate) struct SshDoors {
+pub(crate) struct SshListeners {
     addresses: BTreeMap<String, SocketAddr>,
     private_key: String,
     known_hosts: String,
@@ -32,34 +32,48 @@ fn failed(error: impl std::error::Error + Send + Sync + 'static) -> io::Error {
     io::Error::other(error)
 }
 
-impl SshDoors {
-    /// Opens a door for every node of the world, on 127.0.0.1 with a port of the system's choice. The key that opens
-    /// them and the host keys are made anew.
+impl SshListeners {
+    /// Opens a listener for every node of the world. The key that they accept and the host keys are generated.
+    ///
+    /// The API's node listens on 127.0.0.1, the others on 127.0.0.2 and so on with the same port, and `/cluster/status`
+    /// shows these addresses: one `PROXMOX_SSH_PORT` leads to every node. If the system has no such address, a node listens
+    /// on 127.0.0.1 with a port of its own.
     pub(crate) async fn start(world: WorldHandle) -> io::Result<Self> {
         let key = PrivateKey::random(&mut rand::rng(), Algorithm::Ed25519).map_err(failed)?;
         let public = key.public_key().to_openssh().map_err(failed)?;
-        let mut doors = Self::default();
-        doors.private_key = key.to_openssh(LineEnding::LF).map_err(failed)?.to_string();
-        for name in world.with(|world| world.nodes.keys().cloned().collect::<Vec<_>>()) {
+        let mut listeners = Self::default();
+        listeners.private_key = key.to_openssh(LineEnding::LF).map_err(failed)?.to_string();
+        let names = world.with(|world| {
+            let others = world.nodes.keys().filter(|name| **name != world.api_node).cloned();
+            std::iter::once(world.api_node.clone()).chain(others).collect::<Vec<_>>()
+        });
+        let mut port = 0;
+        for (index, name) in names.into_iter().enumerate() {
+            let listener = bind(index, port).await?;
+            let address = listener.local_addr()?;
+            if index == 0 {
+                port = address.port();
+            } else if address.ip() != Ipv4Addr::LOCALHOST {
+                world.with(|world| set_address(world, &name, address));
+            }
             let node = Node::new(world.clone(), &name);
             place_files(&node, &public);
             let host_key = PrivateKey::random(&mut rand::rng(), Algorithm::Ed25519).map_err(failed)?;
             let host_public = host_key.public_key().to_openssh().map_err(failed)?;
-            let listener = TcpListener::bind((Ipv4Addr::LOCALHOST, 0)).await?;
-            let address = listener.local_addr()?;
-            doors.known_hosts.push_str(&format!("[127.0.0.1]:{} {host_public}\n", address.port()));
-            doors.addresses.insert(name, address);
+            let known = format!("[{}]:{} {host_public}\n", address.ip(), address.port());
+            listeners.known_hosts.push_str(&known);
+            listeners.addresses.insert(name, address);
             tokio::spawn(accept_all(
                 listener,
                 Arc::clone(&node),
                 Arc::new(config(host_key)),
-                doors.shut.subscribe(),
+                listeners.shut.subscribe(),
             ));
-            doors.nodes.push(node);
+            listeners.nodes.push(node);
         }
-        Ok(doors)
+        Ok(listeners)
     }
-    /// Where the door of `node` is.
+    /// The address of the listener of `node`.
     pub(crate) fn addr(&self, node: &str) -> Option<SocketAddr> {
         self.addresses.get(node).copied()
     }
@@ -67,21 +81,38 @@ impl SshDoors {
     pub(crate) fn private_key(&self) -> &str {
         &self.private_key
     }
-    /// The host keys, one `[127.0.0.1]:PORT …` line per node.
+    /// The host keys, one `[ADDRESS]:PORT …` line per node.
     pub(crate) fn known_hosts(&self) -> String {
         self.known_hosts.clone()
     }
-    /// Closes the doors, every connection, and every command that still runs.
+    /// Closes the listeners, every connection, and every running command.
     pub(crate) async fn stop(self) {
         self.shut.send_replace(true);
         self.nodes.iter().for_each(|node| node.processes.kill_all());
     }
 }
 
-impl Drop for SshDoors {
+impl Drop for SshListeners {
     fn drop(&mut self) {
         self.shut.send_replace(true);
         self.nodes.iter().for_each(|node| node.processes.kill_all());
+    }
+}
+
+/// Binds the listener of the node with this index: see [`SshListeners::start`].
+async fn bind(index: usize, port: u16) -> io::Result<TcpListener> {
+    if let (1.., Ok(last)) = (index, u8::try_from(index + 1))
+        && let Ok(listener) = TcpListener::bind((Ipv4Addr::new(127, 0, 0, last), port)).await
+    {
+        return Ok(listener);
+    }
+    TcpListener::bind((Ipv4Addr::LOCALHOST, 0)).await
+}
+
+/// Sets the address that the cluster reports for a node, unless the world file sets one.
+fn set_address(world: &mut World, name: &str, address: SocketAddr) {
+    if let Some(node) = world.nodes.get_mut(name).filter(|node| node.spec.address.is_none()) {
+        node.address = address.ip().to_string();
     }
 }
 
@@ -100,7 +131,7 @@ fn config(host_key: PrivateKey) -> russh::server::Config {
     }
 }
 
-/// What lies on every node beside PVE's own: what deployers look at.
+/// Files on every node in addition to PVE's own.
 fn place_files(node: &Arc<Node>, public_key: &str) {
     let name = node.name.clone();
     let (address, version) = node.world.with(|world| {
@@ -185,7 +216,7 @@ async fn serve(
         _ = shutting.wait_for(|shut| *shut) => {}
     }
     drop(outside);
-    // Whoever cut the line waits for this: nothing goes through it any more.
+    // The fault waits for this: nothing passes through the connection any more.
     drop(cut);
     session.abort();
 }

@@ -11,7 +11,7 @@ use russh_sftp::server::{Handler, StatusReply};
 
 use super::connection::Slot;
 use crate::shell::node::Node;
-use crate::vfs::{FsError, Kind, NodeFiles, Space, Stat, normalise};
+use crate::vfs::{FsError, Kind, NodeFiles, Space, Stat, normalize};
 
 /// Bytes given out in one read.
 const MAX_READ: u32 = 256 * 1024;
@@ -81,7 +81,7 @@ impl SftpSession {
 }
 
 fn absolute(path: &str) -> String {
-    normalise("/root", path)
+    normalize("/root", path)
 }
 
 fn ok(id: u32) -> Status {

@@ -1,4 +1,4 @@
-//! Disk images: recognised by their first bytes, or written as a header and a hole.
+//! Disk images: recognized by their first bytes, or written as a header and a hole.
 
 /// The format of a disk image.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, PartialOrd, Ord, serde::Serialize, serde::Deserialize)]
@@ -34,7 +34,7 @@ pub struct ImageInfo {
     pub backing_file: Option<String>,
 }
 
-/// How many leading bytes [`recognise`] wants.
+/// How many leading bytes [`recognize`] wants.
 pub(super) const HEADER: u64 = 1024;
 
 fn big_endian(bytes: &[u8], at: usize, width: usize) -> Option<u64> {
@@ -48,7 +48,7 @@ fn little_endian(bytes: &[u8], at: usize, width: usize) -> Option<u64> {
 }
 
 /// Reads an image's header; anything unknown is raw, as qemu-img sees it.
-pub(super) fn recognise(header: &[u8], length: u64) -> ImageInfo {
+pub(super) fn recognize(header: &[u8], length: u64) -> ImageInfo {
     qcow2(header).or_else(|| vmdk(header)).unwrap_or(ImageInfo {
         format: ImageFormat::Raw,
         virtual_size: length.next_multiple_of(512),
@@ -118,19 +118,19 @@ mod tests {
     use super::*;
 
     #[test]
-    fn written_headers_are_recognised() {
+    fn written_headers_are_recognized() {
         for format in [ImageFormat::Qcow2, ImageFormat::Vmdk] {
-            let info = recognise(&header(format, 160 << 20, None), 18_093_056);
+            let info = recognize(&header(format, 160 << 20, None), 18_093_056);
             assert_eq!(info, ImageInfo { format, virtual_size: 160 << 20, backing_file: None });
         }
-        let backed = recognise(&header(ImageFormat::Qcow2, 1 << 30, Some("/etc/shadow")), 512);
+        let backed = recognize(&header(ImageFormat::Qcow2, 1 << 30, Some("/etc/shadow")), 512);
         assert_eq!(backed.backing_file.as_deref(), Some("/etc/shadow"));
     }
 
     #[test]
     fn anything_else_is_raw_and_rounded_to_sectors() {
-        assert_eq!(recognise(b"<html>", 6).virtual_size, 512);
-        assert_eq!(recognise(b"QFI\xfb\0\0\0\x09", 8).format, ImageFormat::Raw);
-        assert_eq!(recognise(b"", 0).virtual_size, 0);
+        assert_eq!(recognize(b"<html>", 6).virtual_size, 512);
+        assert_eq!(recognize(b"QFI\xfb\0\0\0\x09", 8).format, ImageFormat::Raw);
+        assert_eq!(recognize(b"", 0).virtual_size, 0);
     }
 }

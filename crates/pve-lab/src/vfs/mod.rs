@@ -13,5 +13,5 @@ mod tree;
 pub use error::FsError;
 pub use image::{ImageFormat, ImageInfo};
 pub use node_files::NodeFiles;
-pub use path::{glob_matches, join as join_path, normalise};
+pub use path::{glob_matches, join as join_path, normalize};
 pub use tree::{Handle, Kind, Space, Stat, Vfs};

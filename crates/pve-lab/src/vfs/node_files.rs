@@ -4,7 +4,7 @@
 use pve_types::Vmid;
 
 use super::cluster_texts;
-use super::{FsError, ImageInfo, Kind, Space, Stat, Vfs, normalise};
+use super::{FsError, ImageInfo, Kind, Space, Stat, Vfs, normalize};
 use crate::world::{GuestKind, World};
 
 const CLUSTER_ROOT: &str = "/etc/pve";
@@ -35,7 +35,7 @@ impl<'w> NodeFiles<'w> {
 
     /// The absolute path without `.`, `..` and PVE's own links.
     fn place(&self, path: &str) -> String {
-        let path = normalise("/", path);
+        let path = normalize("/", path);
         let rest =
             |prefix: &str| path.strip_prefix(prefix).filter(|rest| rest.is_empty() || rest.starts_with('/'));
         for (link, target) in
@@ -285,9 +285,9 @@ impl<'w> NodeFiles<'w> {
     /// Returns what a symbolic link says.
     ///
     /// # Errors
-    /// `Invalid` when it is no link.
+    /// `Invalid` when it is not a link.
     pub fn read_link(&self, path: &str) -> Result<String, FsError> {
-        match normalise("/", path).as_str() {
+        match normalize("/", path).as_str() {
             "/etc/pve/local" => Ok(format!("nodes/{}", self.node)),
             "/etc/pve/qemu-server" => Ok(format!("nodes/{}/qemu-server", self.node)),
             "/etc/pve/lxc" => Ok(format!("nodes/{}/lxc", self.node)),
@@ -390,7 +390,7 @@ impl<'w> NodeFiles<'w> {
         self.tree_mut(&place)?.create_dir(&place)
     }
 
-    /// Directories that PVE makes by itself come into being below what is kept.
+    /// Directories that PVE creates are created below what is kept.
     fn make_rendered_parent(&mut self, place: &str) {
         let parent = place.rsplit_once('/').map_or("/", |(parent, _)| parent).to_owned();
         if is_below(&parent, CLUSTER_ROOT) && matches!(self.rendered(&parent), Some(Rendered::Directory(_))) {
@@ -428,7 +428,7 @@ impl<'w> NodeFiles<'w> {
         self.tree_mut(&place)?.remove_dir(&place)
     }
 
-    /// Removes a name that is no directory.
+    /// Removes a name that is not a directory.
     ///
     /// # Errors
     /// As [`Vfs::remove_file`].

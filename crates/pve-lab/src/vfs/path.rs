@@ -17,7 +17,7 @@ pub fn join(parts: &[String]) -> String {
 }
 
 /// Returns the absolute path with `.`, `..` and `//` taken out as text.
-pub fn normalise(cwd: &str, path: &str) -> String {
+pub fn normalize(cwd: &str, path: &str) -> String {
     let mut out: Vec<String> = Vec::new();
     for part in components(cwd, path) {
         if part == ".." {
@@ -130,11 +130,11 @@ mod tests {
     }
 
     #[test]
-    fn paths_are_normalised() {
+    fn paths_are_normalized() {
         for (cwd, path, expect) in
             [("/root", "a/../b", "/root/b"), ("/", "//x/./y/", "/x/y"), ("/a", "../../..", "/")]
         {
-            assert_eq!(normalise(cwd, path), expect);
+            assert_eq!(normalize(cwd, path), expect);
         }
     }
 }

@@ -92,7 +92,7 @@ pub struct Role {
     pub special: bool,
 }
 
-/// Roles by whom they were given to: id → role → propagate.
+/// Roles by the ID that they were granted to: id → role → propagate.
 pub type Grants = BTreeMap<String, BTreeMap<String, bool>>;
 
 /// The entries of one ACL path.

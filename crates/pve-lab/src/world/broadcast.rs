@@ -19,7 +19,7 @@ pub(crate) struct Broadcast {
     interval: Duration,
     /// When it is told next, in microseconds. It is not on the agenda: nothing waits for it.
     next: u64,
-    /// Of each VMID, when it was told and what: the next guest of that number has it, too, until it is told anew.
+    /// Of each VMID, when it was told and what: the next guest with that VMID has it as well, until it is updated.
     told: BTreeMap<Vmid, (u64, Map<String, Value>)>,
 }
 
@@ -60,7 +60,7 @@ impl World {
         self.broadcast.told.retain(|_, (at, _)| *at + KEPT >= now);
     }
 
-    /// What lists show of a guest beside what the cluster's file system says: nothing for one that was never told of.
+    /// What lists show of a guest in addition to the cluster file system: nothing for one that was never reported.
     pub(crate) fn told_of(&self, vmid: Vmid) -> Option<Map<String, Value>> {
         match (self.broadcast.interval.is_zero(), self.guests.get(&vmid)) {
             (true, Some(guest)) => Some(crate::api::cluster::guest_stats(self, guest)),

@@ -17,12 +17,12 @@ pub fn build(spec: &WorldSpec, mut random: StdRng) -> World {
     let clock = Clock::default();
     let present = clock.now();
     let access = access(spec, &mut random);
-    let door = spec.door.clone().or_else(|| spec.nodes.keys().next().cloned()).unwrap_or_default();
+    let api_node = spec.api_node.clone().or_else(|| spec.nodes.keys().next().cloned()).unwrap_or_default();
     let mut world = World {
         version: spec.version,
         cluster: spec.cluster.clone(),
         quorate: spec.quorate,
-        door,
+        api_node,
         nodes: nodes(spec),
         storages: spec.storages.iter().map(|(id, spec)| (id.clone(), storage(id, spec))).collect(),
         block_stores: BTreeMap::new(),
@@ -30,8 +30,8 @@ pub fn build(spec: &WorldSpec, mut random: StdRng) -> World {
         cluster_files: cluster_files(),
         urls: spec.urls.clone(),
         guests: BTreeMap::new(),
-        guest_behaviour: spec.guest.clone(),
-        guest_behaviours: BTreeMap::new(),
+        guest_behavior: spec.guest.clone(),
+        guest_behaviors: BTreeMap::new(),
         guest_leases: crate::guest::Leases::default(),
         access,
         datacenter: spec.datacenter.clone(),
@@ -230,12 +230,12 @@ fn place_files(world: &mut World, spec: &WorldSpec) {
 
 fn place_guests(world: &mut World, spec: &WorldSpec) {
     for (vmid, guest) in &spec.guests {
-        let node = guest.node.clone().unwrap_or_else(|| world.door.clone());
+        let node = guest.node.clone().unwrap_or_else(|| world.api_node.clone());
         let kind = if guest.kind.as_deref() == Some("lxc") { GuestKind::Lxc } else { GuestKind::Qemu };
         let created = world.now_seconds();
         world.guests.insert(*vmid, Guest::new(*vmid, kind, &node, guest.config.clone(), created));
-        if let Some(behaviour) = &guest.guest {
-            world.guest_behaviours.insert(*vmid, behaviour.clone());
+        if let Some(behavior) = &guest.guest {
+            world.guest_behaviors.insert(*vmid, behavior.clone());
         }
         place_volumes(world, *vmid, &node);
         if guest.running {

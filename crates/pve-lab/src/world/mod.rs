@@ -31,7 +31,7 @@ pub use guests::{Config, Guest, GuestKind, Pending, Power, Snapshot, encode_desc
 pub use handle::WorldHandle;
 pub use roles::all_privileges;
 pub use spec::{
-    AclSpec, ContentSpec, FileSpec, GuestBehaviour, GuestSpec, MappingKind, MappingSpec, NodeSpec, PoolSpec,
+    AclSpec, ContentSpec, FileSpec, GuestBehavior, GuestSpec, MappingKind, MappingSpec, NodeSpec, PoolSpec,
     StorageSpec, TokenSpec, UserSpec, UserTokenSpec, VnetSpec, WorldSpec, WorldSpecError, ZoneSpec,
 };
 pub use storages::{BlockStore, BlockVolume, StorageDef};
@@ -63,8 +63,8 @@ pub struct World {
     pub cluster: Option<String>,
     /// Whether the cluster has quorum.
     pub quorate: bool,
-    /// The node behind the API's door.
-    pub door: String,
+    /// The node behind the API listener.
+    pub api_node: String,
     /// The nodes by name.
     pub nodes: BTreeMap<String, Node>,
     /// Storage definitions by id.
@@ -73,23 +73,23 @@ pub struct World {
     pub block_stores: BTreeMap<(String, String), BlockStore>,
     /// The files of shared storages, by storage id.
     pub shared_files: BTreeMap<String, Vfs>,
-    /// What the nodes share in `/etc/pve` beside the state that is shown there (lock directories).
+    /// What the nodes share in `/etc/pve` in addition to the generated files (lock directories).
     pub cluster_files: crate::vfs::Vfs,
     /// What can be downloaded.
     pub urls: BTreeMap<String, ContentSpec>,
     /// The guests.
     pub guests: BTreeMap<Vmid, Guest>,
     /// How guests behave by default.
-    pub guest_behaviour: GuestBehaviour,
+    pub guest_behavior: GuestBehavior,
     /// How certain guests behave.
-    pub guest_behaviours: BTreeMap<Vmid, GuestBehaviour>,
+    pub guest_behaviors: BTreeMap<Vmid, GuestBehavior>,
     /// Addresses that DHCP has given to guests.
     pub guest_leases: crate::guest::Leases,
     /// Users, roles, ACLs, pools.
     pub access: Access,
     /// datacenter.cfg.
     pub datacenter: BTreeMap<String, String>,
-    /// SDN zones beside the one of plain bridges.
+    /// SDN zones in addition to the one of plain bridges.
     pub zones: BTreeMap<String, ZoneSpec>,
     /// Other files of /etc/pve that are made of sections (HA, backup jobs, mappings): file, section id, options.
     pub sections: BTreeMap<&'static str, BTreeMap<String, Config>>,
@@ -133,7 +133,7 @@ impl World {
     }
     /// The clock ticks since the API's node came up.
     pub(crate) fn uptime_ticks(&self) -> u64 {
-        self.nodes.get(&self.door).map_or(0, |node| node.spec.uptime_seconds * 100)
+        self.nodes.get(&self.api_node).map_or(0, |node| node.spec.uptime_seconds * 100)
     }
     /// Puts `event` on the agenda, `delay` from now; the key strikes it off again.
     pub fn after(&mut self, delay: Duration, event: Event) -> (u64, u64) {

@@ -23,10 +23,10 @@ pub struct WorldSpec {
     pub cluster: Option<String>,
     /// Whether the cluster has quorum.
     pub quorate: bool,
-    /// The nodes by name; the first by name answers at the API's door unless `door` says otherwise.
+    /// The nodes by name; the first by name answers at the API's address unless `api_node` sets another.
     pub nodes: BTreeMap<String, NodeSpec>,
-    /// The node whose API door is the lab's address.
-    pub door: Option<String>,
+    /// The node whose API is served at the lab's address.
+    pub api_node: Option<String>,
     /// The storages by id.
     pub storages: BTreeMap<String, StorageSpec>,
     /// Files on the nodes.
@@ -36,16 +36,16 @@ pub struct WorldSpec {
     /// Guests that are there from the start.
     pub guests: BTreeMap<Vmid, GuestSpec>,
     /// How guests behave when their image says nothing else.
-    pub guest: GuestBehaviour,
+    pub guest: GuestBehavior,
     /// The password of root@pam; made up from the seed when absent.
     pub root_password: Option<String>,
     /// A token to begin with.
     pub token: Option<TokenSpec>,
-    /// Users beside root@pam.
+    /// Users in addition to root@pam.
     pub users: BTreeMap<String, UserSpec>,
     /// Groups and their comments.
     pub groups: BTreeMap<String, Option<String>>,
-    /// Roles beside the built-in ones, each a list of privileges.
+    /// Roles in addition to the built-in ones, each a list of privileges.
     pub roles: BTreeMap<String, Vec<String>>,
     /// ACL entries.
     pub acl: Vec<AclSpec>,
@@ -53,7 +53,7 @@ pub struct WorldSpec {
     pub pools: BTreeMap<String, PoolSpec>,
     /// datacenter.cfg.
     pub datacenter: BTreeMap<String, String>,
-    /// SDN zones beside the one of plain bridges.
+    /// SDN zones in addition to the one of plain bridges.
     pub zones: BTreeMap<String, ZoneSpec>,
     /// Mappings of devices and folders, by `pci`, `usb` or `dir`.
     pub mappings: BTreeMap<MappingKind, BTreeMap<String, MappingSpec>>,
@@ -79,7 +79,7 @@ pub struct NodeSpec {
     pub up: bool,
     /// Its address, as others see it.
     pub address: Option<String>,
-    /// Paths of PCI and USB devices are not modelled; this is what `hostname` says when it is not the node's name.
+    /// Paths of PCI and USB devices are not modeled; this is what `hostname` says when it is not the node's name.
     pub uptime_seconds: u64,
 }
 
@@ -127,12 +127,12 @@ pub struct FileSpec {
     pub node: Option<String>,
     /// Its absolute path.
     pub path: String,
-    /// What it holds: the file's text, or a modelled image.
+    /// What it holds: the file's text, or a modeled image.
     #[serde(default)]
     pub content: ContentSpec,
 }
 
-/// A file's content: a text, or a modelled image.
+/// A file's content: a text, or a modeled image.
 #[derive(Debug, Clone, Deserialize, Default)]
 #[serde(deny_unknown_fields, default)]
 pub struct ContentSpec {
@@ -161,13 +161,13 @@ pub struct GuestSpec {
     /// Its configuration. Volumes that it names are made, with the `size=` given.
     pub config: BTreeMap<String, String>,
     /// How its inside behaves, when not as `guest` says.
-    pub guest: Option<GuestBehaviour>,
+    pub guest: Option<GuestBehavior>,
 }
 
 /// How the inside of a guest behaves.
 #[derive(Debug, Clone, Deserialize)]
 #[serde(deny_unknown_fields, default)]
-pub struct GuestBehaviour {
+pub struct GuestBehavior {
     /// Milliseconds from start until its agent answers; `None` takes the world's delay, a negative number is never.
     pub agent_ms: Option<i64>,
     /// Whether it reacts to a shutdown request.
@@ -184,7 +184,7 @@ pub struct GuestBehaviour {
     pub noise: bool,
 }
 
-impl Default for GuestBehaviour {
+impl Default for GuestBehavior {
     fn default() -> Self {
         Self {
             agent_ms: None,
@@ -258,7 +258,7 @@ pub struct AclSpec {
     pub propagate: bool,
 }
 
-/// An SDN zone with its VNets. What it does to packets is not modelled.
+/// An SDN zone with its VNets. What it does to packets is not modeled.
 #[derive(Debug, Clone, Deserialize)]
 #[serde(deny_unknown_fields)]
 pub struct ZoneSpec {
@@ -334,14 +334,14 @@ pub struct PoolSpec {
 }
 
 impl Default for WorldSpec {
-    /// One stand-alone node of PVE 9.2 with `local` and `local-lvm`, and nothing else.
+    /// One standalone node of PVE 9.2 with only `local` and `local-lvm`.
     fn default() -> Self {
         Self {
             version: PveVersion::new(9, 2, 11),
             cluster: None,
             quorate: true,
             nodes: BTreeMap::from([("pve1".to_owned(), NodeSpec::default())]),
-            door: None,
+            api_node: None,
             storages: BTreeMap::from([
                 ("local".to_owned(), dir_storage("/var/lib/vz", LOCAL_CONTENT, 100)),
                 ("local-lvm".to_owned(), thin_storage(500)),
@@ -349,7 +349,7 @@ impl Default for WorldSpec {
             files: Vec::new(),
             urls: BTreeMap::new(),
             guests: BTreeMap::new(),
-            guest: GuestBehaviour::default(),
+            guest: GuestBehavior::default(),
             root_password: None,
             token: None,
             users: BTreeMap::new(),

@@ -22,7 +22,7 @@ pub type Work = Box<dyn FnOnce(&mut World, TaskKey) -> Result<Next, String> + Se
 /// What takes a worker's effect back.
 pub type Revert = Box<dyn FnOnce(&mut World, TaskKey) + Send>;
 
-/// One stage of a worker: after so long, this happens.
+/// One stage of a worker: after this delay, this happens.
 pub struct Stage {
     /// How long it takes.
     pub takes: Duration,
@@ -221,8 +221,8 @@ impl World {
         upid
     }
 
-    /// Does a change that is no worker and takes its time: the guest's lock is held until its end, when `work` is done.
-    /// Its result is found under the number that this returns. Nobody else may hold the lock.
+    /// Does a change that is not a worker and takes its time: the guest's lock is held until its end, when `work` is done.
+    /// Its result is found under the number that this returns. No other task may hold the lock.
     pub(crate) fn change_later(
         &mut self,
         vmid: Vmid,

@@ -35,7 +35,7 @@ pub struct NewVolume<'a> {
 }
 
 impl StorageDef {
-    /// The formats that it can hold, and the one it takes by itself.
+    /// The formats that it supports, and its default.
     // PVE: pve-storage src/PVE/Storage/*Plugin.pm plugindata format
     pub fn formats(&self) -> (&'static [&'static str], &'static str) {
         match self.kind.as_str() {

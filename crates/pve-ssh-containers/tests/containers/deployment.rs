@@ -33,7 +33,7 @@ pub fn tests() -> Vec<Trial> {
     trials
 }
 
-/// The program, as it lies beside this test.
+/// The program, next to this test.
 fn binary() -> Option<PathBuf> {
     let own = std::env::current_exe().ok()?;
     let path = own.parent()?.parent()?.join("vmdeploy");
@@ -155,7 +155,7 @@ async fn deploy() {
     // The keys lay in a folder that is root's alone, and nothing of them is left.
     assert!(asked.contains("with a file in a folder of root 700\n"), "{asked}");
     assert_eq!(node.sh("find /run /tmp -name '*vmdeploy*'").await, "");
-    // Both doors show the same world, and nothing is left to do.
+    // API and SSH show the same world, and nothing is left to do.
     let list = run(&node.host(), &["qm", "list"]).await;
     let guests = parse::qm_list(&list).unwrap();
     assert_eq!(guests.iter().filter(|guest| guest.status == "running").count(), 2, "{list}");
@@ -165,7 +165,7 @@ async fn deploy() {
     lab.stop().await;
 }
 
-/// How often somebody has logged in to the container as this user.
+/// How often there was a login to the container as this user.
 async fn logins(node: &Node, user: &str) -> usize {
     node.sh("cat /var/log/sshd.log").await.matches(&format!("Accepted publickey for {user} ")).count()
 }
@@ -179,7 +179,7 @@ async fn by_sudo() {
         let before = (logins(&node, "root").await, lab.world().counts().api_requests);
         let deploy = project.vmdeploy(&["deploy", "spec.yaml", "--yes", "--transport", transport]).await;
         assert!(deploy.status.success(), "{transport}: {}", told(&deploy));
-        // Only root can ask the lab: its key lies in root's own folder. Nobody has logged in as root for it.
+        // Only root can query the lab: its key is in root's folder. There was no login as root for it.
         let asked = node.sh("cat /lab/asked").await;
         assert!(asked.contains("qm '") || asked.contains("pvesh '"), "{transport}: {asked}");
         assert_eq!(logins(&node, "root").await, before.0, "{transport}");

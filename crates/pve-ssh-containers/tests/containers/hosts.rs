@@ -8,7 +8,7 @@ use pve_ssh::{Error, Host, HostKeyError, UnknownHost};
 pub fn tests() -> Vec<Trial> {
     vec![
         test("hosts::an_unknown_host_is_added_only_when_asked_for", first_use),
-        test("hosts::a_host_that_was_installed_anew_is_refused", new_keys),
+        test("hosts::a_reinstalled_host_is_refused", new_keys),
         test("hosts::a_container_is_reached_through_another", jump),
         test("hosts::a_jump_that_forwards_nothing_is_said_to_do_so", jump_without_forwarding),
     ]
@@ -59,5 +59,5 @@ async fn jump_without_forwarding() {
     assert!(matches!(&error, Error::Jump { .. }), "{error}");
     use std::error::Error as _;
     let cause = error.source().and_then(|source| source.source()).unwrap().to_string();
-    assert!(cause.contains("forwards nothing"), "{cause}");
+    assert!(cause.contains("does not forward"), "{cause}");
 }

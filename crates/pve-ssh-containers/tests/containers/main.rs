@@ -3,6 +3,11 @@
 //! Run by `make test-containers`; `make test-images` builds the image. Where there is no engine, no image or no
 //! `ssh-keygen`, every test is reported as ignored, with the reason.
 
+#![expect(
+    clippy::unwrap_used,
+    reason = "a test panics when something is not as expected, and explains it on the terminal"
+)]
+
 mod auth;
 mod deployment;
 mod hosts;

@@ -142,7 +142,7 @@ async fn import_without_server() {
     let error = outcome.unwrap_err();
     assert!(matches!(&error, Error::Lost { .. }), "{error}");
     assert_eq!(error.took_effect(), TookEffect::Maybe);
-    // The node goes on with it, so whoever asks afterwards over a new connection learns how it ended.
+    // The node continues it, so a query over a new connection learns how it ended.
     eventually("the import has ended", async || {
         let output = host.run_to_success(&Command::new("test").arg("-f").arg("/tmp/imported"), LIMIT).await;
         output.is_ok()

@@ -18,7 +18,7 @@ pub fn tests() -> Vec<Trial> {
     ]
 }
 
-/// Three users with root's key: one who may use sudo, one whom sudo asks for a password, and one who may not.
+/// Three users with root's key: one that may use sudo, one that sudo asks for a password, and one that may not use it.
 pub const USERS: &str = "for u in deploy asked guest; do useradd -m -d /srv/$u -s /bin/bash $u; mkdir /srv/$u/.ssh; \
     cp /root/.ssh/authorized_keys /srv/$u/.ssh/; chown -R $u: /srv/$u/.ssh; done; \
     echo 'deploy ALL=(root) NOPASSWD: ALL' > /etc/sudoers.d/vmdeploy; \

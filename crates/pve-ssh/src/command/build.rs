@@ -7,12 +7,12 @@ use super::{Command, NulByte, quote};
 // `eval "$(cat)"` and not `. /dev/stdin`: sshd may give a socket, which cannot be opened by name.
 const SCRIPT: &str = r#"vmdeploy_environment=$(cat) && eval "$vmdeploy_environment" && unset vmdeploy_environment && cd -- "$1" && exec </dev/null sh -c "$2""#;
 
-/// Returns `mkdir -m 700 -- FOLDER`: it fails when something is there, so that nobody can have put it there before.
+/// Returns `mkdir -m 700 -- FOLDER`: it fails if the folder exists, so that it cannot have been prepared by another user.
 pub fn make_folder(folder: &str) -> Command {
     Command::new("mkdir").args(["-m", "700", "--"]).arg(folder)
 }
 
-/// Returns `tar -xof - -C FOLDER`: unpacks an archive from stdin; the files belong to whoever unpacks them.
+/// Returns `tar -xof - -C FOLDER`: unpacks an archive from stdin; the files belong to the user who runs it.
 pub fn unpack(folder: &str) -> Command {
     Command::new("tar").args(["-x", "-o", "-f", "-", "-C"]).arg(folder)
 }

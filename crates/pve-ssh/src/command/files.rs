@@ -48,9 +48,9 @@ pub fn checksum(bits: u16, path: &str) -> Command {
     Command::new(format!("sha{bits}sum")).arg("--").arg(path).only_reads()
 }
 
-/// Returns `ip neighbour show`: the addresses that the node has seen lately, with their MAC addresses.
-pub fn neighbours() -> Command {
-    Command::new("ip").args(["neighbour", "show"]).only_reads()
+/// Returns `ip neighbor show`: the addresses that the node has seen lately, with their MAC addresses.
+pub fn neighbors() -> Command {
+    Command::new("ip").args(["neighbor", "show"]).only_reads()
 }
 
 /// Returns `qemu-img info --output=json PATH`.

@@ -2,7 +2,7 @@
 //!
 //! Closing a channel does not stop a remote command, and sshd refuses to signal commands of root. So the shell
 //! says its process number and then becomes `timeout`, which ends the command and its children when it is
-//! signalled, and by itself when nobody is there any more to do so.
+//! signalled, and on its own after its time limit if the connection is lost.
 
 use super::{Command, CommandError};
 use std::time::Duration;
@@ -27,7 +27,7 @@ pub enum Privilege {
 pub struct Frame {
     /// By which right it runs.
     pub privilege: Privilege,
-    /// After which time the node ends it by itself.
+    /// After which time the node ends it on its own.
     pub limit: Duration,
 }
 

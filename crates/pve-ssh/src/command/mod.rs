@@ -29,7 +29,7 @@ use pve_types::Secret;
 // Linux: include/uapi/linux/binfmts.h MAX_ARG_STRLEN is 32 pages, and counts the closing NUL.
 pub const LONGEST_TEXT: usize = 128 * 1024 - 1;
 
-/// A program and its arguments, as they shall arrive at the program.
+/// A program and its arguments, exactly as the program receives them.
 ///
 /// ```
 /// use pve_ssh::command::Command;
@@ -49,13 +49,13 @@ pub struct Command {
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
 pub enum CommandError {
     /// An argument holds a NUL byte, which no program can be given.
-    #[error("an argument of `{command}` holds a NUL byte, which cannot be passed to a program")]
+    #[error("an argument of `{command}` contains a NUL byte, which cannot be passed to a program")]
     Nul {
         /// The command as it would be shown.
         command: String,
     },
     /// The text is longer than the node's kernel takes.
-    #[error("the command `{command}` is {length} bytes long, more than the {LONGEST_TEXT} that Linux takes")]
+    #[error("the command `{command}` is {length} bytes long, more than the {LONGEST_TEXT} that Linux allows")]
     TooLong {
         /// The beginning of the command.
         command: String,
@@ -216,7 +216,7 @@ mod tests {
         let nul = Command::new("echo").arg("a\0b").to_shell_text().unwrap_err();
         assert_eq!(
             nul.to_string(),
-            r"an argument of `echo a\u{0}b` holds a NUL byte, which cannot be passed to a program"
+            r"an argument of `echo a\u{0}b` contains a NUL byte, which cannot be passed to a program"
         );
         let long = Command::new("echo").arg("x".repeat(LONGEST_TEXT)).to_shell_text().unwrap_err();
         assert!(matches!(long, CommandError::TooLong { length, .. } if length > LONGEST_TEXT));

@@ -2,7 +2,7 @@
 
 /// The text holds a NUL byte, which no argument of a program can.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, thiserror::Error)]
-#[error("the text holds a NUL byte")]
+#[error("the text contains a NUL byte")]
 pub struct NulByte;
 
 /// Returns `word` so that a POSIX shell reads it as one word of exactly these bytes.

@@ -26,7 +26,7 @@ pub enum UploadError {
         path: PathBuf,
     },
     /// The target is no path that a file can be put at.
-    #[error("`{}` is no absolute path of a file", Escaped(.target))]
+    #[error("`{}` is not an absolute path of a file", Escaped(.target))]
     Target {
         /// The target.
         target: String,
@@ -41,7 +41,7 @@ pub enum UploadError {
     },
     /// The file does not fit.
     #[error(
-        "`{target}` needs {needed} on `{address}`, and {available} are free there; nothing was uploaded",
+        "`{target}` needs {needed} on `{address}`, but {available} are free there; nothing was uploaded",
         needed = human(*.needed), available = human(*.available)
     )]
     NoSpace {
@@ -81,7 +81,7 @@ pub enum UploadError {
         reason: String,
     },
     /// The host took nothing for too long.
-    #[error("`{address}` took no byte of `{target}` for {} s", .stall.as_secs())]
+    #[error("`{address}` accepted no data of `{target}` for {} s", .stall.as_secs())]
     Stalled {
         /// `host:port`.
         address: String,
@@ -92,7 +92,7 @@ pub enum UploadError {
     },
     /// What arrived is not what was sent.
     #[error(
-        "`{target}` on `{address}` is not what was sent: its SHA-256 is {got}, not {expected}; it was removed"
+        "`{target}` on `{address}` differs from what was sent: its SHA-256 is {got}, not {expected}; it was removed"
     )]
     Checksum {
         /// `host:port`.
@@ -132,7 +132,7 @@ pub enum DownloadError {
         source: io::Error,
     },
     /// The host does not give the file.
-    #[error("`{address}` does not give `{}`: {reason}", Escaped(.path))]
+    #[error("`{address}` did not send `{}`: {reason}", Escaped(.path))]
     Refused {
         /// `host:port`.
         address: String,
@@ -156,7 +156,7 @@ pub enum DownloadError {
         reason: String,
     },
     /// What arrived is not what the host has.
-    #[error("`{}` of `{address}` arrived with SHA-256 {got}, and has {expected} there; it was thrown away", Escaped(.path))]
+    #[error("`{}` of `{address}` arrived with SHA-256 {got}, but has {expected} there; it was discarded", Escaped(.path))]
     Checksum {
         /// `host:port`.
         address: String,

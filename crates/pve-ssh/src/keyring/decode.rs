@@ -21,7 +21,7 @@ pub(super) fn decode(text: &str, passphrase: Option<&str>) -> Decoded {
     let form = Form::of(text);
     if form == Form::OldEncryption {
         let reason =
-            "it is encrypted in an old form of PEM; `ssh-keygen -p -f FILE` rewrites it in OpenSSH's";
+            "it is encrypted in an old PEM format; `ssh-keygen -p -f FILE` rewrites it in OpenSSH's format";
         return Decoded::Bad(reason.to_owned());
     }
     if passphrase.is_none() && form == Form::EncryptedPkcs8 {

@@ -16,7 +16,7 @@ use std::sync::Arc;
 /// The passphrase of an encrypted key, or why there is none, in words.
 pub type Passphrase = Pin<Box<dyn Future<Output = Result<Secret, String>> + Send>>;
 
-/// Whoever knows the passphrases of encrypted keys: a person at a terminal, a file, a command.
+/// A source of passphrases for encrypted keys: a user at a terminal, a file, a command.
 pub trait AskPassphrase: Send + Sync {
     /// Asks for the passphrase of the key in `path`. `attempt` counts from 1; an answer of the same wrong
     /// passphrase ends the asking.
@@ -54,7 +54,7 @@ pub enum KeyError {
     },
     /// Others may read the file.
     #[error(
-        "the key file `{}` can be read by others (mode {mode:04o}), so it is not used; run `chmod 600 {}`",
+        "the key file `{}` can be read by other users (mode {mode:04o}), so it is not used; run `chmod 600 {}`",
         .path.display(), .path.display()
     )]
     Permissions {
@@ -63,16 +63,16 @@ pub enum KeyError {
         /// Its mode.
         mode: u32,
     },
-    /// It is no private key, or of a kind that is not known.
-    #[error("`{}` holds no private key that can be read: {reason}", .path.display())]
+    /// It is not a private key, or of a kind that is not known.
+    #[error("`{}` contains no readable private key: {reason}", .path.display())]
     Format {
         /// The file.
         path: PathBuf,
         /// Why, in words.
         reason: String,
     },
-    /// It is encrypted, and nobody knows the passphrase.
-    #[error("the key `{}` is encrypted and no passphrase could be had: {reason}", .path.display())]
+    /// It is encrypted, and no passphrase is available.
+    #[error("the key `{}` is encrypted and no passphrase is available: {reason}", .path.display())]
     Locked {
         /// The file.
         path: PathBuf,
@@ -94,7 +94,7 @@ pub enum KeyError {
         reason: String,
     },
     /// The certificate cannot be read.
-    #[error("`{}` holds no OpenSSH certificate that can be read: {reason}", .path.display())]
+    #[error("`{}` contains no readable OpenSSH certificate: {reason}", .path.display())]
     Certificate {
         /// The file.
         path: PathBuf,
@@ -131,7 +131,7 @@ impl Keyring {
             Decoded::Locked | Decoded::WrongPassphrase => {}
         }
         let Some(asker) = &self.asker else {
-            let reason = "there is nobody to ask".to_owned();
+            let reason = "there is no source for it".to_owned();
             return Err(KeyError::Locked { path: path.to_owned(), reason });
         };
         let mut last: Option<Secret> = None;
@@ -172,7 +172,7 @@ pub(crate) fn decode_unlocked(text: &Secret) -> Result<PrivateKey, KeyError> {
     match decode(text.expose(), None) {
         Decoded::Key(key) => Ok(*key),
         Decoded::Locked | Decoded::WrongPassphrase => {
-            Err(KeyError::Locked { path, reason: "there is nobody to ask".to_owned() })
+            Err(KeyError::Locked { path, reason: "there is no source for it".to_owned() })
         }
         Decoded::Bad(reason) => Err(KeyError::Format { path, reason }),
     }
@@ -180,10 +180,10 @@ pub(crate) fn decode_unlocked(text: &Secret) -> Result<PrivateKey, KeyError> {
 
 /// Reads the certificate that belongs to the key in `path`: the given file, or `PATH-cert.pub` where it exists.
 pub(crate) fn certificate_of(path: &Path, given: Option<&Path>) -> Result<Option<Certificate>, KeyError> {
-    let beside = PathBuf::from(format!("{}-cert.pub", path.display()));
+    let sibling = PathBuf::from(format!("{}-cert.pub", path.display()));
     let file = match given {
         Some(file) => file.to_owned(),
-        None if beside.is_file() => beside,
+        None if sibling.is_file() => sibling,
         None => return Ok(None),
     };
     let text =

@@ -39,7 +39,7 @@ pub enum Verdict {
 /// Judges the key, or the certificate, that the host at `name` shows at `now_s` (seconds since 1970).
 ///
 /// A revoked key is refused before all else. Several keys of one type may be known: any of them will do. A host
-/// that is known with keys of other types only counts as changed, for whoever stands between could offer any type.
+/// that is known with keys of other types only counts as changed, because an attacker could offer any type.
 pub fn judge(
     files: &[(PathBuf, Vec<Entry>)],
     name: &HostName,
@@ -109,7 +109,7 @@ fn known_without_port(files: &[(PathBuf, Vec<Entry>)], name: &HostName, key: &Pu
 fn judge_certificate(certificate: &Certificate, name: &HostName, now_s: u64) -> Verdict {
     let bad = |reason: &str| Verdict::BadCertificate { reason: reason.to_owned() };
     if certificate.verify_signature().is_err() {
-        return bad("its signature is wrong");
+        return bad("its signature is invalid");
     }
     if certificate.cert_type() != CertType::Host {
         return bad("it is a user's certificate, not a host's");
@@ -121,10 +121,10 @@ fn judge_certificate(certificate: &Certificate, name: &HostName, now_s: u64) -> 
         return bad("it has expired");
     }
     if !certificate.critical_options().is_empty() {
-        return bad("it has critical options, and none are known for hosts");
+        return bad("it has critical options, which are not supported for hosts");
     }
     if !certificate.valid_principals().iter().any(|principal| principal.eq_ignore_ascii_case(name.name())) {
-        return bad("it does not name this host");
+        return bad("it is not for this host");
     }
     Verdict::Trusted
 }
@@ -177,9 +177,9 @@ pub enum HostKeyError {
         /// The line in it.
         line: usize,
     },
-    /// The key is too weak to be believed, whoever has it.
+    /// The key is too weak to be accepted.
     #[error(
-        "the host key of `{address}` is not accepted: {reason}; make the host a new one with `ssh-keygen -A` there"
+        "the host key of `{address}` is not accepted: {reason}; create a new one with `ssh-keygen -A` there"
     )]
     Weak {
         /// `host:port`.
@@ -188,7 +188,7 @@ pub enum HostKeyError {
         reason: String,
     },
     /// The host's certificate does not hold.
-    #[error("the host certificate of `{address}` does not hold: {reason}")]
+    #[error("the host certificate of `{address}` is not valid: {reason}")]
     BadCertificate {
         /// `host:port`.
         address: String,
@@ -229,8 +229,8 @@ pub struct UnknownHostKey {
 /// A host that shows another key than the known one.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
 #[error(
-    "the key of `{address}` has changed: it shows {algorithm} {fingerprint}, but {}:{line} knows {known}; someone \
-     may be listening in; if the host was installed anew, remove the old key with `ssh-keygen -f {} -R '{written}'` \
+    "the key of `{address}` has changed: it is {algorithm} {fingerprint}, but {}:{line} has {known}; this may \
+     be a man-in-the-middle attack; if the host was reinstalled, remove the old key with `ssh-keygen -f {} -R '{written}'` \
      and add the new one", .file.display(), .file.display()
 )]
 pub struct ChangedHostKey {

@@ -15,7 +15,7 @@ pub use disk::{
 pub use failure::{Failure, failure};
 pub use guest::{GuestConfig, GuestRow, PendingLine, config, guest_configs, pending, qm_list, status};
 pub use json::{NewToken, Permissions, json, new_token, permissions};
-pub use node::{FileStat, checksum, file_stat, hostname, neighbours, pveversion};
+pub use node::{FileStat, checksum, file_stat, hostname, neighbors, pveversion};
 pub use storage::{StorageRow, StorageState, VolumeRow, pvesm_alloc, pvesm_list, pvesm_path, pvesm_status};
 
 use crate::text::{Escaped, cut};

@@ -44,17 +44,17 @@ pub fn file_stat(stdout: &str) -> Result<FileStat, OutputError> {
 /// Reads `hostname`, up to the first dot.
 ///
 /// # Errors
-/// It is no node's name.
+/// It is not a node's name.
 pub fn hostname(stdout: &str) -> Result<NodeName, OutputError> {
     let name = stdout.trim_end().split('.').next().unwrap_or("");
     name.parse().map_err(|_| OutputError::new("hostname", "a node's name", stdout))
 }
 
-/// Reads `ip neighbour show`: address, MAC address and device of every entry that is not known to be wrong.
+/// Reads `ip neighbor show`: address, MAC address and device of every entry that is not known to be wrong.
 ///
 /// Lines without a MAC address, or of another form, are left out.
 // iproute2 ip/ipneigh.c: `10.0.0.5 dev vmbr0 lladdr bc:24:11:00:00:01 REACHABLE`, the state last.
-pub fn neighbours(stdout: &str) -> Vec<(std::net::IpAddr, MacAddr, String)> {
+pub fn neighbors(stdout: &str) -> Vec<(std::net::IpAddr, MacAddr, String)> {
     let entry = |line: &str| {
         let words: Vec<&str> = line.split_whitespace().collect();
         let after = |key: &str| {
@@ -84,13 +84,13 @@ mod tests {
     use super::*;
 
     #[test]
-    fn neighbours_are_those_with_a_mac_address_that_answered() {
+    fn neighbors_are_those_with_a_mac_address_that_answered() {
         let text = "10.0.0.5 dev vmbr0 lladdr bc:24:11:00:00:01 REACHABLE\n\
                     10.0.0.6 dev vmbr0 FAILED\n\
                     10.0.0.7 dev vmbr0 lladdr bc:24:11:00:00:03 FAILED\n\
                     2001:db8::1 dev vmbr1 lladdr bc:24:11:00:00:02 router STALE\n\
                     nonsense\n";
-        let found: Vec<String> = neighbours(text)
+        let found: Vec<String> = neighbors(text)
             .into_iter()
             .map(|(address, mac, device)| format!("{address} {mac} {device}"))
             .collect();

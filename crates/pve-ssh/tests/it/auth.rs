@@ -46,7 +46,11 @@ pub fn tests() -> Vec<Trial> {
         test("auth::ecdsa_keys_with_short_numbers_log_in", Needs::Sshd, short_numbers),
         test("auth::a_key_that_no_passphrase_opens_is_said_to_be_one", Needs::Sshd, no_passphrase_helps),
         test("auth::a_wrong_passphrase_is_said_to_be_wrong", Needs::Sshd, wrong_passphrase),
-        test("auth::an_encrypted_key_without_anybody_to_ask_is_refused", Needs::Sshd, nobody_to_ask),
+        test(
+            "auth::an_encrypted_key_without_a_passphrase_source_is_refused",
+            Needs::Sshd,
+            no_passphrase_source,
+        ),
         test("auth::a_key_that_others_can_read_is_refused", Needs::Sshd, readable_key),
         test("auth::a_refused_log_in_says_what_was_tried", Needs::Sshd, refused),
         test("auth::the_second_key_logs_in_after_the_first_was_refused", Needs::Sshd, second_key),
@@ -56,7 +60,7 @@ pub fn tests() -> Vec<Trial> {
     trials
 }
 
-/// Makes a key, lets it in, and returns its path.
+/// Makes a key, enables it, and returns its path.
 fn new_key(sshd: &Sshd, kind: &str, arguments: &[&str]) -> PathBuf {
     let path = sshd.path(&format!("key_{kind}"));
     let mut all = vec!["-t", kind, "-f", path.to_str().unwrap()];
@@ -192,7 +196,7 @@ async fn short_numbers() {
     assert!(matches!(&error, Error::Key(KeyError::WrongPassphrase { .. })), "{error}");
 }
 
-/// A key that is there and cannot be read is not a wrong passphrase, and nobody is asked three times.
+/// A key that exists but cannot be parsed is not a wrong passphrase, and the passphrase is not requested three times.
 async fn no_passphrase_helps() {
     let sshd = Sshd::start("");
     for (kind, arguments, expected) in [
@@ -210,7 +214,7 @@ async fn no_passphrase_helps() {
     }
 }
 
-async fn nobody_to_ask() {
+async fn no_passphrase_source() {
     let sshd = Sshd::start("");
     let key = new_key(&sshd, "ed25519", &["-N", "open sesame"]);
     let error = Host::new(config_with(&sshd, Credential::key_file(key))).check().await.unwrap_err();
@@ -363,6 +367,6 @@ async fn silent_listener() {
     use std::error::Error as _;
     assert_eq!(
         error.source().unwrap().to_string(),
-        "what answers there said nothing within 0.3 s, and an SSH server names itself at once"
+        "the service there sent nothing within 0.3 s; an SSH server sends a banner immediately"
     );
 }

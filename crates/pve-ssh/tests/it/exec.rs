@@ -127,7 +127,7 @@ async fn dropping_ends() {
     let host = sshd.host();
     let command = Command::new("sleep").arg("4000.333");
     tokio::select! {
-        _ = run(&host, &command, quick()) => panic!("it ended by itself"),
+        _ = run(&host, &command, quick()) => panic!("it ended on its own"),
         () = eventually("the command runs", || running("sleep 4000.333") > 0) => {}
     }
     // Closing waits for it, so a program that ends now leaves nothing behind.
@@ -212,11 +212,11 @@ async fn new_connection_after_loss() {
 async fn left_behind() {
     let mut sshd = Sshd::start("");
     let host = sshd.host();
-    // A command that does not notice that nobody listens any more.
+    // A command that does not notice that the connection is closed.
     let command = sh("echo go; exec sleep 300.777");
     let outcome = host.run(&command, quick(), &mut |_, _| sshd.restart()).await;
     let Error::Lost { pid: Some(pid), .. } = outcome.unwrap_err() else { panic!("not lost") };
-    assert!(running("sleep 300.777") > 0, "it still runs, as nobody ended it");
+    assert!(running("sleep 300.777") > 0, "it is still running, as it was not stopped");
     assert_eq!(host.end_left_behind(pid).await, Ended::Yes);
     eventually("the process is gone", || running("sleep 300.777") == 0).await;
 }

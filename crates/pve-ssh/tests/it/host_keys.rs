@@ -166,7 +166,7 @@ async fn host_certificate() {
     sshd.restart();
     outcome(&sshd, &known).await.unwrap();
     for (arguments, reason) in [
-        (&["-h", "-n", "another"][..], "does not name this host"),
+        (&["-h", "-n", "another"][..], "is not for this host"),
         (&["-h", "-n", "127.0.0.1", "-V", "20200101:20200102"], "has expired"),
         (&["-h", "-n", "127.0.0.1", "-V", "+52w:+53w"], "not valid yet"),
     ] {

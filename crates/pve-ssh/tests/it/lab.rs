@@ -1,4 +1,4 @@
-//! `pve-ssh` against the lab's SSH door.
+//! `pve-ssh` against the lab's SSH listener.
 
 use crate::{Needs, test};
 use libtest_mimic::Trial;

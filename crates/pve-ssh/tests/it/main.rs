@@ -2,6 +2,11 @@
 //!
 //! Where one of them is missing its tests are reported as ignored, with the reason.
 
+#![expect(
+    clippy::unwrap_used,
+    reason = "a test panics when something is not as expected, and explains it on the terminal"
+)]
+
 mod auth;
 mod banner;
 mod download;

@@ -89,7 +89,7 @@ async fn what_the_caller_says_comes_first() {
     near.authorize(&far.path("user.pub"));
     let found = resolve("far", &asking).await.unwrap();
     Host::new(found).run_to_success(&Command::new("true"), Duration::from_secs(30)).await.unwrap();
-    // Where nobody says anything, the default counts.
+    // Without a setting, the default applies.
     let silent = resolve("127.0.0.1", &Asking { user: None, ..asking }).await.unwrap();
     assert_eq!(silent.user, "root");
 }

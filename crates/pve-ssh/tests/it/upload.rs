@@ -122,7 +122,7 @@ async fn wrong_beginning() {
     let file = target.join("a.img");
     let upload = Upload::file(&source, file.to_str().unwrap());
     let host = sshd.host();
-    // An upload that is cut off leaves its part; somebody scribbles on it.
+    // An interrupted upload leaves a partial file; another process changes it.
     let cut = tokio_cut(&host, &upload, &sshd).await;
     assert!(cut.is_err());
     let part = std::fs::read_dir(&target).unwrap().next().unwrap().unwrap().path();
@@ -201,5 +201,5 @@ async fn stalled() {
     for pid in sshd.sessions() {
         signal(pid, "KILL");
     }
-    eventually("nobody is served any more", || sshd.sessions().is_empty()).await;
+    eventually("no one is served any more", || sshd.sessions().is_empty()).await;
 }

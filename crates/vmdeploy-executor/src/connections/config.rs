@@ -54,12 +54,12 @@ pub struct SshAccess {
     pub keyring: Arc<Keyring>,
     /// The user's password, tried last; for hosts that take nothing else.
     pub password: Option<Secret>,
-    /// What `ssh -G` is asked with, where `~/.ssh/config` shall count; `user`, `port`, `keys`, `agent`, `known_hosts`
+    /// What `ssh -G` is called with, if `~/.ssh/config` applies; `user`, `port`, `keys`, `agent`, `known_hosts`
     /// and `jump` above are then not used, but those in here.
     pub openssh: Option<Asking>,
     /// Files of trusted host keys.
     pub known_hosts: Vec<PathBuf>,
-    /// Whether a host whose key nobody knows is trusted, and its key written down; a changed key never is.
+    /// Whether the key of an unknown host is accepted and recorded; a changed key never is.
     pub trust_on_first_use: bool,
     /// Jump hosts as `[user@]host[:port]`, the first hop first.
     pub jump: Vec<String>,

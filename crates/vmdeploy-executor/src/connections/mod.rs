@@ -43,7 +43,7 @@ impl Connections {
             (None, None) => {
                 let text = "neither the API nor SSH is configured";
                 return Err(Failure::new(FailureKind::Unreachable, text).hint(
-                    "set PROXMOX_API_HOST and its credentials, or PROXMOX_SSH_HOST; `make init` begins",
+                    "set PROXMOX_API_HOST and its credentials, or PROXMOX_SSH_HOST; `make init` writes a .env to fill in",
                 ));
             }
         };
@@ -83,7 +83,7 @@ impl Connections {
     /// Returns the node as a host that commands run on.
     ///
     /// # Errors
-    /// When there is no SSH, or nobody knows the node's address.
+    /// If SSH is not configured, or the node's address is not known.
     pub async fn host(&self, node: &NodeName) -> Result<Host, Failure> {
         self.pool()?.host(node, &self.inner.api).await
     }
@@ -102,7 +102,7 @@ impl Connections {
     }
     fn pool(&self) -> Result<&SshPool, Failure> {
         self.inner.ssh.as_ref().ok_or_else(|| {
-            Failure::new(FailureKind::Unreachable, "this needs SSH to the node, and SSH is not configured")
+            Failure::new(FailureKind::Unreachable, "this requires SSH to the node, which is not configured")
                 .hint("set PROXMOX_SSH_HOST, PROXMOX_SSH_USER and PROXMOX_SSH_KEY, or use `transport: api`")
         })
     }
@@ -122,8 +122,9 @@ fn client_config(api: ApiAccess) -> Result<ClientConfig, Failure> {
         unusable(&error).hint("correct PROXMOX_API_USER: `user@realm`, or `user@realm!token`")
     })?;
     let mut endpoints = api.hosts.iter().map(|host| Endpoint::new(host, api.port));
-    let first =
-        endpoints.next().ok_or_else(|| Failure::new(FailureKind::Unreachable, "no API host is named"))?;
+    let first = endpoints
+        .next()
+        .ok_or_else(|| Failure::new(FailureKind::Unreachable, "no API host is configured"))?;
     let fingerprint = api.fingerprint.as_deref().map(str::parse).transpose();
     let fingerprint = fingerprint.map_err(|error: pve_types::ParseError| {
         unusable(&error).hint(

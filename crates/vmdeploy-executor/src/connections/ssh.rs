@@ -85,9 +85,9 @@ impl SshPool {
         }
         let addresses = known.addresses.iter().flatten();
         addresses.into_iter().find(|(name, _)| *name == node).map(|(_, address)| address.clone()).ok_or_else(|| {
-            Failure::new(FailureKind::Unreachable, format!("nobody knows the address of node `{node}`"))
+            Failure::new(FailureKind::Unreachable, format!("the address of node `{node}` is not known"))
                 .at(node)
-                .hint("is it a node of this cluster? `pvesh get /cluster/status` lists them with their addresses")
+                .hint("check that it is a node of this cluster: `pvesh get /cluster/status` lists the nodes with their addresses")
         })
     }
 }
@@ -106,7 +106,7 @@ async fn config_of(access: &SshAccess, host: &str, port: Option<u16>) -> Result<
     Ok(config)
 }
 
-/// Asks `ssh`; `None` where there is no `ssh`, for then nobody can have meant its configuration.
+/// Asks `ssh`; `None` if `ssh` is not installed, because its configuration then does not apply.
 async fn asked(asking: &Asking, host: &str, port: Option<u16>) -> Result<Option<HostConfig>, Failure> {
     let asking = Asking { port: port.or(asking.port), ..asking.clone() };
     match openssh::resolve(host, &asking).await {
@@ -115,7 +115,7 @@ async fn asked(asking: &Asking, host: &str, port: Option<u16>) -> Result<Option<
         Err(error) => {
             let text = format!("the SSH configuration cannot be used: {error}");
             let failure = Failure::new(FailureKind::Unreachable, text);
-            let hint = format!("`ssh -G {host}` shows what ssh itself makes of ~/.ssh/config");
+            let hint = format!("`ssh -G {host}` shows the settings that ssh reads from ~/.ssh/config");
             Err(failure.because(&error).hint(hint))
         }
     }
@@ -162,7 +162,7 @@ fn parse_hop(text: &str, default_user: &str) -> Result<(String, String, u16), Fa
     match (host.is_empty(), port) {
         (false, Ok(port)) => Ok((user.to_owned(), host.to_owned(), port)),
         _ => {
-            let text = format!("`{text}` is no jump host");
+            let text = format!("`{text}` is not a valid jump host");
             Err(Failure::new(FailureKind::Unreachable, text).hint("write `[user@]host[:port]`"))
         }
     }

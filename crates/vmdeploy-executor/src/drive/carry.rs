@@ -55,7 +55,7 @@ impl Job {
         }
     }
 
-    /// Waits until nobody holds the guest locked. A lock that no task explains is left to a person.
+    /// Waits until the guest is not locked. A lock without a task is left for the user to remove.
     async fn act_when_unlocked(&self, failure: Failure) -> Result<Done, Failure> {
         let Some(guest) = self.step.action.guest() else { return Err(failure) };
         loop {
@@ -64,14 +64,14 @@ impl Job {
             };
             let Some(task) = self.task_on(guest.vmid).await? else {
                 let text = format!(
-                    "VM {} is locked ({}), and no task works on it",
+                    "VM {} is locked ({}), but no task is running on it",
                     guest.vmid,
                     crate::printable(&lock)
                 );
                 return Err(Failure::new(FailureKind::GuestLocked, text));
             };
             if Instant::now() >= self.until {
-                let line = format!("task {task} still works on VM {}", guest.vmid);
+                let line = format!("task {task} is still running on VM {}", guest.vmid);
                 return Err(failure.log([line]));
             }
             self.tell(None, format!("waits: the guest is locked ({lock})"));
@@ -83,7 +83,7 @@ impl Job {
     async fn with_busy_task(&self, failure: Failure) -> Failure {
         let Some(guest) = self.step.action.guest() else { return failure };
         match self.task_on(guest.vmid).await {
-            Ok(Some(task)) => failure.log([format!("task {task} works on VM {}", guest.vmid)]),
+            Ok(Some(task)) => failure.log([format!("task {task} is running on VM {}", guest.vmid)]),
             _ => failure,
         }
     }

@@ -176,7 +176,9 @@ impl Engine {
             _ = cancellation.beyond(self.stop) => Ok(()),
         };
         if let Err(failure) = drained {
-            let text = format!("whether the dead run still works on the cluster is not known: {failure}");
+            let text = format!(
+                "cannot determine whether the interrupted run is still active on the cluster: {failure}"
+            );
             self.tell(EventKind::Note { vm: None, text });
         }
     }
@@ -453,7 +455,7 @@ impl Engine {
             };
             failure.took_effect = TookEffect::Maybe;
             if let Some(doubt) = history.doubt.filter(|doubt| *doubt != failure.message) {
-                failure.causes.push(format!("an attempt before: {doubt}"));
+                failure.causes.push(format!("an earlier attempt: {doubt}"));
             }
         }
         (failure, verdict)
@@ -513,10 +515,10 @@ impl Engine {
                 Ok(freed) if freed.is_empty() => continue,
                 Ok(freed) => {
                     let names: Vec<&str> = freed.iter().map(pve_types::VolumeId::as_str).collect();
-                    format!("removed {}, which the unfinished run `{run}` had left", names.join(", "))
+                    format!("removed {}, left by the unfinished run `{run}`", names.join(", "))
                 }
                 Err(failure) => {
-                    format!("what the unfinished run `{run}` left could not be removed: {failure}")
+                    format!("volumes left by the unfinished run `{run}` could not be removed: {failure}")
                 }
             };
             self.tell(EventKind::Note { vm: Some(guest.name.clone()), text });
@@ -571,7 +573,7 @@ impl Engine {
     fn tell(&self, event: EventKind) {
         let run = self.plan().run_id.clone();
         let event = Event { format_version: crate::EVENT_FORMAT_VERSION, at: Timestamp::now(), run, event };
-        // Nobody listens any more: the journal holds what counts.
+        // The receiver is gone: the journal has all that matters.
         let _ = self.events.send(event);
     }
 }
@@ -595,7 +597,7 @@ async fn rolled_back(job: &Job, pauses: &[Duration]) -> Result<RevertNote, Failu
     for pause in pauses {
         match job.revert().await {
             Err(failure) if may_pass_for_an_revert(failure.kind) => {
-                job.tell(None, format!("the revert is tried again: {failure}"));
+                job.tell(None, format!("retrying the revert: {failure}"));
                 tokio::time::sleep(*pause).await;
             }
             other => return other,
@@ -634,9 +636,9 @@ async fn given_up(cancel: &tokio_util::sync::CancellationToken, job: &Job) {
 fn interrupted(job: &Job) -> Failure {
     let failure = |text: &str| Failure::new(FailureKind::Interrupted, text);
     if job.step.action.only_reads() {
-        return failure("the run was stopped before the step had its answer").effect(TookEffect::No);
+        return failure("the run was stopped before the step's result was known").effect(TookEffect::No);
     }
-    failure("the run was stopped while the step was on its way").effect(TookEffect::Maybe)
+    failure("the run was stopped while the step was in progress").effect(TookEffect::Maybe)
 }
 
 /// Decides by kind and effect what may be done about a failure.

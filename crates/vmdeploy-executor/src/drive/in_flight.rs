@@ -170,19 +170,21 @@ impl CutOff {
                 return Ok(());
             }
             if let Some(busy) = busy.as_ref().filter(|_| Instant::now() >= until) {
-                let text = format!("{busy} of the run `{run}`, which was cut off, still works");
+                let text = format!("{busy} of the interrupted run `{run}` is still running");
                 return Err(Failure::new(crate::FailureKind::Deadline, text));
             }
             match busy {
                 Some(busy) => {
                     if wait.say_once().is_some() {
-                        note(format!("run `{run}` was cut off, and {busy} still works: waiting for its end"));
+                        note(format!(
+                            "run `{run}` was interrupted and {busy} is still running: waiting for it to end"
+                        ));
                     }
                 }
                 None => {
                     if let Some(how_long) = wait.say_once() {
                         note(format!(
-                            "run `{run}` was cut off a moment ago, and what it sent may still be on its way: waiting {how_long}"
+                            "run `{run}` was interrupted moments ago and its requests may still take effect: waiting {how_long}"
                         ));
                     }
                 }

@@ -1,4 +1,4 @@
-//! One step on its way: what it knows, whom it tells, and how it asks about the guest it works on.
+//! A running step: its state, its events, and its queries about the guest.
 
 use super::places::Places;
 use crate::describe;
@@ -69,7 +69,7 @@ pub(crate) enum Message {
     Config(StepId, Vmid, BTreeMap<String, String>, oneshot::Sender<()>),
     /// What a probe found.
     Probed(StepId, Found),
-    /// Something worth saying to whoever follows the run.
+    /// A note for the observer of the run.
     Note(Option<GuestName>, String),
 }
 
@@ -273,7 +273,7 @@ impl Job {
     }
     /// Returns the guest's configuration, looking for it once on another node. `None` when it is nowhere.
     ///
-    /// A list that lags is no proof of absence: the guest's last node is asked first.
+    /// A list that lags is not proof of absence: the guest's last node is asked first.
     pub(crate) async fn look(&self, guest: &GuestRef) -> Result<Option<Seen>, Failure> {
         let node = self.node_of(guest);
         match self.qemu_at(&node, guest.vmid).config().await {
@@ -300,12 +300,12 @@ impl Job {
     pub(crate) async fn config(&self, guest: &GuestRef) -> Result<Seen, Failure> {
         self.look(guest).await?.ok_or_else(|| gone(guest))
     }
-    /// Refuses a guest that does not bear our mark: UUID, marker, and the marker's own VMID.
+    /// Refuses a guest that does not have the ownership marker: UUID, marker, and the marker's own VMID.
     pub(crate) fn check_ours(&self, guest: &GuestRef, config: &QemuConfig) -> Result<Marker, Failure> {
         let description = config.get("description").unwrap_or_default();
         let uuid = config.get("smbios1").and_then(smbios_uuid);
         let what = format!(
-            "VM {} on {} does not bear the mark of `{}`",
+            "VM {} on {} does not have the ownership marker of `{}`",
             guest.vmid,
             self.node_of(guest),
             guest.name
@@ -315,10 +315,10 @@ impl Job {
                 Some(uuid) if uuid == guest.uuid => Ok(marker),
                 // A clone whose UUID was not written yet; its marker is of this very run.
                 _ if marker.run == self.shared.plan.run_id => Ok(marker),
-                _ => Err(Failure::new(FailureKind::NotOurs, format!("{what}: its UUID is another"))),
+                _ => Err(Failure::new(FailureKind::NotOurs, format!("{what}: its UUID is different"))),
             },
             MarkerSearch::Found(_) => {
-                Err(Failure::new(FailureKind::NotOurs, format!("{what}, but another's")))
+                Err(Failure::new(FailureKind::NotOurs, format!("{what}, but that of another VM")))
             }
             _ => Err(Failure::new(FailureKind::NotOurs, what)),
         }
@@ -350,7 +350,7 @@ impl Job {
         }
         if !self.is_the_plans(guest, &seen.config) {
             let text = format!(
-                "VM {} on {} is another guest than `{}`, with which the run began",
+                "VM {} on {} is not the guest `{}` that the run started with",
                 guest.vmid, seen.node, guest.name
             );
             return Err(Failure::new(FailureKind::NotOurs, text).at(&seen.node));
@@ -362,12 +362,11 @@ impl Job {
             return Ok(());
         }
         let text = format!(
-            "VM {} was changed by another run or a person since this run was interrupted: {}",
+            "VM {} was changed by another run or a user since this run was interrupted: {}",
             guest.vmid,
             changes.join("; ")
         );
-        let hint =
-            "this run leaves the VM alone; `vmdeploy plan` shows what a new deployment would do with it";
+        let hint = "this run does not touch the VM; `vmdeploy plan` shows what a new deployment would do";
         Err(Failure::new(FailureKind::DigestChanged, text).at(&seen.node).hint(hint))
     }
     /// Tells whether the journal must hold what the guest is before it is changed: not where this run made it, for then
@@ -473,7 +472,7 @@ impl Job {
             Err(error) if error.is_absent() => Ok(None),
             Err(error) => Err(error.into()),
             Ok(_) => {
-                self.tell(None, format!("takes up the {} task again", upid.task_type()));
+                self.tell(None, format!("continues to follow the {} task", upid.task_type()));
                 match self.follow_again(task).await {
                     Ok(finished) => Ok(Some(finished)),
                     // It failed; whether it left something is seen by looking.
@@ -559,7 +558,7 @@ impl Job {
                 return Ok(());
             };
             if Instant::now() >= self.until {
-                let text = format!("a command of an earlier attempt still works on VM {}", guest.vmid);
+                let text = format!("a command of an earlier attempt is still running on VM {}", guest.vmid);
                 return Err(Failure::new(FailureKind::Deadline, text).log([line.to_owned()]));
             }
             self.tell(None, "waits for a command of an earlier attempt to end");
@@ -573,7 +572,9 @@ impl Job {
             Ref::Known(volume) => Ok(volume.clone()),
             Ref::OutputOf(step) => match self.shared.outcome(step).as_ref().and_then(Outcome::volume) {
                 Some(volume) => Ok(volume.clone()),
-                None => Err(Failure::new(FailureKind::Internal, format!("step `{step}` gave no volume"))),
+                None => {
+                    Err(Failure::new(FailureKind::Internal, format!("step `{step}` did not report a volume")))
+                }
             },
         }
     }

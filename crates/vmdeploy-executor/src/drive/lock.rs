@@ -99,7 +99,7 @@ impl ClusterLock {
                 return Err(held(project, age.unwrap_or(0)));
             }
             let freed = host.run(&files::rmdir(&path), options(), &mut |_, _| {}).await?;
-            // Whoever frees it at the same time is no hindrance; what the cluster refuses is.
+            // A concurrent release is not an error; a refusal of the cluster is.
             if is_read_only(&freed.stderr) {
                 return Err(no_quorum());
             }
@@ -131,7 +131,7 @@ impl ClusterLock {
     }
 
     /// Makes sure, before anything is sent out, that the lock is still ours; asks the node only where the last touch is
-    /// so long ago that another run may have it soon: the process was stopped, the machine suspended.
+    /// long enough ago that another run may take it soon: the process was stopped, the machine suspended.
     pub(crate) async fn confirm(lock: Option<&Self>) -> Option<News> {
         let held = &lock?.held;
         if held.age() < CONFIRM_AFTER || held.is_lost.load(Ordering::Relaxed) {
@@ -141,9 +141,9 @@ impl ClusterLock {
             Ok(News::Trouble(text)) if held.age() >= STALE_AFTER => News::Lost(text),
             Ok(news) => news,
             Err(failure) if held.age() >= STALE_AFTER => News::Lost(format!(
-                "the lock on the cluster may be another run's, and cannot be asked: {failure}"
+                "the cluster lock may belong to another run, and cannot be read: {failure}"
             )),
-            Err(failure) => News::Trouble(format!("the lock on the cluster could not be kept: {failure}")),
+            Err(failure) => News::Trouble(format!("the cluster lock could not be renewed: {failure}")),
         };
         if matches!(news, News::Lost(_)) {
             held.is_lost.store(true, Ordering::Relaxed);
@@ -161,7 +161,7 @@ impl ClusterLock {
             return;
         }
         if let Err(error) = held.host.run_to_success(&files::rmdir(&held.path), PATIENCE).await {
-            tracing::warn!(%error, "the cluster lock could not be freed; it frees itself after two minutes");
+            tracing::warn!(%error, "the cluster lock could not be released; it expires after two minutes");
         }
     }
 }
@@ -172,7 +172,7 @@ enum Look {
     Ours,
     /// It is not there.
     Gone,
-    /// Somebody else made or touched it.
+    /// Another process created or renewed it.
     Others,
 }
 
@@ -191,7 +191,7 @@ impl Held {
         self.confirmed.lock().unwrap_or_else(std::sync::PoisonError::into_inner).age()
     }
 
-    /// Touches the lock, if it is still ours. One that was taken away, and that nobody has, is taken again.
+    /// Touches the lock, if it is still ours. One that was removed and is free is acquired again.
     async fn renew(&self) -> Result<News, Failure> {
         let _busy = self.busy.lock().await;
         let before = Confirmed::now();
@@ -199,7 +199,7 @@ impl Held {
             Look::Ours => drop(self.host.run_to_success(&files::touch(&self.path), PATIENCE).await?),
             Look::Gone if make(&self.host, &self.path).await? => {}
             Look::Gone | Look::Others => {
-                return Ok(News::Lost("another run of the project took the lock on the cluster".into()));
+                return Ok(News::Lost("another run of the project took the cluster lock".into()));
             }
         }
         match modified(&self.host, &self.path).await? {
@@ -208,7 +208,7 @@ impl Held {
                 *self.confirmed.lock().unwrap_or_else(std::sync::PoisonError::into_inner) = before;
                 Ok(News::Kept(now))
             }
-            None => Ok(News::Trouble("the lock on the cluster was taken away by somebody".into())),
+            None => Ok(News::Trouble("the cluster lock was removed by another process".into())),
         }
     }
 }
@@ -223,7 +223,7 @@ async fn keep(held: Held, every: Duration, news: UnboundedSender<News>, stop: Ca
         }
         let told = match held.renew().await {
             Ok(told) => told,
-            Err(failure) => News::Trouble(format!("the lock on the cluster could not be kept: {failure}")),
+            Err(failure) => News::Trouble(format!("the cluster lock could not be renewed: {failure}")),
         };
         let told = match told {
             News::Kept(modified_s) => {
@@ -233,7 +233,7 @@ async fn keep(held: Held, every: Duration, news: UnboundedSender<News>, stop: Ca
             News::Trouble(text) => {
                 missed += 1;
                 if missed >= MISSED_UNTIL_STALE || last.elapsed() >= STALE_AFTER {
-                    News::Lost(format!("{text}, {missed} times in a row, and another run may take it"))
+                    News::Lost(format!("{text}, {missed} times in a row; another run may take it"))
                 } else {
                     News::Trouble(text)
                 }
@@ -292,8 +292,10 @@ async fn make(host: &Host, path: &str) -> Result<bool, Failure> {
         () if output.success() => Ok(true),
         () if output.stderr.contains("File exists") => Ok(false),
         () if is_read_only(&output.stderr) => Err(no_quorum()),
-        () => Err(Failure::new(FailureKind::CommandFailed, format!("the lock `{path}` could not be taken"))
-            .log(output.stderr.lines().map(str::to_owned))),
+        () => {
+            Err(Failure::new(FailureKind::CommandFailed, format!("the lock `{path}` could not be acquired"))
+                .log(output.stderr.lines().map(str::to_owned)))
+        }
     }
 }
 
@@ -330,9 +332,9 @@ async fn modified(host: &Host, path: &str) -> Result<Option<i64>, Failure> {
 
 fn held(project: &str, age: i64) -> Failure {
     let text =
-        format!("another run of the project `{project}` holds the cluster's lock; it was kept {age} s ago");
+        format!("another run of project `{project}` holds the cluster lock; it was last renewed {age} s ago");
     Failure::new(FailureKind::StorageLock, text).hint(format!(
-        "wait for it to end; if its process is dead, the lock frees itself within two minutes of its last sign \
+        "wait for it to end; if its process has died, the lock expires two minutes after its last renewal \
          (or: `rmdir {FOLDER}/vmdeploy-{project}` on a node)"
     ))
 }

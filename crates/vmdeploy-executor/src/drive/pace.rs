@@ -1,11 +1,11 @@
 //! When waits look again.
 //!
 //! What one guest took is what the others of its node take, too. The one that waits longest, the scout, looks often; the
-//! others look seldom until somebody has seen it. From then on each looks when its time has come, and what those looks
+//! others poll rarely until one has seen it. From then on each looks when its time has come, and what those looks
 //! find says more exactly when that is.
 //!
 //! Where a look is a command that takes a second of the node's processors, many VMs that wait must not keep the node
-//! from what they wait for: then nobody looks while the node works at something else for the run.
+//! from what they wait for: then none of them polls while the node is busy with other steps of the run.
 
 use pve_types::NodeName;
 use std::collections::{BTreeMap, BTreeSet};
@@ -17,7 +17,7 @@ use tokio::time::Instant;
 #[cfg(test)]
 mod tests;
 
-/// How long a look that is a command is put off where nobody knows when to look.
+/// The delay of a poll that is a command if the expected time is unknown.
 const SELDOM: Duration = Duration::from_secs(15);
 /// The longest pause between two looks that are commands.
 const LONGEST: Duration = Duration::from_secs(60);
@@ -41,7 +41,7 @@ pub(crate) enum Looks {
     },
     /// A command on the node, which takes a second of its processors.
     Commands {
-        /// So long it lets what the node does for the run go first.
+        /// How long it yields to other steps on the node.
         patience: Duration,
     },
 }
@@ -66,7 +66,7 @@ struct Alike {
     span: Option<Span>,
     /// Who waits, those first that began first. The first is the scout.
     waiting: BTreeSet<Place>,
-    /// Whether somebody among them lets the node's work go first.
+    /// Whether one of them yields to other steps on the node.
     has_patience: bool,
     news: Arc<Notify>,
 }
@@ -102,7 +102,7 @@ struct Last {
     answered: Instant,
 }
 
-/// A step that is no wait, while a node works at it.
+/// A step that is not a wait, while a node works at it.
 #[derive(Debug)]
 pub(crate) struct Work<'a> {
     pace: &'a Pace,
@@ -130,7 +130,7 @@ impl Pace {
         self.state.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
-    /// Begins a step that is no wait.
+    /// Begins a step that is not a wait.
     pub(crate) fn work(&self, node: NodeName) -> Work<'_> {
         *self.lock().works.entry(node.clone()).or_default() += 1;
         Work { pace: self, node }
@@ -195,7 +195,7 @@ impl Looks {
             Self::Commands { .. } => waited.clamp(SELDOM, LONGEST),
         }
     }
-    /// The pause of those whose time has come, which are overdue for so long.
+    /// The pause of those whose time has come, which are overdue for that long.
     fn soon(&self, overdue: Duration, cost: Duration) -> Duration {
         match self {
             // One that answers late has much to do, and is left as much time as it takes.

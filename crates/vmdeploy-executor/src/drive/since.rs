@@ -10,7 +10,7 @@ use vmdeploy_planner::plan::{
     Action, ConfigPatch, ImportAction, MoveAction, PatchValue, Plan, Ref, Revert, Step,
 };
 
-/// Keys that PVE writes by itself, and the ones whose value it hides.
+/// Keys that PVE sets, and those whose value it hides.
 const OF_PVE: [&str; 8] =
     ["digest", "meta", "vmgenid", "lock", "cipassword", "vmstate", "runningmachine", "runningcpu"];
 /// Keys that PVE sets when it makes a guest, where the request does not.
@@ -250,11 +250,11 @@ fn difference(key: &str, expected: Option<&Expected>, now: Option<&str>) -> Stri
     let was = match expected {
         Some(Expected::Is(value) | Expected::Was(value)) => format!("`{}`", shown(value)),
         Some(Expected::Holds(volume)) => format!("`{volume}`"),
-        Some(Expected::OwnVolume) => "a volume that this run made".to_owned(),
+        Some(Expected::OwnVolume) => "a volume that this run created".to_owned(),
         Some(Expected::Absent | Expected::Any) | None => "not set".to_owned(),
     };
     match now {
-        _ if key == "description" => "description is another".to_owned(),
+        _ if key == "description" => "description has changed".to_owned(),
         Some(now) => format!("{key} is `{}` and was {was}", shown(now)),
         None => format!("{key} is not set and was {was}"),
     }

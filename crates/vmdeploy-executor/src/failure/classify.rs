@@ -3,7 +3,7 @@
 use super::{Failure, FailureKind as K};
 use pve_types::{DestroyObstacle, NodeName, PveError, Vmid};
 
-/// Returns the kind of failure that a text of PVE tells, and `Refused` for a text that nobody knows.
+/// Returns the kind of failure that a text of PVE tells, and `Refused` for an unknown text.
 pub fn kind_of(said: &str) -> K {
     pve_types::read_error(said).map_or(K::Refused, |told| kind_of_error(told.error))
 }
@@ -42,7 +42,7 @@ pub(super) fn kind_of_error(error: PveError) -> K {
     }
 }
 
-/// Tells whether another attempt may succeed without anybody doing something.
+/// Tells whether another attempt may succeed without user action.
 pub fn is_passing(kind: K) -> bool {
     matches!(
         kind,
@@ -76,7 +76,7 @@ impl std::fmt::Display for NextStep {
     }
 }
 
-/// Whom a hint is about.
+/// The guest and node that a hint refers to.
 #[derive(Debug, Clone, Copy)]
 struct About<'a> {
     /// The guest's number.
@@ -101,39 +101,39 @@ fn hint_of(kind: K, about: About<'_>, next: NextStep) -> Option<String> {
             "wait for the backup, clone or migration to end, then {next}; if no task runs, the lock is stale: \
              `qm unlock {vmid}` on {node}"
         ),
-        K::VmidTaken => format!("give the VM another `vmid:`, or look at the guest with `qm config {vmid}` on its node"),
+        K::VmidTaken => format!("use another `vmid:`, or inspect the guest with `qm config {vmid}` on its node"),
         K::NoAnswer => format!("{next} finds out whether it was done, and goes on"),
         K::TaskFailed | K::CommandFailed => format!("remove the cause, then {next}"),
-        K::SlotOccupied => "the disk slot is taken; `vmdeploy plan` shows what is there".into(),
-        K::Resize => "a disk can only grow; give it at least its present size".into(),
-        K::StorageUnfit => format!("see `pvesm status` on {node}; enable the storage or its content type, or choose another"),
+        K::SlotOccupied => "the disk slot is in use; `vmdeploy plan` shows the current state".into(),
+        K::Resize => "a disk can only grow; set at least its current size".into(),
+        K::StorageUnfit => format!("check `pvesm status` on {node}; enable the storage or its content type, or use another storage"),
         K::StorageFull => format!("free or add space, then {next}"),
         K::Forbidden => "`vmdeploy check-token` shows which privilege is missing, `vmdeploy fix-token` grants it".into(),
-        K::RootOnly => "use `transport: hybrid` or `transport: ssh`, which do this as root, or take the option out of the spec".into(),
-        K::Version => "this PVE does it in another way; `vmdeploy plan` makes the plan anew for the version that it finds".into(),
-        K::Unauthenticated => "check PROXMOX_API_USER and PROXMOX_API_PASSWORD; `vmdeploy doctor` tells more".into(),
-        K::Untrusted => "if the change is yours, pin the new fingerprint or host key; else somebody is in between".into(),
+        K::RootOnly => "use `transport: hybrid` or `transport: ssh`, which do this as root, or remove the option from the spec".into(),
+        K::Version => "this PVE version does not support the request; `vmdeploy plan` creates a new plan for the version it finds".into(),
+        K::Unauthenticated => "check PROXMOX_API_USER and PROXMOX_API_PASSWORD; `vmdeploy doctor` shows details".into(),
+        K::Untrusted => "if you changed it, pin the new fingerprint or host key; otherwise this may be a man-in-the-middle attack".into(),
         K::AgentNotConfigured => "set `agent: true` for the VM and restart it".into(),
-        K::AgentNotRunning => format!("is qemu-guest-agent installed and started in the image? `qm terminal {vmid}` on {node} shows the console"),
+        K::AgentNotRunning => format!("check that qemu-guest-agent is installed and running in the guest; `qm terminal {vmid}` on {node} shows the console"),
         K::NoAddress => "check the NIC's bridge and VLAN, and the cloud-init network settings".into(),
         K::NotReady => format!("look at the guest's console: `qm terminal {vmid}` on {node}; then {next}"),
-        K::Hotplug => format!("the change waits for a restart: `vmdeploy reboot` the VM, or `qm pending {vmid}` on {node} shows it"),
-        K::GuestGone => "`vmdeploy plan` shows where it is now".into(),
+        K::Hotplug => format!("the change is pending until a restart: restart the VM with `vmdeploy reboot`; `qm pending {vmid}` on {node} shows it"),
+        K::GuestGone => "`vmdeploy plan` shows its current node".into(),
         K::DestroyRefused => destroy_hint(DestroyObstacle::of(about.said), &vmid),
-        K::NotOurs => format!("`qm config {vmid}` on {node} shows whose it is; the spec that `vmdeploy adopt {vmid} --project NAME` prints takes it over"),
-        K::DigestChanged => "`vmdeploy plan` shows what it would do now".into(),
-        K::NoQuorum => "`pvecm status` on a node shows which nodes are missing; nothing can be changed until they are back".into(),
+        K::NotOurs => format!("`qm config {vmid}` on {node} shows its ownership marker; `vmdeploy adopt {vmid} --project NAME` prints a spec that adopts it"),
+        K::DigestChanged => "`vmdeploy plan` shows a new plan".into(),
+        K::NoQuorum => "`pvecm status` on a node shows which nodes are missing; changes are refused until they are back".into(),
         K::NodeUnreachable => format!(
-            "the node that was asked does not reach {node}; is it up? `pvesh get /nodes` and `pvecm status` tell, \
+            "the contacted node cannot reach {node}: check `pvesh get /nodes` and `pvecm status`, \
              then {next}"
         ),
         K::Unreachable => format!(
-            "check PROXMOX_API_HOST, PROXMOX_SSH_HOST and the network (`vmdeploy doctor` tells more), then {next}"
+            "check PROXMOX_API_HOST, PROXMOX_SSH_HOST and the network (`vmdeploy doctor` shows details), then {next}"
         ),
         K::Deadline => format!("it may still go on; {next} finds out"),
-        K::ImageUnfit => "check the image and its checksum in the spec; `vmdeploy image check` tells more".into(),
+        K::ImageUnfit => "check the image and its checksum in the spec; `vmdeploy image check` shows details".into(),
         K::Interrupted => format!("{next} goes on from here"),
-        K::AlreadyRunning => format!("`qm status {vmid}` on {node} shows since when"),
+        K::AlreadyRunning => format!("`qm status {vmid}` on {node} shows details"),
         K::Secret | K::Refused | K::Answer | K::Internal | K::OtherCluster => return None,
     })
 }
@@ -141,14 +141,14 @@ fn hint_of(kind: K, about: About<'_>, next: NextStep) -> Option<String> {
 fn destroy_hint(obstacle: DestroyObstacle, vmid: &str) -> String {
     match obstacle {
         DestroyObstacle::Protection => {
-            format!("take `protection` off first: `qm set {vmid} --protection 0`, or in the spec")
+            format!("disable `protection` first: in the spec, or with `qm set {vmid} --protection 0`")
         }
         DestroyObstacle::HighAvailability => {
-            format!("take it out of high availability: `ha-manager remove vm:{vmid}`")
+            format!("remove it from high availability: `ha-manager remove vm:{vmid}`")
         }
-        DestroyObstacle::LinkedClones => "destroy the clones first".to_owned(),
+        DestroyObstacle::LinkedClones => "destroy the linked clones first".to_owned(),
         DestroyObstacle::Replication => {
-            format!("remove the replication job first: `pvesr list` shows those of VM {vmid}")
+            format!("remove the replication job first: `pvesr list` shows the jobs of VM {vmid}")
         }
         DestroyObstacle::Running => format!("stop it first: `qm shutdown {vmid}`"),
     }
@@ -218,7 +218,7 @@ mod tests {
     #[test]
     fn what_cannot_be_resumed_is_done_by_the_same_command() {
         let failure = Failure::new(K::StorageFull, "no space").with_usual_hint(None);
-        assert_eq!(failure.hint.as_deref(), Some("free or add space, then `vmdeploy resume`"));
+        assert_eq!(failure.hint.as_deref(), Some("free or add space, then run `vmdeploy resume`"));
         let reverted = failure.of_what_is_reverted();
         assert_eq!(reverted.hint.as_deref(), Some("free or add space, then the same command again"));
         assert_eq!(reverted.clone().of_what_is_reverted(), reverted);

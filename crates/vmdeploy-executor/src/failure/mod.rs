@@ -11,7 +11,7 @@ use pve_types::{GuestName, NodeName, Upid};
 use serde::{Deserialize, Serialize};
 use vmdeploy_planner::plan::StepId;
 
-/// The kinds of failure that somebody acts on differently.
+/// The kinds of failure that are handled differently.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
 #[serde(rename_all = "snake_case")]
 pub enum FailureKind {
@@ -35,7 +35,7 @@ pub enum FailureKind {
     NoAnswer,
     /// The task ran and failed.
     TaskFailed,
-    /// A slot that shall get a new disk holds one already.
+    /// A slot for a new disk already has one.
     SlotOccupied,
     /// PVE would have to shrink a disk, or did not grow it.
     Resize,
@@ -67,9 +67,9 @@ pub enum FailureKind {
     GuestGone,
     /// PVE refuses to destroy the guest as it is.
     DestroyRefused,
-    /// The guest does not bear our mark.
+    /// The guest does not have the ownership marker.
     NotOurs,
-    /// Somebody else changed the configuration meanwhile.
+    /// The configuration was changed in the meantime.
     DigestChanged,
     /// The run is of another cluster than the one that is reached.
     OtherCluster,
@@ -197,12 +197,12 @@ impl Failure {
     pub fn before_any_run(self) -> Self {
         self.with_usual_hint(None).of_what_is_reverted()
     }
-    /// Adds the hint that fits its kind, unless it has one: for what is no step of a run.
+    /// Adds the hint that fits its kind, unless it has one: for what is not a step of a run.
     #[must_use]
     pub fn with_hint_for(self, vmid: Option<pve_types::Vmid>) -> Self {
         self.with_usual_hint(vmid).of_what_is_reverted()
     }
-    /// Tells whether nobody got an answer to what was sent, so that it may still be on its way.
+    /// Tells whether a request had no answer, so that it may still take effect.
     pub(crate) fn is_unheard(&self) -> bool {
         use FailureKind as K;
         let is_silent = matches!(

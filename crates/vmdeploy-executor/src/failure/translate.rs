@@ -73,8 +73,8 @@ fn of_ssh(error: &pve_ssh::Error) -> Failure {
     let mut failure =
         Failure::new(ssh_kind(error), error.to_string()).effect(error.took_effect()).because(error);
     if failure.kind == FailureKind::Unauthenticated {
-        let hint = "check PROXMOX_SSH_USER and PROXMOX_SSH_KEY: the node must know the key, and a user other than \
-                    root needs sudo without a password; `vmdeploy doctor` tells more";
+        let hint = "check PROXMOX_SSH_USER and PROXMOX_SSH_KEY: the node must accept the key, and a user other than \
+                    root needs passwordless sudo; `vmdeploy doctor` shows details";
         failure = failure.hint(hint);
     }
     if let pve_ssh::Error::HostKey(pve_ssh::HostKeyError::Unknown(_)) = error {
@@ -113,7 +113,7 @@ fn ssh_kind(error: &pve_ssh::Error) -> FailureKind {
     }
 }
 
-/// Returns whether a command that ended with these words may have changed something: `qm set` is no transaction, so
+/// Returns whether a command that ended with these words may have changed something: `qm set` is not a transaction, so
 /// only what is certainly a first check is sure.
 fn effect_of_words(stderr: &str) -> TookEffect {
     let is_late = pve_types::says_applied_late(stderr);

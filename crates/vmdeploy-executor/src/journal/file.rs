@@ -31,7 +31,7 @@ pub enum JournalError {
         source: serde_json::Error,
     },
     /// It does not begin as a journal does, or with another format.
-    #[error("`{}` is not a journal of format {JOURNAL_FORMAT_VERSION}: {found}", path.display())]
+    #[error("`{}` is not a journal in format {JOURNAL_FORMAT_VERSION}: {found}", path.display())]
     Format {
         /// The file.
         path: PathBuf,
@@ -136,7 +136,7 @@ fn parse_line(line: &[u8]) -> Result<Record, serde_json::Error> {
     serde_json::from_slice(line)
 }
 
-/// Checks the first line by itself, so that a journal of a newer format is told from a broken one.
+/// Checks the first line separately, to distinguish a newer format from a broken journal.
 fn check_format(path: &Path, bytes: &[u8]) -> Result<(), JournalError> {
     let first = bytes.split(|byte| *byte == b'\n').next().unwrap_or_default();
     let value: serde_json::Value = serde_json::from_slice(first).unwrap_or_default();
@@ -147,7 +147,7 @@ fn check_format(path: &Path, bytes: &[u8]) -> Result<(), JournalError> {
     let found = match (first.is_empty(), version.as_u64()) {
         (true, _) => "it is empty".to_owned(),
         (_, Some(version)) => format!("it has format {version}"),
-        (_, None) => "its first line names no format".to_owned(),
+        (_, None) => "its first line has no format version".to_owned(),
     };
     Err(JournalError::Format { path: path.to_owned(), found })
 }

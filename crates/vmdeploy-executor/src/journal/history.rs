@@ -154,7 +154,7 @@ impl RunHistory {
         }
     }
 
-    /// Another process goes on: what was open went no further than the process that did it, and may be on its way.
+    /// Another process resumed: what was open went no further than the process that did it, and may be on its way.
     fn resumed(&mut self, mode: ResumeMode, last_sign: Timestamp) {
         self.lost = self.unanswered_since();
         (self.mode, self.stopped) = (Some(mode), None);

@@ -1,7 +1,7 @@
 //! What the journal holds: an intent log, one JSON object a line.
 //!
 //! A step's life is `started`, maybe `submitted`, then `succeeded` or `failed`; after a crash `probed`; when things are
-//! taken back `revert_started`, then `revert_finished` or `revert_failed`. It is no log for debugging: there is nothing in it
+//! reverted `revert_started`, then `revert_finished` or `revert_failed`. It is no log for debugging: there is nothing in it
 //! that resuming, reverting or reporting does not need, and no secret.
 
 use crate::{Failure, Found, Outcome, RevertNote, RunResult};
@@ -11,7 +11,7 @@ use serde::{Deserialize, Serialize};
 use std::collections::BTreeMap;
 use vmdeploy_planner::plan::StepId;
 
-/// The version of the journal's serialised form.
+/// The version of the journal's serialized form.
 pub const JOURNAL_FORMAT_VERSION: u32 = 1;
 
 /// One line of the journal.

@@ -135,7 +135,7 @@ async fn by_ssh(
     let pools = host.run(&read, pve_ssh::RunOptions::within(USER_CFG), &mut |_, _| {}).await;
     let pools = pools.ok().filter(pve_ssh::Output::success).map(|output| pools_in(&output.stdout));
     for file in parse::guest_configs(&output.stdout).map_err(pve_ssh::Error::from)? {
-        // A guest that the list does not name yet was made a moment ago; its file is the truth.
+        // A guest that is not in the list yet was just created; its file is authoritative.
         let guest = guests.entry(file.vmid).or_insert_with(|| ObservedGuest {
             vmid: file.vmid,
             node: file.node.clone(),
@@ -280,7 +280,7 @@ async fn by_api(
 
 /// Asks for what holds and what waits for a restart, which PVE tells in one answer.
 ///
-/// Whether the cloud-init drive is older than the configuration is told by another, and PVE writes it anew at each
+/// Whether the cloud-init drive is older than the configuration is reported by another, and PVE regenerates it at each
 /// start; that one is asked only where something waits.
 async fn look(connections: &Connections, query: &Query, guest: &mut ObservedGuest) -> Result<(), Failure> {
     let qemu = connections.api().node(&guest.node).qemu(guest.vmid);

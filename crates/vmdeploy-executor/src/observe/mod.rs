@@ -18,7 +18,7 @@ use vmdeploy_planner::plan::Plan;
 
 /// Asks the cluster what the queries want to know.
 ///
-/// Of guests that bear no mark of the project and were not asked for by VMID, nothing is kept but VMID, node, name,
+/// Of guests that have no marker of the project and were not asked for by VMID, nothing is kept but VMID, node, name,
 /// kind, status and volume IDs; the rest is dropped when the answer is parsed.
 ///
 /// # Errors
@@ -86,7 +86,7 @@ async fn observe_all(connections: &Connections, queries: &[Query]) -> Result<Obs
     Ok(observed)
 }
 
-/// Asks which disks every guest has, and nothing else: whose a volume is, right before a step touches it.
+/// Reads only which disks every guest has, to determine a volume's owner right before a step changes it.
 pub(crate) async fn disks_of_all(connections: &Connections) -> Result<Observed, Failure> {
     let none = Query::Configs { projects: BTreeSet::new(), uuids: BTreeSet::new(), also: BTreeSet::new() };
     let queries = [Query::Rights, none];
@@ -153,11 +153,13 @@ pub async fn check_cluster(plan: &Plan, connections: &Connections) -> Result<(),
     if planned.is(&now, &addresses) {
         return Ok(());
     }
-    let text =
-        format!("the run `{}` is of the cluster at {planned}, and this is the one at {now}", plan.run_id);
+    let text = format!(
+        "run `{}` belongs to the cluster at {planned}, but this is the cluster at {now}",
+        plan.run_id
+    );
     let (host, _) = planned.address.rsplit_once(':').unwrap_or((&planned.address, ""));
     Err(Failure::new(FailureKind::OtherCluster, text).hint(format!(
-        "set PROXMOX_API_HOST (or PROXMOX_SSH_HOST) to `{host}`; if both are nodes of one cluster, name both: `{host},OTHER`"
+        "set PROXMOX_API_HOST (or PROXMOX_SSH_HOST) to `{host}`; if both are nodes of one cluster, set both: `{host},OTHER`"
     )))
 }
 
@@ -187,7 +189,7 @@ fn identity(connections: &Connections, members: Option<&[ClusterMember]>) -> Clu
     }
 }
 
-/// Returns what the credentials may do; `None` for root on the `ssh` transport, to whom nothing is refused.
+/// Returns what the credentials may do; `None` for root on the `ssh` transport, which has every privilege.
 async fn rights(connections: &Connections, queries: &[Query]) -> Result<Option<Rights>, Failure> {
     let Some(user) = connections.user().filter(|_| queries.contains(&Query::Rights)) else { return Ok(None) };
     let is_root = user == "root@pam";

@@ -12,7 +12,7 @@ use std::collections::{BTreeMap, BTreeSet};
 use std::net::IpAddr;
 use vmdeploy_planner::plan::{StepId, Transport, Verb};
 
-/// The version of the report's serialised form.
+/// The version of the report's serialized form.
 pub const REPORT_FORMAT_VERSION: u32 = 1;
 
 /// A run, as it stands or as it ended.
@@ -122,7 +122,7 @@ pub enum VmState {
     Done,
     /// Nothing was done to it.
     Untouched,
-    /// A step failed, or the run was taken back, and nothing of what was done to it remains.
+    /// A step failed or the run was rolled back, and nothing of what was done to it remains.
     RolledBack,
     /// It is made and configured, and did not become ready in time; it is kept.
     NotReady,
@@ -228,9 +228,9 @@ pub struct Leftover {
 pub enum Resuming {
     /// It finishes what is not done.
     Finish,
-    /// It takes back what could not be rolled back.
-    TakeBack,
-    /// Some VMs are finished, others taken back.
+    /// It reverts what could not be rolled back.
+    Revert,
+    /// Some VMs are finished, others rolled back.
     Both,
     /// Nothing: the run is at its end, or its open VMs cannot be continued, see [`RunReport::displaced`].
     Nothing,
@@ -288,10 +288,10 @@ impl StepReport {
         match (&self.state, &self.failure) {
             (_, None) => String::new(),
             (StepState::RolledBack, Some(failure)) if failure.took_effect != crate::TookEffect::No => {
-                "whatever it did is rolled back".to_owned()
+                "its changes are rolled back".to_owned()
             }
             (StepState::RevertFailed, Some(failure)) if failure.took_effect == crate::TookEffect::Yes => {
-                "what it did is still there".to_owned()
+                "its changes remain".to_owned()
             }
             (_, Some(failure)) => failure.took_effect.to_string(),
         }

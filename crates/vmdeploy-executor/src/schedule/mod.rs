@@ -2,7 +2,7 @@
 //! to do. So order, limits, cancellation and revert are tested without a cluster, all interleavings of small plans included.
 //!
 //! The rules:
-//! - A step begins when all steps before it are done, those that it follows have ended in whatever way, nobody else writes
+//! - A step begins when all steps before it are done, those that it follows have ended in whatever way, no other step writes
 //!   to its guest, and node, storage and clone
 //!   source have room. Of a node, commands over SSH and calls of the API are counted apart: calls hardly load it, and
 //!   need not wait for commands that do. Among those that may begin, the one with the longest chain behind it goes first.
@@ -183,7 +183,7 @@ pub struct Scheduler {
     finished: bool,
 }
 
-/// What a scheduler is made with, beside the tasks.
+/// Parameters of a scheduler, in addition to the tasks.
 #[derive(Debug, Clone)]
 pub struct Rules {
     /// How many steps may run at once.

@@ -1,5 +1,5 @@
 //! The plain rule, which the lanes must not differ from: walk all steps that may begin, the longest chain first, then in
-//! the plan's order, and start each that has room. Everything is counted anew each time.
+//! the plan's order, and start each that has room. Everything is counted again each time.
 
 use super::*;
 use proptest::prelude::*;

@@ -34,9 +34,9 @@ pub struct Task {
 /// What a step occupies while it is done.
 #[derive(Debug, Clone, PartialEq, Eq, Default)]
 pub struct Claims {
-    /// The guests that it writes to; nobody else may write to them.
+    /// The guests that it writes to; no other step may write to them.
     pub writes: BTreeSet<Vmid>,
-    /// The guest that it copies; nobody may write to it, and only so many may copy it.
+    /// The guest that it copies; no step may write to it, and only a limited number may copy it.
     pub copies: Option<Vmid>,
     /// The node that it works on.
     pub node: Option<NodeName>,

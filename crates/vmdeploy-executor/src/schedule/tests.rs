@@ -162,8 +162,9 @@ impl Play {
             assert!(count <= self.limits.per_source as usize);
         }
         for claim in &claims {
-            let beside = |c: &&&Claims| c.node.is_some() && c.node == claim.node && c.by_ssh == claim.by_ssh;
-            let nodes = claims.iter().filter(beside).count();
+            let parallel =
+                |c: &&&Claims| c.node.is_some() && c.node == claim.node && c.by_ssh == claim.by_ssh;
+            let nodes = claims.iter().filter(parallel).count();
             assert!(nodes <= self.limits.per_node as usize, "too many on one node");
             for storage in &claim.storages {
                 let count = claims.iter().filter(|c| c.storages.contains(storage)).count();
@@ -239,7 +240,7 @@ impl Play {
         }
     }
 
-    /// What must hold at the end of a run that nobody stopped.
+    /// What must hold at the end of a run that was not stopped.
     fn check_end(&self, on_failure: OnFailure) {
         assert!(self.end.is_some(), "the run does not end");
         let all_done = self.was_done.len() == self.tasks.len();

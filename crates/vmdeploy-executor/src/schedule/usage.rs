@@ -41,10 +41,10 @@ impl Usage {
     pub(super) fn has_room(&self, claims: &Claims, limits: Limits) -> bool {
         self.is_free(claims) && self.has_place(claims, limits)
     }
-    /// Tells whether nobody else works on the guests that are written to.
+    /// Tells whether no other step uses the guests that are written to.
     pub(super) fn is_free(&self, claims: &Claims) -> bool {
-        let nobody = |vmid: &Vmid| !self.writes.contains_key(vmid) && !self.copies.contains_key(vmid);
-        claims.writes.iter().all(nobody)
+        let is_unused = |vmid: &Vmid| !self.writes.contains_key(vmid) && !self.copies.contains_key(vmid);
+        claims.writes.iter().all(is_unused)
     }
     /// Tells whether the limits leave room at the node, the storages and the clone source. A limit of zero counts as one.
     pub(super) fn has_place(&self, claims: &Claims, limits: Limits) -> bool {

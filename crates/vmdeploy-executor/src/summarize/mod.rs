@@ -107,7 +107,7 @@ fn step_report(step: &Step, history: Option<&StepHistory>) -> StepReport {
 fn revert_failure(history: &StepHistory, mut failure: Failure) -> Failure {
     let own = history.failure.as_ref().filter(|_| history.state_before_revert == StepState::Failed);
     if let Some(own) = own {
-        failure.causes.push(format!("the step itself had failed: {}", own.message));
+        failure.causes.push(format!("the step itself failed: {}", own.message));
     }
     let left = match (&history.state_before_revert, own) {
         (StepState::Succeeded, _) => TookEffect::Yes,

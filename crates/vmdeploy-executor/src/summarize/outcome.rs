@@ -28,8 +28,8 @@ impl RunOutcome {
         let all = Steps::new(plan, steps);
         let vms: Vec<VmReport> = plan.changes.iter().map(|change| all.vm_report(change)).collect();
         let left = all.leftovers(&vms);
-        let is_taken_back = history.mode == Some(ResumeMode::Rollback);
-        let result = all.result(&vms, &left, is_taken_back, is_at_end);
+        let is_rolled_back = history.mode == Some(ResumeMode::Rollback);
+        let result = all.result(&vms, &left, is_rolled_back, is_at_end);
         let resume = all.resuming(&vms, result);
         Self { result, vms, left, resume }
     }
@@ -121,7 +121,13 @@ impl<'a> Steps<'a> {
         left.into_iter().map(|(_, left)| left).collect()
     }
 
-    fn result(&self, vms: &[VmReport], left: &[Leftover], is_taken_back: bool, is_at_end: bool) -> RunResult {
+    fn result(
+        &self,
+        vms: &[VmReport],
+        left: &[Leftover],
+        is_rolled_back: bool,
+        is_at_end: bool,
+    ) -> RunResult {
         if !is_at_end {
             return RunResult::Unfinished;
         }
@@ -136,9 +142,9 @@ impl<'a> Steps<'a> {
         let is_unfinished =
             |report: &StepReport| matches!(report.state, StepState::Started | StepState::NotStarted);
         if vms.iter().any(is_broken) || self.any(|report| report.state == StepState::RevertFailed) {
-            return if any_bad || is_taken_back { RunResult::Left } else { RunResult::Unfinished };
+            return if any_bad || is_rolled_back { RunResult::Left } else { RunResult::Unfinished };
         }
-        if !any_bad && !is_taken_back && self.any(is_unfinished) {
+        if !any_bad && !is_rolled_back && self.any(is_unfinished) {
             return RunResult::Unfinished;
         }
         let is_made = |vm: &VmReport| {
@@ -186,12 +192,12 @@ impl<'a> Steps<'a> {
         let reverts: Vec<bool> =
             open.map(|vm| has(vm, |report| report.state == StepState::RevertFailed)).collect();
         match (reverts.contains(&true), reverts.contains(&false)) {
-            (true, false) => Resuming::TakeBack,
+            (true, false) => Resuming::Revert,
             (true, true) => Resuming::Both,
             (false, true) => Resuming::Finish,
             (false, false) if result == RunResult::Unfinished => Resuming::Finish,
             (false, false) if self.any(|r| r.vm.is_none() && r.state == StepState::RevertFailed) => {
-                Resuming::TakeBack
+                Resuming::Revert
             }
             (false, false) => Resuming::Nothing,
         }
@@ -215,20 +221,20 @@ impl RunReport {
         match self.result {
             RunResult::Done => "done".to_owned(),
             RunResult::RolledBack if self.failures().next().is_none() => {
-                "rolled back, nothing of this run remains".to_owned()
+                "rolled back; nothing of this run remains".to_owned()
             }
             RunResult::RolledBack if any(|step| step.state == StepState::RolledBack) => {
-                "failed; rolled back, nothing of this run remains".to_owned()
+                "failed; rolled back; nothing of this run remains".to_owned()
             }
             RunResult::RolledBack => "failed; nothing was changed".to_owned(),
             RunResult::PartlyDone if any(|step| step.state == StepState::RolledBack) => {
-                "failed in part; what failed is rolled back, the rest of this run remains".to_owned()
+                "partially failed; failed VMs are rolled back, the rest of this run remains".to_owned()
             }
-            RunResult::PartlyDone => "failed in part; the rest of this run remains".to_owned(),
+            RunResult::PartlyDone => "partially failed; the rest of this run remains".to_owned(),
             RunResult::Left if self.left.is_empty() && !self.displaced().is_empty() => {
                 "failed; check the VMs named above".to_owned()
             }
-            RunResult::Left => "failed; something of what failed remains".to_owned(),
+            RunResult::Left => "failed; parts of the failed VMs remain".to_owned(),
             RunResult::Credentials => "refused: credentials or permissions; nothing was changed".to_owned(),
             RunResult::Refused => "refused by the cluster; nothing was changed".to_owned(),
             RunResult::Unfinished => match &self.stopped_because {
@@ -256,7 +262,7 @@ fn counts(vms: &[VmReport]) -> Option<String> {
         (in_state(VmState::RolledBack), "rolled back"),
         (in_state(VmState::Failed), "failed"),
         (in_state(VmState::Unfinished), "unfinished"),
-        (in_state(VmState::Untouched), "not begun"),
+        (in_state(VmState::Untouched), "not started"),
     ];
     let shown: Vec<String> =
         parts.iter().filter(|(count, _)| *count > 0).map(|(count, what)| format!("{count} {what}")).collect();
@@ -310,7 +316,7 @@ fn remaining_title((step, report): &Pair<'_>) -> String {
     match (&report.state, report.failure.as_ref().map(|failure| failure.took_effect)) {
         (StepState::Succeeded, _) => title,
         (StepState::RevertFailed, _) => format!("{title} (its revert failed)"),
-        (StepState::Failed, Some(TookEffect::Yes)) => format!("{title} (in part)"),
+        (StepState::Failed, Some(TookEffect::Yes)) => format!("{title} (partially)"),
         _ => format!("{title} (perhaps)"),
     }
 }
@@ -353,10 +359,10 @@ fn leftover(step: &Step, report: &StepReport) -> Option<Leftover> {
     let why = match (&report.state, &step.revert) {
         (StepState::RevertFailed, _) => "its revert failed".to_owned(),
         (StepState::Failed | StepState::Started, _) => {
-            "it may have been made before the step failed".to_owned()
+            "it may have been created before the step failed".to_owned()
         }
         (_, Revert::CannotRevert { why }) => why.clone(),
-        _ => "it was kept, so that the run can be resumed".to_owned(),
+        _ => "kept so that the run can be resumed".to_owned(),
     };
     Some(Leftover { vm: step.vm.clone(), step: step.id.clone(), what, command, why })
 }

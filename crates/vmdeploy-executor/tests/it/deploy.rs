@@ -150,7 +150,7 @@ async fn the_ssh_transport_alone_ends_with_the_same_guests() {
 async fn hostile_values_arrive_literally_by_either_transport() {
     let fixture = Fixture::start().await;
     fixture.run(plan("r1", 1)).await;
-    let own = crate::fixture::mark("r1", &guest(1));
+    let own = crate::fixture::marker("r1", &guest(1));
     for (number, transport) in [(2, Transport::Ssh), (3, Transport::Api)] {
         for (place, hostile) in HOSTILE.iter().enumerate() {
             let run = format!("r{number}-{place}");

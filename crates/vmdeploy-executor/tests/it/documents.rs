@@ -7,7 +7,7 @@ fn document(name: &str) -> String {
     std::fs::read_to_string(path).unwrap()
 }
 
-/// Returns the names that an enum of the source serialises its variants as.
+/// Returns the names that an enum of the source serializes its variants as.
 fn variants(source: &str, name: &str) -> Vec<String> {
     let body = source.split(&format!("pub enum {name} {{\n")).nth(1).unwrap();
     let body = body.split("\n}\n").next().unwrap();

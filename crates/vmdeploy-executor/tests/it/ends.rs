@@ -43,7 +43,7 @@ async fn nothing_of_a_run_remains_where_it_says_rolled_back() {
     assert_eq!((report.result, report.exit_code()), (RunResult::RolledBack, 5));
     assert_eq!(
         said_alike(&fixture, &report),
-        "2 rolled back: failed; rolled back, nothing of this run remains"
+        "2 rolled back: failed; rolled back; nothing of this run remains"
     );
 }
 
@@ -135,12 +135,13 @@ async fn an_image_that_did_not_arrive_is_not_listed_as_left() {
         checksum: None,
     };
     let mut place = crate::fixture::step("-", "place", action, Transport::Api, &[]);
-    place.revert = vmdeploy_planner::plan::Revert::CannotRevert { why: "a placed image is kept".to_owned() };
+    place.revert =
+        vmdeploy_planner::plan::Revert::CannotRevert { why: "an uploaded image is kept".to_owned() };
     let mut plan = plan("r1", 1);
     plan.steps[0].after.insert(place.id.clone());
     plan.steps.insert(0, place);
     let (report, _) = fixture.run(plan).await;
     assert_eq!(report.steps[0].state, StepState::Failed);
     assert_eq!((report.result, report.left.len()), (RunResult::RolledBack, 0), "{:#?}", report.left);
-    assert_eq!(said_alike(&fixture, &report), "1 not begun: failed; nothing was changed");
+    assert_eq!(said_alike(&fixture, &report), "1 not started: failed; nothing was changed");
 }

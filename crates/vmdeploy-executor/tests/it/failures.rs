@@ -120,7 +120,7 @@ async fn row_03_clones_of_one_source_wait_for_each_other() {
             full: true,
             storage: None,
             format: None,
-            description: mark("r2", &guest),
+            description: marker("r2", &guest),
             pool: None,
         });
         step(guest.name.as_ref(), "clone", action, Transport::Api, &[])
@@ -155,7 +155,7 @@ async fn row_04_a_stale_lock_is_left_to_a_person() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn row_05_a_vmid_that_somebody_took_is_never_touched() {
+async fn row_05_a_vmid_taken_by_others_is_never_touched() {
     let fixture = Fixture::start().await;
     let mut stranger = guest(1);
     stranger.name = "stranger".parse().unwrap();
@@ -173,7 +173,7 @@ async fn row_05_a_vmid_that_somebody_took_is_never_touched() {
     assert_eq!((failure.kind, failure.took_effect), (FailureKind::VmidTaken, TookEffect::No));
     assert_eq!(
         failure.message,
-        "VMID 201 is taken by VM `stranger` of the project `test`, which run `r0` made"
+        "VMID 201 is used by VM `stranger` of project `test`, which run `r0` created"
     );
     by_hand(&fixture, 201, "description", "made by hand");
     let (report, _) = fixture.run(plan("r2", 1)).await;
@@ -268,7 +268,7 @@ async fn row_11_a_slot_that_holds_a_volume_gets_no_other() {
     let (report, _) = fixture.run(change("r2", &guest(1), vec![again])).await;
     let failure = failure_of(&report, "vm1/set");
     assert_eq!((failure.kind, failure.took_effect), (FailureKind::SlotOccupied, TookEffect::No));
-    documented(11, "slot_occupied", "`scsi1` of VM 201 holds local-lvm:vm-201-disk-");
+    documented(11, "slot_occupied", "`scsi1` of VM 201 has local-lvm:vm-201-disk-");
     assert_eq!(fixture.guests(), before);
 }
 
@@ -462,7 +462,7 @@ async fn row_23_a_change_that_waits_for_a_restart_is_said_to() {
     let (report, _) = fixture.run(change("r2", &guest(1), steps)).await;
     assert_eq!(report.result, RunResult::Done, "{:#?}", report.failures().collect::<Vec<_>>());
     assert_eq!(report.steps[0].outcome, Some(Outcome::Pending { keys: vec!["scsihw".to_owned()] }));
-    documented(23, "pending", "waits for a restart");
+    documented(23, "pending", "pending until restart");
 }
 
 #[tokio::test(flavor = "multi_thread")]
@@ -530,7 +530,7 @@ async fn a_disk_that_is_kept_is_handed_to_its_holder_before_its_vm_goes() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn a_change_by_somebody_else_is_not_overwritten() {
+async fn a_concurrent_change_is_not_overwritten() {
     let fixture = Fixture::start().await;
     fixture.run(plan("r1", 1)).await;
     let action = Action::SetConfig {

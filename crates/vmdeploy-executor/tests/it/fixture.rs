@@ -1,4 +1,4 @@
-//! A lab, connections to its real doors, and a folder for runs: what every test plays on.
+//! A lab, connections to it, and a folder for runs: the fixture of every test.
 
 use pve_config::NewVolume;
 use pve_lab::{Lab, LabOptions, WorldSpec, fault::Fault};
@@ -384,7 +384,7 @@ pub fn patch<const N: usize>(values: [(&str, PatchValue); N]) -> ConfigPatch {
 }
 
 /// Returns the description that makes a guest ours.
-pub fn mark(run: &str, guest: &GuestRef) -> String {
+pub fn marker(run: &str, guest: &GuestRef) -> String {
     let marker = Marker {
         cluster: "default".to_owned(),
         project: "test".to_owned(),
@@ -409,7 +409,7 @@ pub fn create_action(run: &str, guest: &GuestRef) -> Action {
         ("ostype", text("l26")),
         ("net0", text("virtio,bridge=vmbr0")),
         ("smbios1", PatchValue::Text(format!("uuid={}", guest.uuid))),
-        ("description", PatchValue::Text(mark(run, guest))),
+        ("description", PatchValue::Text(marker(run, guest))),
     ]);
     Action::CreateVm { guest: guest.clone(), config, pool: None }
 }

@@ -63,8 +63,8 @@ async fn killed_at(records: usize) -> (Fixture, bool) {
     let mut child = start_child(&fixture);
     wait_for_records(&fixture, &mut child, records).await;
     child.kill().unwrap();
-    let ended_by_itself = child.wait().unwrap().success();
-    (fixture, !ended_by_itself)
+    let ended_on_its_own = child.wait().unwrap().success();
+    (fixture, !ended_on_its_own)
 }
 
 #[tokio::test(flavor = "multi_thread")]

@@ -1,7 +1,7 @@
-//! Requests whose answer nobody got: what they may still do, and what is said of them.
+//! Requests without an answer: their late effects, and the messages about them.
 
 use crate::fixture::{
-    Fixture, Transports, create_action, guest, mark, plan, plan_by_api, plan_of, quick_world, step,
+    Fixture, Transports, create_action, guest, marker, plan, plan_by_api, plan_of, quick_world, step,
 };
 use pve_ssh::command::Command;
 use std::time::Duration;
@@ -35,7 +35,7 @@ fn kept(mut plan: Plan) -> Plan {
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn a_guest_that_appears_after_the_kill_is_taken_back() {
+async fn a_guest_that_appears_after_the_kill_is_rolled_back() {
     for plan in [plan("r1", 1), plan_by_api("r1", 1)] {
         let fixture = Fixture::with_faults(SLOW_CREATE).await;
         fixture.killed_when(plan, |world| world.faults.struck() == 1).await;
@@ -78,7 +78,7 @@ async fn a_guest_of_an_earlier_run_is_known_as_our_own() {
     let hint = failure.hint.unwrap();
     assert!(hint.contains("`vmdeploy resume r0`") && hint.contains("--rollback"), "{hint}");
     assert_eq!(fixture.guests(), before, "it is not touched");
-    assert!(mark("r0", &guest(1)).contains("r0"));
+    assert!(marker("r0", &guest(1)).contains("r0"));
 }
 
 #[tokio::test(flavor = "multi_thread")]
@@ -105,7 +105,7 @@ async fn an_unclear_attempt_stays_unclear_when_later_ones_do_nothing() {
         assert_ne!(failure.took_effect, TookEffect::No, "{rule:?}: {failure:?}");
         if rule == OnFailure::Keep {
             assert_eq!(failure.kind, FailureKind::Unreachable, "the last attempt could not connect");
-            assert!(failure.causes.iter().any(|cause| cause.contains("an attempt before: ")), "{failure:?}");
+            assert!(failure.causes.iter().any(|cause| cause.contains("an earlier attempt: ")), "{failure:?}");
             assert!(failure.hint.unwrap().contains("`vmdeploy resume`"));
         }
         assert!(runs.open("r1").unwrap().is_resumable(vmdeploy_executor::ResumeMode::Finish), "{rule:?}");
@@ -184,7 +184,7 @@ async fn an_revert_waits_for_a_lock_that_passes() {
     assert!(fixture.guests().is_empty());
 }
 
-/// Makes a volume of the guest's number that nobody's configuration names.
+/// Creates a volume with the guest's VMID that no configuration refers to.
 async fn older_volume(fixture: &Fixture) {
     fixture.on_node(&Command::new("pvesm").args(["alloc", "local-lvm", "201", "vm-201-disk-7", "1G"])).await;
     assert_eq!(fixture.volumes(), 1);
@@ -204,7 +204,7 @@ async fn volumes_that_were_there_before_are_neither_freed_nor_listed() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn what_a_killed_import_leaves_is_taken_back_and_older_volumes_stay() {
+async fn what_a_killed_import_leaves_is_rolled_back_and_older_volumes_stay() {
     let mut world = quick_world();
     world.delays.copy_ms_per_100_mib = 3000;
     let fixture = Fixture::of(world, "[]", Transports::Both).await;
@@ -215,7 +215,7 @@ async fn what_a_killed_import_leaves_is_taken_back_and_older_volumes_stay() {
     let report = fixture.resume("r1", ResumeMode::Rollback).await.unwrap();
     assert_eq!(report.result, RunResult::RolledBack, "{:#?}", report.left);
     assert!(fixture.guests().is_empty() && report.left.is_empty());
-    assert_eq!(fixture.volumes(), 1, "the older one stays, and nothing else");
+    assert_eq!(fixture.volumes(), 1, "only the older one remains");
 }
 
 /// Makes VM 201 by an earlier run, and starts it.
@@ -257,7 +257,7 @@ async fn resumed_before_the_request_comes(fixture: &Fixture, plan: Plan, when: &
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn a_stop_that_comes_late_does_not_take_back_the_start_behind_it() {
+async fn a_stop_that_arrives_late_does_not_undo_a_later_start() {
     let guest = guest(1);
     for (what, action, path, task) in [
         ("stop", Action::StopVm { guest: guest.clone() }, "*/status/stop", "qmstop"),

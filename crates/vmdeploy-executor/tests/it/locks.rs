@@ -1,4 +1,4 @@
-//! The project's lock on the cluster: kept, taken over when nobody keeps it, and lost.
+//! The project's lock on the cluster: renewed, taken over after it expires, and lost.
 
 use crate::fixture::{Fixture, guest, plan, plan_by_api, plan_of, step};
 use pve_ssh::command::{Command, files};
@@ -101,7 +101,7 @@ async fn the_lock_is_kept_while_the_run_goes_on_and_freed_at_its_end() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn a_lock_that_nobody_keeps_is_taken_over_and_another_is_respected() {
+async fn an_expired_lock_is_taken_over_and_a_live_one_is_respected() {
     let fixture = Fixture::start().await;
     foreign_lock(&fixture, 110).await;
     let (refused, _) = fixture.try_run(plan("r0", 1), &fixture.options()).await;
@@ -156,7 +156,7 @@ async fn a_run_that_lost_its_lock_begins_nothing_new_and_can_be_resumed() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn a_lock_that_was_taken_away_and_that_nobody_has_is_taken_again() {
+async fn a_lock_that_was_removed_and_is_free_is_acquired_again() {
     let fixture = Fixture::start().await;
     let folder = fixture.folder.path().to_owned();
     let meddle = || async {
@@ -182,7 +182,7 @@ async fn a_lock_that_cannot_be_kept_stops_the_run_before_another_may_take_it() {
         run_with(&fixture, meddle, |event| is_note(event, "another run may take it")).await;
     let report = report.unwrap();
     assert_eq!(report.result, RunResult::Unfinished);
-    assert!(events.iter().any(|event| is_note(event, "could not be kept")), "it is said at once");
+    assert!(events.iter().any(|event| is_note(event, "could not be renewed")), "it is said at once");
     fixture.lab.world().with(|world| world.faults.clear());
     fixture.on_node(&files::rmdir(LOCK)).await;
     let (report, _) = fixture.resumed("r1", ResumeMode::Finish, &eager(&fixture)).await;

@@ -1,10 +1,15 @@
-//! Runs over the lab's real doors: HTTPS with a pinned certificate, SSH with a checked host key.
+//! Runs against the lab: HTTPS with a pinned certificate, SSH with a verified host key.
 
+#![expect(
+    clippy::unwrap_used,
+    reason = "a test panics when something is not as expected, and explains it on the terminal"
+)]
+
+mod actions_on_lab;
 mod after_kill;
 mod deploy;
 mod disks;
 mod documents;
-mod doors;
 mod draw;
 mod ends;
 mod failures;

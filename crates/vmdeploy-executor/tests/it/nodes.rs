@@ -52,7 +52,7 @@ fn state(report: &RunReport, vm: usize) -> VmState {
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn what_a_node_has_that_goes_down_is_said_and_taken_back_when_it_is_up_again() {
+async fn what_remains_on_a_failed_node_is_listed_and_rolled_back_when_it_is_up_again() {
     let fixture = Fixture::of(cluster("9.2.11"), "[]", Transports::Api).await;
     let report = run_without_the_second_node(&fixture, OnFailure::Rollback).await;
     assert_eq!(report.result, RunResult::Left, "{:#?}", report.failures().collect::<Vec<_>>());
@@ -67,7 +67,7 @@ async fn what_a_node_has_that_goes_down_is_said_and_taken_back_when_it_is_up_aga
     let failures: Vec<_> = report.failures().collect();
     assert!(failures.iter().all(|failure| failure.kind == FailureKind::NodeUnreachable), "{failures:#?}");
     assert!(failures.iter().all(|failure| failure.hint.as_ref().is_some_and(|h| h.contains("is it up?"))));
-    assert_eq!(report.resume, vmdeploy_executor::Resuming::TakeBack);
+    assert_eq!(report.resume, vmdeploy_executor::Resuming::Revert);
 
     let still = fixture.resume("r1", ResumeMode::Finish).await.unwrap();
     assert_eq!((still.result, fixture.guests().len()), (RunResult::Left, 2), "it is still down");

@@ -1,4 +1,4 @@
-//! Killed at any point, a run is finished or taken back by one command, and ends as the undisturbed one.
+//! Killed at any point, a run is finished or rolled back by one command, and ends like an undisturbed one.
 
 use crate::fixture::{Fixture, guest, plan, plan_by_api, step};
 use futures::StreamExt as _;
@@ -113,7 +113,7 @@ async fn ten_vms_by_api_killed_after_any_record_end_as_undisturbed_ones() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn a_run_killed_after_any_record_is_taken_back_by_revert() {
+async fn a_run_killed_after_any_record_is_rolled_back_by_revert() {
     let (records, _) = undisturbed(plan("r1", 1)).await;
     let died = walk(1..records, |place| killed_and_reverted(plan("r1", 1), place)).await;
     assert!(died > 10, "{died}");
@@ -122,7 +122,7 @@ async fn a_run_killed_after_any_record_is_taken_back_by_revert() {
     assert!(died > 20, "{died}");
 }
 
-/// Kills a run that waits behind that step of VM 201 with nothing on the wire, and puts a guest of somebody else's into
+/// Kills a run that waits behind that step of VM 201 with no request in flight, and puts another guest into
 /// the place of its own; when it is resumed, the wait is over.
 async fn exchanged_after(done: &str) -> Fixture {
     let fixture = Fixture::start().await;
@@ -171,8 +171,8 @@ async fn a_guest_that_was_exchanged_since_the_kill_is_not_touched() {
             failures.iter().any(|failure| failure.kind == FailureKind::NotOurs),
             "{mode:?}: {failures:#?}"
         );
-        assert_eq!(report.left, [], "{done}, {mode:?}: nobody is told to destroy it or its disks");
-        assert_eq!(report.result, RunResult::Left, "{done}, {mode:?}: somebody has to look");
+        assert_eq!(report.left, [], "{done}, {mode:?}: no hint suggests destroying it or its disks");
+        assert_eq!(report.result, RunResult::Left, "{done}, {mode:?}: the user has to look");
         assert_eq!(report.resume, Resuming::Nothing, "{done}, {mode:?}");
         assert_eq!(report.displaced().len(), 1, "{done}, {mode:?}");
         assert_eq!(fixture.tasks("qmstart") + fixture.tasks("qmdestroy"), 0, "{mode:?}");
@@ -212,7 +212,7 @@ async fn a_run_that_was_refused_at_the_lock_does_not_stand_before_the_one_to_res
     let options = RunOptions { die_after_records: Some(8), ..fixture.options() };
     let (died, _) = fixture.try_run(plan("r1", 1), &options).await;
     assert!(matches!(died, Err(RunError::Died)), "{died:?}");
-    // Somebody elsewhere holds the lock by now.
+    // Another process holds the lock by now.
     fixture.on_node(&pve_ssh::command::files::rmdir("/etc/pve/priv/lock/vmdeploy-test")).await;
     let records = fixture.runs().open("r1").unwrap().records;
     let locked = records.iter().find_map(|record| match record.entry {

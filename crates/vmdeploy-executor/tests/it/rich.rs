@@ -99,7 +99,7 @@ vms:
     ha: {state: started, max_restart: 2, max_relocate: 0, on_nodes: {pve1: 1}, strict: true}
 ";
 
-/// What RICH needs of the world beside the demo.
+/// What RICH needs of the world in addition to the demo.
 const WORLD: &str = "
 pools: {lab: {}}
 zones: {tenants: {type: vlan, vnets: {tenant: {tag: 100}}}}

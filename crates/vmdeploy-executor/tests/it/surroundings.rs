@@ -1,4 +1,4 @@
-//! What a VM needs beside its own configuration, from spec to empty second plan: zones, high availability, images.
+//! What a VM needs in addition to its own configuration, from spec to empty second plan: zones, high availability, images.
 
 use crate::fixture::{Fixture, IMAGE, Transports, quick_world};
 use crate::spec::{carried_out, planned, spec, try_planned};
@@ -103,7 +103,7 @@ async fn a_vnet_that_the_node_has_not_is_refused_before_anything_is_done() {
         let plan = planned(&fixture, &plugged_into("far1"), "r1", PlanMode::Deploy).await;
         assert_eq!(
             refusals(&plan),
-            ["bridge far1 at pve1: pve1 has db, vmbr0, web; correct `bridge:`, or make it"]
+            ["bridge far1 at pve1: pve1 has db, vmbr0, web; correct `bridge:`, or create the bridge"]
         );
         let rights = plan.checks.iter().find(|check| check.need.starts_with("SDN.Use")).unwrap();
         assert_eq!(rights.need, "SDN.Use on /sdn/zones/far/far1", "{version}");
@@ -277,11 +277,11 @@ async fn high_availability_is_planned_made_changed_and_left() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn a_rule_of_somebody_else_is_left_alone() {
+async fn an_unmanaged_rule_is_not_changed() {
     for version in VERSIONS {
         let fixture = Fixture::of(cluster(version), "[]", Transports::Both).await;
         deployed(&fixture, &highly_available("started"), "r1").await;
-        // Somebody places the VM by a group or rule of his own.
+        // The VM is in a group or rule that vmdeploy does not manage.
         fixture.lab.world().with(|world| {
             let pairs = |pairs: &[(&str, &str)]| {
                 pairs.iter().map(|(key, value)| ((*key).to_owned(), (*value).to_owned())).collect()
@@ -318,7 +318,7 @@ async fn a_rule_of_somebody_else_is_left_alone() {
             true => assert_eq!(steps(&told.unwrap()), ["web01/ha"]),
             false => {
                 let told = told.unwrap_err();
-                assert!(told.contains("the rule `theirs` places VM 201 already"), "{told}");
+                assert!(told.contains("the HA rule `theirs` contains VM 201 already"), "{told}");
                 assert!(told.contains("hint: take `vm:201` out of `theirs`"), "{told}");
             }
         }
@@ -392,7 +392,7 @@ async fn a_vm_of_a_range_is_found_by_its_mark_and_never_made_twice() {
         ("ssh", Transports::Ssh),
     ] {
         let fixture = Fixture::of(quick_world(), "[]", transports).await;
-        // No plan here knows a lock file: each finds the VM by its mark, or draws a number.
+        // No plan here knows a lock file: each finds the VM by its marker, or draws a number.
         let deployment = spec(&format!(
             "version: 1\nproject: web\ntransport: {transport}\nvms:\n  web01: {{vmid: {{range: [300, 310]}}, node: pve1, disks: {{scsi0: {{storage: local-lvm, size: 1GiB}}}}}}\n"
         ));

@@ -1,4 +1,4 @@
-//! Waiting for what is in a guest or beside it: a TCP port, a command of the user's.
+//! Waiting for a guest's TCP port, or for a command of the user.
 
 use crate::fixture::{Fixture, guest, plan, plan_of, step};
 use std::net::{IpAddr, TcpListener};
@@ -62,7 +62,7 @@ async fn a_command_of_the_users_is_waited_for_with_the_address_at_hand() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn a_port_that_nobody_answers_at_ends_the_wait_at_its_deadline() {
+async fn a_port_that_does_not_answer_ends_the_wait_at_its_deadline() {
     let fixture = Fixture::start().await;
     done(&fixture.run(plan("r1", 1)).await.0);
     let (report, _) = fixture.run(change("r2", vec![wait_for_port(9, 1)])).await;
@@ -97,14 +97,14 @@ async fn who_stops_a_run_waits_for_no_guest() {
         assert_eq!(report.result, RunResult::Unfinished);
         let failure = report.failures().next().unwrap();
         assert_eq!((failure.kind, failure.took_effect), (FailureKind::Interrupted, TookEffect::No));
-        // The guest is there for whoever goes on.
+        // The guest is kept for `resume`.
         fixture.lab.world().with(|world| assert!(world.guests.values().any(|guest| guest.is_running())));
     }
 }
 
 /// Kills a run that has found the guest's address and waits for a port of it, and lets the journal tell another address.
 ///
-/// The lab's guests have addresses that nobody answers at. At this one the test can.
+/// The addresses of the lab's guests do not answer. This one does, by the test.
 async fn waits_for_a_port_at(fixture: &Fixture, port: u16, address: IpAddr) {
     let mut plan = plan("r1", 1);
     let mut wait = wait_for_port(port, 120);
@@ -128,7 +128,7 @@ async fn waits_for_a_port_at(fixture: &Fixture, port: u16, address: IpAddr) {
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn a_port_is_waited_for_until_somebody_answers_at_it() {
+async fn a_port_is_waited_for_until_it_answers() {
     let fixture = Fixture::start().await;
     let address: IpAddr = "127.4.5.6".parse().unwrap();
     let port = TcpListener::bind((address, 0)).unwrap().local_addr().unwrap().port();

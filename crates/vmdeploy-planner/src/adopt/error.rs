@@ -70,7 +70,7 @@ impl AdoptError {
             Self::NotAVm(_) => "leave it as it is".to_owned(),
             Self::NoConfig(vmid) => format!("the credentials need VM.Audit on /vms/{vmid}"),
             Self::Owned { wanted, marker } if marker.project == *wanted => {
-                format!("write `{}` below `vms:` of the project's spec", marker.name)
+                format!("write `{}` below `vms:` in the project's spec", marker.name)
             }
             Self::Owned { marker, .. } => format!(
                 "to move it here, write `moved_from: {{project: {}}}` at `{}` in this project's spec",
@@ -82,7 +82,7 @@ impl AdoptError {
             }
             Self::NoUuid { vmid, smbios1 } => set_smbios(*vmid, smbios1.as_deref(), "gives it one"),
             Self::SharedUuid { vmid, smbios1, .. } => {
-                set_smbios(*vmid, smbios1.as_deref(), "gives it one of its own")
+                set_smbios(*vmid, smbios1.as_deref(), "gives it a new one")
             }
             Self::LongDescription { vmid, over } => {
                 format!("shorten the notes of VM {vmid} by {over} characters in the web interface")

@@ -1,4 +1,4 @@
-//! Taking over guests that were made by hand: YAML such that the next plan adds the ownership marker and nothing else.
+//! Adopting existing guests: writes YAML whose plan only adds the ownership marker.
 
 mod devices;
 mod error;

@@ -237,7 +237,7 @@ impl Writer {
     }
 }
 
-/// What PVE writes by itself, and what is no setting.
+/// Keys that PVE sets, and keys that are not settings.
 fn is_of_pve(key: &str) -> bool {
     pve_config::is_generated(key)
         || pve_config::Bus::of_key(key) == Some(pve_config::Bus::Unused)
@@ -285,7 +285,7 @@ fn disk(drive: &Drive) -> Option<Raised> {
     Some(Raised { fields, ..raised })
 }
 
-/// Returns a drive's options without what PVE notes of it by itself.
+/// Returns a drive's options without those that PVE sets.
 pub(super) fn without_what_pve_notes(options: &PropertyString) -> PropertyString {
     let mut options = options.clone();
     for noted in ["size", "format", "media"] {

@@ -65,7 +65,7 @@ pub struct Marker {
     /// The disks that survive the guest, each with its holder: so that a VM that is gone from the spec keeps them too.
     pub keep: BTreeMap<Slot, Option<Vmid>>,
     /// The slots that the spec has disks in. Of one that survives the guest also the volume, once it is known: it is
-    /// kept wherever somebody puts it.
+    /// kept in whatever slot it is.
     pub disks: BTreeMap<Slot, Option<VolumeId>>,
 }
 
@@ -149,7 +149,7 @@ impl Marker {
             sources: fields.into_iter().map(|(slot, digest)| (slot.to_owned(), digest.to_owned())).collect(),
         })
     }
-    /// Returns the UUID that the guest with this mark has.
+    /// Returns the UUID that the guest with this marker has.
     pub fn expected_uuid(&self) -> String {
         let derived = || guest_uuid(&self.cluster, &self.project, &self.name);
         self.uuid.clone().unwrap_or_else(derived)

@@ -294,7 +294,7 @@ fn listed(vmids: &[Vmid]) -> String {
     vmids.iter().map(Vmid::to_string).collect::<Vec<_>>().join(" and ")
 }
 
-/// Names a VM of ours by its marker, whose project anybody may have written.
+/// Names a VM by its marker, whose project is untrusted text.
 fn owner(marker: &Marker) -> String {
     format!("`{}` of project `{}`", marker.name, marker.project.escape_debug())
 }
@@ -329,16 +329,18 @@ impl IdentityFault {
         let name = &vm.name.value;
         match self {
             Self::Several(vmids) => {
-                format!("VMIDs {} all have the ownership marker of `{name}`", listed(vmids))
+                format!("several guests have the ownership marker of `{name}`: VMIDs {}", listed(vmids))
             }
-            Self::SharedUuid(vmids) => format!("the UUID of `{name}` is at VMIDs {} at once", listed(vmids)),
+            Self::SharedUuid(vmids) => {
+                format!("several guests have the UUID of `{name}`: VMIDs {}", listed(vmids))
+            }
             Self::OtherVmid { actual, said } => {
-                format!(
-                    "`{name}` exists as VMID {actual}, the spec says {said}, and a VMID cannot be changed"
-                )
+                format!("`{name}` exists as VMID {actual}, but the spec has {said}; a VMID cannot be changed")
             }
             Self::OtherUuid { vmid, actual } => {
-                format!("`{name}` exists as VMID {vmid} with the UUID {actual}, and the spec says another")
+                format!(
+                    "`{name}` exists as VMID {vmid} with the UUID {actual}, but the spec has a different one"
+                )
             }
             Self::OtherCluster(marker) => format!(
                 "VMID {} is {} on the cluster that was called `{}`",
@@ -355,11 +357,11 @@ impl IdentityFault {
                 marker.vmid
             ),
             Self::MarkerGone { vmid, .. } => {
-                format!("VMID {vmid} has the UUID of `{name}`, but its ownership marker is gone")
+                format!("VMID {vmid} has the UUID of `{name}`, but it has no ownership marker")
             }
             Self::Unfinished { marker, .. } => {
                 format!(
-                    "VMID {} has the ownership marker of {}, but another UUID",
+                    "VMID {} has the ownership marker of {}, but a different UUID",
                     marker.vmid,
                     owner(marker)
                 )
@@ -373,17 +375,17 @@ impl IdentityFault {
         let name = &vm.name.value;
         match self {
             Self::Several(_) => {
-                "destroy all but one, or delete the line `<!-- vmdeploy … -->` from the notes of those that are not ours"
+                "destroy all but one, or delete the line `<!-- vmdeploy … -->` from the notes of those that vmdeploy does not manage"
                     .to_owned()
             }
             Self::SharedUuid(vmids) => match vmids.last() {
                 Some(copy) => format!(
-                    "give the copy a UUID of its own: `vmdeploy adopt {copy} --project {project}` prints the command"
+                    "give the copy a new UUID: `vmdeploy adopt {copy} --project {project}` prints the command"
                 ),
-                None => "give the copy a UUID of its own".to_owned(),
+                None => "give the copy a new UUID".to_owned(),
             },
             Self::OtherVmid { actual, .. } => format!("write `vmid: {actual}`"),
-            Self::OtherUuid { actual, .. } => format!("write `uuid: {actual}`, or delete the key"),
+            Self::OtherUuid { actual, .. } => format!("write `uuid: {actual}`, or remove the key"),
             Self::OtherCluster(marker) => {
                 format!(
                     "if it is this VM, write `moved_from: {{cluster: {}}}` at `vms.{name}`",
@@ -397,16 +399,16 @@ impl IdentityFault {
             ),
             Self::OtherVm(marker) => other_vm_hint(deployment, vm, marker),
             Self::Copy(vmid, _) => {
-                format!("the spec that `vmdeploy adopt {vmid} --project {project}` prints takes it over")
+                format!("`vmdeploy adopt {vmid} --project {project}` prints a spec that adopts it")
             }
             Self::MarkerGone { vmid, uuid } => {
-                format!("write `vmid: {vmid}` and `uuid: {uuid}` at `vms.{name}` to take it over again")
+                format!("write `vmid: {vmid}` and `uuid: {uuid}` at `vms.{name}` to adopt it again")
             }
             Self::Unfinished { marker, uuid } => {
                 let resume = format!("`vmdeploy resume {}` finishes an interrupted clone", marker.run.escape_debug());
                 match uuid {
                     Some(uuid) => format!(
-                        "{resume}; if the UUID was changed by hand, write `vmid: {}` and `uuid: {uuid}` at `vms.{name}`",
+                        "{resume}; if the UUID was changed manually, write `vmid: {}` and `uuid: {uuid}` at `vms.{name}`",
                         marker.vmid
                     ),
                     None => resume,

@@ -12,7 +12,7 @@ use std::collections::{BTreeMap, BTreeSet};
 /// [`DeviceSlot`].
 pub type Slot = String;
 
-/// A guest that a step works on. The node is where it was seen; it is resolved anew when the step runs.
+/// A guest that a step works on. The node is where it was observed; it is resolved again when the step runs.
 #[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord, Serialize, Deserialize)]
 #[serde(deny_unknown_fields)]
 pub struct GuestRef {
@@ -101,7 +101,7 @@ pub enum PatchValue {
         /// How it is sent.
         form: SecretForm,
     },
-    /// `sshkeys`: public keys, percent-encoded by whoever sends them.
+    /// `sshkeys`: public keys, percent-encoded by the sender.
     PublicKeys {
         /// The keys that were read when planning.
         keys: Vec<String>,
@@ -428,7 +428,7 @@ pub enum Action {
         guest: GuestRef,
         /// The disk.
         slot: DeviceSlot,
-        /// The size that it shall have.
+        /// The desired size.
         size: Bytes,
         /// The volume that is there; `None` where this run makes it. Another one is refused.
         #[serde(default)]
@@ -452,7 +452,7 @@ pub enum Action {
         /// The guest.
         guest: GuestRef,
     },
-    /// Writes the cloud-init drive anew.
+    /// Regenerates the cloud-init drive.
     RegenerateCloudInit {
         /// The guest.
         guest: GuestRef,
@@ -495,14 +495,14 @@ pub enum Action {
         /// The guest.
         guest: GuestRef,
     },
-    /// Deletes the guest with its disks, if it carries our mark; stops it first where it runs.
+    /// Deletes the guest with its disks, if it has the ownership marker; stops it first where it runs.
     DeleteVm {
         /// The guest.
         guest: GuestRef,
         /// Whether it may be running, and is then stopped.
         stop: bool,
     },
-    /// Frees a volume that this run made and that no configuration names any more.
+    /// Frees a volume that this run created and that no configuration names any more.
     FreeVolume {
         /// The node.
         node: NodeName,
@@ -625,7 +625,7 @@ impl Action {
             | Self::Await { .. } => None,
         }
     }
-    /// Tells whether the step only looks: it then may run beside a writer of the same guest.
+    /// Tells whether the step only reads: it may then run concurrently with a writer of the same guest.
     pub fn only_reads(&self) -> bool {
         matches!(self, Self::ProbeStorage { .. } | Self::VerifyImage { .. } | Self::Await { .. })
     }

@@ -23,7 +23,7 @@ use pve_types::{Bytes, GuestName, NodeName, PveVersion, Vmid};
 use serde::{Deserialize, Serialize};
 use std::collections::{BTreeMap, BTreeSet};
 
-/// The version of the plan's serialised form.
+/// The version of the plan's serialized form.
 pub const PLAN_FORMAT_VERSION: u32 = 1;
 
 /// Everything one run will do.
@@ -149,7 +149,7 @@ pub enum Verb {
     Update,
     /// It is changed in place, but some of it takes effect only when the guest is restarted.
     UpdatePending,
-    /// It is destroyed and made anew; only where the spec or the command line says so in words.
+    /// It is destroyed and recreated; only if the spec or the command line allows it explicitly.
     Replace,
     /// It is destroyed.
     Delete,
@@ -168,7 +168,7 @@ impl Verb {
     }
 }
 
-/// One difference between what is and what shall be.
+/// One difference between the current and the desired state.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(deny_unknown_fields)]
 pub struct Reason {
@@ -176,7 +176,7 @@ pub struct Reason {
     pub path: String,
     /// What it is now, printable; `None` where there is nothing.
     pub from: Option<String>,
-    /// What it shall be, printable; `None` where it is removed. A secret is shown as `<secret>`.
+    /// The desired value, printable; `None` if it is removed. A secret is shown as `<secret>`.
     pub to: Option<String>,
     /// A sentence fragment, where the values do not speak for themselves.
     pub note: Option<String>,
@@ -248,7 +248,7 @@ pub enum CheckOutcome {
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(deny_unknown_fields)]
 pub struct Limits {
-    /// Steps on one node: commands over SSH, and as many calls of the API beside them.
+    /// Maximum parallel steps per node, for SSH and for the API separately.
     pub per_node: u32,
     /// Steps that copy data to one storage.
     pub per_storage: u32,
@@ -272,13 +272,13 @@ pub struct CheckedPlan(Plan);
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
 pub enum PlanRefusal {
     /// It was written by a program with another format.
-    #[error("the plan has format {found}, and this program reads format {PLAN_FORMAT_VERSION}")]
+    #[error("the plan has format {found}, but this version of vmdeploy reads format {PLAN_FORMAT_VERSION}")]
     Format {
         /// The format found.
         found: u32,
     },
     /// Its graph is not sound: a name is taken twice, missing, or a step would wait for itself.
-    #[error("the plan's steps are not in order: {0}")]
+    #[error("the steps of the plan are not in a valid order: {0}")]
     Graph(String),
     /// A new volume stands in it as a text. What a plan makes is judged before it is made, so it must be said.
     #[error("step `{step}` sets `{slot}` to a new volume as `text`; a plan writes it as `new_volume`")]
@@ -289,7 +289,7 @@ pub enum PlanRefusal {
         slot: String,
     },
     /// The cluster lacks something that the steps need.
-    #[error("{} of the things that the plan needs are missing", .0.len())]
+    #[error("{} requirements of the plan are not met", .0.len())]
     Missing(Vec<Check>),
 }
 
@@ -333,10 +333,10 @@ fn volume_as_text(step: &Step) -> Option<(&Step, &String)> {
 /// What a plan is made for.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
 pub enum PlanMode {
-    /// The VMs shall be as the spec says.
+    /// Create and update VMs to match the spec.
     #[default]
     Deploy,
-    /// The spec's VMs shall be gone.
+    /// Destroy the spec's VMs.
     Destroy,
 }
 
@@ -356,7 +356,7 @@ pub enum LocalFileFacts {
     },
 }
 
-/// What planning takes beside the spec: everything that would otherwise be a clock, chance or the environment.
+/// The inputs of planning in addition to the spec: everything that would otherwise be a clock, randomness or the environment.
 ///
 /// Built with [`PlanContext::new`] and then changed field by field.
 #[derive(Debug, Clone)]
@@ -384,7 +384,7 @@ pub struct PlanContext<'a> {
     /// `--set-passwords`: passwords are set on VMs that exist already, too.
     pub set_passwords: bool,
     /// VMs whose creation an earlier run of the project began, and ended or was killed before it started them: they are
-    /// started where the spec does not say that they stay stopped. Set by whoever keeps the runs.
+    /// started where the spec does not say that they stay stopped. Set by the caller that stores the runs.
     pub unfinished_creates: BTreeSet<GuestName>,
     /// The VMIDs that were drawn earlier, from `*.lock.yaml`.
     pub pins: BTreeMap<GuestName, Vmid>,

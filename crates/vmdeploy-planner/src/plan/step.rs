@@ -119,10 +119,10 @@ pub(super) fn check_order(steps: &[Step]) -> Result<(), String> {
     for (index, step) in steps.iter().enumerate() {
         let before = step.after.iter().chain(&step.follows);
         if let Some(missing) = before.into_iter().find(|id| !seen.contains_key(id)) {
-            return Err(format!("`{}` waits for `{missing}`, which does not come before it", step.id));
+            return Err(format!("`{}` waits for `{missing}`, which is not an earlier step", step.id));
         }
         if seen.insert(&step.id, index).is_some() {
-            return Err(format!("the name `{}` is taken twice", step.id));
+            return Err(format!("two steps are named `{}`", step.id));
         }
     }
     Ok(())

@@ -127,9 +127,9 @@ fn say(
             .as_ref()
             .map_or_else(|| "a guest without a name".to_owned(), |name| format!("`{}`", name.escape_debug())),
     };
-    let message = format!("the address {} is that of VMID {} already, {who}", wanted.address, other.vmid);
+    let message = format!("the address {} is already used by VMID {}, {who}", wanted.address, other.vmid);
     let hint = format!(
-        "give it another address; if both may have it, write `allow_duplicate: address` at `vms.{}`",
+        "use another address, or, if both may have it, write `allow_duplicate: address` at `vms.{}`",
         vm.name.value
     );
     if has_it {

@@ -16,7 +16,7 @@ pub(crate) fn take_allowed(input: &PlanInput<'_>, steps: &mut [Step]) {
         let by_api = step.transport == Transport::Api && !carries_secret(&step.action);
         if by_api && needs.iter().any(|need| !need.is_met(rights)) {
             step.transport = Transport::Ssh;
-            step.why = format!("`{}` may not do it by API", rights.user.escape_debug());
+            step.why = format!("`{}` may not do this through the API", rights.user.escape_debug());
         }
     }
 }

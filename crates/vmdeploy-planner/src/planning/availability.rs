@@ -5,7 +5,7 @@ use super::input::PlanInput;
 use crate::plan::{Action, DesiredHa, GuestRef, ha_place};
 use crate::spec::Ha;
 
-/// Returns what high availability knows of the guest, without the nodes that somebody else's group or rule says: those
+/// Returns what high availability knows of the guest, without the nodes of a group or rule that vmdeploy does not manage: those
 /// are left alone.
 pub(crate) fn own_ha(input: &PlanInput<'_>, guest: &GuestRef) -> Option<DesiredHa> {
     let seen = input.observed.ha.as_ref()?;
@@ -17,7 +17,7 @@ pub(crate) fn own_ha(input: &PlanInput<'_>, guest: &GuestRef) -> Option<DesiredH
     Some(there)
 }
 
-/// Returns the group or rule of somebody else that places the guest.
+/// Returns the group or rule that contains the guest and that vmdeploy does not manage.
 pub(crate) fn foreign_place<'a>(input: &PlanInput<'a>, guest: &GuestRef) -> Option<&'a str> {
     let place = input.observed.ha.as_ref()?.places.get(&guest.vmid)?;
     (*place != ha_place(&input.deployment.project, guest.vmid)).then_some(place)
@@ -27,9 +27,9 @@ pub(crate) fn foreign_place<'a>(input: &PlanInput<'a>, guest: &GuestRef) -> Opti
 pub(crate) fn push_ha(input: &PlanInput<'_>, chain: &mut Chain, guest: &GuestRef, ha: Option<DesiredHa>) {
     let before = own_ha(input, guest);
     let why = if input.transports.version.at_least(9, 0) {
-        "a resource and, for its nodes, a rule (PVE 9)"
+        "an HA resource and, for its nodes, a rule (PVE 9)"
     } else {
-        "a resource and, for its nodes, a group (PVE 8)"
+        "an HA resource and, for its nodes, a group (PVE 8)"
     };
     let action = Action::SetHa { guest: guest.clone(), ha };
     let revert = Action::SetHa { guest: guest.clone(), ha: before };
@@ -38,7 +38,7 @@ pub(crate) fn push_ha(input: &PlanInput<'_>, chain: &mut Chain, guest: &GuestRef
 
 /// Returns the desired, with what the spec does not say taken from what is there: that is not managed.
 pub(crate) fn merged_ha(there: Option<&DesiredHa>, ha: &Ha) -> DesiredHa {
-    let mut desired = wish_of(ha);
+    let mut desired = desired_ha(ha);
     let Some(there) = there else { return desired };
     desired.max_restart = desired.max_restart.or(there.max_restart);
     desired.max_relocate = desired.max_relocate.or(there.max_relocate);
@@ -50,7 +50,7 @@ pub(crate) fn merged_ha(there: Option<&DesiredHa>, ha: &Ha) -> DesiredHa {
 }
 
 /// Returns what the spec wants of high availability.
-pub(crate) fn wish_of(ha: &Ha) -> DesiredHa {
+pub(crate) fn desired_ha(ha: &Ha) -> DesiredHa {
     DesiredHa {
         state: ha.state,
         max_restart: ha.max_restart,

@@ -10,7 +10,8 @@ use pve_config::{Boot, Bus, Drive};
 use std::collections::BTreeMap;
 
 /// Why the boot order has a call of its own.
-pub(crate) const BOOT_WHY: &str = "set last: PVE appends each CD drive that is set to the boot order";
+pub(crate) const BOOT_WHY: &str =
+    "set last, because PVE appends each CD drive that is added to the boot order";
 
 /// The configuration of the guest before the calls.
 #[derive(Clone, Copy)]

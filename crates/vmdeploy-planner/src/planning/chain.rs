@@ -110,7 +110,7 @@ impl Chain {
         }
         self.steps[at].after.extend(shared);
     }
-    /// Lets everything that can fail without the VM come before it is destroyed to be made anew: what is shared (images,
+    /// Orders everything that can fail independently of the VM before it is destroyed for a replacement: what is shared (images,
     /// room), and snippets.
     pub(crate) fn remove_last_of_all(&mut self) {
         let is_snippet = |step: &Step| matches!(step.action, Action::PlaceSnippet { .. });

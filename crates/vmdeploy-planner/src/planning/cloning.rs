@@ -40,11 +40,12 @@ pub(crate) fn source(
     };
     let at = || (clone.from.span, vm.path("clone"));
     let Some(source) = found else {
-        let usual = "see the other faults, or correct `clone:`".to_owned();
+        let usual = "fix the other errors, or correct `clone:`".to_owned();
         let (message, hint) = match &clone.from.value {
-            CloneSource::Vm(name) => {
-                (format!("`{name}`, which `{}` is cloned from, cannot be planned", vm.name.value), usual)
-            }
+            CloneSource::Vm(name) => (
+                format!("`{}` cannot be cloned because its source `{name}` cannot be planned", vm.name.value),
+                usual,
+            ),
             CloneSource::Vmid(vmid) if is_hidden(input, *vmid) => (
                 format!("there is no VM {vmid} to clone, or these credentials do not see it"),
                 format!("VM.Audit on /vms/{vmid} would show it; `vmdeploy fix-token` grants it"),
@@ -64,7 +65,7 @@ pub(crate) fn source(
         && let Some(local) = local_storage(input, &source, guest)
     {
         let message = format!(
-            "`{}` is on {} and has a disk on {local}, which is local storage, so that it cannot be cloned to {}",
+            "`{}` is on {} and has a disk on the local storage {local}, so it cannot be cloned to {}",
             source.guest.name, source.guest.node, guest.node
         );
         findings.refuse(input.deployment, at(), message, format!("write `node: {}`", source.guest.node));
@@ -303,7 +304,7 @@ pub(crate) fn push_clone(
     }
     if source.running {
         let text = format!(
-            "`{}` is cloned while it runs: its disks are copied as they are at that moment",
+            "`{}` is cloned while it is running: the copies of its disks are crash-consistent only",
             source.guest.name
         );
         making.findings.note(&making.guest.name, text, None);
@@ -325,8 +326,7 @@ pub(crate) fn push_clone(
         description,
         pool,
     });
-    let transport =
-        making.input.transports.api_first("one call clones, and carries the ownership marker along");
+    let transport = making.input.transports.api_first("one call clones and sets the ownership marker");
     let link = Link::new("clone", action, transport, 3_600).revert(delete_guest(making.guest));
     making.chain.push(link.copies(copied));
 }
@@ -339,9 +339,9 @@ pub(crate) fn check(input: &PlanInput<'_>, findings: &mut Findings, vm: &Vm, dis
     let wants_cd = cd_file(disk).is_some();
     if wants_cd != drive.is_cdrom() {
         let (desired, there) = if wants_cd { ("a CD drive", "a disk") } else { ("a disk", "a CD drive") };
-        let message = format!("`{slot}` shall be {desired}, but the source's is {there}");
+        let message = format!("the spec has {desired} at `{slot}`, but the source has {there}");
         let at = (disk.span, vm.path(&format!("disks.{slot}")));
-        findings.refuse(input.deployment, at, message, "use another slot, or another source");
+        findings.refuse(input.deployment, at, message, "use another slot or another source");
     }
     let Some(clone) = &vm.clone else { return };
     let to = clone.storage.as_ref().filter(|_| clone.mode == CloneMode::Full).map(|storage| &storage.value);
@@ -349,15 +349,14 @@ pub(crate) fn check(input: &PlanInput<'_>, findings: &mut Findings, vm: &Vm, dis
     if let (Some(desired), Some(there)) = (&disk.storage, to.or(there))
         && desired.value != *there
     {
-        let message = format!("`{slot}` shall be on {}, but the clone's is on {there}", desired.value);
+        let message = format!("the spec has `{slot}` on {}, but the clone has it on {there}", desired.value);
         let at = (desired.span, vm.path(&format!("disks.{slot}.storage")));
-        let hint =
-            format!("write `clone: {{mode: full, storage: {}}}`, or leave `storage` out", desired.value);
+        let hint = format!("write `clone: {{mode: full, storage: {}}}`, or remove `storage`", desired.value);
         findings.refuse(input.deployment, at, message, hint);
     }
 }
 
-/// Returns the options in which a cloned drive shall differ from its source's; its volume is known only to the cluster.
+/// Returns the options in which a cloned drive differs from its source; only the cluster knows its volume.
 pub(crate) fn options(disk: &Disk, text: &str) -> Option<PatchValue> {
     let slot = disk.slot.to_string();
     let there = PropertyString::parse(&slot, text).unwrap_or_default();
@@ -379,7 +378,7 @@ fn refuse_format(making: &mut Making<'_, '_>, source: &Source, clone: &CloneFrom
     let input = making.input;
     let at = || (format.span, making.vm.path("clone.format"));
     if clone.mode != CloneMode::Full {
-        let hint = "take `format` out, or write `mode: full`";
+        let hint = "remove `format`, or write `mode: full`";
         let message = "a linked clone has the format of its template";
         return making.findings.refuse(input.deployment, at(), message, hint);
     }
@@ -394,7 +393,7 @@ fn refuse_format(making: &mut Making<'_, '_>, source: &Source, clone: &CloneFrom
         };
         if !known.iter().any(|known| known == &format.value) {
             let message = format!("{target} holds {}, not {}", known.join(", "), format.value.escape_debug());
-            let hint = format!("write `format: {}`, leave it out, or name another `storage`", known[0]);
+            let hint = format!("write `format: {}`, remove it, or use another `storage`", known[0]);
             making.findings.refuse(input.deployment, at(), message, hint);
         }
     }
@@ -410,7 +409,7 @@ pub(crate) fn grow(making: &mut Making<'_, '_>, disk: &Disk, text: &str, growth:
         Some(there) if size.value < there => {
             let at = (size.span, vm.path(&format!("disks.{slot}.size")));
             let message =
-                format!("`{slot}` shall have {}, but the disk that is cloned has {there}", size.value);
+                format!("the spec has {} for `{slot}`, but the cloned disk has {there}", size.value);
             making.findings.refuse(input.deployment, at, message, format!("write `size: {there}` or more"));
         }
         Some(there) if size.value == there => {}

@@ -7,7 +7,7 @@ use super::disks::{DiskPlanner, NewDisk, default_boot_order, push_new_growth};
 use super::images::is_on_node;
 use super::input::{Findings, PlanInput, reason};
 use super::making::Making;
-use super::mark;
+use super::marker;
 use super::transports::{Shape, TransportWithWhy};
 use super::{cloning, ready};
 use crate::observed::Rights;
@@ -69,17 +69,18 @@ impl Making<'_, '_> {
         self.place_snippets(&snippets);
         let create_transport = match shape {
             Shape::Classic => {
-                self.input.transports.api_first("one call makes the VM and its ownership marker")
+                self.input.transports.api_first("one call creates the VM with its ownership marker")
             }
             Shape::Single(Transport::Ssh) if self.input.transports.choice == TransportChoice::Ssh => {
                 self.input.transports.api_first("")
             }
             Shape::Single(Transport::Ssh) => (
                 Transport::Ssh,
-                "one `qm create` imports the image from its path, which no token may name".to_owned(),
+                "`qm create` imports the image from its path, which the API allows only root@pam to use"
+                    .to_owned(),
             ),
             Shape::Single(_) => {
-                self.input.transports.api_first("one call makes the VM, imports its disks and marks it")
+                self.input.transports.api_first("one call creates the VM with its disks and ownership marker")
             }
         };
         let mut split = self.split(changes, shape, create_transport.0);
@@ -130,9 +131,9 @@ impl Making<'_, '_> {
         let shape = self.input.transports.shape(needs_node);
         self.refuse_root_only(&changes, shape);
         self.place_snippets(&snippets);
-        let marker = mark::wanted_marker(self.input, self.vm, self.guest, None);
-        let description = mark::wanted_description(self.vm, &marker, "");
-        mark::refuse_long_description(self.input, self.findings, self.vm, &description);
+        let marker = marker::desired_marker(self.input, self.vm, self.guest, None);
+        let description = marker::desired_description(self.vm, &marker, "");
+        marker::refuse_long_description(self.input, self.findings, self.vm, &description);
         cloning::push_clone(self, &source, clone, description);
         let mut split = self.split(changes, shape, Transport::Api);
         let mut growth = Vec::new();
@@ -140,7 +141,7 @@ impl Making<'_, '_> {
         self.push_set(
             "remove-cloud-init",
             first,
-            self.input.transports.api_first("there is one cloud-init drive: the clone's goes first"),
+            self.input.transports.api_first("a VM has one cloud-init drive: the clone's is removed first"),
         );
         self.change_cloned_disks(&source, shape, &mut split.attach, &mut growth);
         split.base.set.extend(std::mem::take(&mut split.password.set));
@@ -151,7 +152,7 @@ impl Making<'_, '_> {
         self.push_set(
             "configure",
             plain,
-            self.input.transports.api_first("writes the UUID right after the clone, before anything else"),
+            self.input.transports.api_first("sets the UUID right after the clone, before any other change"),
         );
         self.push_set(
             "attach",
@@ -169,7 +170,7 @@ impl Making<'_, '_> {
 
     fn remember_kept(&mut self) {
         let slots = self.vm.disks.keys().map(ToString::to_string).collect();
-        mark::push_kept_volumes(self.input, &mut self.chain, self.vm, self.guest, slots);
+        marker::push_kept_volumes(self.input, &mut self.chain, self.vm, self.guest, slots);
     }
 
     /// Tells whether something needs a command on the node.
@@ -237,9 +238,9 @@ impl Making<'_, '_> {
     }
 
     fn describe_mark(&mut self, patch: &mut ConfigPatch) {
-        let marker = mark::wanted_marker(self.input, self.vm, self.guest, None);
-        let description = mark::wanted_description(self.vm, &marker, "");
-        mark::refuse_long_description(self.input, self.findings, self.vm, &description);
+        let marker = marker::desired_marker(self.input, self.vm, self.guest, None);
+        let description = marker::desired_description(self.vm, &marker, "");
+        marker::refuse_long_description(self.input, self.findings, self.vm, &description);
         if let Some(text) = self.vm.description.set() {
             self.reasons.push(reason("description", None, Some(text.clone())));
         }
@@ -337,9 +338,12 @@ impl Making<'_, '_> {
         let transport = match self.input.transports.choice {
             TransportChoice::Ssh => {
                 super::wanted_password_by_ssh(self.input, self.findings, self.vm);
-                (Transport::Ssh, "the `ssh` transport has no API; the password goes as a hash".to_owned())
+                (
+                    Transport::Ssh,
+                    "the `ssh` transport cannot use the API; the password is sent as a hash".to_owned(),
+                )
             }
-            _ => (Transport::Api, "a password never stands on a command line".to_owned()),
+            _ => (Transport::Api, "a password is never passed on a command line".to_owned()),
         };
         self.push_set("password", patch, transport);
     }
@@ -348,8 +352,7 @@ impl Making<'_, '_> {
         if patch.is_empty() {
             return;
         }
-        let transport =
-            self.input.transports.api_first("set last, so that an revert could still remove the VM");
+        let transport = self.input.transports.api_first("set last, so that a revert can still remove the VM");
         let unprotect = ConfigPatch { delete: ["protection".to_owned()].into(), ..ConfigPatch::default() };
         let revert = Action::SetConfig { guest: self.guest.clone(), patch: unprotect, digest: None };
         let action = Action::SetConfig { guest: self.guest.clone(), patch, digest: None };
@@ -371,7 +374,7 @@ impl Making<'_, '_> {
                 self.input,
                 &mut self.chain,
                 self.guest,
-                Some(super::availability::wish_of(ha)),
+                Some(super::availability::desired_ha(ha)),
             );
             self.reasons.push(reason("ha", None, Some(ha.state.to_string())));
         }
@@ -402,8 +405,8 @@ pub(crate) fn refuse_root_only(
     for change in changes.iter().filter(|change| change.part == Part::RootOnly) {
         let path = change.reasons.first().map_or(change.key.as_str(), |reason| reason.path.as_str());
         let message =
-            format!("the API lets only root@pam with a password set `{}`, never a token", change.key);
-        let hint = "use `transport: hybrid`, or take it out";
+            format!("the API allows only root@pam with a password to set `{}`, not a token", change.key);
+        let hint = "use `transport: hybrid`, or remove it";
         findings.refuse(input.deployment, (change.span, vm.path(path)), message, hint);
     }
 }
@@ -417,7 +420,7 @@ pub(crate) fn push_snippets(
 ) {
     for snippet in snippets {
         let Some(transport) =
-            input.transports.node_only("PVE has no call that uploads snippets: SFTP writes it")
+            input.transports.node_only("PVE's API cannot upload snippets; SFTP writes the file")
         else {
             continue;
         };

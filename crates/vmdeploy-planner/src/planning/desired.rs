@@ -1,6 +1,6 @@
 //! What the spec wants of a guest's plain keys, compared by meaning with what is there.
 //!
-//! Disks are not here: they need volumes. The mark and the description are in `mark`.
+//! Disks are not here: they need volumes. The mark and the description are in `marker`.
 
 use super::input::{Findings, PlanInput, reason};
 use crate::digest;
@@ -131,7 +131,7 @@ impl Collector<'_, '_> {
 
     fn name_and_tags(&mut self) {
         let name = self.vm.name.value.to_string();
-        // An adopted guest without a name stays without one: adopting adds the mark and nothing else.
+        // An adopted guest without a name stays without one: adopting only adds the ownership marker.
         let stays_nameless = self.base.exists && self.vm.uuid.is_some() && self.base.get("name").is_none();
         if !stays_nameless {
             self.whole(("name", "name"), self.vm.name.span, &name, Part::Plain);
@@ -216,8 +216,9 @@ impl Collector<'_, '_> {
         let version = self.input.transports.version;
         if let Err(error) = pve_config::check_value(key, text, Some(version)) {
             let at = (span, self.vm.path(path));
-            let hint =
-                format!("the cluster has PVE {version}: take it out, or write what that version knows");
+            let hint = format!(
+                "the cluster has PVE {version}: remove it, or use a value that this version supports"
+            );
             self.findings.refuse(self.input.deployment, at, error.to_string(), hint);
         }
     }
@@ -355,7 +356,7 @@ impl Collector<'_, '_> {
             storage.or_else(|| self.base.values.iter().find_map(|(key, text)| storage_of(key, text)));
         let Some(storage) = storage else {
             let at = (cloud.span, self.vm.path("cloud_init"));
-            let message = "nothing says on which storage the cloud-init drive is made";
+            let message = "no storage is set for the cloud-init drive";
             self.findings.refuse(self.input.deployment, at, message, "write `cloud_init: {storage: …}`");
             return;
         };
@@ -391,8 +392,9 @@ impl Collector<'_, '_> {
                     Some(LocalFileFacts::PublicKeys(read)) => keys.extend(read.iter().cloned()),
                     _ => {
                         let at = (key.span, self.vm.path(path));
-                        let message = format!("the public keys in `{}` were not read", file.escape_debug());
-                        let hint = "the file must be there and hold public keys, one a line";
+                        let message =
+                            format!("the public keys in `{}` could not be read", file.escape_debug());
+                        let hint = "the file must exist and contain public keys, one per line";
                         self.findings.refuse(self.input.deployment, at, message, hint);
                     }
                 },
@@ -449,28 +451,33 @@ impl Collector<'_, '_> {
         let by_ssh = self.input.transports.node_only("");
         if by_ssh.is_none() {
             let message = format!(
-                "cloud-init data `{}` has to be written to the node, which the API cannot do",
+                "the cloud-init file `{}` must be written to the node, which the API cannot do",
                 file.escape_debug()
             );
             let hint = match cloud.delivery {
                 Delivery::Auto | Delivery::Snippet => {
-                    "use `transport: hybrid`, or place it by hand and name the volume: `local:snippets/…`"
+                    "use `transport: hybrid`, or copy the file to the node and use its volume: `local:snippets/…`"
                 }
             };
             self.findings.refuse(self.input.deployment, at, message, hint);
             return None;
         }
         let Some(LocalFileFacts::Content { sha256, .. }) = self.input.context.local_files.get(file) else {
-            let message = format!("the file `{}` was not read", file.escape_debug());
-            self.findings.refuse(self.input.deployment, at, message, "it must be there, beside the spec");
+            let message = format!("the file `{}` could not be read", file.escape_debug());
+            self.findings.refuse(
+                self.input.deployment,
+                at,
+                message,
+                "its path is relative to the spec's folder",
+            );
             return None;
         };
         let storage = cloud.snippets.as_ref().map(|storage| storage.value.clone());
         let storage: Option<StorageId> =
             storage.or_else(|| self.input.storage_for(node, "snippets").map(|seen| seen.storage.clone()));
         let Some(storage) = storage else {
-            let message = format!("no storage of {node} takes `snippets`");
-            let hint = "`pvesm set local --content …,snippets` on the node, or name one: `cloud_init: {snippets: …}`";
+            let message = format!("no storage of {node} allows `snippets` content");
+            let hint = "`pvesm set local --content …,snippets` on the node enables it, or set another storage: `cloud_init: {snippets: …}`";
             self.findings.refuse(self.input.deployment, at, message, hint);
             return None;
         };
@@ -538,10 +545,12 @@ impl Collector<'_, '_> {
         let from = self.base.get(key);
         let Ok(to) = self.traits.overlay(key, from, desired.iter().copied()) else {
             let at = (span, self.vm.path(path));
-            let message =
-                format!("what `{key}` holds now cannot be read: `{}`", from.unwrap_or("").escape_debug());
+            let message = format!(
+                "the current value of `{key}` cannot be parsed: `{}`",
+                from.unwrap_or("").escape_debug()
+            );
             let hint =
-                format!("see `qm config` on the node, or leave it alone: `lifecycle: {{ignore: [{path}]}}`");
+                format!("check `qm config` on the node, or ignore it: `lifecycle: {{ignore: [{path}]}}`");
             self.findings.refuse(self.input.deployment, at, message, hint);
             return;
         };
@@ -634,7 +643,7 @@ fn storage_of(key: &str, text: &str) -> Option<StorageId> {
 }
 
 /// Tells whether the keys that are set are those that are wished for. Keys of accounts are fetched only when
-/// deploying: where there are any, the others must be there, and their list must be what the mark remembers.
+/// deploying: where there are any, the others must be there, and their list must be what the marker remembers.
 fn same_keys(current: Option<&str>, keys: &[String], fetch: &[String]) -> bool {
     let current = decoded_lines(current.unwrap_or(""));
     let all_there = keys.iter().all(|key| current.contains(key));
@@ -646,7 +655,7 @@ fn decoded_lines(text: &str) -> Vec<String> {
     text.lines().map(|line| line.trim().to_owned()).filter(|line| !line.is_empty()).collect()
 }
 
-/// Returns the digest of a list of keys with accounts in it, for the mark.
+/// Returns the digest of a list of keys with accounts in it, for the marker.
 pub(crate) fn keys_digest(cloud: &CloudInit) -> Option<String> {
     let keys = cloud.ssh_keys.set()?;
     let has_accounts = keys.iter().any(|key| matches!(key.value, SshKey::Account(_)));

@@ -56,7 +56,7 @@ impl DiskPlanner<'_, '_> {
             return Some(storage.value.clone());
         }
         let at = (disk.span, self.vm.path(&format!("disks.{}", disk.slot)));
-        let message = format!("nothing says on which storage `{}` is made", disk.slot);
+        let message = format!("no storage is set for `{}`", disk.slot);
         self.findings.refuse(self.input.deployment, at, message, "write `storage:`");
         None
     }
@@ -71,7 +71,7 @@ impl DiskPlanner<'_, '_> {
             let at = (format.span, self.vm.path(&format!("disks.{}.format", disk.slot)));
             let message =
                 format!("{storage} ({}) holds {}, not {}", seen.kind, known.join(", "), format.value);
-            let hint = format!("write `format: {}`, or leave it out", known.first().unwrap_or(&"raw"));
+            let hint = format!("write `format: {}`, or remove it", known.first().unwrap_or(&"raw"));
             self.findings.refuse(self.input.deployment, at, message, hint);
         }
     }
@@ -124,7 +124,7 @@ impl DiskPlanner<'_, '_> {
             let span = disk.size.as_ref().map_or(disk.span, |size| size.span);
             let at = (span, self.vm.path(&format!("disks.{slot}.size")));
             let message =
-                format!("`{slot}` shall have {desired}, but the disk in image `{image}` has {inside}");
+                format!("the spec has {desired} for `{slot}`, but the disk in image `{image}` has {inside}");
             self.findings.refuse(
                 self.input.deployment,
                 at,
@@ -166,7 +166,7 @@ impl DiskPlanner<'_, '_> {
     ) -> PatchValue {
         let why = match ready.source {
             DiskSource::Path(_) => "the image is a file on the node: `qm importdisk` reads it there",
-            DiskSource::Volume(_) => "`qm importdisk` copies on the node and tells its progress",
+            DiskSource::Volume(_) => "`qm importdisk` copies on the node and reports its progress",
         };
         let action = Action::ImportDisk(ImportAction {
             guest: self.guest.clone(),
@@ -196,7 +196,7 @@ pub(crate) fn known_formats(seen: &ObservedStorage) -> Option<Vec<&str>> {
     }
 }
 
-/// Returns what a CD drive shall hold; nothing for a disk.
+/// Returns the desired content of a CD drive; `None` for a disk.
 pub(crate) fn cd_file(disk: &Disk) -> Option<String> {
     match &disk.content {
         DiskContent::Iso(volume) => Some(volume.value.to_string()),
@@ -241,7 +241,7 @@ fn grow(
     is_new: bool,
 ) {
     for (slot, size, volume) in growth {
-        let transport = input.transports.api_first("one call grows the disk, at any time");
+        let transport = input.transports.api_first("one call grows the disk, even while the VM runs");
         let slot: DeviceSlot = slot.parse().expect("a disk that grows stands in a device slot");
         let what = format!("resize-{slot}");
         let action = Action::ResizeDisk { guest: guest.clone(), slot, size, volume };

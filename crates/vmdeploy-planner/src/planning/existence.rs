@@ -30,8 +30,8 @@ impl Use {
         match self {
             Self::Iso => "upload it, or correct `iso:`",
             Self::Disk => "correct `volume:`",
-            Self::CloudInit => "write it there, correct the volume, or name a file of the spec: `{file: …}`",
-            Self::HookScript => "write it there and make it executable, or correct `hookscript:`",
+            Self::CloudInit => "create it, correct the volume, or use a file of the spec: `{file: …}`",
+            Self::HookScript => "create it and make it executable, or correct `hookscript:`",
         }
     }
 }
@@ -62,13 +62,13 @@ pub(super) fn checks(input: &PlanInput<'_>, steps: &[Step]) -> Vec<Check> {
             true => check(need, needed_by, CheckOutcome::Passed, None),
             false if is_hidden(input, used_as, &volume) => {
                 let detail = format!(
-                    "these credentials do not see it (Datastore.Allocate on /storage/{} would show it)",
+                    "these credentials do not see it; Datastore.Allocate on /storage/{} is needed",
                     volume.storage()
                 );
                 check(need, needed_by, CheckOutcome::Unknown, Some(detail))
             }
             false => {
-                let detail = format!("it is not there; {}", used_as.hint());
+                let detail = format!("it does not exist; {}", used_as.hint());
                 check(need, needed_by, CheckOutcome::Refused, Some(detail))
             }
         })
@@ -104,7 +104,7 @@ pub(super) fn cpu_models(input: &PlanInput<'_>, steps: &[Step]) -> Vec<Check> {
         let (outcome, detail) = match &input.observed.rights {
             Some(rights) if !shows(rights) => (
                 CheckOutcome::Unknown,
-                format!("these credentials do not see it; with Mapping.Use on {path} they would"),
+                format!("these credentials do not see it; Mapping.Use on {path} is needed"),
             ),
             _ => {
                 let custom: Vec<&str> =

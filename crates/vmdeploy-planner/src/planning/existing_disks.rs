@@ -19,7 +19,7 @@ use std::collections::{BTreeMap, BTreeSet};
 // PVE: pve-storage LVM plugins allocate 4 MiB extents, zvols are rounded up to 1 MiB.
 const EXTENT: u64 = 4 << 20;
 
-/// Options of a drive that change: their values now, and as they shall be.
+/// Options of a drive that change: their current and desired values.
 pub(crate) type OptionFields = BTreeMap<String, (Option<String>, Option<String>)>;
 
 /// A disk that changes its storage.
@@ -49,7 +49,7 @@ pub(crate) struct DiskChanges {
 }
 
 impl DiskChanges {
-    /// Notes that a disk comes to another slot. Its old `unusedN` goes by itself: deleting that would free the disk.
+    /// Notes that a disk moves to another slot. PVE removes its old `unusedN`: deleting that would delete the disk.
     // PVE: qemu-server src/PVE/QemuServer.pm write_vm_config: `unusedN` of a volume that is plugged in is removed.
     pub(crate) fn rename(&mut self, from: &str, to: &str, text: &str) {
         let mut why = reason(format!("disks.{to}"), Some(from.to_owned()), Some(to.to_owned()));
@@ -139,9 +139,9 @@ fn what_becomes_of(disk: &DiskName, guest: &GuestRef) -> String {
             "detached, not deleted: the volume stays as `unusedN`".to_owned()
         }
         DiskName::Volume(volume) => {
-            format!("detached, not deleted: {volume} stays, and the VM no longer names it")
+            format!("detached, not deleted: {volume} stays, but the VM no longer refers to it")
         }
-        DiskName::Path(_) => "detached: the device is not the VM's any more".to_owned(),
+        DiskName::Path(_) => "detached: the VM no longer has the device".to_owned(),
     }
 }
 
@@ -173,8 +173,9 @@ impl Comparing<'_, '_> {
             return;
         }
         let Ok(drive) = Drive::parse(slot, text) else {
-            let message = format!("what `{slot}` holds now cannot be read: `{}`", text.escape_debug());
-            let hint = format!("see `qm config {}` on {}", guest.vmid, guest.node);
+            let message =
+                format!("the current value of `{slot}` cannot be parsed: `{}`", text.escape_debug());
+            let hint = format!("check `qm config {}` on {}", guest.vmid, guest.node);
             return self.refuse("", self.disk.span, message, hint);
         };
         if firmware::refuse_remaking(self.input, self.findings, self.vm, self.disk, text) {
@@ -203,15 +204,19 @@ impl Comparing<'_, '_> {
     }
 
     fn occupied(&mut self, slot: &str, text: &str, desired: &str) {
-        let message = format!("`{slot}` shall be {desired}, but holds `{}`", text.escape_debug());
-        let hint = format!("detach it first: write `{slot}: null` and deploy, then write what it shall be");
+        let message =
+            format!("the spec has {desired} at `{slot}`, but the VM has `{}` there", text.escape_debug());
+        let hint = format!(
+            "detach it first: write `{slot}: null` and deploy, then write the new value and deploy again"
+        );
         self.refuse("", self.disk.span, message, hint);
     }
 
     /// Refuses to move or grow a disk of which something waits for a restart: PVE would bring the old one back then.
     fn waiting(&mut self, slot: &str) {
-        let message =
-            format!("`{slot}` has a change that waits for a restart, and cannot be moved or grown before");
+        let message = format!(
+            "`{slot}` has a change that is pending until a restart and cannot be moved or grown before"
+        );
         let name = &self.vm.name.value;
         self.refuse("", self.disk.span, message, format!("`vmdeploy reboot {name}` first, then deploy"));
     }
@@ -233,8 +238,13 @@ impl Comparing<'_, '_> {
         if drive.volume() != Some(&desired.value) && !self.is_ignored("volume") {
             let (span, desired) = (desired.span, desired.value.clone());
             let there = drive.source.to_string();
-            let message = format!("`{slot}` shall be `{desired}`, but holds `{}`", there.escape_debug());
-            let hint = format!("detach it first: write `{slot}: null` and deploy, then attach the other");
+            let message = format!(
+                "the spec has `{desired}` at `{slot}`, but the VM has `{}` there",
+                there.escape_debug()
+            );
+            let hint = format!(
+                "detach it first: write `{slot}: null` and deploy, then write the new value and deploy again"
+            );
             self.refuse("volume", span, message, hint);
         }
     }
@@ -283,7 +293,7 @@ impl Comparing<'_, '_> {
         }
         let mut why =
             reason(self.path("storage"), Some(volume.storage().to_string()), Some(desired.value.to_string()));
-        why.note = Some("moved; PVE deletes the old volume once the disk is copied".to_owned());
+        why.note = Some("moved; PVE deletes the old volume after copying".to_owned());
         self.changes.reasons.push(why);
         let snapshots = self.current.guest.volumes.as_ref().map(|volumes| &volumes.in_snapshots);
         if snapshots.is_some_and(|named| named.contains(volume)) {
@@ -306,9 +316,9 @@ impl Comparing<'_, '_> {
 
     // PVE: qemu-server src/PVE/API2/Qemu.pm move_vm_disk: the source of a snapshot is not deleted.
     fn in_snapshot(&mut self, guest: &GuestRef, slot: &str, span: crate::spec::Span) {
-        let message = format!("`{slot}` is in a snapshot, which needs its volume where it is");
+        let message = format!("`{slot}` is part of a snapshot, so its volume cannot be moved");
         let hint = format!(
-            "`qm listsnapshot {0}` on {1} names it; `qm delsnapshot {0} NAME` first",
+            "delete the snapshot first: `qm listsnapshot {0}` on {1} lists them, `qm delsnapshot {0} NAME` deletes one",
             guest.vmid, guest.node
         );
         self.refuse("storage", span, message, hint);
@@ -330,9 +340,9 @@ impl Comparing<'_, '_> {
             return;
         }
         if there.get() >= desired.value.get() + EXTENT {
-            let message = format!("`{slot}` has {there}, and a disk cannot shrink to {}", desired.value);
+            let message = format!("`{slot}` has {there}; a disk cannot shrink to {}", desired.value);
             let hint = format!(
-                "write `size: {there}`, or leave it alone with `lifecycle: {{ignore: [{}]}}`; a smaller disk is a new one",
+                "write `size: {there}`, or ignore it: `lifecycle: {{ignore: [{}]}}`",
                 self.path("size")
             );
             return self.refuse("size", desired.span, message, hint);
@@ -343,7 +353,7 @@ impl Comparing<'_, '_> {
                 chain.wait_for([self.shared.needs_room(&guest.node, volume.storage(), Room::sparse(by))]);
             }
             let mut why = reason(self.path("size"), Some(there.to_string()), Some(desired.value.to_string()));
-            why.note = Some("the guest's own file system is grown by the guest".to_owned());
+            why.note = Some("the guest must grow its file system".to_owned());
             self.changes.reasons.push(why);
             // A disk that is moved first has another volume then.
             let is_moved = self.changes.moves.iter().any(|moved| moved.slot == self.disk.slot);

@@ -49,14 +49,14 @@ pub(crate) fn refuse_remaking(
         }
         let from = there.get(field).unwrap_or("PVE's default").escape_debug().to_string();
         let message = format!(
-            "{what} was made with `{spelled}` {from}, and PVE does not change that in a disk that exists"
+            "{what} was created with `{spelled}` {from}, which cannot be changed in an existing disk"
         );
         let hint = match bus {
             Bus::Tpmstate => format!(
-                "write what it has; a new TPM (`{key}: null`, deploy, then the other version) has none of the guest's keys"
+                "write the existing value; a new TPM (`{key}: null`, deploy, then the other version) has none of the guest's keys"
             ),
             _ => format!(
-                "write what it has; a new EFI disk (`{key}: null`, deploy, then the other one) has none of the guest's boot entries"
+                "write the existing value; a new EFI disk (`{key}: null`, deploy, then the other one) has none of the guest's boot entries"
             ),
         };
         findings.refuse(input.deployment, (desired.span, vm.path(&desired.path)), message, hint);
@@ -78,8 +78,7 @@ pub(crate) fn refuse_live_move(
         return false;
     }
     let name = &vm.name.value;
-    let message =
-        format!("PVE moves the TPM state of a VM only while it is stopped, and `{name}` is running");
+    let message = format!("the TPM state can be moved only while the VM is stopped, and `{name}` is running");
     let hint = format!("`vmdeploy shutdown {name}` first, then deploy, then `vmdeploy start {name}`");
     findings.refuse(input.deployment, (span, vm.path("tpm.storage")), message, hint);
     true

@@ -80,7 +80,7 @@ pub(crate) struct ReadyImage {
     pub(crate) copied: Bytes,
 }
 
-/// Returns the digest that a disk's mark carries, so that a changed image is seen later.
+/// Returns the digest that a disk's marker carries, so that a changed image is seen later.
 pub(crate) fn source_digest(image: &Image) -> String {
     let place = match &image.source {
         ImageSource::Path { path } => format!("path {}", path.value),
@@ -93,8 +93,8 @@ pub(crate) fn source_digest(image: &Image) -> String {
     digest::short(image.checksum.as_ref().map_or(place.as_str(), |checksum| checksum.value.as_str()))
 }
 
-/// Returns the digest of what a file on this machine holds now, where no checksum in the spec names it: a disk's mark
-/// carries it too, so that a file that was made anew is seen.
+/// Returns the digest of what a file on this machine holds now, where no checksum in the spec names it: a disk's marker
+/// contains it as well, so that a rebuilt file is detected.
 pub(crate) fn content_digest(input: &PlanInput<'_>, image: &Image) -> Option<String> {
     let path = match &image.source {
         ImageSource::File { path } => Some(path),
@@ -130,8 +130,8 @@ pub(crate) fn ready(
         }
         ImageSource::File { path } => {
             if local_content(input, &path.value).is_none() {
-                let message = format!("the file `{}` was not read", path.value.escape_debug());
-                let hint = "it must be there, beside the spec";
+                let message = format!("the file `{}` could not be read", path.value.escape_debug());
+                let hint = "its path is relative to the spec's folder";
                 findings.refuse(input.deployment, (path.span, path_of(image)), message, hint);
                 return None;
             }
@@ -141,9 +141,9 @@ pub(crate) fn ready(
         ImageSource::Build(build) => {
             let there = build.file.as_ref().filter(|file| local_content(input, &file.value).is_some());
             let Some(file) = there else {
-                let message = format!("image `{}` is not built yet", image.name);
+                let message = format!("image `{}` has not been built yet", image.name);
                 let hint = format!(
-                    "`vmdeploy image build {}` makes it, in VM `{}`; to deploy that one first: `--target {}`",
+                    "build it with `vmdeploy image build {}`, which uses VM `{}`; `--target {}` deploys that VM first",
                     image.name, build.vm.value, build.vm.value
                 );
                 findings.refuse(input.deployment, (image.span, path_of(image)), message, hint);
@@ -197,17 +197,17 @@ fn on_node(
 ) -> Option<ReadyImage> {
     if shape == Shape::Single(Transport::Api) && !input.transports.is_root {
         let message = format!(
-            "image `{}` is a file on the node, which the API lets only root@pam with a password name",
+            "image `{}` is a file on the node, which the API allows only root@pam with a password to use",
             image.name
         );
-        let hint = "use `transport: hybrid`, or make it an import volume: `url:`, `file:` or `volume:`";
+        let hint = "use `transport: hybrid`, or another image source: `url:`, `file:` or `volume:`";
         findings.refuse(input.deployment, (span, path_of(image)), message, hint);
         return None;
     }
     let seen = input.observed.image(node, path);
     if seen.is_some_and(|seen| !seen.present) {
         let message = format!("image `{}` is not on {node}: no file `{path}`", image.name);
-        let hint = format!("copy it there, e.g. `scp IMAGE root@{node}:{path}`, or name a `url:`");
+        let hint = format!("copy it there, such as with `scp IMAGE root@{node}:{path}`, or use `url:`");
         findings.refuse(input.deployment, (span, path_of(image)), message, hint);
         return None;
     }
@@ -239,7 +239,7 @@ fn in_pve(
     let seen = input.observed.image(node, volume.as_str());
     if input.observed.has_volume(node, volume) == Some(false) {
         let message = format!("image `{}` is not on {node}: no volume `{volume}`", image.name);
-        let hint = format!("see `pvesm list {}` on {node}", volume.storage());
+        let hint = format!("`pvesm list {}` on {node} lists the volumes", volume.storage());
         findings.refuse(input.deployment, (span, path_of(image)), message, hint);
         return None;
     }
@@ -265,7 +265,7 @@ fn placed(
     let why = match origin {
         ImageOrigin::Url { .. } => "PVE downloads it and checks the checksum",
         ImageOrigin::File { unpack: Some(_), .. } => {
-            "it is unpacked here, and an upload needs no shell on the node"
+            "unpacked on this machine; an upload needs no shell on the node"
         }
         ImageOrigin::File { .. } => "an upload needs no shell on the node",
     };
@@ -289,7 +289,7 @@ fn placed(
     }
     let transport = input.transports.api_first(why);
     let link = Link::new(format!("place-{}-{place}", image.name), action, transport, 7_200)
-        .cannot_revert("a placed image is kept for the next VM")
+        .cannot_revert("an uploaded image is kept for the next VM")
         .copies(size);
     let step = shared.add(link.into_step(None, BTreeSet::new()));
     let virtual_size = seen.and_then(|seen| seen.virtual_size).or(said_size(image));
@@ -320,12 +320,11 @@ fn store_of(
     if let Some(seen) = input.storage_for(node, content) {
         return Some((seen.storage.clone(), content.to_owned()));
     }
-    let message = format!(
-        "no storage of {node} takes `{content}` content, where image `{}` could be placed",
-        image.name
+    let message =
+        format!("no storage of {node} allows `{content}` content, which image `{}` needs", image.name);
+    let hint = format!(
+        "`pvesm set STORAGE --content …,{content}` on the node enables it, or set `store:` in the image"
     );
-    let hint =
-        format!("`pvesm set STORAGE --content …,{content}` on the node, or write `store:` in the image");
     findings.refuse(input.deployment, (span, path_of(image)), message, hint);
     None
 }

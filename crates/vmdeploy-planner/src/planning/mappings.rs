@@ -44,10 +44,10 @@ fn judge(
     name: &str,
     node: &NodeName,
 ) -> (CheckOutcome, Option<String>) {
-    const WHERE: &str = "at Datacenter, Resource Mappings in PVE's web interface";
+    const WHERE: &str = "in PVE's web interface under Datacenter, Resource Mappings";
     let what = called(kind);
     let Some(known) = input.observed.mappings.get(&kind) else {
-        return (CheckOutcome::Unknown, Some(format!("the cluster's {what}s could not be asked")));
+        return (CheckOutcome::Unknown, Some(format!("the cluster's {what}s could not be read")));
     };
     match known.get(name) {
         Some(nodes) if nodes.contains(node) => (CheckOutcome::Passed, None),
@@ -58,19 +58,19 @@ fn judge(
         Some(nodes) => {
             let nodes: Vec<&str> = nodes.iter().map(NodeName::as_str).collect();
             let detail = format!(
-                "it has no entry for {node}, only for {}; add one {WHERE}, or make the VM there",
+                "it has no entry for {node}, only for {}; add one {WHERE}, or create the VM on that node",
                 nodes.join(", ")
             );
             (CheckOutcome::Refused, Some(detail))
         }
         None if is_hidden(input, kind, name) => {
-            let detail = "these credentials do not see it; with Mapping.Use on it they would".to_owned();
+            let detail = "these credentials do not see it; Mapping.Use on it is needed".to_owned();
             (CheckOutcome::Unknown, Some(detail))
         }
         None => {
             let names: Vec<String> = known.keys().map(|name| name.escape_debug().to_string()).collect();
             let has = if names.is_empty() { "none".to_owned() } else { names.join(", ") };
-            let detail = format!("the cluster has {has}; correct `mapping:`, or make it {WHERE}");
+            let detail = format!("the cluster has {has}; correct `mapping:`, or create it {WHERE}");
             (CheckOutcome::Refused, Some(detail))
         }
     }

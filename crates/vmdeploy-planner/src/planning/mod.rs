@@ -1,6 +1,6 @@
 //! From a deployment and an observation to a plan.
 //!
-//! The stages: find each VM's guest (`resolve`), compare (`desired`, `existing_disks`, `mark`), write the steps (`create`,
+//! The stages: find each VM's guest (`resolve`), compare (`desired`, `existing_disks`, `marker`), write the steps (`create`,
 //! `update`, `removal`), look what they need (`preflight`).
 
 mod addresses;
@@ -21,7 +21,7 @@ mod images;
 mod input;
 mod making;
 mod mappings;
-mod mark;
+mod marker;
 mod order;
 mod outdated;
 mod ownership;
@@ -97,7 +97,7 @@ pub fn draft_plan(deployment: &Deployment, context: &PlanContext<'_>) -> Draft {
 
 /// Plans to place an image where the spec's VMs need it, as if none of them were there; on `node` where no VM uses it.
 ///
-/// What else a deployment would be refused for does not matter here. An image that is on its node by itself, or that no
+/// What else a deployment would be refused for does not matter here. An image that is already on its node, or that no
 /// VM uses while `node` is not said, needs no step.
 ///
 /// # Errors
@@ -187,10 +187,10 @@ pub(crate) fn cluster_of(deployment: &Deployment, context: &PlanContext<'_>) -> 
         [only] => Ok((*only).to_owned()),
         _ => {
             let list = used.into_iter().collect::<Vec<_>>().join(", ");
-            let message = format!("the spec has VMs on several clusters ({list}), and a plan is for one");
+            let message = format!("the spec has VMs on several clusters ({list}); a plan covers one cluster");
             Err(deployment
                 .refusal(deployment.project.span, "clusters", message)
-                .with_hint("name it: `--cluster NAME`"))
+                .with_hint("select one with `--cluster NAME`"))
         }
     }
 }
@@ -202,13 +202,13 @@ fn check_targets(input: &PlanInput<'_>, vms: &[&Vm], findings: &mut Findings) {
         if !is_group && !vms.iter().any(|vm| vm.name.value == *name) {
             let at = (Span::default(), format!("vms.{name}"));
             let message = format!("`{option} {name}` names no VM or group of the spec");
-            findings.refuse(input.deployment, at, message, "see the names under `vms:` and `groups:`");
+            findings.refuse(input.deployment, at, message, "the names are the keys of `vms:` and `groups:`");
         }
     }
 }
 
 /// Under high availability its manager decides whether a guest runs: two desired that differ would fight for ever.
-fn check_power_wishes(deployment: &Deployment, vm: &Vm, findings: &mut Findings) {
+fn check_power_settings(deployment: &Deployment, vm: &Vm, findings: &mut Findings) {
     let (Some(ha), Some(state)) = (vm.ha.set(), &vm.lifecycle.state) else { return };
     let runs = ha.state.is_started();
     let fights = match state.value {
@@ -217,13 +217,13 @@ fn check_power_wishes(deployment: &Deployment, vm: &Vm, findings: &mut Findings)
         PowerState::Unmanaged => false,
     };
     if fights {
-        let message = format!("`ha: {}` and this say opposite things", ha.state);
-        let hint = "high availability decides whether the VM runs: leave `lifecycle.state` out";
+        let message = format!("this contradicts `ha: {}`", ha.state);
+        let hint = "high availability controls whether the VM runs: remove `lifecycle.state`";
         findings.refuse(deployment, (state.span, vm.path("lifecycle.state")), message, hint);
     }
 }
 
-/// Tells whether the spec or the command line lets the VM be destroyed and made anew.
+/// Tells whether the spec or the command line allows destroying and recreating the VM.
 pub(crate) fn may_replace(input: &PlanInput<'_>, vm: &Vm) -> bool {
     vm.lifecycle.replace == Replacement::IfNeeded || input.replace.contains(&vm.name.value)
 }
@@ -240,8 +240,9 @@ pub(crate) fn wanted_password_by_ssh(input: &PlanInput<'_>, findings: &mut Findi
     let Some(password) = vm.cloud_init.as_ref().and_then(|cloud| cloud.password.as_ref()) else { return };
     if password.clear {
         let at = (password.source.span, vm.path("cloud_init.password"));
-        let message = "a password in clear goes by API only, and the `ssh` transport has none";
-        findings.refuse(input.deployment, at, message, "use `transport: hybrid`, or leave out `clear: true`");
+        let message =
+            "an unhashed password can only be sent through the API, which the `ssh` transport does not use";
+        findings.refuse(input.deployment, at, message, "use `transport: hybrid`, or remove `clear: true`");
     }
 }
 
@@ -272,7 +273,7 @@ impl<'p, 'a> Planner<'p, 'a> {
     fn deploy(&mut self, vms: &[&Vm], owners: &Owners<'a>) {
         for resolved in self.targets(vms) {
             let before = self.findings.refusals();
-            check_power_wishes(self.input.deployment, resolved.vm, &mut self.findings);
+            check_power_settings(self.input.deployment, resolved.vm, &mut self.findings);
             match &resolved.current {
                 None => self.create(resolved),
                 Some(current) => self.update(resolved, current),
@@ -348,17 +349,18 @@ impl<'p, 'a> Planner<'p, 'a> {
         let guest = GuestRef { node: current.guest.node.clone(), ..resolved.guest.clone() };
         let removal = Removal { guest: &guest, current, vm: Some(vm) };
         let kept = vm.disks.values().filter_map(|desired| desired.set());
-        let kept =
-            kept.filter(|disk| mark::kept(vm, disk).is_some()).map(|disk| (disk.slot.to_string(), disk.span));
+        let kept = kept
+            .filter(|disk| marker::kept(vm, disk).is_some())
+            .map(|disk| (disk.slot.to_string(), disk.span));
         let kept = kept.chain(kept_disks(&removal).into_keys().map(|slot| (slot, vm.name.span))).next();
         if let Some((slot, span)) = kept {
             let at = (span, vm.path(&format!("disks.{slot}")));
             let message = format!(
-                "`{}` would be made anew, and its kept disk `{slot}` would be a new empty one",
+                "`{}` would be recreated, and its kept disk `{slot}` would be replaced by a new empty disk",
                 vm.name.value
             );
             let hint = format!(
-                "destroy it (`vmdeploy destroy --target {}`), deploy, and attach the kept volume by `volume:`",
+                "destroy it (`vmdeploy destroy SPEC --target {}`), deploy, and attach the kept volume by `volume:`",
                 vm.name.value
             );
             self.findings.refuse(self.input.deployment, at, message, hint);
@@ -380,15 +382,15 @@ impl<'p, 'a> Planner<'p, 'a> {
             let name = &vm.name.value;
             let message = match cause {
                 ReplaceCause::Template => {
-                    format!("`{name}` is a template, and a template does not become a VM again")
+                    format!("`{name}` is a template, which cannot become a VM again")
                 }
                 ReplaceCause::CloneSource => {
-                    format!("`{name}` was cloned from something else, and a VM is cloned once")
+                    format!("`{name}` was cloned from another source, which cannot be changed afterwards")
                 }
             };
             let span = vm.clone.as_ref().map_or(vm.name.span, |clone| clone.span);
             let hint = format!(
-                "destroy and remake it with `--replace {name}` (its disks are lost), or leave it alone with `lifecycle: {{ignore: [{}]}}`",
+                "recreate the VM with `--replace {name}` (its disks are lost), or ignore the change: `lifecycle: {{ignore: [{}]}}`",
                 reason.path
             );
             self.findings.refuse(self.input.deployment, (span, vm.path(&reason.path)), message, hint);
@@ -400,9 +402,12 @@ impl<'p, 'a> Planner<'p, 'a> {
         gone.sort_by_key(|(guest, _)| guest.vmid);
         let Some(allowed) = self.input.context.prune else {
             for (guest, marker) in &gone {
-                let text = format!("VM {} is ours and no longer in the spec; it is left alone", guest.vmid);
+                let text = format!(
+                    "VM {} belongs to this project but is not in the spec; it is left unchanged",
+                    guest.vmid
+                );
                 let prune = format!(
-                    "`--prune={}` deletes the {} VMs that the spec no longer has",
+                    "`--prune={}` deletes the {} VMs that are not in the spec",
                     gone.len(),
                     gone.len()
                 );
@@ -420,19 +425,19 @@ impl<'p, 'a> Planner<'p, 'a> {
         };
         if !self.input.context.targets.is_empty() {
             return self.refuse_prune(
-                "`--prune` looks at the whole project and does not go with `--target`",
-                "leave one of them out",
+                "`--prune` applies to the whole project and cannot be used with `--target`",
+                "remove one of them",
             );
         }
         if allowed != gone.len() {
             let list: Vec<String> =
                 gone.iter().map(|(guest, marker)| format!("{} ({})", marker.name, guest.vmid)).collect();
             let message = format!(
-                "`--prune={allowed}` does not fit: {} VMs would be deleted: {}",
+                "`--prune={allowed}` allows another number of deletions: {} VMs would be deleted: {}",
                 gone.len(),
                 list.join(", ")
             );
-            return self.refuse_prune(&message, &format!("if that is meant: `--prune={}`", gone.len()));
+            return self.refuse_prune(&message, &format!("to delete them: `--prune={}`", gone.len()));
         }
         for (guest, marker) in gone {
             self.remove_pruned(guest, marker);
@@ -457,7 +462,7 @@ impl<'p, 'a> Planner<'p, 'a> {
         let removal = Removal { guest: &guest, current: &current, vm: None };
         push_removal(self.input, &mut self.findings, &mut chain, &removal);
         let mut gone = input::reason("(whole VM)", None, None);
-        gone.note = Some("the spec no longer has it, and `--prune` allows its deletion".to_owned());
+        gone.note = Some("it is not in the spec, and `--prune` allows its deletion".to_owned());
         let reasons = std::iter::once(gone).chain(losses(&removal)).collect();
         self.add(guest.clone(), Verb::Delete, reasons, OnFailure::Keep, chain.steps);
     }
@@ -583,8 +588,8 @@ impl<'p, 'a> Planner<'p, 'a> {
     fn add_probes(&mut self) {
         for (node, needed) in &self.shared.space {
             let transport = self.input.transports.node_first(
-                "one `pvesm status` answers for all storages of the node",
-                "one call answers for all storages of the node",
+                "one `pvesm status` covers all storages of the node",
+                "one call covers all storages of the node",
             );
             let of_storage = |(storage, room): (&StorageId, &images::Room)| {
                 (storage.clone(), room.needed(self.input.is_thin(node, storage)))
@@ -672,8 +677,8 @@ fn general_notes(input: &PlanInput<'_>, steps: &[Step]) -> Vec<Note> {
         notes.push(Note {
             vm: None,
             topic: NoteTopic::General,
-            text: "the `api` transport has no lock on the cluster: another `vmdeploy` at the same time is seen only by digests".to_owned(),
-            hint: Some("let one job at a time deploy, or use `transport: hybrid`, which locks on the node".to_owned()),
+            text: "the `api` transport takes no lock on the cluster: a concurrent `vmdeploy` run is detected only by configuration digests".to_owned(),
+            hint: Some("run one deployment at a time, or use `transport: hybrid`, which takes a lock on the node".to_owned()),
         });
     }
     let used = || {
@@ -689,8 +694,12 @@ fn general_notes(input: &PlanInput<'_>, steps: &[Step]) -> Vec<Note> {
             notes.push(Note {
                 vm: None,
                 topic: NoteTopic::General,
-                text: format!("image `{image}` was built of another source, command or environment than the spec has now"),
-                hint: Some(format!("`vmdeploy image build {image}` makes it anew; it is used as it is until then")),
+                text: format!(
+                    "the source, command or environment of image `{image}` has changed since it was built"
+                ),
+                hint: Some(format!(
+                    "`vmdeploy image build {image}` rebuilds it; until then the old image is used"
+                )),
             });
         }
     }
@@ -698,7 +707,7 @@ fn general_notes(input: &PlanInput<'_>, steps: &[Step]) -> Vec<Note> {
         notes.push(Note {
             vm: None,
             topic: NoteTopic::General,
-            text: "the cluster has no quorum: it takes no change".to_owned(),
+            text: "the cluster has no quorum and refuses changes".to_owned(),
             hint: None,
         });
     }

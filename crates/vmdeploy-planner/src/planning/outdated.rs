@@ -5,7 +5,7 @@
 
 use super::desired::is_ignored;
 use super::input::{Current, Findings, PlanInput, reason};
-use super::mark;
+use super::marker;
 use crate::plan::{NoteTopic, OutdatedDisk, Reason};
 use crate::spec::{Disk, DiskContent, Vm};
 use pve_types::GuestName;
@@ -23,9 +23,9 @@ fn outdated(input: &PlanInput<'_>, vm: &Vm, current: &Current<'_>, disk: &Disk) 
     if is_ignored(vm, &format!("disks.{slot}.image")) {
         return None;
     }
-    let of_source = || Some((marker.sources.get(&slot)?.clone(), mark::image_digest(input, disk)?));
+    let of_source = || Some((marker.sources.get(&slot)?.clone(), marker::image_digest(input, disk)?));
     let of_content =
-        || Some((mark::remembered_content(marker, &slot)?.clone(), mark::content_digest(input, disk)?));
+        || Some((marker::remembered_content(marker, &slot)?.clone(), marker::content_digest(input, disk)?));
     let changed = |pair: &(String, String)| pair.0 != pair.1;
     let (made_from, now) = of_source().filter(changed).or_else(|| of_content().filter(changed))?;
     Some(OutdatedDisk { slot, image: image.value.clone(), made_from, now })

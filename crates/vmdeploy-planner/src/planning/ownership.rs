@@ -37,7 +37,7 @@ pub(crate) fn check(
             if why.is_none() && touched.how == VolumeUse::Attach {
                 let other = claimed.insert(touched.disk.clone(), judged.guest.name.clone());
                 let other = other.filter(|other| *other != judged.guest.name);
-                why = other.map(|other| format!("`{other}` of this spec attaches it, too"));
+                why = other.map(|other| format!("`{other}` of this spec attaches it as well"));
             }
             if let Some(why) = why.filter(|_| said.insert(touched.disk.clone())) {
                 refuse(input, findings, judged, &touched, &owner, &why);
@@ -91,17 +91,18 @@ fn hint(guest: &GuestRef, touched: &Touched, owner: &VolumeOwner) -> String {
             format!("destroy VM {clone} first, or move its disks: `qm disk move {clone} SLOT STORAGE`")
         }
         (_, VolumeUse::Attach, _) => {
-            "one disk belongs to one VM: detach it there first, or write `storage:` and `size:` for a disk of its own"
+            "a disk belongs to one VM: detach it there first, or write `storage:` and `size:` for a new disk"
                 .to_owned()
         }
         (VolumeOwner::Unknown { .. }, ..) => {
-            "let credentials that see every guest do it, or use `transport: hybrid`, which reads them on the node".to_owned()
+            "use credentials that see every guest, or `transport: hybrid`, which reads the guests on the node"
+                .to_owned()
         }
         (_, _, Some(slot)) => format!(
-            "`qm set {} --delete {slot}` on {} takes it out of this VM and leaves the volume as it is",
+            "`qm set {} --delete {slot}` on {} detaches it from this VM and keeps the volume",
             guest.vmid, guest.node
         ),
-        (_, _, None) => format!("see `qm config {}` on {}", guest.vmid, guest.node),
+        (_, _, None) => format!("check `qm config {}` on {}", guest.vmid, guest.node),
     }
 }
 

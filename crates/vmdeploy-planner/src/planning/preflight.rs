@@ -42,13 +42,12 @@ fn nodes(input: &PlanInput<'_>, steps: &[Step]) -> Vec<Check> {
         match input.observed.nodes.get(node) {
             Some(seen) if seen.online => check(need, needed_by, CheckOutcome::Passed, None),
             Some(_) => {
-                let detail =
-                    format!("{node} does not answer its cluster; bring it up, or make the VMs elsewhere");
+                let detail = format!("{node} is offline; start it, or create the VMs on another node");
                 check(need, needed_by, CheckOutcome::Refused, Some(detail))
             }
             None => {
                 let known: Vec<&str> = input.observed.nodes.keys().map(NodeName::as_str).collect();
-                let detail = format!("the cluster has no node {node}, it has {}", known.join(", "));
+                let detail = format!("the cluster has no node {node}; its nodes are {}", known.join(", "));
                 check(need, needed_by, CheckOutcome::Refused, Some(detail))
             }
         }
@@ -69,7 +68,7 @@ fn nodes_of_ha(input: &PlanInput<'_>, steps: &[Step]) -> Vec<Check> {
     let known: Vec<&str> = input.observed.nodes.keys().map(NodeName::as_str).collect();
     let refused = missing.into_iter().map(|(node, needed_by)| {
         let detail =
-            format!("the cluster has no node {node}, it has {}; correct `on_nodes`", known.join(", "));
+            format!("the cluster has no node {node}; its nodes are {}; correct `on_nodes`", known.join(", "));
         check(format!("node {node} for high availability"), needed_by, CheckOutcome::Refused, Some(detail))
     });
     refused.collect()
@@ -82,7 +81,8 @@ fn shells(input: &PlanInput<'_>, steps: &[Step]) -> Option<Check> {
     if needed_by.is_empty() || input.transports.ssh_available {
         return None;
     }
-    let detail = "no SSH is set up: set PROXMOX_SSH_KEY and PROXMOX_SSH_KNOWN_HOSTS, or use `transport: api`";
+    let detail =
+        "SSH is not configured: set PROXMOX_SSH_KEY and PROXMOX_SSH_KNOWN_HOSTS, or use `transport: api`";
     Some(check("SSH to the nodes".to_owned(), needed_by, CheckOutcome::Refused, Some(detail.to_owned())))
 }
 
@@ -118,7 +118,7 @@ fn storages(input: &PlanInput<'_>, steps: &[Step]) -> Vec<Check> {
     }
     for ((node, volume), needed_by) in placed(steps) {
         let content = volume.name().split('/').next().unwrap_or_default();
-        let what = if content == "snippets" { "snippets" } else { "placed images" };
+        let what = if content == "snippets" { "snippets" } else { "uploaded images" };
         checks.push(takes(input, node, volume.storage(), (content, what), needed_by));
     }
     checks
@@ -151,22 +151,22 @@ fn takes(
     let refused = |detail: String| (CheckOutcome::Refused, Some(detail));
     let (outcome, detail) = match input.storage(node, storage) {
         None if input.observed.storages.iter().any(|seen| seen.node == *node) => refused(format!(
-            "{node} has no storage {storage} (or these credentials do not see it); it has {}",
+            "{node} has no storage {storage}, or these credentials do not see it; visible storages are {}",
             names(input, node)
         )),
-        None => (CheckOutcome::Unknown, Some(format!("the storages of {node} could not be asked"))),
+        None => (CheckOutcome::Unknown, Some(format!("the storages of {node} could not be read"))),
         Some(seen) if !seen.enabled => {
             refused(format!("it is disabled; `pvesm set {storage} --disable 0` enables it"))
         }
         Some(seen) if !seen.content.contains(content) => refused(format!(
-            "it takes {} only; `pvesm set {storage} --content …,{content}` changes that",
+            "it allows {} content only; `pvesm set {storage} --content …,{content}` changes that",
             seen.content.iter().cloned().collect::<Vec<_>>().join(", ")
         )),
         Some(ObservedStorage { active: Some(false), .. }) => {
-            refused("it is not active; see `pvesm status`".to_owned())
+            refused("it is not active; check `pvesm status`".to_owned())
         }
         Some(ObservedStorage { active: None, .. }) => {
-            (CheckOutcome::Unknown, Some("whether it is active is not known".to_owned()))
+            (CheckOutcome::Unknown, Some("its status is not known".to_owned()))
         }
         Some(_) => (CheckOutcome::Passed, None),
     };
@@ -206,16 +206,17 @@ fn bridges(input: &PlanInput<'_>, steps: &[Step]) -> Vec<Check> {
                 need,
                 needed_by,
                 CheckOutcome::Unknown,
-                Some("the node's bridges could not be asked".to_owned()),
+                Some("the node's bridges could not be read".to_owned()),
             ),
             Some(known) if known.contains(&bridge) => check(need, needed_by, CheckOutcome::Passed, None),
             Some(_) if is_hidden(input, &bridge) => {
-                let detail = "these credentials do not see it; with SDN.Use on it they would".to_owned();
+                let detail = "these credentials do not see it; SDN.Use on it is needed".to_owned();
                 check(need, needed_by, CheckOutcome::Unknown, Some(detail))
             }
             Some(known) => {
                 let list: Vec<&str> = known.iter().map(BridgeName::as_str).collect();
-                let detail = format!("{node} has {}; correct `bridge:`, or make it", list.join(", "));
+                let detail =
+                    format!("{node} has {}; correct `bridge:`, or create the bridge", list.join(", "));
                 check(need, needed_by, CheckOutcome::Refused, Some(detail))
             }
         }
@@ -256,10 +257,10 @@ fn pools(input: &PlanInput<'_>, steps: &[Step]) -> Vec<Check> {
         if input.observed.pools.contains(pool) {
             check(need, needed_by, CheckOutcome::Passed, None)
         } else if input.observed.rights.as_ref().is_some_and(sees) {
-            let detail = format!("there is no such pool; `pvesh create /pools --poolid {pool}` makes it");
+            let detail = format!("no such pool; `pvesh create /pools --poolid {pool}` creates it");
             check(need, needed_by, CheckOutcome::Refused, Some(detail))
         } else {
-            let detail = "these credentials do not see it (Pool.Audit would show it)".to_owned();
+            let detail = "these credentials do not see it; Pool.Audit is needed".to_owned();
             check(need, needed_by, CheckOutcome::Unknown, Some(detail))
         }
     });
@@ -281,8 +282,7 @@ fn processors(input: &PlanInput<'_>, steps: &[Step]) -> Vec<Check> {
         let Some(there) = input.observed.nodes.get(&guest.node).and_then(|seen| seen.cpus) else { continue };
         if desired > there {
             let need = format!("{desired} CPUs at {}", guest.node);
-            let detail =
-                format!("the node has {there}, and a VM with more does not start; take fewer `cores`");
+            let detail = format!("the node has {there}, and a VM with more does not start; reduce `cores`");
             checks.push(check(need, vec![step.id.clone()], CheckOutcome::Refused, Some(detail)));
         }
     }
@@ -298,7 +298,7 @@ fn hidden_guests(input: &PlanInput<'_>, changes: &[Change]) -> Option<Check> {
     }
     let need = "VM.Audit on /vms, to see every guest".to_owned();
     let detail =
-        "guests may be hidden from these credentials, and a VMID that looks free may be taken".to_owned();
+        "these credentials may not see all guests, so a VMID that looks free may be in use".to_owned();
     Some(check(need, Vec::new(), CheckOutcome::Unknown, Some(detail)))
 }
 
@@ -315,7 +315,7 @@ fn locks(input: &PlanInput<'_>, changes: &[Change], steps: &[Step]) -> Vec<Check
         let need = format!("VM {} unlocked", change.guest.vmid);
         let lock = lock.escape_debug();
         let detail = format!(
-            "it is locked ({lock}); wait until that ends, or, if nothing runs any more, `qm unlock {}` on {}",
+            "it is locked ({lock}); wait until the task ends, or, if no task runs, run `qm unlock {}` on {}",
             change.guest.vmid, change.guest.node
         );
         Some(check(need, needed_by, CheckOutcome::Refused, Some(detail)))
@@ -327,9 +327,10 @@ fn rights(input: &PlanInput<'_>, steps: &[Step]) -> Vec<Check> {
     let needs: BTreeMap<Need, Vec<StepId>> = needs_of_steps(steps, input.observed);
     let judged = needs.into_iter().map(|(need, needed_by)| {
         let (outcome, detail) = match &input.observed.rights {
-            None => {
-                (CheckOutcome::Unknown, Some("what the credentials may do could not be asked".to_owned()))
-            }
+            None => (
+                CheckOutcome::Unknown,
+                Some("the privileges of the credentials could not be read".to_owned()),
+            ),
             Some(rights) if need.is_met(rights) => (CheckOutcome::Passed, None),
             Some(rights) => {
                 let missing: Vec<String> = need.missing(rights).iter().map(ToString::to_string).collect();

@@ -14,9 +14,9 @@ const ADDRESS_S: u64 = 300;
 pub(crate) fn push_start(input: &PlanInput<'_>, chain: &mut Chain, guest: &GuestRef, by_ha: bool) {
     let (what, action, why) = if by_ha {
         let action = Action::Await { guest: guest.clone(), condition: Condition::Running };
-        ("running", action, "high availability starts it; its state is read by API")
+        ("running", action, "high availability starts the VM; its state is read through the API")
     } else {
-        ("start", Action::StartVm { guest: guest.clone() }, "one call, and the task tells when it runs")
+        ("start", Action::StartVm { guest: guest.clone() }, "one call; its task ends when the VM runs")
     };
     let mut link = Link::new(what, action, input.transports.api_first(why), 300);
     if by_ha {
@@ -90,10 +90,10 @@ fn push(
     deadline_s: u64,
 ) {
     let transport = match condition {
-        Condition::Tcp { .. } => (Transport::Local, "the port is tried from this machine".to_owned()),
+        Condition::Tcp { .. } => (Transport::Local, "the port is checked from this machine".to_owned()),
         Condition::Command { .. } => (Transport::Local, "the command runs on this machine".to_owned()),
         _ if input.transports.choice == TransportChoice::Ssh => input.transports.api_first(""),
-        _ => (Transport::Api, "the agent is asked by API: 15 ms a question".to_owned()),
+        _ => (Transport::Api, "polls the guest agent through the API (about 15 ms per request)".to_owned()),
     };
     let action = Action::Await { guest: guest.clone(), condition };
     chain.push(Link::new(format!("await-{what}"), action, transport, deadline_s));

@@ -29,7 +29,7 @@ pub(crate) fn push_removal(
     let path = vm.map_or_else(|| format!("vms.{}", guest.name), |vm| vm.path(""));
     if current.effective("protection") == Some("1") {
         let message = format!("VM {} is protected", guest.vmid);
-        let hint = "write `protection: false` and deploy that first";
+        let hint = "write `protection: false` and deploy first";
         findings.refuse(input.deployment, (span, path), message, hint);
         return;
     }
@@ -46,10 +46,9 @@ pub(crate) fn push_removal(
     if current.is_running() && !keep.is_empty() {
         let timeout_s = vm.map_or(180, |vm| vm.lifecycle.shutdown_timeout.as_secs());
         let action = Action::ShutdownVm { guest: (*guest).clone(), timeout_s, force: true };
-        let transport = input.transports.api_first("the guest writes its disks out before they change hands");
+        let transport = input.transports.api_first("the guest flushes its disks before they are handed over");
         chain.push(
-            Link::new("shutdown", action, transport, timeout_s + 60)
-                .cannot_revert("it is about to be destroyed"),
+            Link::new("shutdown", action, transport, timeout_s + 60).cannot_revert("it will be destroyed"),
         );
     }
     for (slot, holder) in &keep {
@@ -64,14 +63,15 @@ pub(crate) fn push_removal(
         let action = Action::ReassignDisk { guest, slot, volume, holder };
         let transport = input
             .transports
-            .api_first("one call hands the disk over; it is read back before anything is deleted");
+            .api_first("one call hands the disk over; the result is read back before the VM is deleted");
         let why = "the disk stays with its holder";
         chain.push(Link::new(what, action, transport, 300).cannot_revert(why));
     }
     let action = Action::DeleteVm { guest: (*guest).clone(), stop: current.is_running() };
-    let why = "one call removes the VM with its disks, once its mark was read again";
+    let why = "one call removes the VM with its disks, after checking the ownership marker again";
     chain.push(
-        Link::new("delete", action, input.transports.api_first(why), 600).cannot_revert("its disks are gone"),
+        Link::new("delete", action, input.transports.api_first(why), 600)
+            .cannot_revert("its disks are deleted"),
     );
 }
 
@@ -93,7 +93,7 @@ pub(crate) fn losses(removal: &Removal<'_, '_>) -> Vec<Reason> {
 }
 
 /// Returns the disks that survive, by the slot that each is in now: as the spec says, and as the marker remembers. A disk
-/// whose volume is remembered survives wherever somebody put it.
+/// whose volume is recorded is kept in whatever slot it is.
 pub(crate) fn kept_disks(removal: &Removal<'_, '_>) -> BTreeMap<Slot, Option<Vmid>> {
     let there = all_slots(removal.current);
     let mut kept = BTreeMap::new();
@@ -114,7 +114,7 @@ fn survivors(removal: &Removal<'_, '_>) -> BTreeMap<Slot, Option<Vmid>> {
     let disks =
         removal.vm.into_iter().flat_map(|vm| vm.disks.iter().map(move |(slot, desired)| (vm, slot, desired)));
     for (vm, slot, desired) in disks {
-        match desired.set().and_then(|disk| super::mark::kept(vm, disk)) {
+        match desired.set().and_then(|disk| super::marker::kept(vm, disk)) {
             Some(holder) => drop(keep.insert(slot.to_string(), holder)),
             None if desired.is_unmanaged() => {}
             None => drop(keep.remove(&slot.to_string())),
@@ -157,11 +157,11 @@ fn check_lost(input: &PlanInput<'_>, findings: &mut Findings, removal: &Removal<
         let span = removal.vm.map_or(Span::default(), |vm| vm.name.span);
         let at = (span, format!("vms.{}.disks.{slot}.keep", guest.name));
         let message = format!(
-            "`{slot}` of `{}` survives it, its slot is empty, and `{place}` ({disk}) may be its disk",
+            "`{slot}` of `{}` must be kept, but its slot is empty; `{place}` ({disk}) may be the disk",
             guest.name
         );
         let hint = format!(
-            "`qm set {} --{slot} {disk}` on {} puts it back; else write `keep: false`, or free what is not needed",
+            "`qm set {} --{slot} {disk}` on {} attaches it again; otherwise write `keep: false`, or delete the volume if it is not needed",
             guest.vmid, guest.node
         );
         findings.refuse(input.deployment, at, message, hint);
@@ -181,14 +181,18 @@ fn check_holder(
     let span = desired.map_or(removal.vm.map_or(Span::default(), |vm| vm.name.span), |disk| disk.span);
     let at = (span, format!("vms.{}.disks.{slot}.keep", guest.name));
     let Some(holder) = holder else {
-        let message = format!("`{slot}` shall survive `{}`, and nothing says which VM takes it", guest.name);
-        let hint = "write `keep: {holder: VMID}` and deploy that first, or `keep: false` to let it go";
+        let message =
+            format!("`{slot}` must be kept when `{}` is destroyed, but no holder is set", guest.name);
+        let hint = "write `keep: {holder: VMID}` and deploy first, or `keep: false` to delete the disk";
         findings.refuse(input.deployment, at, message, hint);
         return;
     };
     // PVE: qemu-server src/PVE/API2/Qemu.pm move_vm_disk: `can't move disks of a template`.
     if removal.current.guest.template {
-        let message = format!("`{slot}` shall survive `{}`, and PVE moves no disk of a template", guest.name);
+        let message = format!(
+            "`{slot}` must be kept when `{}` is destroyed, but PVE cannot move a disk of a template",
+            guest.name
+        );
         let hint = "write `keep: false` and deploy that first: a full clone has the same data";
         findings.refuse(input.deployment, at, message, hint);
         return;
@@ -199,26 +203,29 @@ fn check_holder(
     if let Some(DiskName::Volume(volume)) = disk
         && volumes.is_some_and(|volumes| volumes.in_snapshots.contains(&volume))
     {
-        let message = format!("`{slot}` is in a snapshot, and cannot be handed to VM {holder}");
-        let hint = format!("`qm listsnapshot {0}` names it; `qm delsnapshot {0} NAME` first", guest.vmid);
+        let message = format!("`{slot}` is part of a snapshot and cannot be handed to VM {holder}");
+        let hint = format!(
+            "delete the snapshot first: `qm listsnapshot {0}` lists them, `qm delsnapshot {0} NAME` deletes one",
+            guest.vmid
+        );
         findings.refuse(input.deployment, at, message, hint);
         return;
     }
     let seen = input.observed.guests.get(&holder);
     let problem = match seen {
-        None => Some(format!("VM {holder}, which shall take `{slot}`, does not exist")),
+        None => Some(format!("VM {holder}, the holder of `{slot}`, does not exist")),
         Some(seen) if seen.kind == GuestKind::Container => {
-            Some(format!("{holder}, which shall take `{slot}`, is a container"))
+            Some(format!("{holder}, the holder of `{slot}`, is a container"))
         }
         Some(seen) if seen.node != removal.current.guest.node => Some(format!(
-            "VM {holder}, which shall take `{slot}`, is on {} and `{}` on {}",
+            "VM {holder}, the holder of `{slot}`, is on {}, but `{}` is on {}",
             seen.node, guest.name, removal.current.guest.node
         )),
         Some(_) => None,
     };
     if let Some(message) = problem {
         let node = &removal.current.guest.node;
-        let hint = format!("make an empty VM there: `qm create {holder} --name holder` on {node}");
+        let hint = format!("create an empty VM: `qm create {holder} --name holder` on {node}");
         findings.refuse(input.deployment, at, message, hint);
     }
 }

@@ -6,7 +6,7 @@
 
 use super::desired::is_ignored;
 use super::input::{Current, Findings, PlanInput};
-use super::mark;
+use super::marker;
 use crate::plan::{GuestRef, Slot};
 use crate::spec::{Disk, DiskContent, Span, Vm};
 use crate::volumes::{DiskName, disk_in};
@@ -125,8 +125,8 @@ impl<'s> Slots<'s, '_> {
                 .is_some_and(|d| d.set().is_some());
             if stays {
                 let message =
-                    format!("{} is `{from}` of this VM already, and the spec has both", volume.value);
-                let hint = format!("take `{from}` out of the spec to move the disk to `{slot}`");
+                    format!("{} is already attached as `{from}`, and the spec has both slots", volume.value);
+                let hint = format!("remove `{from}` from the spec to move the disk to `{slot}`");
                 self.refuse(findings, &slot, volume.span, message, hint);
             } else {
                 self.rename(&from, &slot);
@@ -180,9 +180,9 @@ impl<'s> Slots<'s, '_> {
                 let list: Vec<String> =
                     fitting.iter().map(|(place, volume)| format!("{volume} (`{place}`)")).collect();
                 let message =
-                    format!("`{slot}` of this VM is empty, and it may be one of {}", list.join(", "));
+                    format!("`{slot}` of this VM is empty, but its disk may be one of {}", list.join(", "));
                 let hint = format!(
-                    "write `{slot}: {{volume: '{}'}}` to plug it in again, or delete what is not needed first: `qm set {} --delete {}`",
+                    "write `{slot}: {{volume: '{}'}}` to attach it again, or delete unneeded volumes first: `qm set {} --delete {}`",
                     fitting[0].1, self.guest.vmid, fitting[0].0
                 );
                 self.refuse(findings, &slot, disk.span, message, hint);
@@ -192,7 +192,7 @@ impl<'s> Slots<'s, '_> {
 
     fn are_one_image(&self, disks: &[&(Slot, &Disk)]) -> bool {
         let digests: BTreeSet<Option<String>> =
-            disks.iter().map(|(_, disk)| mark::image_digest(self.input, disk)).collect();
+            disks.iter().map(|(_, disk)| marker::image_digest(self.input, disk)).collect();
         digests.len() == 1
     }
 
@@ -205,7 +205,7 @@ impl<'s> Slots<'s, '_> {
         let mut new: BTreeMap<Option<String>, Vec<(Slot, &Disk)>> = BTreeMap::new();
         for (slot, disk) in self.new_disks() {
             if matches!(disk.content, DiskContent::Blank | DiskContent::Image(_)) {
-                new.entry(mark::image_digest(self.input, disk)).or_default().push((slot, disk));
+                new.entry(marker::image_digest(self.input, disk)).or_default().push((slot, disk));
             }
         }
         for (digest, disks) in &new {
@@ -234,11 +234,11 @@ impl<'s> Slots<'s, '_> {
             let volume = self.config.get(&first).and_then(|text| disk_in(&first, text));
             let volume = volume.map(|disk| disk.to_string()).unwrap_or_default();
             let message = format!(
-                "`{slot}` is new in the spec and {} went out of it: is it the same disk?",
+                "`{slot}` is new in the spec and {} is no longer in it; this may be the same disk",
                 left.iter().map(|slot| format!("`{slot}`")).collect::<Vec<_>>().join(", ")
             );
             let hint = format!(
-                "if so, write `{slot}: {{volume: '{volume}'}}`; if not, say what becomes of the old one: `{first}: null` detaches it"
+                "if so, write `{slot}: {{volume: '{volume}'}}`; if not, write `{first}: null` to detach the old one"
             );
             self.refuse(findings, &slot, disk.span, message, hint);
         }
@@ -257,7 +257,7 @@ impl<'s> Slots<'s, '_> {
 
     fn note_left(&self, findings: &mut Findings) {
         for slot in self.dropped() {
-            let text = format!("`{slot}` is no longer in the spec; the disk is left as it is");
+            let text = format!("`{slot}` is no longer in the spec; the disk is left unchanged");
             let hint = format!("`{slot}: null` detaches it");
             findings.note(&self.guest.name, text, Some(&hint));
         }

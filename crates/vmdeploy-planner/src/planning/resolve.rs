@@ -1,4 +1,4 @@
-//! Which guest each VM of the spec is: found by its mark first, and given a number only if there is none.
+//! Which guest each VM of the spec is: found by its marker first, and given a number only if there is none.
 
 use super::input::{Current, Findings, PlanInput, Resolved};
 use crate::identity::{self, Found, IdentityFault, Marker, Owners};
@@ -92,7 +92,7 @@ fn refuse(input: &PlanInput<'_>, vm: &Vm, fault: &IdentityFault, findings: &mut 
 
 fn note_copies(owners: &Owners<'_>, vm: &Vm, guest: &ObservedGuest, findings: &mut Findings) {
     for copy in owners.copies_of(guest) {
-        let text = format!("VMID {copy} has the same UUID: it is a copy, and stays as it is");
+        let text = format!("VMID {copy} has the same UUID: it is a copy and is left unchanged");
         findings.note(&vm.name, text, None);
     }
 }
@@ -111,7 +111,7 @@ fn claimed_vmids(input: &PlanInput<'_>, vms: &[&Vm]) -> BTreeSet<Vmid> {
 
 /// Names what takes a guest over, with the command to run.
 fn adopting(input: &PlanInput<'_>, vmid: Vmid) -> String {
-    format!("the spec that `vmdeploy adopt {vmid} --project {}` prints", *input.deployment.project)
+    format!("a spec printed by `vmdeploy adopt {vmid} --project {}`", *input.deployment.project)
 }
 
 fn draw(input: &PlanInput<'_>, vm: &Vm, taken: &mut BTreeSet<Vmid>, findings: &mut Findings) -> Option<Vmid> {
@@ -162,10 +162,11 @@ fn free_of_foreigners(
     let kind = if is_vm { "VM" } else { "container" };
     // A guest that has no UUID, or may not be read, cannot be adopted as it is.
     let hint = match identity::uuid_of(guest).filter(|_| is_vm) {
-        Some(_) => format!("{} takes it over; else write another VMID", adopting(input, vmid)),
+        Some(_) => format!("{} adopts it; otherwise write another VMID", adopting(input, vmid)),
         None => "write another VMID".to_owned(),
     };
-    let message = format!("VMID {vmid} is taken by a {kind} that is not ours: {name} on {}", guest.node);
+    let message =
+        format!("VMID {vmid} is used by a {kind} that vmdeploy does not manage: {name} on {}", guest.node);
     findings.refuse(input.deployment, (span, vm.path("vmid")), message, hint);
     None
 }
@@ -183,12 +184,12 @@ fn node_of(input: &PlanInput<'_>, vm: &Vm, findings: &mut Findings) -> Option<No
     let span = vm.node.as_ref().map_or(vm.name.span, |node| node.span);
     let (message, hint) = match &node {
         None => (
-            format!("nothing says on which node `{}` is made", vm.name.value),
+            format!("no node is set for `{}`", vm.name.value),
             format!("write `node:` (the cluster has {}), or set PROXMOX_NODE", nodes.join(", ")),
         ),
         // Where no node was seen at all, nothing can be said of one.
         Some(node) if !nodes.is_empty() && !nodes.contains(&node.as_str()) => {
-            (format!("the cluster has no node `{node}`"), format!("it has {}", nodes.join(", ")))
+            (format!("the cluster has no node `{node}`"), format!("the cluster has {}", nodes.join(", ")))
         }
         Some(_) => return node,
     };

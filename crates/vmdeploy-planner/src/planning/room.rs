@@ -64,7 +64,7 @@ fn of_storage(
         return Some(check(need, needed_by, CheckOutcome::Unknown, Some(detail)));
     };
     if needed > available {
-        let detail = format!("{} free; take smaller disks or another storage", rounded(available));
+        let detail = format!("{} free; use smaller disks or another storage", rounded(available));
         return Some(check(need, needed_by, CheckOutcome::Refused, Some(detail)));
     }
     if seen.is_thin() {
@@ -88,7 +88,7 @@ fn over_limit(input: &PlanInput<'_>, seen: &ObservedStorage, room: Room, availab
     let is_over = u128::from(promised) * 100 > u128::from(total.get()) * percent;
     is_over.then(|| {
         format!(
-            "with what it holds these are {}, and `limits.overcommit` allows {} of its {}; take smaller disks, or raise the limit",
+            "with the existing disks this is {}, and `limits.overcommit` allows {} of its {}; reduce the disks, or raise the limit",
             rounded(Bytes::new(promised)),
             rounded(Bytes::new((u128::from(total.get()) * percent / 100).min(u128::from(u64::MAX)) as u64)),
             rounded(total),
@@ -101,12 +101,13 @@ fn overcommitted(place: &str, size: Bytes, available: Bytes) -> Note {
         topic: NoteTopic::General,
         vm: None,
         text: format!(
-            "the disks of this plan on {place} may grow to {}, and it has {} free: it is thin, and takes them until it is full",
+            "the disks of this plan on {place} may grow to {}, but it has {} free; a thin storage accepts writes until it is full",
             rounded(size),
             rounded(available)
         ),
         hint: Some(
-            "watch its free space; `limits: {overcommit: 1.0}` in the cluster refuses such plans".to_owned(),
+            "monitor its free space; `limits: {overcommit: 1.0}` in the cluster refuses such plans"
+                .to_owned(),
         ),
     }
 }

@@ -25,7 +25,7 @@ pub(crate) enum Shape {
 /// A step's transport with the reason.
 pub(crate) type TransportWithWhy = (Transport, String);
 
-const NO_TOKEN: &str = "the `ssh` transport goes by commands on the node alone";
+const NO_TOKEN: &str = "the `ssh` transport uses only commands on the node";
 
 impl Transports {
     /// Takes the transport of the command line, the spec, or the default.

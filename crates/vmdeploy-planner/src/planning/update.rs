@@ -12,7 +12,7 @@ use super::existing_disks::{DiskChanges, DiskMove, OptionFields, existing_disks}
 use super::hotplug;
 use super::images::Shared;
 use super::input::{Current, Findings, PlanInput, Resolved, reason};
-use super::mark;
+use super::marker;
 use super::outdated::{self, outdated_disks};
 use super::ready;
 use crate::identity;
@@ -119,8 +119,8 @@ impl Updating<'_, '_> {
         let base = Base { values: &values, exists: true };
         let mut plain =
             desired(self.input, self.findings, self.vm, &self.guest.uuid, &self.current.guest.node, &base);
-        // A list with accounts in it is compared by what the mark remembers of it.
-        if !mark::keys_changed(self.vm, self.current.marker.as_ref()) {
+        // A list with accounts in it is compared by what the marker remembers of it.
+        if !marker::keys_changed(self.vm, self.current.marker.as_ref()) {
             let cloud = self.vm.cloud_init.as_ref();
             if cloud.and_then(super::desired::keys_digest).is_some() {
                 plain.changes.retain(|change| change.key != "sshkeys");
@@ -184,11 +184,11 @@ impl Updating<'_, '_> {
             outdated::note(self.findings, &self.guest.name, &self.outdated);
         }
         if let (Some(clone), Some(marker)) = (&self.vm.clone, remembered)
-            && mark::is_other_source(self.input, marker, clone)
+            && marker::is_other_source(self.input, marker, clone)
             && !super::desired::is_ignored(self.vm, "clone")
         {
             let mut why = reason("clone", Some("another source".to_owned()), Some("this one".to_owned()));
-            why.note = Some("a VM is cloned once".to_owned());
+            why.note = Some("the clone source cannot be changed afterwards".to_owned());
             self.replace.push(ReplaceReason { cause: ReplaceCause::CloneSource, reason: why });
         }
         if self.current.guest.template && !self.vm.template {
@@ -206,10 +206,11 @@ impl Updating<'_, '_> {
             }
             let desired = slot.parse().ok().and_then(|slot| self.vm.disks.get(&slot)).and_then(Desired::set);
             let span = desired.map_or(self.vm.name.span, |disk| disk.span);
-            let message =
-                format!("`{slot}` is plugged in at a restart, and can be grown to {size} only then");
+            let message = format!(
+                "`{slot}` is attached at the next restart and can be grown to {size} only afterwards"
+            );
             let hint = format!(
-                "use a `scsi` slot, leave `size` out for now, or `vmdeploy shutdown {}` first",
+                "use a `scsi` slot, remove `size` for now, or run `vmdeploy shutdown {}` first",
                 self.guest.name
             );
             let at = (span, self.vm.path(&format!("disks.{slot}.size")));
@@ -291,7 +292,8 @@ impl Updating<'_, '_> {
         }
         let api_transport =
             self.input.transports.api_first("a change by API takes 28 ms, `qm set` 800 ms of the node's CPU");
-        let first = self.input.transports.api_first("there is one cloud-init drive: the old one goes first");
+        let first =
+            self.input.transports.api_first("a VM has one cloud-init drive: the old one is removed first");
         self.push_patch("remove-cloud-init", removal, first, &mut digest);
         self.push_patch("configure", by_api, api_transport, &mut digest);
         let why = "new disks, cloud-init drive and root-only options in one `qm set`";
@@ -324,12 +326,13 @@ impl Updating<'_, '_> {
 
     fn describe_mark(&mut self, disks: &DiskChanges, patch: &mut ConfigPatch) {
         let description = identity::config_description(self.current.config);
-        let marker = mark::marker_after(self.input, self.vm, self.guest, Some(self.current), &disks.renamed);
-        let desired = mark::wanted_description(self.vm, &marker, description);
+        let marker =
+            marker::marker_after(self.input, self.vm, self.guest, Some(self.current), &disks.renamed);
+        let desired = marker::desired_description(self.vm, &marker, description);
         if desired.trim_end() == description.trim_end() {
             return;
         }
-        mark::refuse_long_description(self.input, self.findings, self.vm, &desired);
+        marker::refuse_long_description(self.input, self.findings, self.vm, &desired);
         let (from, to) = (identity::description_text(description), identity::description_text(&desired));
         if from != to {
             let shown = |text: String| (!text.is_empty()).then_some(text);
@@ -338,9 +341,9 @@ impl Updating<'_, '_> {
         if self.current.marker.as_ref() != Some(&marker) {
             let mut why = reason("(ownership marker)", None, None);
             why.note = Some(match &self.current.marker {
-                None => "the VM is adopted: it gets the marker, and keeps its UUID".to_owned(),
+                None => "the VM is adopted: the ownership marker is added, the UUID is kept".to_owned(),
                 Some(old) if (&old.project, &old.name) != (&marker.project, &marker.name) => format!(
-                    "it was `{}` of project `{}`, and keeps its UUID",
+                    "it was `{}` of project `{}`; the UUID is kept",
                     old.name,
                     old.project.escape_debug()
                 ),
@@ -412,12 +415,11 @@ impl Updating<'_, '_> {
             let transport =
                 self.input.transports.api_first("one call moves the disk, also while the guest runs");
             let link = Link::new(what, action, transport, 14_400);
-            self.chain
-                .push(link.cannot_revert("the old volume is deleted; moving it back is a move of its own"));
+            self.chain.push(link.cannot_revert("the old volume is deleted; reverting moves the disk back"));
         }
         push_growth(self.input, &mut self.chain, self.guest, disks.growth);
         self.push_late(disks.late);
-        mark::push_kept_volumes(self.input, &mut self.chain, self.vm, self.guest, made);
+        marker::push_kept_volumes(self.input, &mut self.chain, self.vm, self.guest, made);
     }
 
     fn push_late(&mut self, late: BTreeMap<Slot, OptionFields>) {
@@ -436,10 +438,7 @@ impl Updating<'_, '_> {
         }
         let revert = Action::SetConfig { guest: self.guest.clone(), patch: back, digest: None };
         let action = Action::SetConfig { guest: self.guest.clone(), patch, digest: None };
-        let transport = self
-            .input
-            .transports
-            .api_first("said after the disk was moved or grown, over what is there then");
+        let transport = self.input.transports.api_first("set after the disk was moved or grown");
         self.chain.push(Link::new("options", action, transport, 300).revert(revert));
     }
 
@@ -455,16 +454,16 @@ impl Updating<'_, '_> {
         if !touched {
             self.reasons.push(reason(
                 "cloud_init",
-                Some("an old drive".to_owned()),
-                Some("written anew".to_owned()),
+                Some("an outdated drive".to_owned()),
+                Some("regenerated".to_owned()),
             ));
         }
         let action = Action::RegenerateCloudInit { guest: self.guest.clone() };
-        let transport = self.input.transports.api_first("one call writes the drive anew");
+        let transport = self.input.transports.api_first("one call regenerates the drive");
         self.chain.push(Link::new("cloud-init", action, transport, 120));
         self.findings.note(
             &self.guest.name,
-            "the guest reads its new cloud-init data when it boots next",
+            "the guest reads the new cloud-init data at its next boot",
             None,
         );
     }
@@ -481,10 +480,10 @@ impl Updating<'_, '_> {
             && !self.input.observed.shows_members_of(pool)
         {
             let hint = format!(
-                "Pool.Audit on /pool/{pool} shows it: `pveum acl modify /pool/{pool} --roles PVEAuditor …`"
+                "Pool.Audit on /pool/{pool} is needed: `pveum acl modify /pool/{pool} --roles PVEAuditor …`"
             );
             let text = format!(
-                "whether it is in pool `{pool}` cannot be read with these credentials, and is left as it is"
+                "these credentials cannot read whether it is in pool `{pool}`; its pool is left unchanged"
             );
             self.findings.note(&self.guest.name, &text, Some(hint.as_str()));
             return;
@@ -496,7 +495,7 @@ impl Updating<'_, '_> {
         self.chain.push(Link::new("pool", set(desired), transport, 60).revert(set(there)));
     }
 
-    /// Refuses other nodes than those of somebody else's rule: a resource is placed by one rule.
+    /// Refuses nodes other than those of a rule that vmdeploy does not manage: PVE allows one rule per resource.
     // PVE: pve-ha-manager src/PVE/HA/Rules/NodeAffinity.pm check_single_resource_reference.
     fn refuse_second_rule(&mut self, there: Option<&DesiredHa>, ha: &Spanned<Ha>) -> bool {
         let desired = &ha.value;
@@ -506,8 +505,11 @@ impl Updating<'_, '_> {
             foreign_place(self.input, self.guest).filter(|_| self.input.transports.version.at_least(9, 0));
         let Some(rule) = rule.filter(|_| !desired.on_nodes.is_empty() && !same) else { return false };
         let rule = rule.escape_debug();
-        let message = format!("the rule `{rule}` places VM {} already, and PVE takes one", self.guest.vmid);
-        let hint = format!("take `vm:{}` out of `{rule}`, or leave `on_nodes` out", self.guest.vmid);
+        let message = format!(
+            "the HA rule `{rule}` contains VM {} already, and PVE allows one rule per VM",
+            self.guest.vmid
+        );
+        let hint = format!("remove `vm:{}` from `{rule}`, or remove `on_nodes`", self.guest.vmid);
         self.findings.refuse(self.input.deployment, (ha.span, self.vm.path("ha.on_nodes")), message, hint);
         true
     }
@@ -543,7 +545,8 @@ impl Updating<'_, '_> {
         }
         if self.runs() {
             let at = (self.vm.name.span, self.vm.path("template"));
-            let message = format!("`{}` runs, and a running VM cannot become a template", self.vm.name.value);
+            let message =
+                format!("`{}` is running, and a running VM cannot become a template", self.vm.name.value);
             let hint = format!("`vmdeploy shutdown {}` first", self.vm.name.value);
             self.findings.refuse(self.input.deployment, at, message, hint);
             return;
@@ -551,7 +554,10 @@ impl Updating<'_, '_> {
         self.reasons.push(reason("template", Some("false".to_owned()), Some("true".to_owned())));
         let action = Action::ConvertToTemplate { guest: self.guest.clone() };
         let transport = self.input.transports.api_first("one call makes its disks read-only");
-        self.chain.push(Link::new("template", action, transport, 600).cannot_revert("a template stays one"));
+        self.chain.push(
+            Link::new("template", action, transport, 600)
+                .cannot_revert("a template cannot become a VM again"),
+        );
     }
 
     fn power(&mut self) {
@@ -592,8 +598,8 @@ impl Updating<'_, '_> {
             _ if running => self.restart(),
             None if self.current.guest.status == pve_types::PowerState::Stopped => self.findings.note(
                 &self.guest.name,
-                "it is stopped, and stays so",
-                Some("`lifecycle: {state: running}` would start it"),
+                "it is stopped and stays stopped",
+                Some("`lifecycle: {state: running}` starts it"),
             ),
             _ => {}
         }
@@ -603,7 +609,7 @@ impl Updating<'_, '_> {
         let lifecycle = &self.vm.lifecycle;
         let timeout_s = lifecycle.shutdown_timeout.as_secs();
         let action = Action::ShutdownVm { guest: self.guest.clone(), timeout_s, force: lifecycle.force_stop };
-        let transport = self.input.transports.api_first("one call, and the task tells when it is down");
+        let transport = self.input.transports.api_first("one call; its task ends when the VM is stopped");
         let link = Link::new("shutdown", action, transport, timeout_s + 60);
         self.chain.push(link.revert(Action::StartVm { guest: self.guest.clone() }));
     }
@@ -619,12 +625,14 @@ impl Updating<'_, '_> {
         let list = waits.into_iter().collect::<Vec<_>>().join(", ");
         if self.vm.lifecycle.restart == Permission::IfNeeded {
             let mut why = reason("lifecycle.restart", None, None);
-            why.note = Some(format!("the guest is restarted for {list}, as the spec allows"));
+            why.note = Some(format!("the guest is restarted to apply {list}, as the spec allows"));
             self.reasons.push(why);
             let action = Action::RebootVm { guest: self.guest.clone() };
             let timeout_s = self.vm.lifecycle.shutdown_timeout.as_secs();
-            let transport =
-                self.input.transports.api_first("one call shuts down, applies what is pending, and starts");
+            let transport = self
+                .input
+                .transports
+                .api_first("one call shuts the guest down, applies pending changes, and starts it");
             self.chain.push(
                 Link::new("reboot", action, transport, timeout_s + 300).cannot_revert("it was restarted"),
             );
@@ -647,7 +655,7 @@ impl Updating<'_, '_> {
             return;
         }
         let text =
-            format!("it is on {actual}, and the spec says {}: a deployment migrates no VM", desired.value);
+            format!("it is on {actual}, but the spec has {}; vmdeploy does not migrate VMs", desired.value);
         let online = match (self.current.is_running(), self.has_local_disk()) {
             (true, true) => " --online --with-local-disks",
             (true, false) => " --online",
@@ -655,7 +663,7 @@ impl Updating<'_, '_> {
         };
         let (vmid, to) = (self.guest.vmid, &desired.value);
         let hint =
-            format!("`qm migrate {vmid} {to}{online}` on {actual} moves it, or write `node: {actual}`");
+            format!("`qm migrate {vmid} {to}{online}` on {actual} migrates it, or write `node: {actual}`");
         self.findings.note(&self.guest.name, text, Some(&hint));
     }
 

@@ -200,7 +200,7 @@ pub(super) fn notes(plan: &Plan, equal_once: bool) -> Vec<(Vec<&GuestName>, Note
     notes.into_iter().map(own).collect()
 }
 
-/// Returns how a rollout goes on: `at most 2 at a time, stops at a failure`.
+/// Returns how a rollout resumed: `at most 2 at a time, stops at a failure`.
 pub(super) fn rollout_rules(rollout: &PlannedRollout) -> String {
     let after = match rollout.on_failure {
         RolloutFailure::Stop => "stops at a failure",

@@ -92,7 +92,7 @@ pub(super) fn describe_revert_of(step: &Step, verb: Option<Verb>) -> String {
     match &step.revert {
         // What is done to a VM that is being made goes when that is rolled back.
         Revert::Nothing if verb == Some(Verb::Create) && !step.action.only_reads() => {
-            "goes with the VM".to_owned()
+            "deleted with the VM".to_owned()
         }
         revert => describe_revert(revert),
     }

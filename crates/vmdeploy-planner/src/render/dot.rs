@@ -5,7 +5,7 @@ use crate::plan::{Plan, Step, Transport};
 use std::collections::BTreeMap;
 use std::fmt::Write as _;
 
-/// Returns the steps and what waits for what, in the DOT language: one cluster per VM, one colour per transport.
+/// Returns the steps and what waits for what, in the DOT language: one cluster per VM, one color per transport.
 pub fn dot(plan: &Plan) -> String {
     let mut out = String::from(
         "digraph plan {\n  rankdir=LR;\n  node [shape=box, style=filled, fontname=\"sans-serif\"];\n",
@@ -36,7 +36,7 @@ pub fn dot(plan: &Plan) -> String {
 }
 
 fn node(out: &mut String, indent: &str, step: &Step) {
-    let colour = match step.transport {
+    let color = match step.transport {
         Transport::Api => "#cfe8ff",
         Transport::Ssh => "#ffe2b8",
         Transport::Local => "#e6e6e6",
@@ -44,7 +44,7 @@ fn node(out: &mut String, indent: &str, step: &Step) {
     let label = format!("{}\n{}: {}", step.id.0, step.transport, summary(&step.action));
     let label: Vec<String> = label.lines().map(|line| clean(line, 60)).collect();
     let label = quoted(&label.join("\n")).replace('\n', "\\n");
-    let _ = writeln!(out, "{indent}{} [label={label}, fillcolor=\"{colour}\"];", quoted(&step.id.0));
+    let _ = writeln!(out, "{indent}{} [label={label}, fillcolor=\"{color}\"];", quoted(&step.id.0));
 }
 
 fn quoted(text: &str) -> String {

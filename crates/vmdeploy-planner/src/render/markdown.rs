@@ -50,7 +50,7 @@ pub fn markdown(plan: &Plan) -> String {
         let _ = writeln!(out, "\n> {vm}{}{hint}", escaped(&note.text));
     }
     if let Some(shared) = by_vm.get(&None) {
-        out.push_str("\nFirst, for all:\n\n");
+        out.push_str("\nFor all VMs:\n\n");
         step_table(shared, None, &mut out);
     }
     for block in super::alike::blocks(plan, &by_vm, false, true) {

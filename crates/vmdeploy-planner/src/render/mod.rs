@@ -18,8 +18,8 @@ pub use text::{text, timing_text};
 /// How a plan is printed.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct RenderOptions {
-    /// Whether ANSI colours are used.
-    pub colour: bool,
+    /// Whether ANSI colors are used.
+    pub color: bool,
     /// Whether the steps are listed, each with its transport, the reason and what revert would do.
     pub steps: bool,
     /// Whether VMs with nothing to do are listed one by one.
@@ -28,14 +28,14 @@ pub struct RenderOptions {
     pub equal_once: bool,
     /// Whether checks that passed are listed one by one.
     pub passed_checks: bool,
-    /// The width of the terminal, where lines shall not be longer.
+    /// The width of the terminal, if lines are wrapped.
     pub width: Option<usize>,
 }
 
 impl Default for RenderOptions {
     fn default() -> Self {
         Self {
-            colour: false,
+            color: false,
             steps: true,
             unchanged: false,
             equal_once: true,

@@ -9,16 +9,16 @@ use crate::timing::timing;
 use std::collections::BTreeMap;
 use std::fmt::Write as _;
 
-/// Colours, or nothing.
+/// Colors, or nothing.
 struct Paint {
-    colour: bool,
+    color: bool,
     /// The width of the terminal.
     width: usize,
 }
 
 impl Paint {
     fn with(&self, code: &str, text: &str) -> String {
-        if self.colour { format!("\u{1b}[{code}m{text}\u{1b}[0m") } else { text.to_owned() }
+        if self.color { format!("\u{1b}[{code}m{text}\u{1b}[0m") } else { text.to_owned() }
     }
     /// Writes `text` after `head`, whose width is `column`, its further lines below its beginning.
     fn hang(&self, out: &mut String, head: &str, column: usize, text: &str, style: impl Fn(&str) -> String) {
@@ -50,7 +50,7 @@ impl Paint {
 
 /// Returns the plan for people.
 pub fn text(plan: &Plan, options: RenderOptions) -> String {
-    let paint = Paint { colour: options.colour, width: options.width.unwrap_or(usize::MAX) };
+    let paint = Paint { color: options.color, width: options.width.unwrap_or(usize::MAX) };
     let mut out = String::new();
     let transport =
         serde_json::to_value(plan.transport).ok().and_then(|transport| transport.as_str().map(str::to_owned));
@@ -61,7 +61,7 @@ pub fn text(plan: &Plan, options: RenderOptions) -> String {
     let by_vm = plan.steps_by_vm();
     if let Some(shared) = by_vm.get(&None).filter(|_| options.steps) {
         line(&mut out, "");
-        line(&mut out, &paint.bold("  first, for all"));
+        line(&mut out, &paint.bold("  for all VMs"));
         steps(&mut out, &paint, shared, None);
     }
     for block in alike::blocks(plan, &by_vm, options.unchanged, options.equal_once) {
@@ -140,7 +140,7 @@ fn headline(change: &Change, own: &[&Step]) -> &'static str {
         Verb::Update | Verb::UpdatePending if interruption(change, own).is_some() => "update and SHUT DOWN",
         Verb::Update => "update in place",
         Verb::UpdatePending => "update, pending until restart:",
-        Verb::Replace => "destroy and remake",
+        Verb::Replace => "destroy and recreate",
         Verb::Delete => "delete",
     }
 }
@@ -216,7 +216,7 @@ fn members(out: &mut String, paint: &Paint, block: &Block<'_>, shared: &[alike::
             own => others.push((change, own.join(", "))),
         }
     }
-    let wrapped = Paint { colour: paint.colour, width: paint.width.min(WIDTH) };
+    let wrapped = Paint { color: paint.color, width: paint.width.min(WIDTH) };
     for (node, changes) in rows {
         let head = format!("    on {node}: ");
         let column = head.chars().count();
@@ -238,7 +238,7 @@ fn transport(paint: &Paint, step: &Step) -> String {
 }
 
 fn paint_bold(paint: &Paint, text: &str) -> String {
-    if paint.colour { format!("\u{1b}[1m{text}") } else { text.to_owned() }
+    if paint.color { format!("\u{1b}[1m{text}") } else { text.to_owned() }
 }
 
 fn reasons(out: &mut String, paint: &Paint, reasons: &[Reason]) {
@@ -338,7 +338,7 @@ fn check_line(out: &mut String, paint: &Paint, word: &str, check: &Check) {
 pub(super) fn totals(plan: &Plan) -> String {
     let of = |verbs: &[Verb]| plan.changes.iter().filter(|change| verbs.contains(&change.verb)).count();
     if plan.is_empty() {
-        return format!("Nothing to do: {} as the spec says.", are(plan.changes.len()));
+        return format!("Nothing to do: {} up to date.", are(plan.changes.len()));
     }
     let parts = [
         (of(&[Verb::Create]), "to create"),
@@ -361,13 +361,14 @@ pub(super) fn totals(plan: &Plan) -> String {
         .map(|(number, transport)| format!("{number} {transport}"))
         .collect();
     let time = duration(timing(plan).least_ms());
-    let steps = format!("{} ({}), at least {time}.", count(plan.steps.len(), "step"), transports.join(", "));
+    let steps =
+        format!("{} ({}), estimated time {time}.", count(plan.steps.len(), "step"), transports.join(", "));
     if parts.is_empty() { steps } else { format!("{}; {steps}", parts.join(", ")) }
 }
 
 fn are(number: usize) -> String {
     match number {
-        0 => "nothing is there, which is".to_owned(),
+        0 => "all VMs are".to_owned(),
         1 => "1 VM is".to_owned(),
         _ => format!("{number} VMs are"),
     }
@@ -378,11 +379,11 @@ pub fn timing_text(plan: &Plan) -> String {
     let timing = timing(plan);
     let mut out = String::new();
     let (least, total) = (duration(timing.least_ms()), duration(timing.total_ms));
-    let _ = writeln!(out, "at least {least}; one step after the other would take {total}");
+    let _ = writeln!(out, "estimated time {least}; running the steps one after another would take {total}");
     if let Some(busiest) = &timing.busiest {
         let (work, critical) = (duration(busiest.work_ms), duration(timing.critical_ms));
         let _ = writeln!(out, "busiest: {}: {work}", busiest.what);
-        let _ = writeln!(out, "the longest chain of steps that wait for each other takes {critical}:");
+        let _ = writeln!(out, "the longest chain of dependent steps takes {critical}:");
     }
     let width = timing.critical_path.iter().map(|id| id.0.chars().count()).max().unwrap_or(0);
     for id in &timing.critical_path {

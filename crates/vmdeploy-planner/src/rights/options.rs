@@ -170,7 +170,7 @@ impl Requirements<'_> {
         if vlans.is_empty() {
             return vec![Need::one(P::SdnUse, path)];
         }
-        // Whoever may use the bridge as a whole may use its VLANs, and needs no list of hundreds of them.
+        // A privilege on the bridge as a whole covers its VLANs, so hundreds of them need not be listed.
         let holds_all =
             |rights: &Rights| vlans.iter().all(|vlan| rights.holds(P::SdnUse, &format!("{path}/{vlan}")));
         if vlans.len() > 16 && self.observed.rights.as_ref().is_some_and(holds_all) {

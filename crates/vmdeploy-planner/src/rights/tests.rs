@@ -274,7 +274,7 @@ fn a_pool_gives_its_members_what_it_gives_and_takes_what_it_shuts() {
 }
 
 #[test]
-fn what_pves_list_leaves_open_is_asked_about_and_nothing_else() {
+fn only_what_pves_list_leaves_open_is_asked_about() {
     let held = rights(&[("/vms", &[("VM.PowerMgmt", true), ("VM.Audit", true)]), ("/storage/local", &[])]);
     let uncertain = |action: Action| {
         let observed = Observed::nothing(NINE);

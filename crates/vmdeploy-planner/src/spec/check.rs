@@ -22,7 +22,7 @@ const MAX_FREE_VALUES: usize = 10_000;
 fn is_flood(node: Node<'_>, most: usize, path: Path<'_>, faults: &mut Faults) -> bool {
     let is_flood = node.len() > most;
     if is_flood {
-        let message = format!("{} entries are too many: {most} are allowed here", node.len());
+        let message = format!("{} entries are too many; the limit is {most}", node.len());
         faults.error(node.span(), path, message);
         faults.give_up();
     }
@@ -45,12 +45,12 @@ pub(crate) fn check_object(node: Node<'_>, object: &'static Object, path: Path<'
 
 fn refuse_literal(node: Node<'_>, path: Path<'_>, faults: &mut Faults) {
     faults.conceal(node.span());
-    let message = "a secret must not stand in a spec; it is not shown here";
+    let message = "a spec must not contain a secret; it is not shown here";
     faults.error_hint(
         node.span(),
         path,
         message,
-        "write where it comes from: `{env: NAME}`, `{file: PATH}` or `{command: [...]}`",
+        "write its source: `{env: NAME}`, `{file: PATH}` or `{command: [...]}`",
     );
 }
 
@@ -80,12 +80,7 @@ fn each_entry<'a>(
         }
         let Some(name) = key_text(key, path, faults) else { continue };
         if !seen.insert(name) {
-            faults.error_hint(
-                key.span(),
-                path.key(name),
-                "this key stands twice in the same map",
-                "take one of them out",
-            );
+            faults.error_hint(key.span(), path.key(name), "duplicate key", "remove one of them");
             continue;
         }
         check(key, name, value, faults);
@@ -104,18 +99,18 @@ fn check_field(value: Node<'_>, field: &'static Field, path: Path<'_>, faults: &
 pub(crate) fn refuse_null(span: Span, field: &Field, path: Path<'_>, faults: &mut Faults) {
     let hint = match &field.kind {
         Kind::Map(rule, _, Nullable::Yes) => {
-            format!("name what is removed: `{}: {{{}: null}}`", field.key, rule.example)
+            format!("name what to remove: `{}: {{{}: null}}`", field.key, rule.example)
         }
-        kind => format!("leave the key out, or write {}", kind.describe()),
+        kind => format!("remove the key, or write {}", kind.describe()),
     };
-    faults.error_hint(span, path, "`null` removes nothing here", hint);
+    faults.error_hint(span, path, "`null` is not allowed here", hint);
 }
 
 fn key_text<'a>(key: Node<'a>, path: Path<'_>, faults: &mut Faults) -> Option<&'a str> {
     let text = key.text();
     if text.is_none() {
-        let hint = "a `- ` too many, or a missing blank after `:`?";
-        faults.error_hint(key.span(), path, "a key must be a plain word", hint);
+        let hint = "check for an extra `- ` or a missing space after `:`";
+        faults.error_hint(key.span(), path, "a key must be a plain string", hint);
     }
     text
 }
@@ -129,7 +124,7 @@ fn unknown_key(
     faults: &mut Faults,
 ) {
     let shown: String = name.chars().take(60).collect();
-    let message = format!("there is no key `{}` here", shown.escape_debug());
+    let message = format!("unknown key `{}`", shown.escape_debug());
     let close = closest(name, object.fields.iter().map(|field| field.key)).and_then(|key| object.field(key));
     let meant_secret =
         close.is_some_and(|field| matches!(&field.kind, Kind::Object(object) if object.secret));
@@ -138,7 +133,7 @@ fn unknown_key(
         faults.conceal(value.span());
     }
     let hint = match (name, suggestion(name, object)) {
-        ("<<", _) => "merge keys are not part of a spec: use `profiles:` and `profile:`".to_owned(),
+        ("<<", _) => "merge keys (`<<`) are not supported: use `profiles:` and `profile:`".to_owned(),
         (_, Some(hint)) => hint,
         (_, None) => keys_hint(name, object),
     };
@@ -153,11 +148,11 @@ fn keys_hint(name: &str, object: &Object) -> String {
     let mut keys: Vec<_> = object.fields.iter().map(|field| field.key).collect();
     keys.sort_unstable();
     if keys.len() <= NAMED_KEYS {
-        return format!("the keys here are {}", keys.join(", "));
+        return format!("valid keys are {}", keys.join(", "));
     }
     let near = nearest(name, &keys, 3).join("`, `");
     format!(
-        "the nearest keys are `{near}`; docs/spec.md and `vmdeploy schema` have all keys of `{}`",
+        "similar keys are `{near}`; docs/spec.md and `vmdeploy schema` list all keys of `{}`",
         object.name
     )
 }
@@ -189,7 +184,7 @@ const SYNONYMS: &[((&str, &str), &str)] = &[
     (("rollout", "serial"), "write `max_unavailable: N`"),
     (("vm", "target_node"), "write `node: pve1`"),
     (("vm", "host"), "write `node: pve1`, or `inventory: {host: ADDRESS}` for its address"),
-    (("vm", "hostname"), "the key of the VM is its name"),
+    (("vm", "hostname"), "the VM's key is its name"),
     (("vm", "iso"), "write `disks: {ide2: {iso: \"local:iso/NAME.iso\"}}`"),
     (("vm", "cores"), "write `cpu: {cores: N}`, or `cpu: N`"),
     (("vm", "sockets"), "write `cpu: {sockets: N}`"),
@@ -204,7 +199,7 @@ const SYNONYMS: &[((&str, &str), &str)] = &[
     (("vm", "storage"), "write `disks: {scsi0: {storage: local-lvm, size: 20GiB}}`"),
     (("vm", "image"), "write `disks: {scsi0: {storage: local-lvm, image: NAME}}`"),
     (("vm", "id"), "write `vmid: 201`"),
-    (("vm", "name"), "the key of the VM is its name"),
+    (("vm", "name"), "the VM's key is its name"),
     (("vm", "os"), "write `ostype: l26`"),
     (("vm", "efi"), "write `bios: {type: ovmf, efi: {storage: local-lvm}}`"),
     (("vm", "efidisk0"), "write `bios: {type: ovmf, efi: {storage: local-lvm}}`"),
@@ -214,7 +209,7 @@ const SYNONYMS: &[((&str, &str), &str)] = &[
     (("vm", "ssh_keys"), "write `cloud_init: {ssh_keys: [{file: ~/.ssh/id_ed25519.pub}]}`"),
     (("vm", "state"), "write `lifecycle: {state: running}`"),
     (("vm", "ip"), "write `nics: {net0: {ip: 10.0.0.5/24}}`"),
-    (("vm", "profiles"), "write `profile: [NAME]`; `profiles:` stands at the top of a file"),
+    (("vm", "profiles"), "write `profile: [NAME]`; `profiles:` is a top-level key"),
     (("vm", "hugepages"), "write `memory: {hugepages: any}`"),
     (("vm", "affinity"), "write `cpu: {affinity: 0-3}`"),
     (("vm", "args0"), "write `args: …`"),
@@ -225,7 +220,7 @@ const SYNONYMS: &[((&str, &str), &str)] = &[
     (("disk", "ro"), "write `readonly`"),
     (("disk", "mbps_rd"), "write `throttle: {read_mbps: N}`"),
     (("disk", "mbps_wr"), "write `throttle: {write_mbps: N}`"),
-    (("disk", "import_from"), "write `image: NAME`, and the image below `images:`"),
+    (("disk", "import_from"), "write `image: NAME`, and define the image below `images:`"),
     (("nic", "gw"), "write `gateway`"),
     (("nic", "gw6"), "write `gateway6`"),
     (("nic", "tag"), "write `vlan`"),
@@ -239,10 +234,10 @@ const SYNONYMS: &[((&str, &str), &str)] = &[
     (("cloud_init", "nameserver"), "write `dns: {servers: [10.0.0.1]}`"),
     (("cloud_init", "searchdomain"), "write `dns: {search: example.org}`"),
     (("cloud_init", "userdata"), "write `user_data`"),
-    (("ssh", "mode"), "the transport says whether SSH is used: `transport: api` uses none"),
+    (("ssh", "mode"), "`transport` controls the use of SSH: `transport: api` does not use it"),
     (("limits", "tasks"), "write `per_node`"),
-    (("tls", "verify"), "certificates are always verified: write `fingerprint` or `ca_file`"),
-    (("tls", "insecure"), "certificates are always verified: write `fingerprint` or `ca_file`"),
+    (("tls", "verify"), "TLS verification cannot be disabled: set `fingerprint` or `ca_file`"),
+    (("tls", "insecure"), "TLS verification cannot be disabled: set `fingerprint` or `ca_file`"),
     (("spec", "vm"), "write `vms: {NAME: {…}}`"),
     (("spec", "cluster"), "write `clusters: {NAME: {…}}`"),
 ];
@@ -293,7 +288,7 @@ fn check_map(
     if !matches!(node.shape(), Shape::Map) {
         let hint = match node.shape() {
             Shape::List => format!(
-                "write a map, `{{{}: …}}`: keys keep their place when others go, items of a list do not",
+                "write a map, `{{{}: …}}`: its keys stay stable when entries are removed",
                 rule.example
             ),
             _ => format!("write `{{{}: …}}`", rule.example),
@@ -313,7 +308,7 @@ fn check_map(
 fn check_free(node: Node<'_>, path: Path<'_>, faults: &mut Faults) {
     let mut left = MAX_FREE_VALUES;
     if !free_value_fits(node, &mut left, path, faults) && !faults.are_full() {
-        faults.error(node.span(), path, format!("this holds more than {MAX_FREE_VALUES} values"));
+        faults.error(node.span(), path, format!("this contains more than {MAX_FREE_VALUES} values"));
         faults.give_up();
     }
 }
@@ -327,12 +322,7 @@ fn free_value_fits(node: Node<'_>, left: &mut usize, path: Path<'_>, faults: &mu
     for (key, value) in node.entries() {
         let Some(name) = key_text(key, path, faults) else { continue };
         if !seen.insert(name) {
-            faults.error_hint(
-                key.span(),
-                path.key(name),
-                "this key stands twice in the same map",
-                "take one of them out",
-            );
+            faults.error_hint(key.span(), path.key(name), "duplicate key", "remove one of them");
         }
         if faults.are_full() || !free_value_fits(value, left, path.key(name), faults) {
             return false;
@@ -377,7 +367,7 @@ fn check_one_of(node: Node<'_>, kinds: &'static [Kind], path: Path<'_>, faults: 
             let hint = several.iter().find_map(|kind| unit_hint(text, kind)).or_else(reason).or_else(like);
             match hint {
                 Some(hint) => faults.error_hint(node.span(), path, message, hint),
-                None => faults.error_hint(node.span(), path, message, "write one of these"),
+                None => faults.error_hint(node.span(), path, message, "use one of these"),
             }
         }
     }
@@ -396,7 +386,7 @@ fn takes_shape(kind: &Kind, node: Node<'_>) -> bool {
 
 fn wrong(node: Node<'_>, kind: &Kind, path: Path<'_>, faults: &mut Faults) {
     let found = match node.shape() {
-        Shape::Null => "nothing stands here",
+        Shape::Null => "the value is empty",
         Shape::Plain(_) | Shape::Quoted(_) => "this is a single value",
         Shape::List => "this is a list",
         Shape::Map => "this is a map",
@@ -412,12 +402,12 @@ fn shown(text: &str) -> String {
 fn check_text(node: Node<'_>, text: &str, rule: &TextRule, path: Path<'_>, faults: &mut Faults) {
     if text.contains("PRIVATE KEY") {
         faults.conceal(node.span());
-        let message = "a private key must not stand in a spec; it is not shown here";
+        let message = "a spec must not contain a private key; it is not shown here";
         faults.error_hint(
             node.span(),
             path,
             message,
-            "take it out of the file and of its history, and make a new one",
+            "remove it from the file and its git history, and create a new key",
         );
         return;
     }
@@ -433,8 +423,8 @@ fn check_text(node: Node<'_>, text: &str, rule: &TextRule, path: Path<'_>, fault
     let of_host = text.split_once("://").map_or(text, |(_, rest)| rest).split(['/', '?', '#']).next();
     if is_address && of_host.is_some_and(|host| host.contains('@')) {
         faults.conceal(node.span());
-        let message = "an address with a user or a password must not stand in a spec; it is not shown here";
-        let hint = format!("write it without them, like `{}`, and have the password changed", rule.example);
+        let message = "a spec must not contain an address with a user or password; it is not shown here";
+        let hint = format!("write it without them, like `{}`, and change the password", rule.example);
         faults.error_hint(node.span(), path, message, hint);
         return;
     }
@@ -445,18 +435,18 @@ fn check_text(node: Node<'_>, text: &str, rule: &TextRule, path: Path<'_>, fault
     }
 }
 
-/// Returns where a path of the node is written, if one stands where a volume is expected.
+/// Returns how to write a path that was given instead of a volume or a public key.
 fn path_hint(rule: &TextRule, text: &str, path: Path<'_>) -> Option<String> {
+    if rule.name == rules::KEY_SOURCE.name && (text.ends_with(".pub") || text.starts_with(['~', '/', '.'])) {
+        return Some(format!("write `{{file: {}}}`", shown(text)));
+    }
     if rule.name != rules::VOLUME.name || !text.starts_with('/') {
         return None;
     }
     if path.to_string().starts_with("images.") {
-        return Some("write a file of the node as `path:` in place of `volume:`".to_owned());
+        return Some("write a file of the node as `path:` instead of `volume:`".to_owned());
     }
-    Some(
-        "write a device or file of the node as PVE does, in `raw`: `raw: {scsi1: \"/dev/disk/by-id/…\"}`"
-            .to_owned(),
-    )
+    Some("write a device or file of the node in `raw`: `raw: {scsi1: \"/dev/disk/by-id/…\"}`".to_owned())
 }
 
 fn check_scalar(node: Node<'_>, kind: &Kind, path: Path<'_>, faults: &mut Faults) {
@@ -488,7 +478,7 @@ fn check_scalar(node: Node<'_>, kind: &Kind, path: Path<'_>, faults: &mut Faults
         Kind::Number(min, max)
             if parse_number(text).is_none_or(|number| !(*min..=*max).contains(&number)) =>
         {
-            refuse(faults, "write a number in that range, with a point before its decimals".to_owned());
+            refuse(faults, "write a number in that range, with a decimal point".to_owned());
         }
         Kind::Size(min, max, step) => check_size(node, text, (*min, *max, *step), path, faults),
         Kind::Duration if parse_duration(text).is_none() => refuse(faults, time_hint(text)),
@@ -509,15 +499,15 @@ fn check_size(
             let (below, above) = (size.get() / step * step, size.get().div_ceil(step) * step);
             let fits = [below, above].into_iter().filter(|size| (min..=max).contains(size) && *size > 0);
             let fits: Vec<String> = fits.map(|size| format!("`{}MiB`", size >> 20)).collect();
-            let message = format!("`{}` is no whole number of MiB, in which PVE counts", shown(text));
+            let message = format!("`{}` is not a whole number of MiB, which PVE requires", shown(text));
             faults.error_hint(node.span(), path, message, format!("write {}", fits.join(" or ")));
         }
         Ok(size) => {
             let between = format!("it must be {} to {}", Bytes::new(min), Bytes::new(max));
             let hint = if size.get() < min {
-                format!("the least is `{}`", Bytes::new(min))
+                format!("the minimum is `{}`", Bytes::new(min))
             } else {
-                format!("the most is `{}`", Bytes::new(max))
+                format!("the maximum is `{}`", Bytes::new(max))
             };
             faults.error_hint(node.span(), path, format!("`{size}` is out of range: {between}"), hint);
         }

@@ -3,7 +3,7 @@
 /// One file of a spec.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct SourceFile {
-    /// Its path, as messages shall show it.
+    /// Its path, as shown in messages.
     pub name: String,
     /// Its text.
     pub text: std::sync::Arc<str>,

@@ -143,7 +143,7 @@ impl Faults {
         if self.left_out
             && let Some(last) = self.list.last()
         {
-            let message = "there are more faults; they are shown when these are mended";
+            let message = "more errors exist; they are shown once these are fixed";
             let (severity, span) = (last.severity, last.span);
             self.list.push(Diagnostic::new(severity, "", span, "", message));
         }

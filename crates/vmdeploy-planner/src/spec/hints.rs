@@ -1,4 +1,4 @@
-//! What somebody probably meant, and should write instead.
+//! Hints: what the user probably meant, and what to write instead.
 
 use super::scalar::{parse_duration, parse_number};
 use super::schema::{Kind, Object, rules};
@@ -65,7 +65,7 @@ pub(super) fn word_hint(text: &str, words: &[&'static str]) -> String {
     };
     match closest(text, words.iter().copied()).or_else(elsewhere) {
         Some(word) => format!("did you mean `{word}`?"),
-        None => "write one of these words".to_owned(),
+        None => "use one of these values".to_owned(),
     }
 }
 
@@ -79,7 +79,7 @@ fn distance(one: &str, other: &str) -> usize {
 pub(crate) fn name_hint(name: &str, what: &str, known: &[&str]) -> String {
     match closest(name, known.iter().copied()) {
         Some(close) => format!("did you mean `{close}`?"),
-        None if known.is_empty() => format!("the spec has no {what} at all"),
+        None if known.is_empty() => format!("the spec has no {what}"),
         None => {
             let shown: Vec<&str> = known.iter().take(8).copied().collect();
             let more = if known.len() > shown.len() { " …" } else { "" };
@@ -113,15 +113,13 @@ pub(super) fn shape_hint(node: Node<'_>, kind: &Kind) -> String {
         return hint;
     }
     match kind {
-        Kind::Object(object) if object.secret => {
-            "write where it comes from, such as `{env: NAME}`".to_owned()
-        }
+        Kind::Object(object) if object.secret => "write its source, such as `{env: NAME}`".to_owned(),
         Kind::Object(object) => format!("write a map, such as `{{{}: …}}`", first_key(object)),
         Kind::List(item) | Kind::OneOrMany(item) => match example(item) {
             Some(item) => format!("write a list, such as `[{item}]`"),
             None => "write a list, `[…]`".to_owned(),
         },
-        _ if matches!(node.shape(), Shape::Null) => "write a value, or leave the key out".to_owned(),
+        _ if matches!(node.shape(), Shape::Null) => "write a value, or remove the key".to_owned(),
         _ => "write a single value".to_owned(),
     }
 }
@@ -153,12 +151,12 @@ pub(super) fn number_hint(text: &str, (min, max): (i64, i64)) -> String {
     }
     match parse_number(text) {
         _ if min == max => format!("write `{min}`"),
-        Some(number) if number < min as f64 => format!("the least is `{min}`"),
-        Some(number) if number > max as f64 => format!("the most is `{max}`"),
+        Some(number) if number < min as f64 => format!("the minimum is `{min}`"),
+        Some(number) if number > max as f64 => format!("the maximum is `{max}`"),
         Some(number) => format!("write `{}` or `{}`", number.floor(), number.ceil()),
         // PVE: pve-common src/PVE/JSONSchema.pm pve-vmid: 100 to 999999999.
         None if (min, max) == (100, 999_999_999) => "write a VMID, such as `201`".to_owned(),
-        None => format!("write digits alone, such as `{}`", min.max(1)),
+        None => format!("write digits only, such as `{}`", min.max(1)),
     }
 }
 
@@ -167,7 +165,7 @@ pub(super) fn time_hint(text: &str) -> String {
     if let Some(positive) = text.trim().strip_prefix('-').map(str::trim_start) {
         let written = || parse_duration(positive).map(|_| format!("write `{positive}`"));
         if let Some(hint) = unit_hint(positive, &Kind::Duration).or_else(written) {
-            return format!("a time is not negative: {hint}");
+            return format!("a duration cannot be negative: {hint}");
         }
     }
     let usual = || "write it like `30s`, `5m` or `1h30m`, at most `7d`".to_owned();
@@ -185,7 +183,7 @@ pub(super) fn unit_hint(text: &str, kind: &Kind) -> Option<String> {
     let number = text.trim_end_matches(|c: char| c.is_ascii_alphabetic()).trim_end();
     let unit = text[number.len()..].trim().to_ascii_lowercase();
     if matches!(kind, Kind::Int(..)) && text.contains('=') {
-        return Some("PVE's own notation is not read here: write a map, such as `{order: 1}`".to_owned());
+        return Some("PVE's notation is not supported here: write a map, such as `{order: 1}`".to_owned());
     }
     // No unit helps a number that is none, negative or far too large.
     parse_number(number).filter(|number| (0.0..1e15).contains(number))?;
@@ -206,7 +204,7 @@ pub(super) fn unit_hint(text: &str, kind: &Kind) -> Option<String> {
         (Kind::Duration, "min" | "mins" | "minute" | "minutes") => Some(format!("write `{number}m`")),
         (Kind::Duration, "hour" | "hours" | "hr") => Some(format!("write `{number}h`")),
         (Kind::Int(..), "g" | "gb" | "gib" | "m" | "mb" | "mib") => {
-            Some("it is a plain number, without a unit".to_owned())
+            Some("write a plain number without a unit".to_owned())
         }
         _ => None,
     }
@@ -268,7 +266,7 @@ mod tests {
         check("Running", ha, "did you mean `started`?");
         check("startd", ha, "did you mean `started`?");
         check("off", ha, "did you mean `stopped`?");
-        check("om", ha, "write one of these words");
+        check("om", ha, "use one of these values");
         check("uefi", &["seabios", "ovmf"], "did you mean `ovmf`?");
         check("shutdwon", &["running", "stopped"], "did you mean `stopped`?");
     }
@@ -278,18 +276,18 @@ mod tests {
         let number = |text, range, expect: &str| assert_eq!(number_hint(text, range), expect, "{text}");
         number("0x4", (1, 1024), "write `4`");
         number("1.5", (1, 1024), "write `1` or `2`");
-        number("99", (100, 999_999_999), "the least is `100`");
-        number("70000", (1, 65535), "the most is `65535`");
-        number("99999999999999999999", (1, 65535), "the most is `65535`");
+        number("99", (100, 999_999_999), "the minimum is `100`");
+        number("70000", (1, 65535), "the maximum is `65535`");
+        number("99999999999999999999", (1, 65535), "the maximum is `65535`");
         number("web", (100, 999_999_999), "write a VMID, such as `201`");
-        number("many", (0, 10), "write digits alone, such as `1`");
+        number("many", (0, 10), "write digits only, such as `1`");
         number("2", (1, 1), "write `1`");
         let time = |text, expect: &str| assert_eq!(time_hint(text), expect, "{text}");
-        time("-5m", "a time is not negative: write `5m`");
-        time("- 1h30m", "a time is not negative: write `1h30m`");
+        time("-5m", "a duration cannot be negative: write `5m`");
+        time("- 1h30m", "a duration cannot be negative: write `1h30m`");
         time("1.5h", "write `90m`");
-        time("-5", "a time is not negative: write `5s` or `5m`");
-        time("-1.5h", "a time is not negative: write `90m`");
+        time("-5", "a duration cannot be negative: write `5s` or `5m`");
+        time("-1.5h", "a duration cannot be negative: write `90m`");
         time("-", "write it like `30s`, `5m` or `1h30m`, at most `7d`");
         time("soon", "write it like `30s`, `5m` or `1h30m`, at most `7d`");
         time("200h", "write it like `30s`, `5m` or `1h30m`, at most `7d`");

@@ -36,7 +36,7 @@ pub struct Imported {
 /// No value of `PROXMOX_API_PASSWORD` or `VM_ROOT_PASSWORD` gets into the spec: it refers to the variables.
 ///
 /// # Errors
-/// Every line that is no assignment, and every value that PVE would refuse, each with its place.
+/// Every line that is not an assignment, and every value that PVE would refuse, each with its place.
 pub fn import_env(
     file: &SourceFile,
     project: &str,
@@ -125,29 +125,28 @@ impl Import<'_> {
 
     fn notes(&self, settings: &Settings) -> Vec<String> {
         let mut notes = vec![
-            "vm-deploy's `size=50G` never changed the OS disk, which keeps the image's size; add `size: 50GiB` to scsi0 to grow it".to_owned(),
-            "the password stays in VM_ROOT_PASSWORD, which must be in the environment of `deploy`".to_owned(),
+            "vm-deploy's `size=50G` had no effect: the OS disk keeps the image's size; add `size: 50GiB` to scsi0 to grow it".to_owned(),
+            "the password stays in VM_ROOT_PASSWORD, which must be set in the environment of `deploy`".to_owned(),
         ];
         if self.variables.get("VM_ROOT_PASSWORD").is_none() {
             notes.push(
-                "VM_ROOT_PASSWORD is not set; vm-deploy then takes a password that everybody knows"
+                "VM_ROOT_PASSWORD is not set; vm-deploy would use its publicly known default password"
                     .to_owned(),
             );
         }
         if settings.kind == StorageKind::Zfs {
             notes.push(
-                "the storage is taken for ZFS; the disk options differ for LVM-thin and directories"
+                "the storage is assumed to be ZFS; the disk options differ for LVM-thin and directories"
                     .to_owned(),
             );
         }
         if self.variables.names().any(|name| name.starts_with("BUILD_VM_") || name.starts_with("KIWI_")) {
             notes.push(
-                "BUILD_VM_* and KIWI_* are left out: write a VM that builds and an image with `build:`"
-                    .to_owned(),
+                "BUILD_VM_* and KIWI_* are ignored: write a builder VM and an image with `build:`".to_owned(),
             );
         }
         if self.variables.names().any(|name| name.starts_with("CEPH_")) {
-            notes.push("CEPH_* are left out: they are for the playbooks that run in the guests".to_owned());
+            notes.push("CEPH_* are ignored: they are for the playbooks that run in the guests".to_owned());
         }
         notes.extend(self.taken_as_usual(settings));
         notes.extend(self.misspelled());
@@ -168,10 +167,9 @@ impl Import<'_> {
         let unset = usual.iter().filter(|(name, _)| self.variables.get(name).is_none());
         let unset: Vec<String> = unset.map(|(name, value)| format!("{name} ({value})")).collect();
         let is_none = unset.len() == usual.len();
-        let warning = if is_none { "; is this the `.env` of vm-deploy?" } else { "" };
+        let warning = if is_none { "; check that this is the `.env` of vm-deploy" } else { "" };
         let list = unset.join(", ");
-        (!unset.is_empty())
-            .then(|| format!("not set, so that what vm-deploy takes then is written: {list}{warning}"))
+        (!unset.is_empty()).then(|| format!("not set, so vm-deploy's defaults are written: {list}{warning}"))
     }
 
     /// Names that look like those of vm-deploy and are none.
@@ -179,7 +177,7 @@ impl Import<'_> {
         let known = |name: &&str| !dotenv::is_known(name);
         let strange = self.variables.names().filter(known);
         let near = strange.filter_map(|name| Some((name, closest(name, dotenv::KNOWN.iter().copied())?)));
-        near.map(|(name, close)| format!("{name} is not used; is it {close}?")).collect()
+        near.map(|(name, close)| format!("{name} is not used; did you mean {close}?")).collect()
     }
 
     fn text(&mut self, name: &str, default: &str, rule: &TextRule) -> String {
@@ -255,7 +253,7 @@ fn write_head(out: &mut String, project: &str, settings: &Settings) -> std::fmt:
         ),
     };
     let storage = quote(&settings.storage);
-    writeln!(out, "# Made by `vmdeploy import-env` of the variables of vm-deploy.")?;
+    writeln!(out, "# Written by `vmdeploy import-env` from the variables of vm-deploy.")?;
     writeln!(out, "version: 1\nproject: {}\ntransport: hybrid\n", quote(project))?;
     writeln!(out, "images:\n  opensuse:\n    path: {}\n", quote(&settings.image))?;
     writeln!(out, "profiles:\n  ceph-node:")?;
@@ -302,7 +300,7 @@ fn write_vm(out: &mut String, _settings: &Settings, vm: &ImportedVm) -> std::fmt
     match &vm.ip {
         Some(ip) => writeln!(
             out,
-            "    # {ip} was only the inventory's last resort: `inventory: {{host: {ip}}}` says it for good"
+            "    # vm-deploy used {ip} only as a fallback in the inventory; `inventory: {{host: {ip}}}` sets it permanently"
         ),
         None => Ok(()),
     }

@@ -1,4 +1,4 @@
-//! Lock files: which number was drawn for which VM, kept in git beside the spec.
+//! Lock files: the VMID that was allocated for each VM, committed to git next to the spec.
 
 use super::check::check_object;
 use super::faults::{Faults, Path};
@@ -29,7 +29,7 @@ pub(crate) fn read_pins(trees: &[&Tree], faults: &mut Faults) -> BTreeMap<(Strin
                         span,
                         Path::TOP.key("vmids"),
                         format!("`{name}` is pinned in two lock files"),
-                        "keep the line of the file that is the project's own",
+                        "keep the line in the lock file of the project that owns the VM",
                     );
                 }
             }
@@ -53,14 +53,14 @@ pub fn print_lock(project: &str, pins: &BTreeMap<(String, GuestName), Vmid>) -> 
         vmids.entry(cluster).or_default().insert(name.as_str(), vmid.get());
     }
     let lock = LockFile { version: 1, project, vmids };
-    // Maps of texts and numbers always serialise.
+    // Maps of texts and numbers always serialize.
     let text = serde_yaml::to_string(&lock).unwrap_or_default();
     format!(
-        "# The VMIDs that were drawn from ranges. Written by `vmdeploy plan --pin`; keep it in git.\n{text}"
+        "# VMIDs that were allocated from ranges. Written by `vmdeploy plan --pin`; commit this file.\n{text}"
     )
 }
 
-/// Returns the text of the lock file that pins what `deployment` pins already, and `drawn` beside.
+/// Returns the text of the lock file with the pins of `deployment` and those in `drawn`.
 ///
 /// Pins of VMs that the deployment has no more are left out.
 pub fn updated_lock(deployment: &Deployment, drawn: &BTreeMap<(String, GuestName), Vmid>) -> String {

@@ -48,9 +48,9 @@ pub enum Desired<T> {
     /// The spec says nothing; whatever is there stays.
     #[default]
     Unmanaged,
-    /// The spec says `null`: it shall not be there.
+    /// The spec has `null`: it must be absent.
     Remove(Span),
-    /// It shall be this. Boxed, so that maps of desired stay small: five thousand VMs have many.
+    /// It must have this value. Boxed, so that maps of desired values stay small.
     Set(Box<Spanned<T>>),
 }
 
@@ -346,7 +346,7 @@ pub struct ImageBuild {
     pub file: Option<Spanned<String>>,
     /// Environment of the command.
     pub env: BTreeMap<String, String>,
-    /// Environment of the command that nobody may see.
+    /// Secret environment of the command.
     pub secrets: BTreeMap<String, Spanned<SecretRef>>,
     /// How long it may take.
     pub timeout: Duration,
@@ -372,7 +372,7 @@ pub struct Vm {
     pub after: Vec<Spanned<GuestName>>,
     /// The cluster's name; `default` where the spec has none.
     pub cluster: String,
-    /// Which number it shall have.
+    /// The desired VMID.
     pub vmid: VmidWish,
     /// The UUID of an adopted guest; else it is derived from cluster, project and name. Lower-case with dashes.
     pub uuid: Option<Spanned<String>>,
@@ -405,7 +405,7 @@ pub struct Vm {
     pub nics: BTreeMap<DeviceSlot, Desired<Nic>>,
     /// Cloud-init.
     pub cloud_init: Option<CloudInit>,
-    /// What may be done to it, and what it shall be doing.
+    /// Desired power state, and what may be done to it.
     pub lifecycle: Lifecycle,
     /// What is waited for after a start.
     pub ready: Ready,
@@ -456,7 +456,7 @@ pub enum Duplicate {
     Address,
 }
 
-/// Which number a VM shall have.
+/// The desired VMID of a VM.
 #[derive(Debug, Clone, PartialEq, Eq, Default)]
 pub enum VmidWish {
     /// Any that is free.
@@ -475,18 +475,18 @@ pub struct DesiredOption {
     pub path: String,
     /// Where the spec says it.
     pub span: Span,
-    /// What it shall be.
+    /// The desired value.
     pub value: OptionValue,
 }
 
-/// What a plain option shall be.
+/// The desired value of a plain option.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub enum OptionValue {
-    /// It shall not be set.
+    /// It must not be set.
     Remove,
-    /// It shall mean this (compare with [`pve_config::same_value`]).
+    /// It must be equivalent to this (compare with [`pve_config::same_value`]).
     Whole(String),
-    /// These fields of its property string shall be so; others stay (see [`pve_config::overlay`]).
+    /// These fields of its property string must have these values; others are kept (see [`pve_config::overlay`]).
     Fields(DesiredFields),
 }
 
@@ -529,7 +529,7 @@ pub struct Disk {
     pub span: Span,
     /// The storage; always said for a disk that is to be made, unless the VM is a clone or the volume is named.
     pub storage: Option<Spanned<StorageId>>,
-    /// The size that it shall have at least; grown, never shrunk.
+    /// The minimum size; the disk is grown, never shrunk.
     pub size: Option<Spanned<Bytes>>,
     /// What is in it when it is made.
     pub content: DiskContent,
@@ -546,14 +546,14 @@ pub struct Disk {
 }
 
 impl Disk {
-    /// Returns the options of a new disk: those that are wished for, and those that a new one gets beside.
+    /// Returns the options of a new disk: the desired ones, and the defaults of new disks.
     pub fn options_when_made(&self) -> DesiredFields {
         under(&self.options, self.made_with, self.span)
     }
 }
 
 impl Nic {
-    /// Returns the fields of a new NIC: those that are wished for, and those that a new one gets beside.
+    /// Returns the fields of a new NIC: the desired ones, and the defaults of new NICs.
     pub fn options_when_made(&self) -> DesiredFields {
         under(&self.options, self.made_with, self.span)
     }
@@ -562,12 +562,12 @@ impl Nic {
 /// Fields with their values.
 pub type MadeWith = &'static [(&'static str, &'static str)];
 
-fn under(said: &DesiredFields, beside: MadeWith, span: Span) -> DesiredFields {
+fn under(said: &DesiredFields, defaults: MadeWith, span: Span) -> DesiredFields {
     let implied = |(name, value): &(&str, &str)| {
         let desired = DesiredField { path: String::new(), span, value: Some((*value).to_owned()) };
         ((*name).to_owned(), desired)
     };
-    let mut all: DesiredFields = beside.iter().map(implied).collect();
+    let mut all: DesiredFields = defaults.iter().map(implied).collect();
     all.extend(said.iter().map(|(name, desired)| (name.clone(), desired.clone())));
     all
 }
@@ -767,14 +767,14 @@ pub enum CloneMode {
     Linked,
 }
 
-/// What may be done to a VM, and what it shall be doing.
+/// The desired power state of a VM, and what may be done to it.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Lifecycle {
-    /// Whether it shall run; `None` leaves it as it is after it was created running.
+    /// The desired power state; `None` does not manage it, except that a new VM is started.
     pub state: Option<Spanned<PowerState>>,
     /// Whether a change that needs it may restart it.
     pub restart: Permission,
-    /// What may destroy and remake it.
+    /// What may destroy and recreate it.
     pub replace: Replacement,
     /// Roles of disks that survive its destruction.
     pub keep_disks: BTreeSet<String>,
@@ -814,7 +814,7 @@ pub enum PowerState {
     Unmanaged,
 }
 
-/// What may destroy and remake a VM, without a word on the command line.
+/// What may destroy and recreate a VM, without a word on the command line.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
 pub enum Replacement {
     /// Nothing; the default.
@@ -889,7 +889,7 @@ pub struct Inventory {
     pub groups: BTreeSet<String>,
     /// The user to log in with; cloud-init's where it is not said.
     pub user: Option<String>,
-    /// Its address, where it shall not be found out.
+    /// Its address, which overrides address discovery.
     pub host: Option<IpAddr>,
     /// Its variables.
     pub vars: BTreeMap<String, serde_json::Value>,

@@ -80,7 +80,7 @@ fn in_short(object: &'static Object, fields: Vec<(&'static str, String)>) -> Opt
     }
 }
 
-/// Returns the truth that a whole option says.
+/// Returns the boolean value of a whole option.
 fn truth(text: &str) -> Option<bool> {
     match text {
         "1" | "on" | "yes" | "true" => Some(true),

@@ -125,8 +125,8 @@ impl<'a> Named<'a> {
                 if first.file != key.span().file || !same_map(node, first) {
                     let file = files.get(usize::from(first.file)).map_or("", |file| file.name.as_str());
                     let place = format!("{}:{}", file.escape_debug(), first.line);
-                    let hint = format!("give one of them another name; the first is at {place}");
-                    let message = "this name is taken already, in another place of the spec";
+                    let hint = format!("rename one of them; the first is at {place}");
+                    let message = "this name is used twice in the spec";
                     faults.error_hint(key.span(), path.key(name), message, hint);
                 }
                 continue;
@@ -166,15 +166,15 @@ fn read_all(
             place,
             "",
             "the spec is empty",
-            "begin with `version: 1`, `project: NAME` and `vms: {…}`",
+            "start with `version: 1`, `project: NAME` and `vms: {…}`",
         );
         return None;
     }
     for (name, _, profile) in &top.profiles.list {
         if let Some(inner) = profile.get("profile") {
             let path = Path::TOP.key("profiles");
-            let hint = "name both at the VM: `profile: [first, second]`";
-            faults.error_hint(inner.span(), path.key(name), "a profile names no other profiles", hint);
+            let hint = "list both at the VM: `profile: [first, second]`";
+            faults.error_hint(inner.span(), path.key(name), "a profile cannot use other profiles", hint);
         }
     }
     let entries = groups::expand(&top, faults)?;
@@ -225,9 +225,9 @@ impl<'a> Top<'a> {
                     let file =
                         files.get(usize::from(first.span.file)).map_or("another file", |file| &file.name);
                     let (file, first) = (file.escape_debug(), first.value.escape_debug());
-                    let message = format!("`{file}` says `{first}`: a spec has one project");
+                    let message = format!("a spec has one project, and `{file}` sets `{first}`");
                     let hint =
-                        format!("write `project: {first}`, or plan the files of each project by themselves");
+                        format!("write `project: {first}`, or plan the files of each project separately");
                     faults.error_hint(node.span(), path.key("project"), message, hint);
                 }
                 _ => self.project = Some(Spanned::new(name.to_owned(), node.span())),
@@ -241,15 +241,19 @@ impl<'a> Top<'a> {
                     faults.error_hint(
                         node.span(),
                         path.key("transport"),
-                        "another file says another transport: a spec has one",
-                        "say it in one file only",
+                        "another file sets a different transport; a spec has one transport",
+                        "set it in one file only",
                     );
                 }
                 _ => self.transport = Some(Spanned::new(transport, node.span())),
             }
         }
         for (key, place, hint) in [
-            ("defaults", &mut self.defaults, "write one for all VMs, and `profiles:` for the differences"),
+            (
+                "defaults",
+                &mut self.defaults,
+                "write one `defaults:` for all VMs, and `profiles:` for the differences",
+            ),
             (
                 "rollout",
                 &mut self.rollout,
@@ -258,12 +262,12 @@ impl<'a> Top<'a> {
             (
                 "moved_from",
                 &mut self.moved_from,
-                "write one for all VMs, and `moved_from:` at a VM for the differences",
+                "write one `moved_from:` for all VMs, and `moved_from:` at a VM for the differences",
             ),
         ] {
             match get(key) {
                 Some(node) if place.is_some() => {
-                    let message = format!("`{key}` stands in two places of the spec");
+                    let message = format!("`{key}` is set in two files of the spec");
                     faults.error_hint(node.span(), path.key(key), message, hint);
                 }
                 Some(node) => *place = Some(node),
@@ -293,7 +297,7 @@ impl<'a> Top<'a> {
         let given = options.default_project.clone().map(|name| Spanned::new(name, place));
         let project = self.project.clone().or(given);
         if project.is_none() {
-            let hint = "write `project: NAME` in one of the files; it is part of every VM's ownership marker";
+            let hint = "write `project: NAME` in one of the files; it is part of every ownership marker";
             faults.error_hint(place, "", "the key `project` is missing", hint);
         }
         project
@@ -315,9 +319,9 @@ impl<'a> Top<'a> {
             total = total.saturating_add(own).saturating_add(taken).saturating_add(of_defaults);
             if total > MAX_NODES {
                 let message = format!(
-                    "the VMs up to here have more than {MAX_NODES} values, with what they take from profiles and defaults"
+                    "the VMs up to this one have more than {MAX_NODES} values, including profiles and defaults"
                 );
-                let hint = "split the spec into several projects, or take something out of `defaults`";
+                let hint = "split the spec into several projects, or reduce `defaults`";
                 let vms = Path::TOP.key("vms");
                 faults.error_hint(*span, vms.key(name), message, hint);
                 return true;

@@ -38,13 +38,13 @@ fn write_object(object: &'static Object, out: &mut String) {
     // Writing to a String does not fail.
     let _ = writeln!(out, "### `{}`\n\n{}", object.name, object.doc);
     if let Some(key) = object.shorthand {
-        let _ = writeln!(out, "A scalar in its place stands for `{key}`.");
+        let _ = writeln!(out, "A scalar instead of the map sets `{key}`.");
     }
     if !object.exactly_one.is_empty() {
-        let _ = writeln!(out, "Exactly one of `{}` is there.", object.exactly_one.join("`, `"));
+        let _ = writeln!(out, "Exactly one of `{}` is required.", object.exactly_one.join("`, `"));
     }
     if object.secret {
-        let _ = writeln!(out, "A secret itself is refused, and not shown.");
+        let _ = writeln!(out, "A literal secret is refused and not shown.");
     }
     let _ = writeln!(out, "\n| key | takes | meaning | default | PVE | since |\n|---|---|---|---|---|---|");
     for field in object.fields {

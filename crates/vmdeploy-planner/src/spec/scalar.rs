@@ -42,15 +42,15 @@ pub(crate) fn parse_duration(text: &str) -> Option<std::time::Duration> {
 pub(crate) fn parse_endpoint(text: &str) -> Result<Endpoint, String> {
     let refuse = |reason: &str| Err(reason.to_owned());
     let Some(rest) = text.strip_prefix("https://") else {
-        return refuse("it begins with `https://`");
+        return refuse("it must start with `https://`");
     };
     let rest = rest.strip_suffix('/').unwrap_or(rest);
     if rest.contains(['/', '?', '#', '@']) {
-        return refuse("only a host and a port follow `https://`");
+        return refuse("only a host and a port may follow `https://`");
     }
     let (host, port) = match rest.strip_prefix('[').and_then(|rest| rest.split_once(']')) {
         Some((host, tail)) if host.parse::<std::net::Ipv6Addr>().is_ok() => (host, tail.strip_prefix(':')),
-        Some(_) => return refuse("what stands in `[…]` is no IPv6 address"),
+        Some(_) => return refuse("the text in `[…]` is not an IPv6 address"),
         None => match rest.rsplit_once(':') {
             Some((host, port)) => (host, Some(port)),
             None => (rest, None),
@@ -58,13 +58,13 @@ pub(crate) fn parse_endpoint(text: &str) -> Result<Endpoint, String> {
     };
     let plain = |c: char| c.is_ascii_alphanumeric() || "-_.:".contains(c);
     if host.is_empty() || !host.chars().all(plain) || host.starts_with('-') {
-        return refuse("the host is missing or holds strange characters");
+        return refuse("the host is missing or contains invalid characters");
     }
     let port = match port {
         None => 8006,
         Some(port) => match port.parse() {
             Ok(port) if port > 0 => port,
-            _ => return refuse("the port is a number from 1 to 65535"),
+            _ => return refuse("the port must be a number from 1 to 65535"),
         },
     };
     Ok(Endpoint { host: host.to_owned(), port })

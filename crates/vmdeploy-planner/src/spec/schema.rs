@@ -154,13 +154,13 @@ pub(crate) enum Pve {
 /// How a value is written for PVE.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(crate) enum Lower {
-    /// As it is; a truth as `0` or `1`, a list with commas.
+    /// As it is; a boolean as `0` or `1`, a list with commas.
     Plain,
     /// A size as a number of MiB; `false` as `0`.
     Mib,
     /// A duration as a number of seconds.
     Seconds,
-    /// A truth as `on` or `ignore`.
+    /// A boolean as `on` or `ignore`.
     OnIgnore,
     /// A list joined by this.
     Join(&'static str),
@@ -177,7 +177,7 @@ pub(crate) enum Lower {
 pub(crate) enum Kind {
     /// `true` or `false`.
     Bool,
-    /// Only this truth.
+    /// Only this boolean.
     Only(bool),
     /// A whole number between these.
     Int(i64, i64),
@@ -245,11 +245,11 @@ impl Kind {
             Self::Number(min, max) if *max == f64::MAX => format!("a number, at least {min}"),
             Self::Number(min, max) => format!("a number from {min} to {max}"),
             Self::Size(..) => "a size with its unit, such as `4GiB`".to_owned(),
-            Self::Duration => "a time with its unit, such as `30s` or `5m`".to_owned(),
+            Self::Duration => "a duration with its unit, such as `30s` or `5m`".to_owned(),
             Self::Text(rule) => format!("a {}, such as `{}`", rule.name, rule.example),
             Self::Choice(words) => format!("one of `{}`", words.join("`, `")),
             Self::List(item) => format!("a list (`[…]`), each item {}", item.describe()),
-            Self::OneOrMany(item) => format!("{}, or a list of such", item.describe()),
+            Self::OneOrMany(item) => format!("{}, or a list of them", item.describe()),
             Self::Map(rule, ..) => format!("a map keyed by {}", rule.name),
             Self::Object(object) if object.secret => "a reference such as `{env: NAME}`".to_owned(),
             Self::Object(object) => format!("a map with keys such as `{}`", first_keys(object)),

@@ -55,7 +55,7 @@ enum RecordTag {
     Alias,
 }
 
-/// Why a file is no tree.
+/// Why a file is not a tree.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub(crate) struct TreeFault {
     pub span: Span,
@@ -317,7 +317,7 @@ impl Builder {
 
     fn alias(&mut self, anchor: usize, place: Place) -> Result<(), TreeFault> {
         let Some(target) = self.anchors.get(anchor).copied().flatten() else {
-            return Err(self.fault(place, "an alias stands inside the value that it names".to_owned(), None));
+            return Err(self.fault(place, "an alias is inside the value that it refers to".to_owned(), None));
         };
         let Place { line, column } = place;
         self.push(Record { line, column, at: target.index, count: 0, tag: RecordTag::Alias })?;
@@ -372,16 +372,24 @@ impl Builder {
             Some(tag) if tag.is_yaml_core_schema() && CORE_TAGS.contains(&tag.suffix.as_str()) => {
                 Ok(tag.suffix == "str")
             }
-            Some(_) => Err(self.fault(place, "a spec has no tags (`!…`)".to_owned(), Some("remove the tag"))),
+            Some(_) => Err(self.fault(
+                place,
+                "YAML tags (`!…`) are not supported".to_owned(),
+                Some("remove the tag"),
+            )),
         }
     }
 
     fn too_many(&self, place: Place) -> TreeFault {
         let message = format!(
-            "the file holds more than {MAX_NODES} values or {} MiB of text, aliases counted as often as they are used",
+            "the file contains more than {MAX_NODES} values or {} MiB of text, counting each use of an alias",
             MAX_FILE_BYTES >> 20
         );
-        self.fault(place, message, Some("split it into several files, and use `profiles:` for what repeats"))
+        self.fault(
+            place,
+            message,
+            Some("split it into several files, and use `profiles:` for repeated values"),
+        )
     }
 
     fn fault(&self, place: Place, message: String, hint: Option<&str>) -> TreeFault {
@@ -402,22 +410,22 @@ fn scan_fault(file: u16, error: &ScanError) -> TreeFault {
         };
     }
     let hint = if info.contains("unprintable") {
-        Some("the file holds a control character, such as a zero byte: is it a text file?")
+        Some("the file contains a control character, such as a zero byte; check that it is a text file")
     } else if info.contains("flow mapping") || info.contains("flow sequence") {
-        Some("close each `{` with `}` and each `[` with `]`, and part what is between them by `, `")
+        Some("close each `{` with `}` and each `[` with `]`, and separate the items by `, `")
     } else if info.contains("quoted scalar") || info.contains("end of stream") {
-        Some("close each `'` and `\"` that begins a text")
+        Some("close each `'` and `\"`")
     } else if info.contains("valid YAML whitespace") {
-        Some("put one blank, and no tab, behind the `:`")
+        Some("put one space, not a tab, after the `:`")
     } else if info.contains("node content") {
-        Some("a value is missing, or a `[`, `{`, `]` or `}` is too many")
+        Some("a value is missing, or there is an extra `[`, `{`, `]` or `}`")
     } else if info.contains("tab") {
-        Some("indent with blanks, not with tabs")
+        Some("indent with spaces, not with tabs")
     } else if info.contains("anchor") {
-        Some("an alias `*name` needs an anchor `&name` before it; a text that begins with `*` needs quotes")
+        Some("an alias `*name` needs an earlier anchor `&name`; a string that starts with `*` needs quotes")
     } else if info.contains("mapping values") || info.contains("simple key") || info.contains("block mapping")
     {
-        Some("check the indentation, and put a text that holds `: ` or ` #` in quotes")
+        Some("check the indentation, and quote strings that contain `: ` or ` #`")
     } else {
         None
     };
@@ -438,8 +446,8 @@ fn odd_blank(file: u16, text: &str, error: &ScanError) -> Option<TreeFault> {
     }
     let (at, column, blank) = found?;
     let span = Span { file, line: number(at + 1), column: number(column + 1) };
-    let message = format!("this is not YAML: the blank here is the character U+{:04X}", u32::from(blank));
-    Some(TreeFault { span, message, hint: Some("write a plain blank in its place".to_owned()) })
+    let message = format!("this is not YAML: the space here is the character U+{:04X}", u32::from(blank));
+    Some(TreeFault { span, message, hint: Some("replace it by a plain space".to_owned()) })
 }
 
 fn number(count: usize) -> u32 {

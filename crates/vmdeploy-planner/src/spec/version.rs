@@ -17,9 +17,9 @@ pub fn check_disk_version(deployment: &Deployment, vm: &Vm, version: PveVersion)
                 continue;
             };
             if !version.at_least(major, minor) {
-                let message = format!("PVE {version} does not know this; {major}.{minor} does");
+                let message = format!("PVE {version} does not support this; it requires {major}.{minor}");
                 let refusal = deployment.refusal(desired.span, vm.path(&desired.path), message);
-                refusals.push(refusal.with_hint("take it out, or deploy to a newer PVE"));
+                refusals.push(refusal.with_hint("remove it, or deploy to a newer PVE"));
             }
         }
     }

@@ -146,7 +146,7 @@ impl<'a> View<'a> {
     pub(crate) fn parse<T: std::str::FromStr>(&self) -> Option<Spanned<T>> {
         self.top().text()?.parse().ok().map(|value| Spanned::new(value, self.span()))
     }
-    /// Returns the truth.
+    /// Returns the boolean.
     pub(crate) fn bool(&self) -> Option<Spanned<bool>> {
         self.top().text().and_then(parse_bool).map(|value| Spanned::new(value, self.span()))
     }
@@ -204,8 +204,8 @@ fn check_exactly_one(view: &View<'_>, object: &Object, path: Path<'_>, faults: &
         }
         [_] => {}
         [_, second, ..] => {
-            let message = format!("only one of the keys `{words}` may be there");
-            faults.error_hint(second.span(), path, message, "keep one of them, and take the others out");
+            let message = format!("only one of the keys `{words}` is allowed");
+            faults.error_hint(second.span(), path, message, "keep one of them and remove the others");
         }
     }
 }

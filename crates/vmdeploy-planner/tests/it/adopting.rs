@@ -1,4 +1,4 @@
-//! Adopting odd guests: the spec is one, and its plan adds the mark and nothing else.
+//! Adopting unusual guests: the spec is valid, and its plan only adds the ownership marker.
 
 use crate::pve::Pve;
 use crate::specs::{deploy, plan, steps};
@@ -241,7 +241,7 @@ fn a_guest_that_cannot_be_adopted_does_not_stop_the_others() {
     assert_eq!(steps(&deploy(&mut pve, &yaml)), ["odd/configure API", "null/configure API"]);
 }
 
-/// A world with a guest of this configuration, made by nobody we know.
+/// A world with an unmanaged guest of this configuration.
 fn world(config: &[(&str, &str)]) -> Pve {
     let mut pve = Pve::new();
     deploy(&mut pve, PLAIN);

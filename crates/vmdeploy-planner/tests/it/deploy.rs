@@ -105,7 +105,10 @@ fn what_a_transport_cannot_do_is_refused_at_its_line() {
         one_vm("args: -no-reboot\ndisks: {scsi0: {storage: fast, size: 1GiB}}")
     );
     let told = refused(&pve, &spec);
-    assert!(told.contains("vms.web01.args: the API lets only root@pam with a password set `args`"), "{told}");
+    assert!(
+        told.contains("vms.web01.args: the API allows only root@pam with a password to set `args`"),
+        "{told}"
+    );
     // On the hybrid transport the same option goes by `qm set`.
     let plan = plan(&pve, &spec.replace("transport: api", "transport: hybrid"));
     assert!(steps(&plan).contains(&"web01/attach SSH".to_owned()), "{:?}", steps(&plan));
@@ -143,7 +146,7 @@ fn a_shrink_is_refused_and_a_changed_image_replaces_only_when_told() {
     let told = refused(&pve, &one_vm(&PLAIN.replace("size: 50GiB", "size: 40GiB")));
     assert!(
         told.contains(
-            "disks.scsi1.size: `scsi1` has 50GiB, and a disk cannot shrink to 40GiB [write `size: 50GiB`"
+            "disks.scsi1.size: `scsi1` has 50GiB; a disk cannot shrink to 40GiB [write `size: 50GiB`"
         ),
         "{told}"
     );
@@ -212,12 +215,14 @@ fn a_foreign_guest_in_the_way_is_refused_with_the_command_to_adopt_it() {
     pve.foreign.insert(web01(), foreign(201, "qemu"));
     let told = refused(&pve, &one_vm(PLAIN));
     assert!(
-        told.contains("VMID 201 is taken by a VM that is not ours: `other` on pve1 [the spec that `vmdeploy"),
+        told.contains(
+            "VMID 201 is used by a VM that vmdeploy does not manage: `other` on pve1 [the spec that `vmdeploy"
+        ),
         "{told}"
     );
     assert!(told.contains("`vmdeploy adopt 201 --project "), "{told}");
     pve.foreign.insert(web01(), foreign(201, "lxc"));
-    assert!(refused(&pve, &one_vm(PLAIN)).contains("is taken by a container that is not ours"));
+    assert!(refused(&pve, &one_vm(PLAIN)).contains("is used by a container that vmdeploy does not manage"));
 }
 
 #[test]
@@ -230,7 +235,7 @@ fn a_copy_with_the_same_uuid_is_told_and_stays_as_it_is() {
     let unchanged = plan(&pve, &one_vm(PLAIN));
     assert!(unchanged.is_empty());
     let told: Vec<&str> = unchanged.notes.iter().map(|note| note.text.as_str()).collect();
-    assert!(told.contains(&"VMID 305 has the same UUID: it is a copy, and stays as it is"), "{told:?}");
+    assert!(told.contains(&"VMID 305 has the same UUID: it is a copy and is left unchanged"), "{told:?}");
 }
 
 #[test]
@@ -285,7 +290,7 @@ fn kept_disks_change_hands_before_their_vm_is_destroyed_even_when_the_spec_forgo
     let refused = crate::specs::try_plan_with(&pve.observed(), &crate::specs::load(&no_holder), |context| {
         context.mode = vmdeploy_planner::plan::PlanMode::Destroy;
     });
-    assert!(crate::specs::told(&refused.unwrap_err()).contains("nothing says which VM takes it"));
+    assert!(crate::specs::told(&refused.unwrap_err()).contains("but no holder is set"));
 }
 
 #[test]
@@ -349,7 +354,7 @@ vms:
 }
 
 #[test]
-fn cloud_init_changes_write_the_drive_anew_and_passwords_go_by_api() {
+fn cloud_init_changes_regenerate_the_drive_and_passwords_use_the_api() {
     let mut pve = Pve::new();
     let with_password = PLAIN.replace("user: admin", "user: admin, password: {env: WEB_PASSWORD}");
     let plan = deploy(&mut pve, &one_vm(&with_password));
@@ -385,7 +390,7 @@ fn keys_of_accounts_are_fetched_when_deploying_and_never_an_endless_change() {
 }
 
 #[test]
-fn adopting_adds_the_mark_and_nothing_else() {
+fn adopting_adds_only_the_ownership_marker() {
     let mut pve = Pve::new();
     deploy(
         &mut pve,
@@ -522,7 +527,7 @@ fn the_auto_transport_takes_the_cheapest_way_that_rights_and_spec_allow() {
     let start = plan.steps.iter().find(|step| step.id.0 == "web01/start").unwrap();
     assert_eq!(
         (start.transport, start.why.as_str()),
-        (vmdeploy_planner::plan::Transport::Ssh, "`ci@pve!t` may not do it by API")
+        (vmdeploy_planner::plan::Transport::Ssh, "`ci@pve!t` may not do this through the API")
     );
     assert_eq!(
         plan.steps.iter().filter(|step| step.transport == vmdeploy_planner::plan::Transport::Ssh).count(),
@@ -564,14 +569,14 @@ fn a_template_whose_linked_clones_stay_is_not_destroyed() {
     let refused = crate::specs::try_plan_with(&pve.observed(), &crate::specs::load(&spec), |context| {
         context.mode = vmdeploy_planner::plan::PlanMode::Destroy;
     });
-    assert!(crate::specs::told(&refused.unwrap_err()).contains("but linked clones lie upon it: VM 300"));
+    assert!(crate::specs::told(&refused.unwrap_err()).contains("but linked clones depend on it: VM 300"));
 }
 
 #[test]
-fn wishes_of_ha_and_lifecycle_that_fight_are_refused() {
+fn contradicting_ha_and_lifecycle_states_are_refused() {
     let spec =
         one_vm("ha: stopped\nlifecycle: {state: running}\ndisks: {scsi0: {storage: fast, size: 1GiB}}");
-    assert!(refused(&Pve::new(), &spec).contains("`ha: stopped` and this say opposite things"));
+    assert!(refused(&Pve::new(), &spec).contains("this contradicts `ha: stopped`"));
 }
 
 #[test]
@@ -582,7 +587,7 @@ fn a_guest_with_the_marker_and_another_uuid_is_an_interrupted_clone_or_was_chang
     guest.values.insert("smbios1".to_owned(), "uuid=11111111-1111-4111-8111-111111111111".to_owned());
     let told = refused(&pve, &one_vm(PLAIN));
     assert!(
-        told.contains("VMID 201 has the ownership marker of `web01` of project `web`, but another UUID"),
+        told.contains("VMID 201 has the ownership marker of `web01` of project `web`, but a different UUID"),
         "{told}"
     );
     assert!(

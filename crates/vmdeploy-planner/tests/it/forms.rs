@@ -34,14 +34,14 @@ fn markdown_and_graph_are_what_was_reviewed() {
 }
 
 #[test]
-fn colours_are_there_only_when_asked_for_and_change_nothing_else() {
+fn colors_are_there_only_when_asked_for_and_change_nothing_else() {
     let plan = plan(&Pve::new(), SPEC);
     let plain = text(&plan, RenderOptions::default());
-    let coloured = text(&plan, RenderOptions { colour: true, ..RenderOptions::default() });
-    assert!(!plain.contains('\u{1b}') && coloured.contains("\u{1b}[32m"));
-    let mut stripped = coloured.clone();
+    let colored = text(&plan, RenderOptions { color: true, ..RenderOptions::default() });
+    assert!(!plain.contains('\u{1b}') && colored.contains("\u{1b}[32m"));
+    let mut stripped = colored.clone();
     while let Some(start) = stripped.find('\u{1b}') {
-        let end = start + stripped[start..].find('m').expect("a colour ends with m");
+        let end = start + stripped[start..].find('m').expect("a color ends with m");
         stripped.replace_range(start..=end, "");
     }
     assert_eq!(stripped.lines().map(str::trim_end).collect::<Vec<_>>(), plain.lines().collect::<Vec<_>>());
@@ -129,7 +129,7 @@ fn a_plan_of_another_format_is_not_taken() {
     let written = serde_json::to_string(&plan).unwrap();
     let read: Plan = serde_json::from_str(&written).unwrap();
     let refusal = vmdeploy_planner::plan::CheckedPlan::new(read).unwrap_err();
-    assert_eq!(refusal.to_string(), "the plan has format 2, and this program reads format 1");
+    assert_eq!(refusal.to_string(), "the plan has format 2, but this version of vmdeploy reads format 1");
 }
 
 #[test]

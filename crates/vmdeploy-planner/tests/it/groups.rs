@@ -129,13 +129,13 @@ fn faults_name_the_line_of_the_group_and_the_member() {
     check(&two("").replace("size: 20GiB", "size: 20G"), &["12:67: groups.worker.vm.disks.scsi0.size"]);
     check(&two("").replace("[small]", "[smal]"), &["no profile `smal`", "groups.worker.worker01.profile"]);
     check(&two("").replace("count: 2", "count: 20000"), &["from 0 to 10000"]);
-    check(&two("").replace("  worker:", "  1worker:"), &["must begin with a letter"]);
+    check(&two("").replace("  worker:", "  1worker:"), &["must start with a letter"]);
     let told = check(
         &workers(50, "").replace("vmid: {range: [300, 399]}", "vmid: 300"),
         &["members of group `worker` would share VMID 300: `worker01`, `worker02`", "range"],
     );
     assert_eq!(told.lines().count(), 1, "{told}");
-    check(&workers(200, ""), &["more VMs draw from 300 to 399"]);
+    check(&workers(200, ""), &["the range 300 to 399 has fewer VMIDs"]);
     let one = workers(1, "").replace("vmid: {range: [300, 399]}", "vmid: 300");
     assert_eq!(plan(&Pve::new(), &one).changes[0].guest.vmid.get(), 300, "one member may have a number");
 }

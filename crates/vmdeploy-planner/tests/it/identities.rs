@@ -50,7 +50,7 @@ fn a_vm_is_renamed_in_place_and_keeps_its_uuid() {
         assert_eq!((formerly.project.as_str(), formerly.name.as_str()), ("shop", "web01"));
         let mut pve = in_place(pve, &new);
         assert_eq!(pve.guests[&self::vmid(400)].values["name"], "front");
-        // The key has done its work, and what it says is no condition for anything later.
+        // The key has done its work, and what it says is not a condition for anything later.
         let plain = spec("shop", "", "front", vmid);
         assert!(plan(&pve, &plain).is_empty());
         // Its old name is free, and the VM that gets it is another one.
@@ -151,7 +151,7 @@ fn a_vmid_that_is_not_the_guest_s_stops_every_mode() {
     let wrong = load(&spec("shop", "", "web01", ", vmid: 405"));
     for mode in [PlanMode::Deploy, PlanMode::Destroy] {
         let told = told(&try_plan_with(&pve.observed(), &wrong, |context| context.mode = mode).unwrap_err());
-        assert!(told.contains("`web01` exists as VMID 400, the spec says 405"), "{told}");
+        assert!(told.contains("`web01` exists as VMID 400, but the spec has 405"), "{told}");
         assert!(told.contains("[write `vmid: 400`]"), "{told}");
     }
     // One VM's fault is in the way of that VM alone.
@@ -160,7 +160,7 @@ fn a_vmid_that_is_not_the_guest_s_stops_every_mode() {
     let other = plan_with(&pve, &two, |context| context.targets = ["web02".parse().unwrap()].into());
     assert_eq!(other.changes[0].verb, Verb::Create);
     let pinned = spec("shop", "", "web01", ", uuid: 2b2b2b2b-0000-4000-8000-000000000001");
-    assert!(refused(&pve, &pinned).contains("and the spec says another"));
+    assert!(refused(&pve, &pinned).contains("but the spec has a different one"));
 }
 
 /// A world in which a backup of `web01` was restored as VMID 500.
@@ -208,7 +208,7 @@ fn a_static_address_that_a_guest_has_is_refused_on_the_same_network() {
     let pve = shop(ADDRESS);
     let with = |more: &str| spec("other", "", "db01", &ADDRESS.replace("bridge: vmbr0", more));
     let told = refused(&pve, &with("bridge: vmbr0"));
-    assert!(told.contains("vms.db01.nics.net0.ip: the address 10.0.0.5 is that of VMID 400 already, `web01` of project `shop`"), "{told}");
+    assert!(told.contains("vms.db01.nics.net0.ip: the address 10.0.0.5 is already used by VMID 400, `web01` of project `shop`"), "{told}");
     plan(&pve, &with("bridge: vmbr1"));
     plan(&pve, &with("bridge: vmbr0, vlan: 20"));
     plan(&pve, &spec("other", "", "db01", &format!("{ADDRESS}, allow_duplicate: [address]")));
@@ -243,7 +243,7 @@ fn foreign_guests_and_containers_have_addresses_too_and_templates_and_leaving_vm
         guest.facts = facts;
         pve.foreign.insert(vmid(300), guest);
         let told = refused(&pve, &yaml);
-        assert!(told.contains("10.0.0.5 is that of VMID 300 already, `other`"), "{told}");
+        assert!(told.contains("10.0.0.5 is already used by VMID 300, `other`"), "{told}");
         pve.foreign.get_mut(&vmid(300)).unwrap().template = true;
         plan(&pve, &yaml);
     }
@@ -253,7 +253,7 @@ fn foreign_guests_and_containers_have_addresses_too_and_templates_and_leaving_vm
         + spec("shop", "", "web02", ADDRESS).split("vms:\n").nth(1).unwrap();
     plan(&pve, &swapped);
     let only_new = spec("shop", "", "web02", ADDRESS);
-    assert!(refused(&pve, &only_new).contains("is that of VMID 400 already"));
+    assert!(refused(&pve, &only_new).contains("is already used by VMID 400"));
     plan_with(&pve, &only_new, |context| context.prune = Some(1));
 }
 

@@ -35,7 +35,7 @@ fn an_image_that_is_not_built_yet_is_refused_with_the_command_that_builds_it() {
     let nothing = try_plan_with(&pve.observed(), &deployment, |context| context.local_files.clear());
     let told = crate::specs::told(&nothing.unwrap_err());
     assert!(
-        told.contains("images.golden: image `golden` is not built yet [`vmdeploy image build golden` makes it, in VM `builder`; to deploy that one first: `--target builder`]"),
+        told.contains("images.golden: image `golden` has not been built yet [build it with `vmdeploy image build golden`, which uses VM `builder`; `--target builder` deploys that VM first]"),
         "{told}"
     );
     let builder = plan_with(&pve, BUILT, |context| {
@@ -46,7 +46,7 @@ fn an_image_that_is_not_built_yet_is_refused_with_the_command_that_builds_it() {
 }
 
 #[test]
-fn an_image_that_was_built_anew_is_placed_anew_and_seen_by_the_vms_made_of_it() {
+fn a_rebuilt_image_is_uploaded_again_and_noted_at_vms_created_from_the_old_one() {
     let mut pve = Pve::new();
     let with = |letter| {
         move |context: &mut vmdeploy_planner::plan::PlanContext<'_>| {
@@ -59,9 +59,9 @@ fn an_image_that_was_built_anew_is_placed_anew_and_seen_by_the_vms_made_of_it() 
     assert!(plan_with(&pve, BUILT, with('a')).is_empty());
 
     // Nothing is replaced without a word, and it is said.
-    let anew = plan_with(&pve, BUILT, with('b'));
-    assert!(anew.is_empty(), "{:?}", steps(&anew));
-    let note = anew.notes.iter().find(|note| note.topic == NoteTopic::Outdated).unwrap();
+    let rebuilt = plan_with(&pve, BUILT, with('b'));
+    assert!(rebuilt.is_empty(), "{:?}", steps(&rebuilt));
+    let note = rebuilt.notes.iter().find(|note| note.topic == NoteTopic::Outdated).unwrap();
     assert_eq!(
         note.text,
         "outdated: image `golden` has changed since scsi0 was made from it; the disk stays as it is"
@@ -101,7 +101,7 @@ fn an_image_whose_source_changed_since_it_was_built_is_said() {
     assert_eq!(notes.len(), 1, "{notes:?}");
     assert_eq!(
         notes[0].text,
-        "image `golden` was built of another source, command or environment than the spec has now"
+        "the source, command or environment of image `golden` has changed since it was built"
     );
     assert_eq!(plan("unused", PlanMode::Deploy).notes, []);
     assert_eq!(plan("golden", PlanMode::Destroy).notes, []);
@@ -128,7 +128,7 @@ fn where_an_image_is_placed_is_looked_at_before_anything_is_done() {
     assert_eq!(
         refusals("local-lvm", &|_| {}),
         [
-            "storage local-lvm at pve1, active, for placed images: it takes images, rootdir only; `pvesm set local-lvm --content …,import` changes that"
+            "storage local-lvm at pve1, active, for uploaded images: it allows images, rootdir content only; `pvesm set local-lvm --content …,import` changes that"
         ]
     );
     let full = refusals("local", &|observed| {
@@ -136,7 +136,7 @@ fn where_an_image_is_placed_is_looked_at_before_anything_is_done() {
             storage.available = Some(Bytes::from_mib(100));
         }
     });
-    assert_eq!(full, ["300MiB free on local at pve1: 100MiB free; take smaller disks or another storage"]);
+    assert_eq!(full, ["300MiB free on local at pve1: 100MiB free; use smaller disks or another storage"]);
 }
 
 const CLONES: &str = "version: 1
@@ -203,7 +203,7 @@ fn what_a_clone_cannot_have_otherwise_is_refused() {
     let pve = Pve::new();
     let told = refused(&pve, &CLONES.replace("size: 20GiB}", "size: 20GiB, storage: local-lvm}"));
     assert!(
-        told.contains("vms.web01.disks.scsi0.storage: `scsi0` shall be on local-lvm, but the clone's is on fast [write `clone: {mode: full, storage: local-lvm}`, or leave `storage` out]"),
+        told.contains("vms.web01.disks.scsi0.storage: the spec has `scsi0` on local-lvm, but the clone has it on fast [write `clone: {mode: full, storage: local-lvm}`, or remove `storage`]"),
         "{told}"
     );
     let told = refused(
@@ -211,7 +211,7 @@ fn what_a_clone_cannot_have_otherwise_is_refused() {
         &CLONES.replace("ide0: {iso: 'local:iso/tools.iso'}", "ide0: {size: 1GiB, storage: fast}"),
     );
     assert!(
-        told.contains("vms.web01.disks.ide0: `ide0` shall be a disk, but the source's is a CD drive"),
+        told.contains("vms.web01.disks.ide0: the spec has a disk at `ide0`, but the source has a CD drive"),
         "{told}"
     );
 }
@@ -238,7 +238,7 @@ fn a_disk_that_is_moved_or_grown_gets_its_new_options_afterwards() {
     assert!(plan(&pve, &moved).is_empty());
     let told = refused(&pve, &moved.replace("16GiB", "32GiB"));
     assert!(
-        told.contains("vms.web01.disks.scsi0: `scsi0` has a change that waits for a restart, and cannot be moved or grown before [`vmdeploy reboot web01` first, then deploy]"),
+        told.contains("vms.web01.disks.scsi0: `scsi0` has a change that is pending until a restart and cannot be moved or grown before [`vmdeploy reboot web01` first, then deploy]"),
         "{told}"
     );
 }
@@ -253,7 +253,7 @@ fn a_disk_that_is_plugged_in_at_a_restart_is_not_grown_before() {
     let mut pve = Pve::new();
     deploy(&mut pve, &spec(""));
     let told = refused(&pve, &spec(", sata0: {storage: fast, image: base, size: 20GiB}"));
-    assert!(told.contains("vms.web01.disks.sata0.size: `sata0` is plugged in at a restart, and can be grown to 20GiB only then"), "{told}");
+    assert!(told.contains("vms.web01.disks.sata0.size: `sata0` is attached at the next restart and can be grown to 20GiB only afterwards"), "{told}");
     deploy(&mut pve, &spec(", scsi1: {storage: fast, image: base, size: 20GiB}"));
 }
 

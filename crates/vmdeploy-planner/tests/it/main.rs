@@ -1,5 +1,11 @@
 //! What the planner does as a whole, by public interfaces only; plans against a small pure model of PVE.
 
+#![expect(
+    clippy::unwrap_used,
+    clippy::print_stderr,
+    reason = "a test panics when something is not as expected, and explains it on the terminal"
+)]
+
 mod adopting;
 mod deploy;
 mod deployments;

@@ -66,11 +66,11 @@ fn a_mapping_that_is_not_there_or_has_nothing_of_the_node_refuses_the_plan() {
     mapped(&mut pve, MappingKind::Dir, &[]);
     insta::assert_snapshot!(checks(&pve).join("\n"), @r"
     Passed: PCI mapping gpu at pve1
-    Refused: PCI mapping nic at pve1: it has no entry for pve1, only for pve2, pve3; add one at Datacenter, Resource Mappings in PVE's web interface, or make the VM there
-    Refused: PCI mapping raw at pve1: it has no entry for any node; add one for pve1 at Datacenter, Resource Mappings in PVE's web interface
-    Refused: USB mapping stick at pve1: the cluster has st\u{1b}ick, ups; correct `mapping:`, or make it at Datacenter, Resource Mappings in PVE's web interface
-    Refused: directory mapping logs at pve1: the cluster has none; correct `mapping:`, or make it at Datacenter, Resource Mappings in PVE's web interface
-    Refused: directory mapping share at pve1: the cluster has none; correct `mapping:`, or make it at Datacenter, Resource Mappings in PVE's web interface
+    Refused: PCI mapping nic at pve1: it has no entry for pve1, only for pve2, pve3; add one in PVE's web interface under Datacenter, Resource Mappings, or create the VM on that node
+    Refused: PCI mapping raw at pve1: it has no entry for any node; add one for pve1 in PVE's web interface under Datacenter, Resource Mappings
+    Refused: USB mapping stick at pve1: the cluster has st\u{1b}ick, ups; correct `mapping:`, or create it in PVE's web interface under Datacenter, Resource Mappings
+    Refused: directory mapping logs at pve1: the cluster has none; correct `mapping:`, or create it in PVE's web interface under Datacenter, Resource Mappings
+    Refused: directory mapping share at pve1: the cluster has none; correct `mapping:`, or create it in PVE's web interface under Datacenter, Resource Mappings
     ");
 }
 
@@ -85,10 +85,10 @@ fn what_could_not_be_asked_or_may_be_hidden_is_not_known() {
     pve.rights = Some(Rights { user: "ci@pve!t".to_owned(), is_root: false, paths });
     insta::assert_snapshot!(checks(&pve).join("\n"), @r"
     Passed: PCI mapping gpu at pve1
-    Refused: PCI mapping nic at pve1: the cluster has gpu; correct `mapping:`, or make it at Datacenter, Resource Mappings in PVE's web interface
-    Unknown: PCI mapping raw at pve1: these credentials do not see it; with Mapping.Use on it they would
+    Refused: PCI mapping nic at pve1: the cluster has gpu; correct `mapping:`, or create it in PVE's web interface under Datacenter, Resource Mappings
+    Unknown: PCI mapping raw at pve1: these credentials do not see it; Mapping.Use on it is needed
     Unknown: USB mapping stick at pve1: the cluster's USB mappings could not be asked
-    Unknown: directory mapping logs at pve1: these credentials do not see it; with Mapping.Use on it they would
+    Unknown: directory mapping logs at pve1: these credentials do not see it; Mapping.Use on it is needed
     Passed: directory mapping share at pve1
     ");
 

@@ -1,4 +1,4 @@
-//! Specs by somebody who means no good, or is in a hurry: what each is told, word for word.
+//! Hostile and mistaken specs, with the exact error of each.
 
 use std::fmt::Write as _;
 use vmdeploy_planner::spec::{LoadOptions, SourceFile, load};
@@ -73,8 +73,8 @@ fn specs() -> Vec<(&'static str, String)> {
         ("cores as a text", vm("cpu: '4'")),
         ("cores in hexadecimal", vm("cpu: 0x4")),
         ("cores as a fraction", vm("cpu: 1.5")),
-        ("a truth of another language", vm("onboot: yes")),
-        ("a truth as a number", vm("onboot: 1")),
+        ("a boolean of another language", vm("onboot: yes")),
+        ("a boolean as a number", vm("onboot: 1")),
         ("a VMID that is too small", vm("vmid: 99")),
         ("a VMID that is too large", vm("vmid: 1000000000")),
         ("a VMID with a leading zero", vm("vmid: 0201")),
@@ -285,7 +285,7 @@ fn more_specs() -> Vec<(&'static str, String)> {
             ),
         ),
         ("HA in one word, misspelt", with("ha: runing")),
-        ("HA as a truth", with("ha: {state: true, max_restart: -1, max_relocate: 99}")),
+        ("HA as a boolean", with("ha: {state: true, max_restart: -1, max_relocate: 99}")),
         ("HA for a node without a number", with("ha: {on_nodes: {pve1: high, pve2: -1, pve3: 1.5}}")),
         (
             "times that are negative",
@@ -294,7 +294,7 @@ fn more_specs() -> Vec<(&'static str, String)> {
             ),
         ),
         ("a time in words", with("agent: true\nready: {agent: soon, ip: {timeout: 200h}}")),
-        ("keep by itself", with("vmid: 201").replace("size: 1GiB", "size: 1GiB, keep: {holder: 201}")),
+        ("keep alone", with("vmid: 201").replace("size: 1GiB", "size: 1GiB, keep: {holder: 201}")),
         ("a startup order as a text", with("startup: 'order=1,up=30'")),
         (
             "a clone and an image",

@@ -202,16 +202,16 @@ fn firmware_disks_are_no_ordinary_disks() {
     for (lines, message) in [
         (
             FIRMWARE.replace("tpm: local-lvm", "tpm: {storage: local-lvm, version: v1.2}"),
-            "was made with `version` v2.0",
+            "was created with `version` v2.0",
         ),
         (
             FIRMWARE.replace("efi: {storage: local-lvm}", "efi: {storage: local-lvm, type: 2m}"),
-            "was made with `type` 4m",
+            "was created with `type` 4m",
         ),
         (
             FIRMWARE
                 .replace("efi: {storage: local-lvm}", "efi: {storage: local-lvm, secure_boot_keys: true}"),
-            "was made with `secure_boot_keys`",
+            "was created with `secure_boot_keys`",
         ),
         (FIRMWARE.replace("tpm: local-lvm", "tpm: fast"), "only while it is stopped"),
     ] {
@@ -237,7 +237,7 @@ fn options_that_pve_takes_only_together_are_refused_by_the_spec() {
         ),
         (
             "memory: 16GiB\ncpu: {cores: 4, numa: true}\nnuma: {numa0: {cpus: 0-3, memory: 8GiB}}",
-            "8192MiB together, and the VM has 16384MiB",
+            "8192MiB in total, but the VM has 16384MiB",
         ),
         ("memory: 2GiB\nhotplug: [memory]", "memory hotplug needs NUMA"),
         ("machine: {type: pc, viommu: intel}", "needs a q35 machine"),
@@ -260,7 +260,7 @@ disks: {scsi0: {storage: fast, size: 4GiB}}";
         .replace("memory: 8GiB\ncpu", "memory: 16GiB\ncpu")
         .replace("numa: {numa0: {cpus: 0-3, memory: 8GiB}}\n", "");
     let told = refused(&pve, &one_vm(&bigger));
-    assert!(told.contains("8192MiB together, and the VM has 16384MiB"), "{told}");
+    assert!(told.contains("8192MiB in total, but the VM has 16384MiB"), "{told}");
     // What is wrong already and not changed is left alone.
     pve.guests.get_mut(&web01()).unwrap().values.insert("memory".to_owned(), "4096".to_owned());
     let other = "disks: {scsi0: {storage: fast, size: 4GiB}}\nonboot: true";
@@ -399,7 +399,7 @@ fn room_is_what_is_written_on_thin_storages_and_the_size_on_others() {
     for thin in ["lvmthin", "rbd", "dir", "sparse"] {
         let (refused, notes) = check(thin, blank, "");
         assert_eq!(refused, "", "{thin}");
-        assert!(notes.contains("may grow to 100GiB, and it has 60GiB free"), "{thin}: {notes}");
+        assert!(notes.contains("may grow to 100GiB, but it has 60GiB free"), "{thin}: {notes}");
     }
     let limited = "clusters: {default: {limits: {overcommit: 1.5}}}\n";
     assert!(check("lvmthin", blank, limited).0.contains("`limits.overcommit` allows 90GiB of its 60GiB"));

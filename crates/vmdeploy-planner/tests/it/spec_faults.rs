@@ -28,7 +28,7 @@ fn all_faults_come_at_once_each_with_its_place() {
     let expect = [
         "error: project: `Web` is not a valid project name: only lower-case letters, digits and `-` are allowed\n --> a.yaml:2:10\n  |\n2 | project: Web\n  |          ^^^\n  = hint: write it like `web`",
         "error: vms.web01.vmid: `99` is not a whole number from 100 to 999999999\n --> a.yaml:5:11",
-        "error: vms.web01: there is no key `memmory` here\n --> a.yaml:6:5\n  |\n6 |     memmory: 4GiB\n  |     ^^^^^^^\n  = hint: did you mean `memory`?",
+        "error: vms.web01: unknown key `memmory`\n --> a.yaml:6:5\n  |\n6 |     memmory: 4GiB\n  |     ^^^^^^^\n  = hint: did you mean `memory`?",
         "error: vms.web01.memory: `4096` is not a size: the unit is missing: write `GiB` or `MiB` after the number\n --> a.yaml:7:13\n  |\n7 |     memory: 4096\n  |             ^^^^\n  = hint: write `4GiB` if these are MiB",
         "error: vms.web01.disks.scsi0.size: `32G` is not a size: the unit must be binary: KiB, MiB, GiB or TiB\n --> a.yaml:9:41\n  |\n9 |       scsi0: {storage: local-lvm, size: 32G}\n  |                                         ^^^\n  = hint: write `32GiB`",
     ];
@@ -50,37 +50,37 @@ fn kinds_are_checked() {
     check("vms: {a: {nics: {net0: {bridge: vmbr0, mac: 'BD:24:11:00:00:01'}}}}", &["its first byte is odd"]);
     check("vms: {a: {vmid: {range: [300, 200]}}}", &["a range has two numbers"]);
     check("vms: {a: {startup: {up: 30}}}", &["write `30s` or `30m`"]);
-    check("vms: {a: null}", &["nothing stands here"]);
-    check("vms: {a: {}, a: {}}", &["this key stands twice"]);
+    check("vms: {a: null}", &["the value is empty"]);
+    check("vms: {a: {}, a: {}}", &["duplicate key"]);
     check("vms: {a_b: {}}", &["`a_b` is not a valid VM name"]);
-    check("vms: {a: {onboot: null, vmid: null}}", &["`null` removes nothing here"]);
+    check("vms: {a: {onboot: null, vmid: null}}", &["`null` is not allowed here"]);
     check("vms: {a: {<<: {}}}", &["use `profiles:`"]);
     check("vms: {a: {cores: 2}}", &["write `cpu: {cores: N}`"]);
     check("vms: {a: {memory: 512}}", &["write `512GiB` or `512MiB`"]);
-    check("profiles: {x: {}, y: {profile: x}}\nvms: {a: {}}", &["a profile names no other profiles"]);
+    check("profiles: {x: {}, y: {profile: x}}\nvms: {a: {}}", &["a profile cannot use other profiles"]);
     check("vms: {a: {raw: {coress: 2}}}", &["did you mean `cores`?"]);
     check("vms: {a: {raw: {bios: uefi}}}", &["it is one of seabios, ovmf"]);
-    check("vms: {a: {onboot: true, raw: {onboot: 1}}}", &["`onboot` says it already"]);
+    check("vms: {a: {onboot: true, raw: {onboot: 1}}}", &["`onboot` sets it already"]);
 }
 
 #[test]
 fn numbers_names_and_addresses_are_unique() {
-    check("vms: {a: {vmid: 100}, b: {vmid: 100}}", &["VMID 100 is that of `a` already"]);
+    check("vms: {a: {vmid: 100}, b: {vmid: 100}}", &["VMID 100 is already used by `a`"]);
     check("vms: {web: {}, WEB: {}}", &["differs from `web` only in case"]);
     let nic =
         |rest: &str| format!("{{nics: {{net0: {{bridge: vmbr0, {rest}}}}}, cloud_init: {{storage: local}}}}");
     let two = |rest: &str| format!("vms: {{a: {0}, b: {0}}}", nic(rest));
     check(
         &two("mac: 'BC:24:11:00:00:01'"),
-        &["the MAC address BC:24:11:00:00:01 is that of net0 of `a` already"],
+        &["the MAC address BC:24:11:00:00:01 is already used by net0 of `a`"],
     );
     check(
         &two("ip: 10.0.0.5/24, gateway: 10.0.0.1"),
-        &["the address 10.0.0.5 is that of net0 of `a` already"],
+        &["the address 10.0.0.5 is already used by net0 of `a`"],
     );
     check(
         "vms: {a: {vmid: {range: [200, 201]}}, b: {vmid: {range: [200, 201]}}, c: {vmid: {range: [200, 201]}}}",
-        &["more VMs draw from 200 to 201"],
+        &["the range 200 to 201 has fewer VMIDs"],
     );
 }
 
@@ -93,7 +93,7 @@ fn gateways_are_in_their_networks() {
         &nic("ip: 10.0.0.5/24, gateway: 10.0.1.1"),
         &["the gateway 10.0.1.1 is not in the network of 10.0.0.5/24"],
     );
-    check(&nic("ip: dhcp, gateway: 10.0.1.1"), &["no meaning beside `ip: dhcp`"]);
+    check(&nic("ip: dhcp, gateway: 10.0.1.1"), &["no effect with `ip: dhcp`"]);
     check(&nic("gateway: 10.0.1.1"), &["a gateway needs an address"]);
     check(&nic("ip: 10.0.0.5/24, gateway: 10.0.0.5"), &["the guest's own address"]);
     check(&nic("ip: 10.0.0.0/24, gateway: 10.0.0.1"), &["the address of the network itself"]);
@@ -101,7 +101,7 @@ fn gateways_are_in_their_networks() {
     check(&nic("ip: 10.0.0.5/24"), &["no NIC of the VM has a gateway"]);
     check(&nic("ip6: fd00::5/64, gateway6: 'fe80::1'"), &[]);
     check(&nic("ip: 10.0.0.256/24"), &["an IPv4 address with its prefix length"]);
-    check("vms: {a: {nics: {net0: {bridge: vmbr0, ip: dhcp}}}}", &["never reaches the guest"]);
+    check("vms: {a: {nics: {net0: {bridge: vmbr0, ip: dhcp}}}}", &["has no effect"]);
 }
 
 #[test]
@@ -128,7 +128,7 @@ fn devices_fit_together() {
         "vms: {a: {disks: {ide2: {iso: none}}, cloud_init: {slot: ide2, storage: local}}}",
         &["`ide2` is the slot of the cloud-init drive"],
     );
-    check("vms: {a: {ready: {agent: 5m}}}", &["which the VM does not enable"]);
+    check("vms: {a: {ready: {agent: 5m}}}", &["which is not enabled for the VM"]);
     check(
         "vms: {a: {pci: {hostpci0: {mapping: gpu, pcie: true}}}}",
         &["PCI express (`hostpci0`) needs a q35 machine"],
@@ -146,11 +146,11 @@ fn devices_fit_together() {
 fn clones_have_a_sound_source() {
     check(
         "vms: {a: {clone: b}, b: {clone: c}, c: {clone: a}}",
-        &["the clones go round in a ring: a from b from c from a"],
+        &["circular clone references: a from b from c from a"],
     );
     check("vms: {a: {clone: a}}", &["in a ring: a from a"]);
     check("vms: {a: {clone: tmpl}, tmpll: {}}", &["there is no VM `tmpl` to clone"]);
-    check("vms: {a: {clone: {from: b, mode: linked}}, b: {}}", &["only a template has linked clones"]);
+    check("vms: {a: {clone: {from: b, mode: linked}}, b: {}}", &["cannot have linked clones"]);
     let tmpl = "images: {deb: {path: /x}}\nvms:\n  t: {template: true, disks: {scsi0: {storage: local, image: deb, size: 9GiB}}}\n";
     check(&format!("{tmpl}  a: {{clone: linked, disks: {{scsi0: {{image: deb, size: 20GiB}}}}}}\n"), &[]);
     check(
@@ -204,15 +204,18 @@ fn hostile_texts_are_refused_and_shown_harmless() {
         ("images: {x: {path: \"/a,import-from=b\"}}\nvms: {a: {}}", "commas"),
         (
             "images: {x: {url: http://u:p@h/x, checksum: 'md5:00000000000000000000000000000000'}}\nvms: {a: {}}",
-            "a user or a password",
+            "a user or password",
         ),
-        ("images: {x: {url: https://h/x}}\nvms: {a: {}}", "needs its `checksum`"),
+        ("images: {x: {url: https://h/x}}\nvms: {a: {}}", "requires a `checksum`"),
         (
             "images: {x: {url: 'https://h/x.qcow2.XZ?sig=1', checksum: 'md5:00000000000000000000000000000000'}}\nvms: {a: {}}",
-            "this is packed (`.xz`): PVE downloads an image as it is",
+            "this image is compressed (`.xz`): PVE does not unpack downloaded images",
         ),
-        ("images: {x: {path: /x.raw.zst}}\nvms: {a: {}}", "this is packed (`.zst`): PVE imports a file"),
-        ("vms: {a: {cloud_init: {storage: local, user: \"root: x\"}}}", "blanks and `:`"),
+        (
+            "images: {x: {path: /x.raw.zst}}\nvms: {a: {}}",
+            "this image is compressed (`.zst`): PVE does not unpack files",
+        ),
+        ("vms: {a: {cloud_init: {storage: local, user: \"root: x\"}}}", "spaces and `:`"),
         ("vms: {a: {description: \"<!-- vmdeploy cluster=x -->\"}}", "ownership marker"),
     ] {
         let found = faults(&format!("{HEAD}{body}"));
@@ -249,7 +252,7 @@ fn files_are_read_as_one() {
         ("c.yaml", "version: 1\nproject: q\nvms: {a: {}}"),
     ]);
     assert!(
-        twice.contains("this name is taken already")
+        twice.contains("this name is used twice")
             && twice.contains("`site.yaml` says `p`")
             && twice.contains("the first is at b.yaml:2"),
         "{twice}"
@@ -267,9 +270,9 @@ fn files_are_read_as_one() {
     let pinned = load(&[site, ("b.yaml", &spec("{range: [200, 299]}")), lock]).unwrap().deployment;
     assert_eq!(pinned.pin(&pinned.vms[0]).unwrap().vmid.get(), 250);
     assert!(
-        text(&[site, ("b.yaml", &spec("{range: [200, 249]}")), lock]).contains("the lock file pins VMID 250")
+        text(&[site, ("b.yaml", &spec("{range: [200, 249]}")), lock]).contains("the lock file has VMID 250")
     );
-    assert!(text(&[site, ("b.yaml", &spec("251")), lock]).contains("and the spec says 251"));
+    assert!(text(&[site, ("b.yaml", &spec("251")), lock]).contains("but the spec has 251"));
     let printed = spec::updated_lock(
         &pinned,
         &[(("default".to_owned(), "zz".parse().unwrap()), pve_types::Vmid::new(300).unwrap())].into(),
@@ -283,22 +286,22 @@ fn several_clusters_share_images_and_keep_their_numbers_apart() {
                  two: {endpoints: ['https://[fd00::1]:443']}\nimages: {deb: {path: /x.qcow2}}\n";
     let vm = |rest: &str| format!("{{vmid: 100, {rest}disks: {{scsi0: {{storage: local, image: deb}}}}}}");
     check(&format!("{sites}vms: {{a: {}, b: {}}}", vm("cluster: one, "), vm("cluster: two, ")), &[]);
-    check(&format!("{sites}vms: {{a: {}}}", vm("")), &["has several clusters, and this VM names none"]);
+    check(&format!("{sites}vms: {{a: {}}}", vm("")), &["has several clusters, and this VM has no `cluster`"]);
     check(&format!("{sites}vms: {{a: {}}}", vm("cluster: tow, ")), &["did you mean `two`?"]);
     let foreign = "vms:\n  t: {cluster: one, template: true}\n  a: {cluster: two, clone: t}\n";
-    check(&format!("{sites}{foreign}"), &["is in cluster `one`, and a clone stays in its own"]);
+    check(&format!("{sites}{foreign}"), &["is in cluster `one`; a clone must be in the same cluster"]);
     check("clusters: {one: {auth: {token_id: d@pve!ci}}}\nvms: {a: {}}", &["the key `secret` is missing"]);
-    check("clusters: {one: {tls: {verify: false}}}\nvms: {a: {}}", &["certificates are always verified"]);
-    check("clusters: {one: {endpoints: 'http://a'}}\nvms: {a: {}}", &["it begins with `https://`"]);
+    check("clusters: {one: {tls: {verify: false}}}\nvms: {a: {}}", &["TLS verification cannot be disabled"]);
+    check("clusters: {one: {endpoints: 'http://a'}}\nvms: {a: {}}", &["it must start with `https://`"]);
 }
 
 #[test]
 fn lifecycle_and_readiness_make_sense() {
-    check("vms: {a: {template: true, lifecycle: {state: running}}}", &["a template never runs"]);
-    check("vms: {a: {ha: started, lifecycle: {state: stopped}}}", &["high availability is told to start it"]);
+    check("vms: {a: {template: true, lifecycle: {state: running}}}", &["a template is never started"]);
+    check("vms: {a: {ha: started, lifecycle: {state: stopped}}}", &["high availability would start it"]);
     check("vms: {a: {lifecycle: {ignore: [memmory]}}}", &["did you mean `memory`?"]);
     check("vms: {a: {lifecycle: {keep_disks: [data]}}}", &["no disk of the VM has the role `data`"]);
-    check("vms: {a: {ready: {tcp: 22}}}", &["no address of the VM is known"]);
+    check("vms: {a: {ready: {tcp: 22}}}", &["the VM has no known address"]);
     check("vms: {a: {agent: true, ready: {ip: {nic: net3}}}}", &["the VM has no NIC `net3`"]);
     check(
         "images: {i: {build: {vm: x, command: make, output: o}}}\nvms: {a: {}}",
@@ -342,7 +345,7 @@ fn a_flood_of_faults_has_a_short_answer() {
     let keys = |count: usize| (0..count).map(|n| format!("k{n}: 1")).collect::<Vec<_>>().join(", ");
     let found = faults(&format!("{HEAD}vms: {{a: {{{}}}}}", keys(900)));
     assert!((100..300).contains(&found.len()), "{}", found.join("\n"));
-    assert!(found.last().unwrap().contains("there are more faults"));
+    assert!(found.last().unwrap().contains("more errors exist"));
     check(&format!("vms: {{a: {{{}}}}}", keys(30_000)), &["30000 entries are too many"]);
     check(&format!("vms: {{a: {{raw: {{{}}}}}}}", keys(30_000)), &["30000 entries are too many"]);
     check(&format!("vms: {{a: {{tags: [{}]}}}}", "x, ".repeat(30_000)), &["30000 entries are too many"]);

@@ -161,5 +161,8 @@ fn line_ends_quotes_and_comments_of_other_editors_are_read_and_what_is_missing_i
     assert!(said.contains("DATA_DISK_SIZE (1000GiB)") && !said.contains("PROXMOX_NODE"), "{said}");
     assert!(!said.contains("is this the"), "{said}");
     let (_, notes) = import("PATH=/bin\n", StorageKind::Zfs);
-    assert!(notes.iter().any(|note| note.ends_with("is this the `.env` of vm-deploy?")), "{notes:?}");
+    assert!(
+        notes.iter().any(|note| note.ends_with("check that this is the `.env` of vm-deploy")),
+        "{notes:?}"
+    );
 }

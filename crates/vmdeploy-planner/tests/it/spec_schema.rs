@@ -203,7 +203,7 @@ fn the_schema_describes_every_key() {
     assert!(cores["description"].as_str().unwrap().contains("PVE: cores"));
 }
 
-const BEGIN: &str = "<!-- reference: begin (made of the program's table; `cargo test -p vmdeploy-planner --test it` compares it) -->\n";
+const BEGIN: &str = "<!-- reference: begin (generated from the program; `cargo test -p vmdeploy-planner --test it` compares it) -->\n";
 const END: &str = "<!-- reference: end -->";
 
 fn with_reference(document: &str) -> String {

@@ -1,4 +1,4 @@
-//! Reading specs and making plans, with everything that a plan takes beside them fixed.
+//! Reading specs and creating plans, with all other inputs fixed.
 
 use crate::pve::Pve;
 use std::collections::BTreeMap;

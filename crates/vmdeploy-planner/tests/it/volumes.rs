@@ -71,7 +71,7 @@ fn a_volume_of_two_vms_of_a_spec_is_refused_and_one_of_no_guest_is_attached() {
             + &format!("  web02:\n    vmid: 202\n    node: pve1\n    disks: {}\n", disks(second))
     };
     let told = refused(&Pve::new(), &two("fast:vm-555-disk-0", "fast:vm-555-disk-0"));
-    assert!(told.contains("`web01` of this spec attaches it, too"), "{told}");
+    assert!(told.contains("`web01` of this spec attaches it as well"), "{told}");
     let free = plan(&Pve::new(), &two("fast:vm-555-disk-0", "fast:vm-555-disk-1"));
     assert!(!free.is_empty());
 }
@@ -134,7 +134,7 @@ fn what_cannot_be_seen_is_not_taken_for_free() {
     let this = Vmid::new(201).unwrap();
     let owner = |volume: &str| users.owner(&volume.parse().unwrap(), this);
     assert!(matches!(owner("fast:vm-555-disk-0"), VolumeOwner::Unknown { .. }));
-    assert_eq!(owner("fast:vm-201-disk-0"), VolumeOwner::Nobody, "PVE takes it for this VM's");
+    assert_eq!(owner("fast:vm-201-disk-0"), VolumeOwner::Unowned, "PVE takes it for this VM's");
 }
 
 #[test]
@@ -171,7 +171,7 @@ fn a_running_guest_keeps_its_disks_where_they_are_unless_it_may_be_restarted() {
     let mut pve = Pve::new();
     deploy(&mut pve, &spec("scsi1: {storage: fast, size: 5GiB}", ""));
     let told = refused(&pve, &spec("scsi2: {storage: fast, size: 5GiB}", ""));
-    assert!(told.contains("comes to another slot, which a running guest does not take"), "{told}");
+    assert!(told.contains("changes its slot, which is not possible while the guest is running"), "{told}");
     let allowed = spec("scsi2: {storage: fast, size: 5GiB}", "lifecycle: {restart: if-needed}\n");
     let plan = deploy(&mut pve, &allowed);
     assert_eq!(own_steps(&plan)[..3], ["web01/shutdown API", "web01/configure API", "web01/start API"]);
@@ -185,7 +185,7 @@ fn where_it_is_not_clear_which_disk_a_new_slot_is_the_plan_asks() {
     deploy(&mut pve, &spec("scsi1: {storage: fast, size: 5GiB}\nscsi2: {storage: fast, size: 5GiB}"));
     stopped(&mut pve);
     let told = refused(&pve, &spec("scsi3: {storage: fast, size: 5GiB}"));
-    assert!(told.contains("is it the same disk?"), "{told}");
+    assert!(told.contains("this may be the same disk"), "{told}");
     let said = spec("scsi3: {volume: 'fast:vm-201-disk-1'}\nscsi1: {storage: fast, size: 5GiB}");
     deploy(&mut pve, &said);
     let values = &pve.guests[&Vmid::new(201).unwrap()].values;
@@ -211,7 +211,7 @@ fn an_import_that_was_cut_off_is_plugged_in_instead_of_made_again() {
 }
 
 #[test]
-fn a_kept_disk_survives_wherever_somebody_put_it() {
+fn a_kept_disk_is_kept_in_whatever_slot_it_is() {
     let kept = "scsi1: {storage: fast, size: 5GiB, keep: {holder: 999}}\nscsi2: {storage: fast, size: 1GiB}";
     let spec = vm(&format!("{TWO}\n{kept}"), "");
     for place in ["unused0", "scsi7", "scsi2"] {

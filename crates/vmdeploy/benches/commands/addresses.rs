@@ -21,7 +21,7 @@ pub fn tables() -> Vec<Table> {
         table.row(head.into_iter().chain(costs(&usage, &counts)));
     }
     table.note(
-        "An address is asked of the guest's agent: one request per running VM, three at a time on the node",
+        "Addresses are read from the guest agents: one request per running VM, three at a time on the node",
     );
     vec![table]
 }

@@ -32,7 +32,7 @@ const PLAYBOOK: [&[&str]; 8] = [
     &["qm start {id}"],
 ];
 
-/// Deploys the way that vm-deploy's playbook does, until the last VM's agent tells its address.
+/// Deploys as vm-deploy's playbook does, until the last VM's agent reports its address.
 pub fn playbook(vms: u32) -> (Duration, Counts) {
     let ground = Ground::new(world(Delays::real()));
     let mut config = HostConfig::new("127.0.0.1", "root");
@@ -65,7 +65,7 @@ pub fn playbook(vms: u32) -> (Duration, Counts) {
     (began.elapsed(), ground.world().counts())
 }
 
-/// Waits until every guest's agent answers; a look costs nothing. Time alone makes an agent answer, which is no change
+/// Waits until every guest's agent answers; a look costs nothing. Time alone makes an agent answer, which is not a change
 /// of the world that could be waited for.
 fn wait_for_addresses(ground: &Ground, vms: u32) {
     let up = |world: &mut pve_lab::World| {

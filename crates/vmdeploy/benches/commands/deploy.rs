@@ -10,7 +10,7 @@ use std::time::Duration;
 
 const VMS: u32 = 20;
 
-/// How one way did.
+/// The measurement of one tool.
 struct Done {
     way: String,
     took: Duration,
@@ -34,7 +34,7 @@ pub fn tables() -> Vec<Table> {
         let way = format!("vmdeploy, `transport: {transport}`");
         all.push(Done { way, took: usage.wall, counts, transport: Some(transport) });
     }
-    let way = "vm-deploy's playbook: one `qm` per setting, one VM after the other".to_owned();
+    let way = "vm-deploy's playbook: one `qm` per setting, one VM after another".to_owned();
     all.push(Done { way, took: playbook, counts, transport: None });
     let mut missing = None;
     match baselines::ansible(VMS) {
@@ -47,14 +47,14 @@ pub fn tables() -> Vec<Table> {
     let mut table = Table::new(
         format!("Deploying {VMS} VMs, `delays: real`"),
         &[
-            "way",
+            "tool",
             "time",
             "critical path",
             "time ÷ critical path",
             "playbook ÷ time",
             "API requests",
             "SSH commands",
-            "PVE's programs",
+            "PVE programs",
         ],
     );
     for done in &all {
@@ -71,25 +71,25 @@ pub fn tables() -> Vec<Table> {
             done.counts.programs.values().sum::<u64>().to_string(),
         ]);
     }
-    table.note("Each VM has a disk made of an image, a data disk, a cloud-init drive, and is waited for until its agent tells an address, 12 s after its start");
+    table.note("Each VM has a disk created from an image, a data disk and a cloud-init drive; the run waits until the guest agent reports an address, 12 s after the start");
     for (transport, name) in [("hybrid", "`hybrid`"), ("auto", "`auto` and `api`"), ("ssh", "`ssh`")] {
         table.note(format!(
-            "The critical path of {name} is set by {}",
+            "The critical path of {name} is determined by {}",
             least(&delays, transport, u64::from(VMS)).by
         ));
     }
-    table.note("`hybrid` and `ssh` are given the image as a file of the node, `auto` and `api` as a volume");
-    table.note("The playbook's fixed sleeps are not counted; its commands go over one SSH connection");
+    table.note("`hybrid` and `ssh` use the image as a file on the node, `auto` and `api` as a volume");
+    table.note("The playbook's fixed sleeps are not counted; its commands use one SSH connection");
     if let Some(reason) = missing {
         table.note(format!("Ansible is left out: {reason}"));
     }
     vec![table, timing_table(&estimates)]
 }
 
-/// `plan --timing` beside what was measured.
+/// `plan --timing` compared with the measurement.
 fn timing_table(estimates: &[(&str, String, Duration)]) -> Table {
     let mut table = Table::new(
-        "What `plan --timing` says of these plans",
+        "Estimates of `plan --timing` for these plans",
         &["transport", "estimate", "measured", "estimate ÷ measured"],
     );
     for (transport, text, took) in estimates {

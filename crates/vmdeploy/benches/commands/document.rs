@@ -1,4 +1,4 @@
-//! docs/benchmarks.md: what stands between a part's markers is written anew at each run.
+//! docs/benchmarks.md: the text between a part's markers is replaced at each run.
 
 use std::fmt::Write as _;
 use std::path::PathBuf;

@@ -105,7 +105,7 @@ impl Ground {
         let found = self.lab().variables().iter().find(|(found, _)| found == name);
         found.map(|(_, value)| value.clone()).expect(name)
     }
-    /// Runs async work beside the lab.
+    /// Runs async work while the lab runs.
     pub fn block_on<T>(&self, work: impl Future<Output = T>) -> T {
         self.runtime.block_on(work)
     }

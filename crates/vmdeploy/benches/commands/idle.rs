@@ -18,7 +18,7 @@ pub fn tables() -> Vec<Table> {
             "API requests",
             "API connections",
             "SSH commands",
-            "PVE's programs",
+            "PVE programs",
         ],
     );
     let grounds: Vec<(u32, Ground)> = [10, 100, 1_000].map(|vms| (vms, deployed(vms))).into();
@@ -34,8 +34,7 @@ pub fn tables() -> Vec<Table> {
         }
     }
     table.note(
-        "The VMs were deployed before, on a lab without delays; then it got those of a real node, so that each \
-         request, connection and command costs what it costs there",
+        "The VMs were deployed on a lab without delays; the measurement used the delays of a real node",
     );
     vec![table]
 }

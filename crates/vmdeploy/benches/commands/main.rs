@@ -1,8 +1,10 @@
-//! How long whole commands take: the program against the embedded PVE, beside other ways to the same end.
+//! How long whole commands take: the program against the embedded PVE, compared with other tools.
 //!
-//! `make bench` runs it with optimisation; `cargo bench --package vmdeploy --bench commands -- deploy idle` runs parts.
+//! `make bench` runs it with optimization; `cargo bench --package vmdeploy --bench commands -- deploy idle` runs parts.
 //! Each part's tables go to stdout, and into docs/benchmarks.md between that part's markers. Every figure of a table is
 //! of one run. What this machine lacks is said and left out.
+
+#![expect(clippy::print_stdout, clippy::print_stderr, reason = "a benchmark prints its results")]
 
 mod addresses;
 mod baselines;

@@ -6,10 +6,10 @@ use crate::measure::{Usage, mib, seconds};
 use pve_lab::Delays;
 use std::time::Duration;
 
-/// Plans from nothing, against what was observed of a cluster, with nobody to ask.
+/// Plans new VMs against a stored observation, without a cluster.
 pub fn tables() -> Vec<Table> {
     let mut table = Table::new(
-        "Planning from nothing (`plan --observed`)",
+        "Planning new VMs (`plan --observed`)",
         &["VMs", "time", "CPU", "CPU per VM", "memory", "steps"],
     );
     let ground = Ground::new(world(Delays::none()));

@@ -1,4 +1,4 @@
-//! Part 6: what the program costs by itself.
+//! Part 6: the cost of the program itself.
 
 use crate::document::Table;
 use crate::ground::{Ground, image_for, spec, world};
@@ -20,19 +20,19 @@ pub fn tables() -> Vec<Table> {
     let size = std::fs::metadata(env!("CARGO_BIN_EXE_vmdeploy")).map_or(0, |file| file.len());
     ground.write("spec.yaml", &spec(1_000, 1, "auto", &image_for("auto")));
     let work = ground.run(&["deploy", "spec.yaml", "--yes"]);
-    let mut table = Table::new("What the program costs by itself", &["what", "figure"]);
+    let mut table = Table::new("Cost of the program itself", &["what", "figure"]);
     table.row([
         format!("start to end of `--version`, median of {RUNS}"),
         format!("{:.1} ms", starts[RUNS / 2].as_secs_f64() * 1000.0),
     ]);
     table.row([
-        "size of the program, the lab included".to_owned(),
+        "size of the program, including the lab".to_owned(),
         format!("{:.1} MiB", size as f64 / (1 << 20) as f64),
     ]);
-    table.row(["most memory at rest: one VM is deployed and waited for".to_owned(), mib(&rest)]);
-    table.row(["most memory while 1,000 VMs are deployed".to_owned(), mib(&work)]);
+    table.row(["peak memory while waiting for one VM".to_owned(), mib(&rest)]);
+    table.row(["peak memory while deploying 1,000 VMs".to_owned(), mib(&work)]);
     table.row([
-        "time and CPU of that, on a lab without delays".to_owned(),
+        "time and CPU for that, on a lab without delays".to_owned(),
         format!("{}, {}", seconds(work.wall), cpu(&work)),
     ]);
     vec![table]

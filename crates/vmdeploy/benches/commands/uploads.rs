@@ -7,7 +7,7 @@ use std::process::Command;
 pub fn tables() -> Vec<Table> {
     let mut table = Table::new(
         "Uploading an image of 1 GiB over loopback, with OpenSSH's sshd on the other side",
-        &["way", "MB/s", "ratio", "wanted"],
+        &["tool", "MB/s", "ratio", "target"],
     );
     let cargo = std::env::var_os("CARGO").unwrap_or_else(|| "cargo".into());
     let output = Command::new(cargo)

@@ -16,13 +16,13 @@ use vmdeploy_executor::{ConnectionsConfig, SshAccess};
 /// How often a builder that does not listen yet is tried again.
 const AGAIN: Duration = Duration::from_secs(2);
 
-/// The way to the builder, beside what `~/.ssh/config` says.
+/// How the builder is reached, in addition to `~/.ssh/config`.
 #[derive(Debug, Clone, Default, clap::Args)]
 pub struct Way {
-    /// The private key for the builder; else PROXMOX_SSH_KEY, the usual ones and the agent
+    /// Private key for the builder [default: PROXMOX_SSH_KEY, then the default keys and the SSH agent]
     #[arg(long, value_name = "FILE")]
     pub key: Option<PathBuf>,
-    /// Go through this host; several in the order in which they are passed, with commas between; else `ProxyJump` of ~/.ssh/config
+    /// Jump hosts, in order, separated by commas [default: `ProxyJump` of ~/.ssh/config]
     #[arg(long, value_name = "[USER@]HOST[:PORT]", value_delimiter = ',')]
     pub jump: Vec<Place>,
 }
@@ -32,7 +32,7 @@ pub struct Way {
 /// A builder that does not listen yet is tried until `patience` is over.
 ///
 /// # Errors
-/// It cannot be reached, its host key is not known, or it lets us not in.
+/// It cannot be reached, its host key is not known, or the login is refused.
 pub async fn connect(
     environment: &Environment,
     place: &Place,
@@ -57,7 +57,7 @@ pub async fn connect(
             }
             Err(error @ Error::HostKey(_)) => {
                 return Err(failed(error).hint(
-                    "`--trust-on-first-use` believes a host that is not known yet; a changed key is never believed",
+                    "`--trust-on-first-use` accepts and records the key of an unknown host; a changed key is always refused",
                 ));
             }
             Err(error) => return Err(failed(error)),
@@ -85,10 +85,9 @@ fn access(environment: &Environment, place: &Place, way: &Way) -> Result<SshAcce
     let scope = environment.connection()?;
     let jumps: Vec<String> = way.jump.iter().map(ToString::to_string).collect();
     if let Some(key) = way.key.as_ref().filter(|key| !key.is_file()) {
-        let message = format!("`--key` names `{}`, which is no file", key.display());
-        return Err(
-            Failure::new(Exit::RIGHTS, message).hint("name a private key, or leave it out to use the agent")
-        );
+        let message = format!("`--key {}`: no such file", key.display());
+        return Err(Failure::new(Exit::RIGHTS, message)
+            .hint("name a private key file, or omit `--key` to use the SSH agent"));
     }
     let usual = ["~/.ssh/id_ed25519", "~/.ssh/id_rsa"].map(|path| environment.expand_home(path));
     let usual = usual.into_iter().filter(|path| path.is_file());

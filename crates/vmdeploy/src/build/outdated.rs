@@ -25,7 +25,7 @@ pub fn inputs_sha256(build: &ImageBuild, source: Option<&SourceTree>) -> Result<
 
 /// Returns the images of the spec that were built of another source, command or environment than it has now.
 ///
-/// An image without a record, or one whose source lies outside the spec's folder or cannot be read, is not judged.
+/// An image without a record, or one whose source is outside the spec's folder or cannot be read, is not judged.
 pub fn outdated(deployment: &Deployment, folder: &Path, context: &Context) -> BTreeSet<String> {
     let files = local_files::of(context, folder);
     let is_outdated = |build: &ImageBuild| {

@@ -1,4 +1,4 @@
-//! What is written down about a build, beside the image that it made.
+//! The record of a build, stored next to the image.
 
 use crate::local_files::sha256_of;
 use serde::{Deserialize, Serialize};

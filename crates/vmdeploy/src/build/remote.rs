@@ -24,13 +24,13 @@ use vmdeploy_planner::spec::ImageBuild;
 pub struct Job<'a> {
     /// The image's name.
     pub image: &'a str,
-    /// The format that it shall have, where the spec says it.
+    /// The format in the spec, if any.
     pub format: Option<&'a str>,
     /// How it is built.
     pub build: &'a ImageBuild,
     /// What is sent.
     pub source: Option<SourceTree>,
-    /// The environment that nobody may see.
+    /// The secret environment.
     pub secrets: BTreeMap<String, Secret>,
     /// The build's folder on the host is left as it is.
     pub keep_work: bool,
@@ -79,7 +79,7 @@ impl RemoteBuild<'_> {
         self.require(&build::make_folder(&work), SHORT).await?;
         let result = self.run_in(&work, target, log).await;
         if self.job.keep_work {
-            output::say(&format!("the build's folder is kept: {work} on {}", self.host.address()));
+            output::say(&format!("the build folder is kept: {work} on {}", self.host.address()));
             return result;
         }
         // Asked for even when everything else was given up.
@@ -95,7 +95,7 @@ impl RemoteBuild<'_> {
             }
             (Err(failure), Err(_)) => Err(failure
                 .exiting(Exit::FAILED_LEFT)
-                .hint(format!("on {}: `{removal}` removes what is left", self.host.address()))),
+                .hint(format!("on {}: `{removal}` removes the rest", self.host.address()))),
         }
     }
 
@@ -145,7 +145,7 @@ impl RemoteBuild<'_> {
         let mut on_line = |_, line: &str| {
             let line = escape::one_line(&redact(line));
             output::write_stderr(&format!("  | {line}\n"));
-            // A full disk shall not end the build; what it says is on the terminal still.
+            // A full disk does not end the build; its output is still printed to the terminal.
             let _ = writeln!(file, "{line}");
         };
         let command = build::run(work, &spec.command.value);
@@ -177,8 +177,11 @@ impl RemoteBuild<'_> {
         let found: Vec<&str> = output.stdout.split('\0').filter(|path| matches(&full, path)).collect();
         match found.as_slice() {
             [one] => Ok((*one).to_owned()),
-            [] => Err(Failure::new(Exit::FAILED_UNDONE, format!("the build made no file `{pattern}`"))
-                .hint("correct `output:` in the spec; it starts from the folder that the command runs in")),
+            [] => Err(Failure::new(
+                Exit::FAILED_UNDONE,
+                format!("the build produced no file that matches `{pattern}`"),
+            )
+            .hint("correct `output:` in the spec; it is relative to the folder that the command runs in")),
             several => {
                 let names: Vec<&str> = several
                     .iter()
@@ -189,7 +192,7 @@ impl RemoteBuild<'_> {
                     &format!("`{pattern}` fits {} files", names.len()),
                     &names,
                 )
-                .hint("make `output:` in the spec fit the image alone"))
+                .hint("change `output:` in the spec so that it matches the image only"))
             }
         }
     }
@@ -202,11 +205,11 @@ impl RemoteBuild<'_> {
         let command = files::image_info(made);
         let output = self.run_command(&command, self.options(SHORT), &mut |_, _| {}).await?;
         if output.status == 127 {
-            output::say("note: the builder has no qemu-img, so it cannot say what the image is");
+            output::say("note: the builder has no qemu-img, so the image format was not checked there");
             return Ok(None);
         }
         let output = self.host.require_success(&command, output).map_err(|error| {
-            failed(error).exiting(Exit::FAILED_UNDONE).hint("what the build made is no disk image")
+            failed(error).exiting(Exit::FAILED_UNDONE).hint("the result of the build is not a disk image")
         })?;
         let info = parse::image_info(&output.stdout).map_err(anyhow::Error::from)?;
         check_info(self.job.image, self.job.format, &info)?;
@@ -262,7 +265,7 @@ impl RemoteBuild<'_> {
     async fn told(&self, error: Error) -> Failure {
         let left_behind = match &error {
             Error::Lost { pid: Some(pid), .. } => self.host.end_left_behind(*pid).await,
-            _ => Ended::Unknown("it did not say its process number".to_owned()),
+            _ => Ended::Unknown("it did not report its process ID".to_owned()),
         };
         let (text, ended, exit) = match &error {
             Error::Lost { reason, .. } => {
@@ -273,7 +276,7 @@ impl RemoteBuild<'_> {
                     Exit::FAILED_UNDONE,
                 )
             }
-            Error::Cancelled { ended, .. } => ("the build was given up".to_owned(), ended, Exit::INTERRUPTED),
+            Error::Cancelled { ended, .. } => ("the build was aborted".to_owned(), ended, Exit::INTERRUPTED),
             Error::Deadline { ended, limit, .. } => (
                 format!("the build took longer than its `timeout:` of {} s", limit.as_secs()),
                 ended,
@@ -282,21 +285,21 @@ impl RemoteBuild<'_> {
             _ => return failed(error),
         };
         match ended {
-            Ended::Yes => Failure::new(exit, format!("{text}; it was ended on {}", self.host.address())),
+            Ended::Yes => Failure::new(exit, format!("{text}; it was stopped on {}", self.host.address())),
             Ended::Unknown(why) => {
                 let why = escape::one_line(why);
                 Failure::new(
                     Exit::FAILED_LEFT,
-                    format!("{text}, and may still run on {}: {why}", self.host.address()),
+                    format!("{text} and may still be running on {}: {why}", self.host.address()),
                 )
-                .hint("look there with `ps`, and end it")
+                .hint("find it there with `ps` and stop it")
             }
         }
     }
 }
 
 fn interrupted(what: &str) -> Failure {
-    Failure::new(Exit::INTERRUPTED, format!("it was given up; {what}"))
+    Failure::new(Exit::INTERRUPTED, format!("it was aborted; {what}"))
 }
 
 /// Refuses an image of another format than the spec says, and one that is only part of an image.
@@ -306,16 +309,16 @@ fn interrupted(what: &str) -> Failure {
 pub(crate) fn check_info(image: &str, format: Option<&str>, info: &ImageInfo) -> Result<(), Failure> {
     let found = escape::one_line(&info.format);
     if let Some(format) = format.filter(|format| *format != info.format) {
-        let message = format!("image `{image}` is {found}, and the spec says {format}");
+        let message = format!("image `{image}` is {found}, but the spec has {format}");
         return Err(
             Failure::new(Exit::FAILED_UNDONE, message).hint("correct `format:` in the spec, or the build")
         );
     }
     if info.backing_file.is_some() {
-        let message = format!("image `{image}` is an overlay of another file, which PVE would not have");
-        return Err(
-            Failure::new(Exit::FAILED_UNDONE, message).hint("let the build end with `qemu-img convert`")
-        );
+        let message = format!("image `{image}` has a backing file, which PVE would not have");
+        return Err(Failure::new(Exit::FAILED_UNDONE, message).hint(
+            "end the build command with `qemu-img convert`, which writes an image without a backing file",
+        ));
     }
     Ok(())
 }

@@ -18,7 +18,7 @@ impl SourceTree {
     /// Looks at a folder; `.git` is left out.
     ///
     /// # Errors
-    /// It cannot be read, or holds something that is no file, folder or symbolic link.
+    /// It cannot be read, or holds something that is not a file, folder or symbolic link.
     pub fn read(root: &Path) -> Result<Self, Failure> {
         let mut tree = Self { root: root.to_owned(), entries: Vec::new(), files: 0 };
         tree.walk(Path::new(""))?;
@@ -59,8 +59,10 @@ impl SourceTree {
             let path = folder.join(entry.file_name());
             let kind = entry.file_type().map_err(|error| unreadable(&entry.path(), error))?;
             if !(kind.is_dir() || kind.is_file() || kind.is_symlink()) {
-                let message =
-                    format!("`{}` is no file, folder or link, and cannot be sent", entry.path().display());
+                let message = format!(
+                    "`{}` is not a file, folder or symbolic link, and cannot be sent",
+                    entry.path().display()
+                );
                 return Err(Failure::usage(message).hint("move it out of the image's `source`"));
             }
             self.files += usize::from(!kind.is_dir());
@@ -120,6 +122,6 @@ mod tests {
         let folder = tempfile::tempdir().unwrap();
         let _socket = std::os::unix::net::UnixListener::bind(folder.path().join("agent")).unwrap();
         let told = SourceTree::read(folder.path()).unwrap_err().render();
-        assert!(told.contains("agent` is no file"), "{told}");
+        assert!(told.contains("agent` is not a file"), "{told}");
     }
 }

@@ -14,16 +14,16 @@ use vmdeploy_executor::observe;
 use vmdeploy_planner::adopt;
 use vmdeploy_planner::observed::Query;
 
-/// Writes a spec of guests that were made by hand; deploying it adds the ownership marker, and changes nothing else.
+/// Writes a spec for existing guests. Deploying that spec adds the ownership marker and makes no other change.
 #[derive(Debug, clap::Args)]
 pub struct Args {
-    /// The guests
+    /// VMIDs of the guests
     #[arg(required = true, value_name = "VMID")]
     vmids: Vec<Vmid>,
-    /// The project that they will belong to
+    /// Project for the VMs
     #[arg(long, value_name = "NAME")]
     project: String,
-    /// Write the spec into this new file instead of stdout
+    /// Write the spec to this new file instead of stdout
     #[arg(long, value_name = "FILE")]
     out: Option<PathBuf>,
 }

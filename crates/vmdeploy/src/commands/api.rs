@@ -22,30 +22,30 @@ pub struct Args {
 
 #[derive(Debug, clap::Subcommand)]
 enum Verb {
-    /// Read
+    /// Read an object or list
     Get(CallArgs),
-    /// Create, or start something
+    /// Create an object, or start an action
     Post(CallArgs),
-    /// Change
+    /// Change an object
     Put(CallArgs),
-    /// Remove
+    /// Remove an object
     Delete(CallArgs),
 }
 
 #[derive(Debug, clap::Args)]
 struct CallArgs {
-    /// The path, such as /nodes/pve1/qemu
+    /// API path, such as /nodes/pve1/qemu
     path: String,
     /// Parameters; a key may be repeated
     #[arg(value_name = "KEY=VALUE")]
     params: Vec<String>,
-    /// A parameter whose value is a secret in a variable of the environment
+    /// Secret parameter, read from an environment variable
     #[arg(long, value_name = "KEY=NAME")]
     secret_env: Vec<String>,
-    /// A parameter whose value is a secret in a file, or `-` for standard input
+    /// Secret parameter, read from a file, or from standard input for `-`
     #[arg(long, value_name = "KEY=FILE")]
     secret_file: Vec<String>,
-    /// Print the answer as JSON; an error too
+    /// Print the answer as JSON, including errors
     #[arg(long)]
     json: bool,
     /// Do not ask before a change
@@ -54,7 +54,7 @@ struct CallArgs {
     /// Wait for the task that the call starts, and show its log
     #[arg(long)]
     wait: bool,
-    /// How long to wait for the task, in seconds
+    /// Maximum time to wait for the task, in seconds
     #[arg(long, value_name = "SECONDS", default_value_t = 3600)]
     timeout: u64,
 }

@@ -6,10 +6,10 @@ use crate::exit::Exit;
 use crate::failure::{CommandResult, Failure};
 use crate::local_files;
 use crate::output;
-use crate::planning::{self, PlanArgs, RightsAnswer};
+use crate::planning::{self, PlanArgs, ReachArgs, RightsAnswer};
 use crate::reach::{self, executor_failure};
 use crate::reach_cluster::config_for;
-use crate::spec_files::{LoadedSpec, OptionalSpecArgs, load_whole_if_named};
+use crate::spec_files::{LoadedSpec, SpecArgs, load_whole_if_named};
 use crate::table::Table;
 use crate::token::{
     Identity, Judged, Reach, Refusal, RequiredPrivilege, general_required_privileges, look_up, spec_needs,
@@ -23,18 +23,18 @@ use vmdeploy_planner::observed::{Observed, Query, Rights};
 use vmdeploy_planner::plan::PlanContext;
 use vmdeploy_planner::spec::{Diagnostic, LocalFile, LocalFileUse};
 
-/// Says whether the credentials are enough, and which privilege is missing where, for which step.
+/// Checks whether the credentials have the privileges that a spec needs, and shows which are missing, where, and for which steps.
 #[derive(Debug, clap::Args)]
 pub struct Args {
     #[command(flatten)]
-    spec: OptionalSpecArgs,
-    /// The cluster, where the spec names several
+    spec: SpecArgs,
+    /// Cluster, if the spec has several
     #[arg(long, value_name = "NAME")]
     cluster: Option<String>,
-    /// Print the verdict as JSON
+    /// Print JSON
     #[arg(long)]
     json: bool,
-    /// Show the privileges that are held, too
+    /// Also show the privileges that are granted
     #[arg(long)]
     all: bool,
 }
@@ -55,7 +55,7 @@ pub(super) struct Verdict {
     troubles: Vec<String>,
     /// What stands in a deployment's way, and is no matter of rights.
     notes: Vec<String>,
-    /// What no step could be written for, so that nobody knows which rights it needs.
+    /// What could not be planned, so that its required privileges are unknown.
     unjudged: Vec<String>,
     /// Whether it is enough.
     enough: bool,
@@ -70,9 +70,8 @@ pub async fn run(args: &Args, context: &Context) -> CommandResult {
     let cluster = args.cluster.as_deref();
     let config = config(context, spec.as_ref(), cluster)?;
     let Some(user) = config.api.as_ref().map(|api| api.user.clone()) else {
-        return Err(Failure::usage("no API user is set, so there is no token to check").hint(
-            "set PROXMOX_API_USER and PROXMOX_API_PASSWORD; on the `ssh` transport nothing is needed",
-        ));
+        return Err(Failure::usage("no API user is set, so there is no token to check")
+            .hint("set PROXMOX_API_USER and PROXMOX_API_PASSWORD; the `ssh` transport needs no token"));
     };
     let verdict = verdict(&user, &config, (spec.as_ref(), cluster), context).await?;
     if args.json {
@@ -143,7 +142,7 @@ async fn explained(failure: Failure, identity: &Identity, config: &ConnectionsCo
     root.close().await;
     match refusal {
         Some(Refusal { why, hint }) => {
-            Failure::chain(Exit::RIGHTS, "the credentials are refused", &[&why]).hint(hint)
+            Failure::chain(Exit::RIGHTS, "the credentials were refused", &[&why]).hint(hint)
         }
         None => failure,
     }
@@ -157,7 +156,7 @@ pub(super) async fn by_ssh(config: &ConnectionsConfig) -> Option<Connections> {
     match host.check().await {
         Ok(_) => Some(connections),
         Err(error) => {
-            tracing::info!(%error, "SSH does not work; the verdict rests on the token alone");
+            tracing::info!(%error, "SSH does not work; only the token was checked");
             None
         }
     }
@@ -179,7 +178,10 @@ async fn required_privileges(
     context: &Context,
 ) -> Result<Asked, Failure> {
     let Some(spec) = spec else { return general(connections).await };
-    let args = PlanArgs { cluster: cluster.map(str::to_owned), ..PlanArgs::default() };
+    let args = PlanArgs {
+        reach: ReachArgs { cluster: cluster.map(str::to_owned), ..ReachArgs::default() },
+        ..PlanArgs::default()
+    };
     let (_, mut observed) = planning::look(&args, spec, connections, context).await?;
     let deployment = &spec.deployment;
     // What is there already is compared with what the files hold: it needs no right to stay as it is.
@@ -194,7 +196,7 @@ async fn required_privileges(
     let default_node = reach::default_node(&context.environment)?;
     let judge = |observed: &Observed| {
         let plan_context = PlanContext {
-            cluster: args.cluster.clone(),
+            cluster: args.reach.cluster.clone(),
             default_node: default_node.clone(),
             local_files: local_files.clone(),
             ssh_available: connections.has_ssh(),
@@ -213,14 +215,14 @@ async fn required_privileges(
     let required_privileges = judged.required_privileges(&rights);
     let Judged { refused, unjudged, .. } = judged;
     let missing = local_files::missing(deployment, &spec.folder, context).into_iter().map(|file| {
-        format!("`{}`, which the spec names, is no file here", escape::one_line(&file.path.value))
+        format!("`{}`, which the spec refers to, does not exist", escape::one_line(&file.path.value))
     });
     let notes = refused.iter().map(in_words).chain(missing).collect();
     let unjudged = unjudged.iter().map(in_words).collect();
     Ok(Asked { required_privileges, rights, version: observed.version.to_string(), notes, unjudged })
 }
 
-/// What is needed as a rule, where no spec is named.
+/// What is needed as a rule, where no spec was given.
 async fn general(connections: &Connections) -> Result<Asked, Failure> {
     let queries = [Query::Version, Query::Resources, Query::Rights];
     let observed = observe(connections, &queries).await.map_err(|failure| executor_failure(&failure))?;
@@ -253,7 +255,7 @@ fn show(verdict: &Verdict, all: bool) {
     identity.remarks(now()).iter().for_each(|remark| output::print_line(&format!("  {remark}")));
     verdict.troubles.iter().for_each(|trouble| output::print_line(&format!("  TROUBLE: {trouble}")));
     if verdict.is_root {
-        output::print_line("  it is root@pam: nothing is refused to it");
+        output::print_line("  root@pam has every privilege");
     }
     let shown: Vec<&RequiredPrivilege> =
         verdict.required_privileges.iter().filter(|required| all || !required.held).collect();
@@ -261,24 +263,26 @@ fn show(verdict: &Verdict, all: bool) {
         output::print_line("");
         output::write_stdout(&table(&shown, identity).render());
     }
-    verdict.unjudged.iter().for_each(|what| output::say(&format!("not judged: {what}")));
+    verdict.unjudged.iter().for_each(|what| output::say(&format!("not checked: {what}")));
     let of_deploy = verdict.notes.iter().filter(|note| !verdict.unjudged.contains(note));
-    of_deploy.for_each(|note| output::say(&format!("note: deploy will be refused: {note}")));
+    of_deploy.for_each(|note| output::say(&format!("note: `deploy` would be refused: {note}")));
     if !verdict.notes.is_empty() {
-        output::say("hint: that is no matter of rights; `vmdeploy plan` shows the way out");
+        output::say("hint: this is not a permission problem; `vmdeploy plan` shows how to solve it");
     }
     output::print_line("");
     let held = verdict.required_privileges.iter().filter(|required| required.held).count();
-    let count = format!("{held} of {} rights are held", verdict.required_privileges.len());
+    let count = format!("{held} of {} required privileges are granted", verdict.required_privileges.len());
     let count = match verdict.unjudged.len() {
         0 => count,
-        more => format!("{count}; {} could not be judged", vmdeploy_planner::render::count(more, "desired")),
+        more => format!("{count}; {} could not be checked", vmdeploy_planner::render::count(more, "desired")),
     };
     if verdict.enough {
         output::print_line(&format!("ENOUGH: {count}"));
     } else {
         output::print_line(&format!("NOT ENOUGH: {count}"));
-        output::say("hint: `vmdeploy fix-token` shows how to grant exactly what is missing");
+        output::say(
+            "hint: `vmdeploy fix-token` shows and runs the commands that grant exactly what is missing",
+        );
     }
 }
 
@@ -314,7 +318,7 @@ fn verdict_word(held: bool, required_privileges: &[&RequiredPrivilege], identity
         && identity.separated == Some(true)
         && required_privileges.iter().all(user_has)
     {
-        "MISSING (the user has it, the token has not)"
+        "MISSING (the user has it, the token does not)"
     } else {
         "MISSING"
     }

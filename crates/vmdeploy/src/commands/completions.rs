@@ -4,7 +4,7 @@ use crate::exit::Exit;
 use crate::failure::CommandResult;
 use crate::output;
 
-/// Prints the completions for a shell.
+/// Prints shell completions.
 #[derive(Debug, clap::Args)]
 pub struct Args {
     /// The shell

@@ -16,7 +16,7 @@ use tokio::process::{Child, Command};
 /// Shows plan, deploy, status, inventory, a second deploy, and destroy, on an embedded PVE.
 #[derive(Debug, clap::Args)]
 pub struct Args {
-    /// Deploy these specs instead of the demo's own three VMs
+    /// Specs to deploy [default: three demo VMs]
     #[arg(value_name = "SPEC")]
     specs: Vec<PathBuf>,
 }
@@ -24,7 +24,7 @@ pub struct Args {
 /// The demo's own spec, for an installed vmdeploy that runs outside the repository.
 const SPEC: &str = include_str!("../../../../deployments/demo.yaml");
 const SPEC_PATH: &str = "deployments/demo.yaml";
-/// A public key whose private half nobody has.
+/// A public key; its private key was discarded.
 const PUBLIC_KEY: &str = include_str!("../../../../deployments/demo.pub");
 
 /// One command of the demo, and what the reader learns from it.
@@ -34,21 +34,18 @@ struct PlanInput {
 }
 
 const SCENES: &[PlanInput] = &[
+    PlanInput { about: "Plan: `plan` reads the cluster and changes nothing.", arguments: &["plan"] },
     PlanInput {
-        about: "What would happen? `plan` looks at the cluster and changes nothing.",
-        arguments: &["plan"],
-    },
-    PlanInput {
-        about: "Do it: API and SSH steps, the VMs side by side.",
+        about: "Deploy: steps use the API or SSH, and the VMs are deployed in parallel.",
         arguments: &["deploy", "--yes", "--brief"],
     },
+    PlanInput { about: "Status: read from the cluster and the guest agents.", arguments: &["status"] },
+    PlanInput { about: "Inventory: the same VMs for Ansible.", arguments: &["inventory"] },
     PlanInput {
-        about: "What is there now, as the cluster and the guests' agents say.",
-        arguments: &["status"],
+        about: "Deploy again: the cluster matches the spec, so nothing changes.",
+        arguments: &["deploy", "--yes"],
     },
-    PlanInput { about: "The same for Ansible.", arguments: &["inventory"] },
-    PlanInput { about: "Deploy again: the cluster is as the spec says.", arguments: &["deploy", "--yes"] },
-    PlanInput { about: "And away with it.", arguments: &["destroy", "--yes"] },
+    PlanInput { about: "Destroy the VMs.", arguments: &["destroy", "--yes"] },
 ];
 
 /// Runs the demo.
@@ -61,7 +58,7 @@ pub async fn run(args: &Args) -> CommandResult {
     let world = WorldSpec { delays: Delays::demo(), ..WorldSpec::demo() };
     let session = LabSession::start(world, Vec::new()).await?;
     let work = tempfile::tempdir()
-        .map_err(|error| Failure::of(Exit::INTERNAL, error).context("cannot make a folder for the demo"))?;
+        .map_err(|error| Failure::of(Exit::INTERNAL, error).context("cannot create a folder for the demo"))?;
     let specs = specs(args, work.path())?;
     heading(&session);
     let result = show_all(&session, &specs, work.path(), &mut signals).await;
@@ -102,7 +99,7 @@ async fn show_all(
             Some(status) if !status.success() => {
                 let message = format!("`vmdeploy {}` ended with {status}", input.arguments.join(" "));
                 return Err(Failure::new(Exit::INTERNAL, message)
-                    .hint("this is a fault of vmdeploy; run it again with `make demo VERBOSE=2`, and report what it prints"));
+                    .hint("this is a bug in vmdeploy; run `vmdeploy -vv demo` and report its output"));
             }
             Some(_) => {}
         }
@@ -147,9 +144,9 @@ fn spawn(session: &LabSession, input: &PlanInput, specs: &[PathBuf], work: &Path
 
 fn heading(session: &LabSession) {
     output::write_stderr(&format!(
-        "\n{}\n\nAn embedded Proxmox VE listens on https://{}, and for SSH beside it.\n\
-         What follows are vmdeploy's own commands, over real TLS and real SSH.\n\
-         Nothing outside is touched.\n",
+        "\n{}\n\nAn embedded Proxmox VE serves its API on https://{} and SSH on another port.\n\
+         The commands below are vmdeploy's own, over real TLS and SSH.\n\
+         Nothing outside this process is changed.\n",
         "vmdeploy demo".bold(),
         session.lab().api_addr(),
     ));
@@ -167,8 +164,8 @@ fn announce(number: usize, input: &PlanInput, specs: &[PathBuf]) {
 
 fn closing(began: Instant) {
     output::write_stderr(&format!(
-        "\n{} in {:.0} s. The embedded Proxmox VE is gone, and nothing is left behind.\n\
-         Next: `make lab` keeps one running to play with; `make init` prepares for a host of your own.\n",
+        "\n{} in {:.0} s. The embedded Proxmox VE has stopped and left nothing behind.\n\
+         Next: `make lab` runs one until Ctrl-C; `make init` writes the files to deploy to your own host.\n",
         "Done".green(),
         began.elapsed().as_secs_f64(),
     ));

@@ -8,26 +8,28 @@ use crate::output;
 use crate::planning::{self, PlanArgs, plan_text};
 use crate::reach;
 use crate::running::{RunArgs, carry_out, exit_of};
+use crate::spec_files::{SpecArgs, is_spec_word};
+use pve_types::GuestName;
 use std::path::{Path, PathBuf};
 use vmdeploy_executor::Connections;
-use vmdeploy_planner::plan::{Plan, PlanMode};
+use vmdeploy_planner::plan::{Plan, PlanMode, Verb};
 use vmdeploy_planner::render;
 
-/// Makes the cluster's VMs as the spec says: shows the plan, asks, and carries it out.
+/// Creates and updates VMs to match the spec: shows the plan, asks, and executes it.
 #[derive(Debug, clap::Args)]
 pub struct Args {
     #[command(flatten)]
     plan: PlanArgs,
-    /// Carry out this plan, which `plan --out` wrote, instead of making one
-    #[arg(long = "plan", value_name = "FILE", conflicts_with_all = ["specs", "target", "prune", "replace", "replace_outdated", "transport"])]
+    /// Execute this plan, written by `plan --out`, instead of creating one
+    #[arg(long = "plan", value_name = "FILE", conflicts_with_all = ["specs", "spec_option", "target", "prune", "replace", "replace_outdated", "transport"])]
     plan_file: Option<PathBuf>,
-    /// The folder that relative paths in a plan file start from
+    /// Base folder for relative paths in a plan file
     #[arg(long, value_name = "FOLDER", requires = "plan_file", default_value = ".")]
     spec_folder: PathBuf,
     /// Do not ask
     #[arg(short, long)]
     yes: bool,
-    /// Show of the plan only what happens to which VM, for those who have read it already
+    /// Show only one line per VM instead of the whole plan
     #[arg(long)]
     brief: bool,
     #[command(flatten)]
@@ -53,9 +55,30 @@ pub async fn run(args: &Args, context: &Context) -> CommandResult {
     let full = || plan_text(&plan, output::Stream::Stderr, context);
     let shown = if args.brief { render::brief(&plan) } else { full() };
     output::write_stderr(&shown);
+    let created =
+        plan.changes.iter().find(|change| change.verb == Verb::Create).map(|change| change.vm.clone());
     let exit = approve_and_run(plan, &connections, &folder, args.yes, &args.run, context).await;
     connections.close().await;
+    if let (Ok(Exit::DONE), Some(vm), None, false) = (&exit, created, &args.plan_file, args.run.json) {
+        output::say(&login_hint(&args.plan.spec, &vm));
+    }
     exit
+}
+
+/// Returns how to log in to a new VM, as a command that works as printed.
+fn login_hint(spec: &SpecArgs, vm: &GuestName) -> String {
+    let word = |path: &PathBuf| {
+        let text = path.to_string_lossy();
+        let option = if is_spec_word(&text) { "" } else { "--spec " };
+        format!(" {option}{}", shell_word(&text))
+    };
+    let spec: String = spec.paths().iter().map(word).collect();
+    format!("hint: `vmdeploy ssh{spec} {vm}` logs in; `vmdeploy status{spec}` shows all addresses")
+}
+
+fn shell_word(text: &str) -> String {
+    let quoted = pve_ssh::command::quote(text.as_bytes());
+    quoted.map_or_else(|_| text.to_owned(), |bytes| String::from_utf8_lossy(&bytes).into_owned())
 }
 
 /// Asks, and carries the plan out.

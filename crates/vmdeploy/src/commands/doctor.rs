@@ -10,17 +10,17 @@ use crate::failure::CommandResult;
 use crate::output;
 use crate::reach::{self, Transports};
 use crate::reach_cluster::transports_for;
-use crate::spec_files::{OptionalSpecArgs, load_whole_if_named};
+use crate::spec_files::{SpecArgs, load_whole_if_named};
 use crate::{escape, redact};
 use owo_colors::OwoColorize as _;
 use serde::Serialize;
 
-/// Checks everything between this machine and the nodes, and says what to do about what is not well.
+/// Checks the connection to the cluster, from DNS to bridges, and suggests a fix for every failure.
 #[derive(Debug, clap::Args)]
 pub struct Args {
     #[command(flatten)]
-    spec: OptionalSpecArgs,
-    /// Print the checks as JSON
+    spec: SpecArgs,
+    /// Print JSON
     #[arg(long)]
     json: bool,
 }
@@ -34,7 +34,7 @@ pub struct Check {
     outcome: Outcome,
     /// What was found.
     text: String,
-    /// What to do.
+    /// The subcommand.
     #[serde(skip_serializing_if = "Option::is_none")]
     hint: Option<String>,
     /// Whether the credentials or keys are the trouble.
@@ -120,7 +120,11 @@ pub async fn run(args: &Args, context: &Context) -> CommandResult {
     }
     let failed = checks.iter().filter(|check| check.outcome == Outcome::Failed);
     let verdict = verdict(failed.map(|check| check.about_trust));
-    output::say(if verdict == Exit::DONE { "all is well" } else { "not all is well: see the hints" });
+    output::say(if verdict == Exit::DONE {
+        "all checks passed"
+    } else {
+        "some checks failed: see the hints"
+    });
     Ok(verdict)
 }
 

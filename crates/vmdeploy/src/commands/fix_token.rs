@@ -8,7 +8,7 @@ use crate::exit::Exit;
 use crate::failure::{CommandResult, Failure};
 use crate::output;
 use crate::reach;
-use crate::spec_files::{LoadedSpec, OptionalSpecArgs, load_whole_if_named};
+use crate::spec_files::{LoadedSpec, SpecArgs, load_whole_if_named};
 use crate::token::grants::{AccessFacts, Operation, Shut, operations, shut};
 use crate::token::{Identity, RequiredPrivilege};
 use pve_api::access::{Subject, TokenSettings, UserSettings};
@@ -18,15 +18,15 @@ use std::collections::BTreeMap;
 use std::path::Path;
 use vmdeploy_executor::{Connections, ConnectionsConfig};
 
-/// Shows the grants that the credentials lack, and makes them.
+/// Shows the commands that grant the missing privileges, and runs them.
 #[derive(Debug, clap::Args)]
 pub struct Args {
     #[command(flatten)]
-    spec: OptionalSpecArgs,
-    /// The cluster, where the spec names several
+    spec: SpecArgs,
+    /// Cluster, if the spec has several
     #[arg(long, value_name = "NAME")]
     cluster: Option<String>,
-    /// Make the user and the token that PROXMOX_API_USER names, where they are not there, and write the secret into .env
+    /// Create the user and token named in PROXMOX_API_USER if they do not exist, and write the secret to .env
     #[arg(long)]
     create: bool,
     /// Do not ask
@@ -37,16 +37,16 @@ pub struct Args {
 /// Fixes the token.
 ///
 /// # Errors
-/// Nobody may change the access control, or the cluster cannot be reached.
+/// No credentials may change permissions, or the cluster cannot be reached.
 pub async fn run(args: &Args, context: &Context) -> CommandResult {
     let scope = context.environment.connection()?;
     let user = scope.get(names::API_USER).ok_or_else(|| {
         Failure::usage(format!("{} is not set", names::API_USER))
-            .hint("set it to `user@realm!token`; with --create both are made, e.g. `vmdeploy@pve!ci`")
+            .hint("set it to `user@realm!token`, such as `vmdeploy@pve!ci`; `--create` creates the user and the token")
     })?;
     let identity = Identity::parse(user).map_err(|error| Failure::of(Exit::USAGE, error))?;
     let Some(token) = identity.token.clone() else {
-        output::say(&format!("{user} is a password login: there is no token to fix, and nothing is needed"));
+        output::say(&format!("{user} logs in with a password: there is no token to change"));
         return Ok(Exit::DONE);
     };
     let spec = load_whole_if_named(&args.spec, context)?;
@@ -96,9 +96,9 @@ impl Fix<'_> {
             if todo.is_empty() {
                 return Err(still_missing(&missing));
             }
-            output::say(&format!("to be done as {}:", self.admin.name));
+            output::say(&format!("to run as {}:", self.admin.name));
             todo.iter().for_each(|operation| output::print_line(&format!("  {operation}")));
-            let what = format!("change roles and grants for {}", self.user);
+            let what = format!("change roles and permissions for {}", self.user);
             if !confirm(self.args.yes, &what, "`--yes`")? {
                 return Ok(Exit::USAGE);
             }
@@ -111,7 +111,10 @@ impl Fix<'_> {
 
     fn done(&self, changed: bool, count: usize) -> Exit {
         match changed {
-            true => output::say(&format!("done; {} was asked, and now holds all {count} rights", self.user)),
+            true => output::say(&format!(
+                "done; read back from {}: all {count} required privileges are granted",
+                self.user
+            )),
             false => output::say("nothing is missing; nothing was changed"),
         }
         Exit::DONE
@@ -131,8 +134,8 @@ fn still_missing(missing: &[RequiredPrivilege]) -> Failure {
     });
     let still: Vec<String> = lines.collect();
     let still: Vec<&str> = still.iter().map(String::as_str).collect();
-    Failure::list(Exit::RIGHTS, "the grants were made, and this is still missing", &still).hint(
-        "an entry on a deeper path may take it away, e.g. one with the role NoAccess: `pveum acl list` shows them all, and `vmdeploy check-token` what each step needs",
+    Failure::list(Exit::RIGHTS, "the permissions were granted, but these are still missing", &still).hint(
+        "an ACL entry on a deeper path, such as one with the role NoAccess, may override it: `pveum acl list` shows all entries, and `vmdeploy check-token` what each step needs",
     )
 }
 
@@ -150,10 +153,11 @@ impl Admin {
         if let Some(connections) = by_ssh(&ssh).await {
             return Ok(Self { connections, name: "root by SSH".to_owned() });
         }
-        let config = by_api
-            .map_err(|failure| failure.hint("or let root in by SSH: then no other credentials are needed"))?;
+        let config = by_api.map_err(|failure| {
+            failure.hint("or allow root SSH login: then no other credentials are needed")
+        })?;
         let name = config.api.as_ref().map(|api| api.user.clone()).unwrap_or_default();
-        Ok(Self { connections: reach::open(config).await?, name: format!("{name} by the API") })
+        Ok(Self { connections: reach::open(config).await?, name: format!("{name} through the API") })
     }
     fn client(&self) -> &Client {
         self.connections.api()
@@ -225,9 +229,9 @@ impl Admin {
     fn refused(&self, what: &str, error: ApiError) -> Failure {
         let denied = error.is_denied();
         let exit = if denied { Exit::RIGHTS } else { Exit::OBSERVED };
-        let failure = Failure::of(exit, error).context(format!("{} may not or cannot {what}", self.name));
+        let failure = Failure::of(exit, error).context(format!("{} cannot {what}", self.name));
         if denied {
-            failure.hint("run it with SSH as root, or hand the printed commands to somebody who may")
+            failure.hint("allow root SSH login, or ask an administrator to run the printed commands")
         } else {
             failure
         }
@@ -239,7 +243,7 @@ fn user_has(identity: &Identity, required: &RequiredPrivilege) -> bool {
         || identity.user_may.as_ref().is_some_and(|may| user_holds(may, required))
 }
 
-/// An entry that somebody made to keep the account out is not fix-token's to remove.
+/// An entry that denies access to the account is not removed by fix-token.
 fn kept_out(entry: &Shut) -> Failure {
     let failure =
         Failure::new(Exit::RIGHTS, format!("no grant helps while there is {entry}; nothing was changed"));
@@ -262,13 +266,13 @@ async fn create(
     }
     let there = todo.is_empty() && access.tokens(user).get(token).await.is_ok();
     if there {
-        output::say(&format!("{user}!{token} is there already"));
+        output::say(&format!("{user}!{token} exists already"));
         return Ok(None);
     }
     todo.push(Operation::CreateToken(user.clone(), token.clone()));
-    output::say(&format!("to be made as {}:", admin.name));
+    output::say(&format!("to create as {}:", admin.name));
     todo.iter().for_each(|operation| output::print_line(&format!("  {operation}")));
-    if !confirm(args.yes, &format!("make {user}!{token} and write its secret into {DOTENV}"), "`--yes`")? {
+    if !confirm(args.yes, &format!("create {user}!{token} and write its secret to {DOTENV}"), "`--yes`")? {
         return Err(Failure::usage("not confirmed; nothing was changed"));
     }
     for operation in todo.iter().filter(|operation| matches!(operation, Operation::CreateUser(_))) {
@@ -280,7 +284,7 @@ async fn create(
         ..TokenSettings::default()
     };
     let made = access.tokens(user).create(token, &settings).await;
-    let made = made.map_err(|error| admin.refused("make the token", error))?;
+    let made = made.map_err(|error| admin.refused("create the token", error))?;
     crate::redact::register(made.secret.expose());
     Ok(Some(made.secret))
 }
@@ -293,12 +297,11 @@ fn no_secret(args: &Args, user: &UserId, token: &TokenName) -> Failure {
     );
     if args.create {
         failure.hint(format!(
-            "the token is there already, and its secret cannot be read again: remove it (`pveum user token remove {user} {token}`) and run this again, or name another token in {}",
+            "the token exists already, and its secret cannot be read again: remove it (`pveum user token remove {user} {token}`) and run this again, or set another token name in {}",
             names::API_USER
         ))
     } else {
-        failure
-            .hint("set it in .env; with `--create` user and token are made, and the secret is written there")
+        failure.hint("set it in .env; `--create` creates the user and the token, and writes the secret there")
     }
 }
 
@@ -316,11 +319,11 @@ fn remember(scope: CredentialScope<'_>, secret: &Secret) -> Result<(), Failure> 
         .collect();
     set_in_dotenv(path, &pairs).map_err(|error| {
         Failure::of(Exit::INTERNAL, error)
-            .context(format!("the token was made, and its secret could not be written into {shown}"))
+            .context(format!("the token was created, but its secret could not be written to {shown}"))
             .hint(format!(
                 "remove the token (`pveum user token remove`), make {shown} writable, and run this again"
             ))
     })?;
-    output::say(&format!("its secret is in {shown}, which only you may read"));
+    output::say(&format!("its secret is in {shown} (mode 0600)"));
     Ok(())
 }

@@ -15,7 +15,7 @@ use crate::output;
 use crate::planning::{self, PlanArgs};
 use crate::reach;
 use crate::running::{RunArgs, carry_out, exit_of};
-use crate::spec_files::{LoadedSpec, SpecArgs, load};
+use crate::spec_files::{LoadedSpec, SpecArgs, SpecWords, load};
 use crate::token::required_privileges::as_if_new;
 use pve_types::{NodeName, VolumeId};
 use std::path::PathBuf;
@@ -26,7 +26,7 @@ use vmdeploy_planner::render::count;
 use vmdeploy_planner::spec::ImageSource;
 use vmdeploy_planner::{Draft, draft_plan, plan_push};
 
-/// Looks after the images that a spec names.
+/// Checks, uploads and builds the images of a spec.
 #[derive(Debug, clap::Args)]
 pub struct Args {
     #[command(subcommand)]
@@ -36,15 +36,15 @@ pub struct Args {
 /// What is done.
 #[derive(Debug, clap::Subcommand)]
 enum Verb {
-    /// Say for each image and node whether it is there, how large it is, in which format, and whether its checksum is right
+    /// Show for each image and node whether it exists, its size and format, and whether its checksum matches
     Check(CheckArgs),
-    /// List the VMs whose image has changed since they were made from it
+    /// List the VMs whose image has changed since they were created from it
     Outdated(outdated::OutdatedArgs),
     /// Write the current checksums of `url:` images into the spec
     Pin(pin::PinArgs),
-    /// Bring an image to where its VMs need it, with its checksum verified: sent from here, or downloaded by PVE
+    /// Upload an image, or have PVE download it, and verify its checksum
     Push(PushArgs),
-    /// Build an image on a builder, and bring it here with its checksum verified
+    /// Build an image on a builder VM or host, download it and verify its checksum
     Build(Box<build::BuildArgs>),
 }
 
@@ -53,21 +53,44 @@ enum Verb {
 struct CheckArgs {
     #[command(flatten)]
     spec: SpecArgs,
-    /// Print them as JSON
+    /// Print JSON
     #[arg(long)]
     json: bool,
+}
+
+/// One image of a spec.
+#[derive(Debug, Clone, clap::Args)]
+struct ImageArgs {
+    /// Image name, optionally with its spec; a word with a `/` or ending in .yaml is a spec
+    #[arg(value_name = "SPEC|IMAGE", required = true)]
+    words: Vec<String>,
+    /// Spec file or folder [default: VMDEPLOY_SPEC]
+    #[arg(long = "spec", value_name = "SPEC")]
+    specs: Vec<PathBuf>,
+}
+
+impl ImageArgs {
+    fn specs(&self) -> Vec<PathBuf> {
+        SpecWords::of(&self.words, &self.specs).specs
+    }
+    /// Returns the image's name.
+    ///
+    /// # Errors
+    /// None is given, or more than one.
+    fn name(&self) -> Result<String, Failure> {
+        match <[String; 1]>::try_from(SpecWords::of(&self.words, &self.specs).rest) {
+            Ok([name]) => Ok(name),
+            Err(_) => Err(Failure::usage("give one image").hint("`images:` in the spec has their names")),
+        }
+    }
 }
 
 /// `image push`.
 #[derive(Debug, clap::Args)]
 struct PushArgs {
-    /// The image, by its name in the spec
-    #[arg(value_name = "IMAGE")]
-    name: String,
-    /// Spec file or folder; else VMDEPLOY_SPEC
-    #[arg(long = "spec", value_name = "SPEC")]
-    specs: Vec<PathBuf>,
-    /// The node for an image that no VM of the spec uses; else PROXMOX_NODE
+    #[command(flatten)]
+    image: ImageArgs,
+    /// Node for an image that no VM of the spec uses [default: PROXMOX_NODE]
     #[arg(long, value_name = "NODE")]
     node: Option<NodeName>,
     /// Do not ask
@@ -107,8 +130,8 @@ async fn push_and_tell(
         return Ok((Exit::DONE, Vec::new()));
     }
     let checked = planning::check(plan)?;
-    let places = count(checked.plan().steps.len(), "place");
-    if !confirm(args.yes, &format!("place {} in {places}", args.name), "`--yes`")? {
+    let places = count(checked.plan().steps.len(), "storage");
+    if !confirm(args.yes, &format!("upload {} to {places}", args.image.name()?), "`--yes`")? {
         return Ok((Exit::USAGE, Vec::new()));
     }
     let report = carry_out(checked, &looked.connections, &looked.spec.folder, &args.run, context).await?;
@@ -118,11 +141,12 @@ async fn push_and_tell(
 
 /// Plans where the image goes: to the nodes of the VMs that use it, else to the node that is named.
 async fn plan_to_push(args: &PushArgs, context: &Context) -> Result<(Plan, Looked), Failure> {
-    let mut looked = look(&args.specs, context).await?;
+    let name = args.image.name()?;
+    let mut looked = look(&args.image.specs(), context).await?;
     let deployment = &looked.spec.deployment;
-    let Some(image) = deployment.images.get(&args.name) else {
+    let Some(image) = deployment.images.get(&name) else {
         let known: Vec<&str> = deployment.images.keys().map(String::as_str).collect();
-        let failure = Failure::usage(format!("the spec has no image `{}`", args.name.escape_debug()));
+        let failure = Failure::usage(format!("the spec has no image `{}`", name.escape_debug()));
         return Err(match known.is_empty() {
             true => failure.hint("it has none; see `images` in docs/spec.md"),
             false => failure.hint(format!("it has {}", known.join(", "))),
@@ -149,12 +173,12 @@ async fn plan_to_push(args: &PushArgs, context: &Context) -> Result<(Plan, Looke
     if plan.steps.is_empty() {
         match &image.source {
             ImageSource::Path { .. } | ImageSource::Volume { .. } => output::say(&format!(
-                "{} needs no placing: the spec names it where it lies; `vmdeploy image check` looks there",
-                args.name
+                "{} cannot be pushed: the spec refers to a file or volume on the cluster; `vmdeploy image check` checks it",
+                name
             )),
             _ => {
-                return Err(Failure::usage(format!("no VM of the spec uses image `{}`", args.name))
-                    .hint("name the node that it shall be placed on, with `--node` or PROXMOX_NODE"));
+                return Err(Failure::usage(format!("no VM of the spec uses image `{name}`"))
+                    .hint("name the node to store it on with `--node` or PROXMOX_NODE"));
             }
         }
     }
@@ -185,7 +209,7 @@ struct Looked {
 }
 
 async fn look(specs: &[PathBuf], context: &Context) -> Result<Looked, Failure> {
-    let args = PlanArgs { spec: SpecArgs { specs: specs.to_vec() }, ..PlanArgs::default() };
+    let args = PlanArgs { spec: SpecArgs::new(specs.to_vec()), ..PlanArgs::default() };
     let spec = load(&args.spec, context)?;
     let connections = planning::open(&args, &spec, context).await?;
     let (queries, observed) = planning::look(&args, &spec, &connections, context).await?;

@@ -7,16 +7,16 @@ use crate::spec_files::refused;
 use std::path::PathBuf;
 use vmdeploy_planner::spec::{SourceFile, StorageKind, import_env};
 
-/// Prints the spec that makes what vm-deploy's playbook makes of its `.env`.
+/// Prints a spec for the VMs that vm-deploy would create from its `.env`.
 #[derive(Debug, clap::Args)]
 pub struct Args {
-    /// The file
+    /// The .env file of vm-deploy
     #[arg(value_name = "FILE")]
     file: PathBuf,
-    /// The project that the VMs shall belong to
+    /// Project for the VMs
     #[arg(long, value_name = "NAME", default_value = "vm-deploy")]
     project: String,
-    /// What kind of storage STORAGE_POOL is; vm-deploy asks the node
+    /// Storage type of STORAGE_POOL
     #[arg(long, value_enum, default_value_t, value_name = "KIND")]
     storage: KindArg,
 }
@@ -53,6 +53,8 @@ pub fn run(args: &Args) -> CommandResult {
     })?;
     output::write_stdout(&imported.yaml);
     imported.notes.iter().for_each(|note| output::say(&format!("note: {note}")));
-    output::say("next: write this into a file, e.g. vms/vm-deploy.yaml, and run `vmdeploy plan` on it");
+    output::say(
+        "next: write this to a file, such as vms/vm-deploy.yaml, and run `vmdeploy plan vms/vm-deploy.yaml`",
+    );
     Ok(Exit::DONE)
 }

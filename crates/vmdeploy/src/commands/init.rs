@@ -6,7 +6,7 @@ use crate::output;
 use std::io::Write as _;
 use std::path::Path;
 
-/// Writes `.env` (0600), `vms/first.yaml` and its cloud-init data, where they are not there yet.
+/// Writes `.env` (mode 0600), `vms/first.yaml` and its cloud-init data, unless they exist.
 #[derive(Debug, clap::Args)]
 pub struct Args {}
 
@@ -28,21 +28,21 @@ pub fn run(_args: &Args) -> CommandResult {
     let made = files.map(|(path, text)| write_new(Path::new(path), text));
     let made = made.into_iter().collect::<Result<Vec<bool>, Failure>>()?;
     if !made.contains(&true) {
-        output::say("nothing to write: .env and the first spec are there already");
+        output::say("nothing to write: .env and the first spec exist already");
     }
     let make = |target: &str| format!("`make {target} SPEC={FIRST_SPEC_PATH}`");
-    output::say(&format!("next: fill in .env (host, user, password or token), and edit {FIRST_SPEC_PATH}"));
+    output::say(&format!("next: fill in .env (host, user, password or token) and edit {FIRST_SPEC_PATH}"));
     output::say(&format!(
-        "no token yet: {} makes one with exactly the rights that this spec needs",
+        "no token yet: {} creates one with exactly the privileges that this spec needs",
         make("fix-token ARGS=--create")
     ));
     output::say(&format!(
-        "then: {} says what is not well, and {} what would be done",
+        "then: {} checks the connection, and {} shows what would be done",
         make("test-connection"),
         make("plan")
     ));
     output::say(
-        "without make: `vmdeploy fix-token --create`, `vmdeploy doctor`, `vmdeploy plan`, with the spec's name",
+        "without make: `vmdeploy fix-token SPEC --create`, `vmdeploy doctor SPEC`, `vmdeploy plan SPEC`",
     );
     Ok(Exit::DONE)
 }
@@ -58,7 +58,7 @@ fn write_new(path: &Path, text: &str) -> Result<bool, Failure> {
     match std::fs::OpenOptions::new().write(true).create_new(true).mode(0o600).open(path) {
         Ok(mut file) => file.write_all(text.as_bytes()).map_err(context)?,
         Err(error) if error.kind() == std::io::ErrorKind::AlreadyExists => {
-            output::say(&format!("kept:  {} (it is there already)", path.display()));
+            output::say(&format!("kept:  {} (exists already)", path.display()));
             return Ok(false);
         }
         Err(error) => return Err(context(error)),

@@ -6,26 +6,28 @@ use crate::failure::{CommandResult, Failure};
 use crate::fleet::{self, Selection};
 use crate::inventory::{Format, build};
 use crate::output;
-use crate::planning::{self, PlanArgs};
+use crate::planning::{self, TransportOption};
 use crate::spec_files::{SpecArgs, load};
 
-/// Prints the spec's VMs with their addresses, for Ansible and others.
+/// Prints the VMs of a spec with their addresses, for Ansible and other tools.
 #[derive(Debug, clap::Args)]
 pub struct Args {
     #[command(flatten)]
     spec: SpecArgs,
     #[command(flatten)]
     selection: Selection,
-    /// In which form
+    #[command(flatten)]
+    transport: TransportOption,
+    /// Output format
     #[arg(long, value_enum, default_value_t, value_name = "FORM")]
     format: Format,
-    /// Answer as a dynamic inventory: all hosts and groups
+    /// Print all hosts and groups, as an Ansible dynamic inventory
     #[arg(long, conflicts_with = "format", group = "protocol")]
     list: bool,
-    /// Answer as a dynamic inventory: one host's variables
+    /// Print one host's variables, as an Ansible dynamic inventory
     #[arg(long, value_name = "NAME", conflicts_with = "format", group = "protocol")]
     host: Option<String>,
-    /// Fail when an address is not known, instead of leaving the VM out
+    /// Fail if an address is not known, instead of omitting the VM
     #[arg(long)]
     strict: bool,
 }
@@ -36,7 +38,7 @@ pub struct Args {
 /// The spec is refused, the cluster cannot be reached, or with `--strict` an address is not known.
 pub async fn run(args: &Args, context: &Context) -> CommandResult {
     let spec = load(&args.spec, context)?;
-    let connections = planning::open(&PlanArgs::default(), &spec, context).await?;
+    let connections = planning::open(&args.transport.plan_args(), &spec, context).await?;
     let members = fleet::members(&spec.deployment, &connections).await?;
     let members = fleet::look(args.selection.of(members)?, &connections).await;
     connections.close().await;
@@ -45,7 +47,7 @@ pub async fn run(args: &Args, context: &Context) -> CommandResult {
         return Err(left_out_failure(&unknown));
     }
     for (vm, why) in &unknown {
-        output::say(&format!("note: {vm} is left out: {why}"));
+        output::say(&format!("note: {vm} is omitted: {why}"));
     }
     output::write_stdout(&match (&args.host, args.list) {
         (Some(host), _) => inventory.ansible_host(host),
@@ -58,6 +60,6 @@ pub async fn run(args: &Args, context: &Context) -> CommandResult {
 fn left_out_failure(unknown: &[(String, String)]) -> Failure {
     let lines: Vec<String> = unknown.iter().map(|(vm, why)| format!("{vm}: {why}")).collect();
     let lines: Vec<&str> = lines.iter().map(String::as_str).collect();
-    Failure::list(Exit::OBSERVED, "not every VM has a known address", &lines)
-        .hint("without --strict they are left out; `vmdeploy status` shows all of them")
+    Failure::list(Exit::OBSERVED, "some VMs have no known address", &lines)
+        .hint("without --strict they are omitted; `vmdeploy status` shows all VMs")
 }

@@ -5,12 +5,12 @@ use crate::context::Context;
 use crate::exit::Exit;
 use crate::failure::{CommandResult, Failure};
 use crate::fleet::{self, Member};
-use crate::planning::{self, PlanArgs};
-use crate::spec_files::{OptionalSpecArgs, SpecWords, load_whole_if_named};
+use crate::planning::{self, PlanArgs, TransportOption};
+use crate::spec_files::{SpecArgs, SpecWords, load_whole_if_named};
 use crate::{output, reach};
 use pve_api::{
     AddressFilter, AgentTrouble, FoundAddress, IpFamily, Qemu, QemuConfig, ResourceKind, choose_address,
-    choose_neighbour,
+    choose_neighbor,
 };
 use pve_types::{NodeName, Vmid};
 use std::path::PathBuf;
@@ -18,38 +18,40 @@ use std::time::Duration;
 use vmdeploy_executor::{Connections, vms_named};
 use vmdeploy_planner::identity::{Marker, MarkerSearch};
 
-/// Prints the address of a VM: of its NICs by their MAC addresses, as its guest agent tells it.
+/// Prints the IP address of a VM, as reported by its guest agent for the MAC addresses of its NICs.
 ///
-/// A VM of the spec is found by its ownership marker, as every command finds it; any other one by PVE's name or number.
+/// A VM of the spec is found by its ownership marker; any other VM by its name or VMID in PVE.
 ///
-/// Exits with 20 if the VM has no agent configured, 21 if the agent is not running (yet), 22 if there is no address
-/// yet, and 7 if the credentials do not allow to ask.
+/// Exit codes: 20 if the guest agent is not enabled, 21 if it does not answer (yet), 22 if it reports no matching address
+/// (yet), and 7 if the credentials lack a privilege.
 #[derive(Debug, clap::Args)]
 pub struct Args {
-    /// The VM's name or number, after its spec if one is named: a word with a `/` or that ends in .yaml
+    /// VM name or VMID, optionally with its spec; a word with a `/` or ending in .yaml is a spec
     #[arg(value_name = "SPEC|VM", required = true)]
     words: Vec<String>,
-    /// Spec file or folder that the VM is in [default: VMDEPLOY_SPEC; without it, any VM that the credentials can see]
+    /// Spec file or folder [default: VMDEPLOY_SPEC; if that is not set, any VM that the credentials can see]
     #[arg(long = "spec", value_name = "SPEC")]
     specs: Vec<PathBuf>,
-    /// Only the address of this NIC, such as net0
+    #[command(flatten)]
+    transport: TransportOption,
+    /// Only addresses of this NIC, such as net0
     #[arg(long, value_name = "NIC")]
     nic: Option<String>,
-    /// Only IPv4
+    /// Only IPv4 addresses
     #[arg(short = '4', long, conflicts_with = "ipv6")]
     ipv4: bool,
-    /// Only IPv6
+    /// Only IPv6 addresses
     #[arg(short = '6', long)]
     ipv6: bool,
-    /// Only an address in this network, such as 10.0.0.0/8
+    /// Only addresses in this network, such as 10.0.0.0/8
     #[arg(long, value_name = "NETWORK")]
     cidr: Option<String>,
-    /// Wait this long for the agent and an address, in seconds
+    /// Maximum time to wait for the agent and an address, in seconds
     #[arg(long, value_name = "SECONDS", default_value_t = 0)]
     wait: u64,
-    /// Do not look into the node's neighbour table over SSH when the agent gives no address
+    /// Do not read the node's neighbor table over SSH when the agent reports no address
     #[arg(long)]
-    no_neighbours: bool,
+    no_neighbors: bool,
     /// Print address, interface, MAC address and source as JSON
     #[arg(long)]
     json: bool,
@@ -63,9 +65,10 @@ pub async fn run(args: &Args, context: &Context) -> CommandResult {
     let cidr = args.cidr.as_deref().map(parse_cidr).transpose()?;
     let words = SpecWords::of(&args.words, &args.specs);
     let [name] = words.rest.as_slice() else {
-        return Err(Failure::usage("name one VM").hint("`vmdeploy ip NAME`, or `vmdeploy ip SPEC NAME`"));
+        return Err(Failure::usage("give one VM").hint("`vmdeploy ip NAME`, or `vmdeploy ip SPEC NAME`"));
     };
-    let (connections, guest) = connect_and_find(&words.specs, name, context).await?;
+    let (connections, guest) =
+        connect_and_find(&words.specs, name, &args.transport.plan_args(), context).await?;
     let vm = connections.api().node(&guest.node).qemu(guest.vmid);
     let config = vm.config().await.map_err(api_client::failure)?;
     refuse_copy(name, &guest, &config)?;
@@ -81,19 +84,19 @@ pub async fn run(args: &Args, context: &Context) -> CommandResult {
     };
     // What the node remembers of a VM that is off says nothing about now.
     let is_off = no_address.exit() == Exit::AGENT_SILENT && is_stopped(&vm).await;
-    if no_address.exit() == Exit::RIGHTS || args.no_neighbours || is_off || !connections.has_ssh() {
+    if no_address.exit() == Exit::RIGHTS || args.no_neighbors || is_off || !connections.has_ssh() {
         return Err(no_address);
     }
-    match ask_neighbours(&connections, &guest.node, &desired).await {
+    match ask_neighbors(&connections, &guest.node, &desired).await {
         Ok(Some(found)) => {
             output::say(&format!(
-                "no address from the guest agent; this one is from the neighbour table of `{}`",
+                "the guest agent reports no address; this one is from the neighbor table of `{}`",
                 guest.node
             ));
             print(&found, args.json)
         }
         Ok(None) => Err(no_address),
-        Err(why) => Err(no_address.hint(format!("the node's neighbour table could not be read: {why}"))),
+        Err(why) => Err(no_address.hint(format!("the node's neighbor table could not be read: {why}"))),
     }
 }
 
@@ -116,15 +119,16 @@ pub struct Guest {
 async fn connect_and_find(
     specs: &[PathBuf],
     name: &str,
+    plan_args: &PlanArgs,
     context: &Context,
 ) -> Result<(Connections, Guest), Failure> {
-    let specs = OptionalSpecArgs { specs: specs.to_vec() };
+    let specs = SpecArgs::new(specs.to_vec());
     let Some(spec) = load_whole_if_named(&specs, context)? else {
         let connections = reach::open(reach::connections_config(&context.environment)?).await?;
         let guest = find(&connections, name).await?;
         return Ok((connections, guest));
     };
-    let connections = planning::open(&PlanArgs::default(), &spec, context).await?;
+    let connections = planning::open(plan_args, &spec, context).await?;
     let members = fleet::members(&spec.deployment, &connections).await?;
     let number: Option<Vmid> = name.parse().ok();
     let is_meant = |member: &&Member<'_>| {
@@ -153,7 +157,7 @@ fn refuse_copy(said: &str, guest: &Guest, config: &QemuConfig) -> Result<(), Fai
         MarkerSearch::Found(marker) if marker.vmid != guest.vmid && said != guest.vmid.to_string() => {
             let message = format!("{} is a copy of VM {}, by its ownership marker", guest.label, marker.vmid);
             Err(Failure::new(Exit::OBSERVED, message)
-                .hint(format!("name it by its number: `vmdeploy ip {}`", guest.vmid)))
+                .hint(format!("use the VMID: `vmdeploy ip {}`", guest.vmid)))
         }
         _ => Ok(()),
     }
@@ -178,14 +182,11 @@ async fn find(connections: &Connections, name: &str) -> Result<Guest, Failure> {
     let shown = crate::escape::one_line(name);
     let vmids: Vec<String> = fitting.iter().map(|(vmid, _)| vmid.to_string()).collect();
     match fitting.pop() {
-        None => Err(Failure::new(
-            Exit::OBSERVED,
-            format!("there is no VM `{shown}` that these credentials may see"),
-        )
-        .hint("`vmdeploy api get /cluster/resources type=vm` lists those that there are")),
+        None => Err(Failure::new(Exit::OBSERVED, format!("these credentials see no VM `{shown}`"))
+            .hint("`vmdeploy api get /cluster/resources type=vm` lists the VMs that they see")),
         Some(_) if vmids.len() > 1 => {
-            let message = format!("`{shown}` is the name of {} VMs: {}", vmids.len(), vmids.join(", "));
-            Err(Failure::usage(message).hint("say the number"))
+            let message = format!("{} VMs are named `{shown}`: {}", vmids.len(), vmids.join(", "));
+            Err(Failure::usage(message).hint("use the VMID"))
         }
         Some((vmid, node)) => {
             let is_number = number == Some(vmid);
@@ -222,15 +223,15 @@ async fn ask_agent(
 ) -> Result<FoundAddress, Failure> {
     if !config.agent_enabled() {
         return Err(Failure::new(Exit::NO_AGENT, format!("{} has no guest agent configured", guest.label))
-            .hint(format!("switch it on with `vmdeploy api put /nodes/{}/qemu/{}/config agent=1`, install qemu-guest-agent in the guest, and restart the VM", guest.node, guest.vmid)));
+            .hint(format!("enable it with `vmdeploy api put /nodes/{}/qemu/{}/config agent=1`, install qemu-guest-agent in the guest, and restart the VM", guest.node, guest.vmid)));
     }
     let deadline = tokio::time::Instant::now() + patience;
     loop {
         let failure = match vm.agent().network_interfaces().await {
             Ok(interfaces) => match choose_address(&interfaces, desired) {
                 Some(found) => return Ok(found),
-                None => Failure::new(Exit::NO_ADDRESS, format!("{} has no such address yet", guest.label))
-                    .hint("wait for it with `--wait 60`, or widen what you ask for"),
+                None => Failure::new(Exit::NO_ADDRESS, format!("{} has no matching address yet", guest.label))
+                    .hint("wait for it with `--wait 60`, or remove a filter"),
             },
             Err(error) => match AgentTrouble::of(&error) {
                 Some(AgentTrouble::NotConfigured) => return Err(trouble(Exit::NO_AGENT, error, guest)),
@@ -238,10 +239,10 @@ async fn ask_agent(
                     let start =
                         format!("vmdeploy api post /nodes/{}/qemu/{}/status/start", guest.node, guest.vmid);
                     trouble(Exit::AGENT_SILENT, error, guest)
-                        .hint(format!("the VM does not run; `{start}` starts it"))
+                        .hint(format!("the VM is not running; `{start}` starts it"))
                 }
                 Some(_) => trouble(Exit::AGENT_SILENT, error, guest).hint(
-                    "wait for it with `--wait 60`; is qemu-guest-agent installed and running in the guest?",
+                    "check that qemu-guest-agent is installed and running in the guest, or wait for it with `--wait 60`",
                 ),
                 None => return Err(api_client::failure(error)),
             },
@@ -258,17 +259,17 @@ fn trouble(exit: Exit, error: pve_api::ApiError, guest: &Guest) -> Failure {
     Failure::chain(exit, &format!("the guest agent of {} does not answer", guest.label), &[&said])
 }
 
-/// Looks for the VM's MAC addresses in the neighbour table of its node.
-async fn ask_neighbours(
+/// Looks for the VM's MAC addresses in the neighbor table of its node.
+async fn ask_neighbors(
     connections: &Connections,
     node: &NodeName,
     desired: &AddressFilter,
 ) -> Result<Option<FoundAddress>, String> {
     let host = connections.host(node).await.map_err(|failure| failure.to_string())?;
-    let command = pve_ssh::command::files::neighbours();
+    let command = pve_ssh::command::files::neighbors();
     let output = host.run_to_success(&command, Duration::from_secs(20)).await;
     let output = output.map_err(|error| error.to_string())?;
-    Ok(choose_neighbour(&pve_ssh::parse::neighbours(&output.stdout), desired))
+    Ok(choose_neighbor(&pve_ssh::parse::neighbors(&output.stdout), desired))
 }
 
 fn print(found: &FoundAddress, json: bool) -> CommandResult {
@@ -282,6 +283,6 @@ fn print(found: &FoundAddress, json: bool) -> CommandResult {
 fn parse_cidr(text: &str) -> Result<pve_api::IpNet, Failure> {
     text.parse().map_err(|_| {
         let shown = crate::escape::one_line(text);
-        Failure::usage(format!("`{shown}` is no network")).hint("write it as `10.0.0.0/8`")
+        Failure::usage(format!("`{shown}` is not a network")).hint("write it as `10.0.0.0/8`")
     })
 }

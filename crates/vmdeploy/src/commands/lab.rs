@@ -11,13 +11,13 @@ use std::path::{Path, PathBuf};
 /// Runs an embedded Proxmox VE on free ports of 127.0.0.1 until Ctrl-C or SIGTERM.
 #[derive(Debug, clap::Args)]
 pub struct Args {
-    /// Write the variables that lead to the lab into this file (0600), and remove it at the end
+    /// Write the variables that point to the lab to this file (mode 0600), and remove it at the end
     #[arg(long, value_name = "FILE")]
     env_file: Option<PathBuf>,
-    /// The world to begin with, as YAML (see docs/lab.md); else one node with an image and no guests
+    /// Initial state as YAML (see docs/lab.md) [default: one node with an image and no guests]
     #[arg(long, value_name = "FILE")]
     world: Option<PathBuf>,
-    /// What shall go wrong, as YAML (see docs/lab.md)
+    /// Faults to inject, as YAML (see docs/lab.md)
     #[arg(long, value_name = "FILE")]
     faults: Option<PathBuf>,
 }
@@ -40,7 +40,7 @@ pub async fn run(args: &Args) -> CommandResult {
     signals.next().await;
     drop(file);
     session.stop().await;
-    output::say("lab: stopped; its keys, passwords and tokens are gone");
+    output::say("lab: stopped; its keys, passwords and tokens are deleted");
     Ok(Exit::DONE)
 }
 
@@ -54,13 +54,13 @@ fn announce(session: &LabSession, file: Option<&EnvironmentFile>) {
     match file {
         Some(file) => {
             output::say(&format!(
-                "lab: in another shell: `. {}`, then any vmdeploy command",
+                "lab: in another shell: `. {}`, then `vmdeploy plan SPEC`, or `make plan SPEC=…` in the repository",
                 shown(file.path())
             ));
         }
-        None => output::say("lab: with `--env-file FILE` it writes the variables that lead here"),
+        None => output::say("lab: `--env-file FILE` writes the variables that point to it"),
     }
-    output::say("lab: Ctrl-C stops it");
+    output::say("lab: press Ctrl-C to stop");
 }
 
 /// Returns a path that the shell's `.` finds: one without a slash would be looked for in PATH.
@@ -70,13 +70,14 @@ fn shown(path: &Path) -> String {
 }
 
 fn read_world(path: &Path) -> Result<WorldSpec, Failure> {
-    WorldSpec::from_yaml(&read(path)?)
-        .map_err(|error| Failure::of(Exit::USAGE, error).context(format!("`{}` is no world", path.display())))
+    WorldSpec::from_yaml(&read(path)?).map_err(|error| {
+        Failure::of(Exit::USAGE, error).context(format!("`{}` is not a world file", path.display()))
+    })
 }
 
 fn read_faults(path: &Path) -> Result<Vec<Fault>, Failure> {
     serde_yaml::from_str(&read(path)?).map_err(|error| {
-        Failure::of(Exit::USAGE, error).context(format!("`{}` is no list of faults", path.display()))
+        Failure::of(Exit::USAGE, error).context(format!("`{}` is not a faults file", path.display()))
     })
 }
 

@@ -36,66 +36,66 @@ use crate::failure::CommandResult;
 /// What to do.
 #[derive(Debug, clap::Subcommand)]
 pub enum Command {
-    /// Write a .env and a first spec to fill in
+    /// Write a .env file and a first spec to fill in
     Init(init::Args),
-    /// Say whether the credentials are enough, and what is missing
+    /// Check whether the credentials have the privileges that a spec needs
     CheckToken(check_token::Args),
-    /// Grant exactly what the credentials lack
+    /// Grant the privileges that the credentials lack
     FixToken(fix_token::Args),
-    /// Check everything between this machine and the nodes
+    /// Check the connection to the cluster, from DNS to bridges, and suggest fixes
     Doctor(doctor::Args),
-    /// Check specs without a network, a secret or a command
+    /// Check specs offline, without reading secrets or running commands
     Validate(validate::Args),
-    /// Show what deploy would do, and change nothing
+    /// Show what deploy would do, without changing anything
     Plan(plan::Args),
-    /// Make the VMs as the spec says
+    /// Create and update VMs to match the spec
     #[command(visible_alias = "apply")]
     Deploy(Box<deploy::Args>),
-    /// Destroy the spec's VMs
+    /// Destroy the VMs of a spec
     Destroy(Box<destroy::Args>),
-    /// Give a VM another name, in place and in the spec
+    /// Rename a VM in place, on the cluster and in the spec
     Rename(Box<rename::Args>),
-    /// Show the spec's VMs as they are
+    /// Show the state, address and drift of VMs
     Status(status::Args),
-    /// Start VMs of the spec, in the order of their startup
+    /// Start VMs, in the order of their `startup` option
     Start(power::Args),
-    /// Ask VMs of the spec to shut down
+    /// Shut down VMs cleanly
     Shutdown(power::ShutdownArgs),
-    /// Stop VMs of the spec at once
+    /// Stop VMs immediately, like pulling the plug
     Stop(power::Args),
-    /// Reboot VMs of the spec
+    /// Reboot VMs
     Reboot(power::Args),
-    /// Log in to a VM of the spec with ssh
+    /// Log in to a VM with ssh, or run a command on it
     Ssh(ssh::Args),
-    /// Print the inventory for Ansible and others
+    /// Print an inventory for Ansible and other tools
     Inventory(inventory::Args),
-    /// Write a spec of guests that were made by hand
+    /// Write a spec for existing guests, to manage them with vmdeploy
     Adopt(adopt::Args),
     /// Print the JSON Schema of specs, for editors
     Schema(schema::Args),
-    /// Print the spec that makes what vm-deploy makes of its .env
+    /// Convert a .env file of vm-deploy into a spec
     ImportEnv(import_env::Args),
-    /// Look after the images that a spec names
+    /// Check, upload and build the images of a spec
     Image(image::Args),
-    /// Show a whole deployment on an embedded Proxmox VE
+    /// Show a complete deployment on an embedded Proxmox VE
     #[cfg(feature = "lab")]
     Demo(demo::Args),
-    /// Go on with a run that was interrupted or failed, or take it back
+    /// Continue an interrupted or failed run, or roll it back
     Resume(resume::Args),
-    /// List the runs that are recorded here
+    /// List recorded runs
     Runs(runs::Args),
-    /// Say what a recorded run did
+    /// Show what a recorded run did
     Report(report::Args),
-    /// Print the address of a VM
+    /// Print the IP address of a VM
     Ip(ip::Args),
-    /// Call any path of Proxmox VE's API
+    /// Call any path of the Proxmox VE API
     Api(api::Args),
     /// Manage users, groups, roles, ACLs, realms, tokens and passwords
     Access(access::Args),
-    /// Run an embedded Proxmox VE, to try everything without a host
+    /// Run an embedded Proxmox VE, to try vmdeploy without a host
     #[cfg(feature = "lab")]
     Lab(lab::Args),
-    /// Print the completions for a shell
+    /// Print shell completions
     Completions(completions::Args),
     /// Print the manual page
     Man(man::Args),

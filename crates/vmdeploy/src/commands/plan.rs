@@ -19,40 +19,40 @@ use vmdeploy_planner::spec::{VmidWish, updated_lock};
 pub struct Args {
     #[command(flatten)]
     plan: PlanArgs,
-    /// Print the plan as JSON, as `deploy --plan` reads it
+    /// Print the plan as JSON
     #[arg(long, group = "form")]
     json: bool,
     /// Print the plan as Markdown, for a comment on a merge request
     #[arg(long, group = "form")]
     markdown: bool,
-    /// Print the steps as a graph for Graphviz
+    /// Print the steps as a Graphviz graph
     #[arg(long, group = "form")]
     dot: bool,
-    /// Print one line per VM that changes, and the notes about restarts
+    /// Print one line per VM that changes, and notes about restarts
     #[arg(long, group = "form")]
     brief: bool,
-    /// Write the plan into this file, for `deploy --plan`
+    /// Write the plan to this file, for `deploy --plan`
     #[arg(long, value_name = "FILE")]
     out: Option<PathBuf>,
-    /// Print how long the steps take, and which of them decide that
+    /// Print the expected durations and the longest chain of steps
     #[arg(long, group = "form")]
     timing: bool,
-    /// Plan from an observation in this file instead of looking at the cluster
+    /// Plan from an observation file instead of reading the cluster
     #[arg(long, value_name = "FILE", conflicts_with_all = ["pin", "write_observed"])]
     observed: Option<PathBuf>,
-    /// Write what was seen of the cluster into this file, for `--observed`
+    /// Write what was read from the cluster to this file, for `--observed`
     #[arg(long, value_name = "FILE")]
     write_observed: Option<PathBuf>,
-    /// Write the VMIDs that were drawn into the lock file beside the spec
+    /// Write allocated VMIDs to the lock file next to the spec
     #[arg(long)]
     pin: bool,
-    /// End with 3 when there are changes
+    /// Exit with 3 if the plan contains changes
     #[arg(long)]
     detailed_exitcode: bool,
-    /// Count no missing right against the plan: for credentials that may only look, as a nightly job has
+    /// Ignore missing privileges, for read-only credentials
     #[arg(long, conflicts_with = "out")]
     read_only: bool,
-    /// Plan the destruction of the spec's VMs
+    /// Plan the destruction of the VMs
     #[arg(long)]
     destroy: bool,
 }
@@ -114,7 +114,7 @@ fn text(args: &Args, plan: &Plan, context: &Context) -> Result<String, Failure> 
     Ok(plan_text(plan, output::Stream::Stdout, context))
 }
 
-/// Writes the lock file: beside the spec file, or `vmdeploy.lock.yaml` in the spec folder.
+/// Writes the lock file: next to the spec file, or `vmdeploy.lock.yaml` in the spec folder.
 fn pin(planned: &Planned, args: &PlanArgs, context: &Context) -> Result<(), Failure> {
     let deployment = &planned.spec.deployment;
     let drawn: BTreeMap<(String, GuestName), Vmid> = planned
@@ -128,6 +128,6 @@ fn pin(planned: &Planned, args: &PlanArgs, context: &Context) -> Result<(), Fail
         lock_path(&args.spec, context).unwrap_or_else(|| planned.spec.folder.join("vmdeploy.lock.yaml"));
     files::write_own(&path, &updated_lock(deployment, &drawn))
         .map_err(|error| files::cannot_write(&path, error))?;
-    output::say(&format!("the VMIDs are pinned in {}; keep it in git", path.display()));
+    output::say(&format!("VMIDs written to {}; commit the file to git", path.display()));
     Ok(())
 }

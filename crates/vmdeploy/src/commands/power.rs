@@ -10,10 +10,11 @@ use crate::exit::Exit;
 use crate::failure::{CommandResult, Failure};
 use crate::fleet::Selection;
 use crate::output;
+use crate::planning::TransportOption;
 use crate::spec_files::SpecWords;
 use futures::StreamExt as _;
 use pve_api::{ApiError, Backoff, Qemu, QemuStatus, Shutdown, Task, Wait, while_nothing_was_done};
-use pve_types::PowerState;
+use pve_types::{GuestName, PowerState};
 use std::collections::BTreeMap;
 use std::time::Duration;
 use target::Target;
@@ -36,10 +37,13 @@ const CALLS: Backoff = Backoff {
 /// Which VMs are switched.
 #[derive(Debug, Clone, clap::Args)]
 pub struct Args {
-    /// The VMs, by their names; words with a `/` or that end in .yaml are specs
+    /// VM names and specs; a word with a `/` or ending in .yaml is a spec
     #[arg(value_name = "SPEC|VM")]
     words: Vec<String>,
-    /// All VMs of the spec; with `--tag` or `--pool` all of these
+    /// Only this VM; may be repeated
+    #[arg(long, value_name = "VM")]
+    target: Vec<GuestName>,
+    /// All VMs of the spec that match `--tag` and `--pool`
     #[arg(long)]
     all: bool,
     /// Only VMs with this tag
@@ -48,10 +52,12 @@ pub struct Args {
     /// Only VMs in this pool
     #[arg(long, value_name = "POOL")]
     pool: Vec<String>,
-    /// Spec file or folder; else VMDEPLOY_SPEC; without any, VMs are found by their ownership markers
+    /// Spec file or folder [default: VMDEPLOY_SPEC; if that is not set, VMs are found by their ownership markers]
     #[arg(long = "spec", value_name = "SPEC")]
     specs: Vec<std::path::PathBuf>,
-    /// How long each guest is given, in seconds
+    #[command(flatten)]
+    transport: TransportOption,
+    /// Maximum time per guest, in seconds
     #[arg(long, value_name = "SECONDS", default_value_t = 180)]
     timeout: u32,
     /// Do not ask
@@ -64,7 +70,7 @@ pub struct Args {
 pub struct ShutdownArgs {
     #[command(flatten)]
     common: Args,
-    /// Stop a guest that does not react in time
+    /// Stop a guest that does not shut down in time
     #[arg(long)]
     force: bool,
 }
@@ -98,9 +104,9 @@ impl Switch {
     /// Returns why nothing is to do for a guest in this state, if so.
     fn needless(self, state: PowerState) -> Option<&'static str> {
         match (self, state) {
-            (Self::Start, PowerState::Running) => Some("runs already"),
-            (Self::Shutdown { .. } | Self::Stop, PowerState::Stopped) => Some("does not run"),
-            (Self::Reboot, PowerState::Stopped) => Some("does not run, and is left so"),
+            (Self::Start, PowerState::Running) => Some("already running"),
+            (Self::Shutdown { .. } | Self::Stop, PowerState::Stopped) => Some("not running"),
+            (Self::Reboot, PowerState::Stopped) => Some("not running; left as it is"),
             _ => None,
         }
     }
@@ -140,15 +146,17 @@ pub async fn reboot(args: &Args, context: &Context) -> CommandResult {
 
 async fn switch(switch: Switch, args: &Args, context: &Context) -> CommandResult {
     let words = SpecWords::of(&args.words, &args.specs);
-    let target = words.names("VM")?;
+    let mut target = words.names("VM")?;
+    target.extend(args.target.iter().cloned());
     if args.all && !target.is_empty() {
-        return Err(Failure::usage("`--all` and the names of VMs exclude each other"));
+        return Err(Failure::usage("`--all` cannot be used with VM names"));
     }
     let selection = Selection { target, tag: args.tag.clone(), pool: args.pool.clone() };
     if selection.is_empty() && !args.all {
-        return Err(Failure::usage("no VM is named").hint("name VMs, --tag, --pool, or --all"));
+        return Err(Failure::usage("no VM was given").hint("give VM names, `--tag`, `--pool` or `--all`"));
     }
-    let (connections, targets) = target::find(&words.specs, &selection, context).await?;
+    let (connections, targets) =
+        target::find(&words.specs, &selection, &args.transport.plan_args(), context).await?;
     let done = switch_targets(switch, targets, args, &connections).await;
     connections.close().await;
     done
@@ -253,7 +261,7 @@ async fn switch_one(switch: Switch, target: &Target, timeout_s: u32, connections
         Err((end, failure)) => {
             let failure = match failure.hint {
                 Some(_) => failure,
-                None => failure.hint(format!("`qm status {vmid} --verbose` on {node} shows more")),
+                None => failure.hint(format!("`qm status {vmid} --verbose` on {node} shows details")),
             };
             let shown = crate::reach::executor_failure(&failure).context(format!(
                 "cannot {} {} (VM {vmid} on {node})",
@@ -333,11 +341,11 @@ async fn reboot_to_its_end(
         follow(power, task, true).await
     };
     let mut changed = started.await.map_err(|failure: vmdeploy_executor::Failure| {
-        down(failure.log([format!("the start of the reboot failed, too: {failed}")]))
+        down(failure.log([format!("the start after the reboot failed as well: {failed}")]))
     })?;
     changed
         .warnings
-        .push(format!("the start of the reboot failed, and the guest was started again: {failed}"));
+        .push(format!("the start after the reboot failed; the guest was started again: {failed}"));
     Ok(changed)
 }
 

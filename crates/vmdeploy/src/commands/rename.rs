@@ -5,7 +5,7 @@ use crate::context::Context;
 use crate::exit::Exit;
 use crate::failure::{CommandResult, Failure};
 use crate::output;
-use crate::planning::{self, PlanArgs, plan_text};
+use crate::planning::{self, PlanArgs, ReachArgs, plan_text};
 use crate::running::RunArgs;
 use crate::spec_files::{self, LoadedSpec, SpecArgs, refused};
 use pve_types::GuestName;
@@ -13,21 +13,21 @@ use std::path::PathBuf;
 use vmdeploy_planner::plan::{Plan, PlanMode, Verb};
 use vmdeploy_planner::spec::{self, CloneSource, Deployment, LoadOptions, SourceFile, Spanned};
 
-/// Renames a VM in place: its guest gets the new name and ownership marker, and keeps its UUID, disks and VMID. Then the
-/// spec is changed: the VM's key and what refers to it; comments and layout stay.
+/// Renames a VM in place: the guest gets the new name and ownership marker, and keeps its UUID, disks and VMID. Then
+/// changes the VM's key in the spec and all references to it; comments and layout are kept.
 #[derive(Debug, clap::Args)]
 pub struct Args {
-    /// The name that the VM has
+    /// Current name of the VM
     old: GuestName,
-    /// The name that it will have
+    /// New name of the VM
     new: GuestName,
-    /// Spec file or folder; else VMDEPLOY_SPEC
+    /// Spec file or folder [default: VMDEPLOY_SPEC]
     #[arg(long = "spec", value_name = "SPEC")]
     specs: Vec<PathBuf>,
     /// Do not ask
     #[arg(short, long)]
     yes: bool,
-    /// Only show what would be changed
+    /// Show the plan and exit
     #[arg(long)]
     plan_only: bool,
     #[command(flatten)]
@@ -39,7 +39,7 @@ pub struct Args {
 /// # Errors
 /// The spec has no such VM or has the new name already, its guest does not exist, or the run cannot begin.
 pub async fn run(args: &Args, context: &Context) -> CommandResult {
-    let specs = SpecArgs { specs: args.specs.clone() };
+    let specs = SpecArgs::new(args.specs.clone());
     let loaded = spec_files::load(&specs, context)?;
     let files = files_with_new_name(args, &loaded.deployment)?;
     let spec = LoadedSpec { deployment: deployment_of(args, &files)?, folder: loaded.folder.clone() };
@@ -66,8 +66,9 @@ fn files_with_new_name(args: &Args, deployment: &Deployment) -> Result<Vec<Sourc
     let (old, new) = (&args.old, &args.new);
     match (deployment.vm(old), deployment.vm(new)) {
         (Some(_), None) => spec::renamed(deployment, old, new).ok_or_else(|| {
-            Failure::usage(format!("`{old}` cannot be found in the text of the spec"))
-                .hint(format!("rename it there, write `renamed_from: {old}` below its new key, and deploy"))
+            Failure::usage(format!("`{old}` cannot be found in the text of the spec")).hint(format!(
+                "rename it in the spec, write `renamed_from: {old}` below the new key, and deploy"
+            ))
         }),
         (None, Some(_)) => Ok(deployment.files.clone()),
         (Some(_), Some(_)) => Err(Failure::usage(format!("the spec has both `{old}` and `{new}`"))
@@ -80,7 +81,7 @@ fn files_with_new_name(args: &Args, deployment: &Deployment) -> Result<Vec<Sourc
 /// Reads the spec with the new name, and says there which name the VM had.
 fn deployment_of(args: &Args, files: &[SourceFile]) -> Result<Deployment, Failure> {
     let loaded = spec::load(files, &LoadOptions::default()).map_err(|faults| {
-        refused(&faults).hint(format!("the spec refers to `{}` elsewhere: rename it there, too", args.old))
+        refused(&faults).hint(format!("the spec refers to `{}` elsewhere: rename it there as well", args.old))
     })?;
     let mut deployment = loaded.deployment;
     for vm in deployment.vms.iter_mut().filter(|vm| vm.name.value == args.new) {
@@ -99,7 +100,10 @@ fn plan_args(args: &Args, spec: SpecArgs, deployment: &Deployment) -> PlanArgs {
     PlanArgs {
         spec,
         target: [args.new.clone()].into_iter().chain(clones).collect(),
-        cluster: cluster.filter(|_| deployment.clusters.len() > 1),
+        reach: ReachArgs {
+            cluster: cluster.filter(|_| deployment.clusters.len() > 1),
+            ..ReachArgs::default()
+        },
         ..PlanArgs::default()
     }
 }
@@ -107,11 +111,10 @@ fn plan_args(args: &Args, spec: SpecArgs, deployment: &Deployment) -> PlanArgs {
 /// A VM that is not there is not renamed: it would be made.
 fn check_there(args: &Args, plan: &Plan) -> Result<(), Failure> {
     match plan.changes.iter().find(|change| change.vm == args.new).map(|change| change.verb) {
-        Some(Verb::Create) => Err(Failure::new(
-            Exit::OBSERVED,
-            format!("there is no guest of `{}` that could be renamed", args.old),
-        )
-        .hint("change the name in the spec; `vmdeploy deploy` then creates the VM")),
+        Some(Verb::Create) => {
+            Err(Failure::new(Exit::OBSERVED, format!("`{}` has no guest to rename", args.old))
+                .hint("change the name in the spec; `vmdeploy deploy` then creates the VM"))
+        }
         _ => Ok(()),
     }
 }
@@ -121,7 +124,7 @@ fn write_changed(args: &Args, before: &[SourceFile], after: &[SourceFile]) -> Re
         std::fs::write(&file.name, file.text.as_bytes()).map_err(|error| {
             Failure::of(Exit::USAGE, error)
                 .context(format!("the guest is renamed, but `{}` could not be written", file.name))
-                .hint(format!("write `{}` in place of `{}` there", args.new, args.old))
+                .hint(format!("replace `{1}` by `{0}` there", args.new, args.old))
         })?;
         output::say(&format!("{}: `{}` is now `{}`", file.name, args.old, args.new));
     }

@@ -1,24 +1,24 @@
-//! `vmdeploy report RUN`.
+//! `vmdeploy report`.
 
 use crate::context::Context;
 use crate::exit::Exit;
-use crate::failure::CommandResult;
+use crate::failure::{CommandResult, Failure};
 use crate::files;
 use crate::output;
 use crate::run_output::{duration, summary};
-use crate::running::open_run;
+use crate::running::{open_run, run_failure, runs_folder};
 use crate::table::Table;
-use vmdeploy_executor::{RunReport, StepReport, StepState, html_page};
+use vmdeploy_executor::{RunReport, StepReport, StepState, StoredRun, html_page};
 
-/// Says what a recorded run did.
+/// Shows what a recorded run did.
 #[derive(Debug, clap::Args)]
 pub struct Args {
-    /// The run, as `vmdeploy runs` lists it
-    run: String,
-    /// Print it as JSON
+    /// Run to show, as listed by `vmdeploy runs` [default: the newest run]
+    run: Option<String>,
+    /// Print JSON
     #[arg(long)]
     json: bool,
-    /// Write it as one page that needs no network
+    /// Write a self-contained HTML page to this file
     #[arg(long, value_name = "FILE", conflicts_with = "json")]
     html: Option<std::path::PathBuf>,
 }
@@ -28,7 +28,10 @@ pub struct Args {
 /// # Errors
 /// There is no such run, or it cannot be read.
 pub fn run(args: &Args, context: &Context) -> CommandResult {
-    let stored = open_run(&args.run, context)?;
+    let stored = match &args.run {
+        Some(run) => open_run(run, context)?,
+        None => newest(context)?,
+    };
     let report = stored.report();
     if let Some(file) = &args.html {
         let page = html_page(&stored.plan, &report);
@@ -41,6 +44,14 @@ pub fn run(args: &Args, context: &Context) -> CommandResult {
         output::write_stdout(&summary(&report));
     }
     Ok(Exit::DONE)
+}
+
+fn newest(context: &Context) -> Result<StoredRun, Failure> {
+    let runs = runs_folder(context).list().map_err(|error| run_failure(error.into()))?;
+    match runs.first() {
+        Some(newest) => open_run(&newest.run, context),
+        None => Err(Failure::usage("no runs are recorded here").hint("`vmdeploy deploy` records one")),
+    }
 }
 
 fn steps(report: &RunReport) -> Table {
@@ -68,9 +79,9 @@ fn took(step: &StepReport) -> String {
 
 fn state(state: &StepState) -> String {
     match state {
-        StepState::NotStarted => "not begun".to_owned(),
+        StepState::NotStarted => "not started".to_owned(),
         StepState::Skipped { because } => format!("skipped, because {because} failed"),
-        StepState::Started => "begun, end unknown".to_owned(),
+        StepState::Started => "started, result unknown".to_owned(),
         StepState::Succeeded => "done".to_owned(),
         StepState::Failed => "failed".to_owned(),
         StepState::RolledBack => "rolled back".to_owned(),

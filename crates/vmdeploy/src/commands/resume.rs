@@ -10,12 +10,12 @@ use crate::running::{RunArgs, exit_of, go_on, open_run, run_failure, runs_folder
 use vmdeploy_executor::{ResumeMode, StoredRun, VmState};
 use vmdeploy_planner::plan::Verb;
 
-/// Goes on with a run that was interrupted or failed, or takes it back.
+/// Continues an interrupted or failed run, or rolls it back.
 #[derive(Debug, clap::Args)]
 pub struct Args {
-    /// The run; else the newest that is not at its end
+    /// Run to resume, as listed by `vmdeploy runs` [default: the newest unfinished run]
     run: Option<String>,
-    /// Take away what the run made, instead of finishing it
+    /// Roll the run back instead of finishing it
     #[arg(long)]
     rollback: bool,
     /// Do not ask before a rollback
@@ -32,11 +32,11 @@ pub struct Args {
 pub async fn run(args: &Args, context: &Context) -> CommandResult {
     let mode = if args.rollback { ResumeMode::Rollback } else { ResumeMode::Finish };
     let Some(stored) = stored(args, mode, context)? else {
-        output::say("no run is unfinished; there is nothing to resume");
+        output::say("no unfinished run; nothing to resume");
         return Ok(Exit::DONE);
     };
     if !stored.is_resumable(mode) {
-        output::say(&format!("the run `{}` is finished; there is nothing to resume", stored.run));
+        output::say(&format!("run `{}` is finished; nothing to resume", stored.run));
         return Ok(Exit::DONE);
     }
     if mode == ResumeMode::Rollback && !confirm(args.yes, &what_it_reverts(&stored), "`--yes`")? {
@@ -48,7 +48,7 @@ pub async fn run(args: &Args, context: &Context) -> CommandResult {
     Ok(exit_of(&report))
 }
 
-/// Says what a rollback of the run deletes and sets back.
+/// Says what a rollback of the run deletes and reverts.
 fn what_it_reverts(stored: &StoredRun) -> String {
     let report = stored.report();
     let touched = |verbs: &[Verb]| -> Vec<String> {
@@ -59,7 +59,7 @@ fn what_it_reverts(stored: &StoredRun) -> String {
     };
     let made = touched(&[Verb::Create, Verb::Replace]);
     let changed = touched(&[Verb::Update, Verb::UpdatePending, Verb::Delete]);
-    let parts = [("DELETE", made), ("set back", changed)];
+    let parts = [("DELETE", made), ("revert", changed)];
     let parts: Vec<String> = parts
         .iter()
         .filter(|(_, vms)| !vms.is_empty())

@@ -8,10 +8,10 @@ use crate::running::{run_failure, runs_folder};
 use crate::table::Table;
 use vmdeploy_executor::RunSummary;
 
-/// Lists the runs that are recorded here, the newest first.
+/// Lists recorded runs, newest first.
 #[derive(Debug, clap::Args)]
 pub struct Args {
-    /// Print them as JSON
+    /// Print JSON
     #[arg(long)]
     json: bool,
 }
@@ -25,7 +25,7 @@ pub fn run(args: &Args, context: &Context) -> CommandResult {
     if args.json {
         output::print_document("runs", &runs)?;
     } else if runs.is_empty() {
-        output::say("no run is recorded here");
+        output::say("no runs are recorded here");
     } else {
         output::write_stdout(&table(&runs).render());
     }

@@ -8,7 +8,7 @@ use vmdeploy_planner::spec;
 /// Prints the JSON Schema of specs, for editors.
 #[derive(Debug, clap::Args)]
 pub struct Args {
-    /// Print the reference of all keys instead, as Markdown
+    /// Print the reference of all keys as Markdown instead
     #[arg(long)]
     markdown: bool,
 }

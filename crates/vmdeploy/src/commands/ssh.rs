@@ -6,7 +6,7 @@ use crate::failure::{CommandResult, Failure};
 use crate::fleet::{self, Selection};
 use crate::inventory::build;
 use crate::output;
-use crate::planning::{self, PlanArgs};
+use crate::planning::{self, TransportOption};
 use crate::running::runs_folder;
 use crate::spec_files::{SpecArgs, SpecWords, load};
 use pve_types::GuestName;
@@ -16,16 +16,19 @@ use std::process::Command;
 
 /// Logs in to a VM of the spec with ssh.
 #[derive(Debug, clap::Args)]
+#[command(override_usage = "vmdeploy ssh [OPTIONS] [SPEC]... <VM> [COMMAND]...")]
 pub struct Args {
-    /// The VM; a spec may stand before it: a word with a `/` or that ends in .yaml
+    /// VM of the spec; words before it with a `/` or ending in .yaml are specs [default: VMDEPLOY_SPEC]
     #[arg(value_name = "VM")]
     vm: String,
-    /// A command to run there, as ssh takes it
+    /// Command to run on the VM, and options of ssh
     #[arg(trailing_var_arg = true, allow_hyphen_values = true)]
     command: Vec<String>,
-    /// Spec file or folder; else VMDEPLOY_SPEC
+    /// Spec file or folder, instead of SPEC before the VM
     #[arg(long = "spec", value_name = "SPEC")]
     specs: Vec<PathBuf>,
+    #[command(flatten)]
+    transport: TransportOption,
 }
 
 /// Becomes ssh.
@@ -36,12 +39,14 @@ pub async fn run(args: &Args, context: &Context) -> CommandResult {
     let words: Vec<String> = std::iter::once(&args.vm).chain(&args.command).cloned().collect();
     let words = SpecWords::leading(&words, &args.specs);
     let Some((vm, command)) = words.rest.split_first() else {
-        return Err(Failure::usage("no VM is named").hint("`vmdeploy ssh NAME`, or `vmdeploy ssh SPEC NAME`"));
+        return Err(
+            Failure::usage("no VM was given").hint("`vmdeploy ssh NAME`, or `vmdeploy ssh SPEC NAME`")
+        );
     };
     let vm: GuestName =
         vm.parse().map_err(|error: pve_types::ParseError| Failure::usage(error.to_string()))?;
-    let spec = load(&SpecArgs { specs: words.specs.clone() }, context)?;
-    let connections = planning::open(&PlanArgs::default(), &spec, context).await?;
+    let spec = load(&SpecArgs::new(words.specs.clone()), context)?;
+    let connections = planning::open(&args.transport.plan_args(), &spec, context).await?;
     let selection = Selection { target: vec![vm.clone()], ..Selection::default() };
     let members = selection.of(fleet::members(&spec.deployment, &connections).await?)?;
     fleet::refuse_faults(&members)?;
@@ -50,7 +55,7 @@ pub async fn run(args: &Args, context: &Context) -> CommandResult {
     let (inventory, unknown) = build(&spec.deployment, &members);
     let Some(host) = inventory.hosts.first() else {
         let why = unknown.first().map_or("it is not in the spec", |(_, why)| why.as_str());
-        return Err(Failure::chain(Exit::OBSERVED, &format!("no address of {vm} is known"), &[why])
+        return Err(Failure::chain(Exit::OBSERVED, &format!("the address of {vm} is not known"), &[why])
             .hint("`vmdeploy status` shows all VMs"));
     };
     let target = host

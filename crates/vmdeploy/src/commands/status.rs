@@ -5,7 +5,7 @@ use crate::exit::Exit;
 use crate::failure::CommandResult;
 use crate::fleet::{self, Member, Selection};
 use crate::output;
-use crate::planning::{self, PlanArgs};
+use crate::planning::{self, TransportOption};
 use crate::spec_files::{SpecArgs, load, show};
 use crate::table::Table;
 use pve_types::Vmid;
@@ -16,14 +16,16 @@ use vmdeploy_planner::plan::{Change, Verb};
 /// How many VMs are named in one line.
 const NAMED: usize = 5;
 
-/// Shows the spec's VMs as they are.
+/// Shows the state, address and drift of VMs.
 #[derive(Debug, clap::Args)]
 pub struct Args {
     #[command(flatten)]
     spec: SpecArgs,
     #[command(flatten)]
     selection: Selection,
-    /// Print them as JSON
+    #[command(flatten)]
+    transport: TransportOption,
+    /// Print JSON
     #[arg(long)]
     json: bool,
 }
@@ -51,7 +53,7 @@ struct Row {
 /// The spec is refused, or the cluster cannot be reached.
 pub async fn run(args: &Args, context: &Context) -> CommandResult {
     let spec = load(&args.spec, context)?;
-    let plan_args = PlanArgs::default();
+    let plan_args = args.transport.plan_args();
     let connections = planning::open(&plan_args, &spec, context).await?;
     let members = fleet::members(&spec.deployment, &connections).await?;
     let members = fleet::look(args.selection.of(members)?, &connections).await;
@@ -71,11 +73,7 @@ pub async fn run(args: &Args, context: &Context) -> CommandResult {
     let unknown: Vec<&str> =
         rows.iter().filter(|row| !drift.contains_key(&row.vm)).map(|row| row.vm.as_str()).collect();
     if !unknown.is_empty() {
-        output::say(&format!(
-            "note: how far {} {} from the spec could not be found out:",
-            some(&unknown),
-            if unknown.len() == 1 { "is" } else { "are" }
-        ));
+        output::say(&format!("note: the drift of {} could not be determined:", some(&unknown)));
         match draft {
             Ok(draft) => show(&draft.refused),
             Err(failure) => output::write_stderr(&failure.render()),

@@ -9,12 +9,12 @@ use serde::Serialize;
 use vmdeploy_planner::render::count;
 use vmdeploy_planner::spec::{Diagnostic, Severity};
 
-/// Checks specs without a network, a secret or a command.
+/// Checks specs offline, without reading secrets or running commands.
 #[derive(Debug, clap::Args)]
 pub struct Args {
     #[command(flatten)]
     spec: SpecArgs,
-    /// Print project, VMs, faults and warnings as JSON
+    /// Print project, VMs, errors and warnings as JSON
     #[arg(long)]
     json: bool,
 }
@@ -68,7 +68,7 @@ pub fn run(args: &Args, context: &Context) -> CommandResult {
     }
     let spec = load(&args.spec, context)?;
     let vms = count(spec.deployment.vms.len(), "VM");
-    output::print_line(&format!("project {}: {vms}, no fault", spec.deployment.project.value));
+    output::print_line(&format!("project {}: {vms}, no errors", spec.deployment.project.value));
     Ok(Exit::DONE)
 }
 

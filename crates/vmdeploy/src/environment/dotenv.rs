@@ -61,7 +61,7 @@ fn parse_line(line: &str) -> Result<(String, String), &'static str> {
     let (name, value) = line.split_once('=').ok_or("there is no `=`")?;
     let starts_well = name.starts_with(|first: char| first.is_ascii_alphabetic() || first == '_');
     if !starts_well || !name.chars().all(|character| character.is_ascii_alphanumeric() || character == '_') {
-        return Err("before the `=` stands no variable name (letters, digits and `_`, no spaces)");
+        return Err("the text before `=` is not a variable name (letters, digits and `_`, no spaces)");
     }
     Ok((name.to_owned(), parse_value(value.trim_start())?))
 }
@@ -86,7 +86,7 @@ type Characters<'a> = std::iter::Peekable<std::str::Chars<'a>>;
 
 fn take_single_quoted(characters: &mut Characters<'_>, value: &mut String) -> Result<(), &'static str> {
     loop {
-        match characters.next().ok_or("a single quote is not closed on its line")? {
+        match characters.next().ok_or("a single quote is not closed on the same line")? {
             '\'' => return Ok(()),
             other => value.push(other),
         }
@@ -94,7 +94,7 @@ fn take_single_quoted(characters: &mut Characters<'_>, value: &mut String) -> Re
 }
 
 fn take_double_quoted(characters: &mut Characters<'_>, value: &mut String) -> Result<(), &'static str> {
-    const OPEN: &str = "a double quote is not closed on its line";
+    const OPEN: &str = "a double quote is not closed on the same line";
     loop {
         match characters.next().ok_or(OPEN)? {
             '"' => return Ok(()),
@@ -110,7 +110,7 @@ fn take_double_quoted(characters: &mut Characters<'_>, value: &mut String) -> Re
 fn rest_is_comment(mut rest: Characters<'_>) -> Result<(), &'static str> {
     match rest.find(|character| !character.is_whitespace()) {
         None | Some('#') => Ok(()),
-        Some(_) => Err("the value has a space in it, and so needs quotes"),
+        Some(_) => Err("the value contains a space and needs quotes"),
     }
 }
 
@@ -143,9 +143,9 @@ mod tests {
     #[test]
     fn what_is_not_understood_is_refused_without_showing_it() {
         check("A", Err("there is no `=`"));
-        check("A =b", Err("before the `=` stands no variable name (letters, digits and `_`, no spaces)"));
-        check("A='b", Err("a single quote is not closed on its line"));
-        check("A=b c", Err("the value has a space in it, and so needs quotes"));
+        check("A =b", Err("the text before `=` is not a variable name (letters, digits and `_`, no spaces)"));
+        check("A='b", Err("a single quote is not closed on the same line"));
+        check("A=b c", Err("the value contains a space and needs quotes"));
         assert_eq!(parse("# x\n\nA=1\noops").unwrap_err().line, 4);
     }
 

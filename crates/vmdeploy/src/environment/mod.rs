@@ -116,7 +116,7 @@ impl Environment {
         target.insert(variable.name().to_owned(), value.to_owned());
         changed
     }
-    /// Returns a variable's value that is no connection's; an empty one is not set.
+    /// Returns a variable's value that is not a connection's; an empty one is not set.
     pub fn get(&self, name: &str) -> Option<&str> {
         self.sourced(name).map(|found| found.value)
     }
@@ -200,7 +200,7 @@ fn owned<'a>(values: impl IntoIterator<Item = (&'a str, &'a str)>) -> BTreeMap<S
 /// Sets variables in a `.env`, 0600; every other line stays as it is.
 ///
 /// # Errors
-/// The file cannot be read or written, or a value holds a line break.
+/// The file cannot be read or written, or a value contains a line break.
 pub fn set_in_dotenv(path: &Path, pairs: &[(&str, &str)]) -> std::io::Result<()> {
     let text = match std::fs::read_to_string(path) {
         Ok(text) => text,
@@ -208,7 +208,7 @@ pub fn set_in_dotenv(path: &Path, pairs: &[(&str, &str)]) -> std::io::Result<()>
         Err(error) => return Err(error),
     };
     let changed =
-        replaced(&text, pairs).ok_or_else(|| std::io::Error::other("a value holds a line break"))?;
+        replaced(&text, pairs).ok_or_else(|| std::io::Error::other("a value contains a line break"))?;
     crate::files::write_private(path, &changed)
 }
 
@@ -221,9 +221,9 @@ fn read_dotenv(path: &Path, is_named: bool) -> Result<Option<BTreeMap<String, St
         }
     };
     let pairs = parse(&text).map_err(|error| {
-        Failure::of(Exit::USAGE, error)
-            .context(format!("cannot understand `{}`", path.display()))
-            .hint("each line is `NAME=value`, maybe with `export` before it and quotes around the value")
+        Failure::of(Exit::USAGE, error).context(format!("cannot parse `{}`", path.display())).hint(
+            "write each line as `NAME=value`; `export` before it and quotes around the value are allowed",
+        )
     })?;
     Ok(Some(pairs.into_iter().collect()))
 }
@@ -273,7 +273,7 @@ mod tests {
         let failure = wrong.connection().unwrap().number::<u16>(names::API_PORT).unwrap_err();
         assert_eq!(
             failure.render(),
-            "error: PROXMOX_API_PORT is `80o6`, which is not a number in its range\n"
+            "error: PROXMOX_API_PORT is `80o6`, which is not a number in the allowed range\n"
         );
     }
 }

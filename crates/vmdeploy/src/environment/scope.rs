@@ -77,23 +77,24 @@ impl<'a> CredentialScope<'a> {
         };
         let Some(found) = from(false) else { return Ok(Self { environment }) };
         let file = environment.found_file();
-        let name_it = format!("if the file is yours, name it: `--env-file {file}`");
+        let name_it = format!("if you trust the file, name it: `--env-file {file}`");
         if let Some(command) = COMMANDS
             .iter()
             .find(|variable| environment.sourced(variable.0).is_some_and(|found| !found.source.is_trusted()))
         {
-            let message =
-                format!("`{file}` sets {command}, and a file that was only found may run no command");
+            let message = format!(
+                "`{file}` sets {command}, but a .env file that vmdeploy found on its own may not set a command to run"
+            );
             return Err(Failure::new(Exit::RIGHTS, message)
-                .hint(format!("set {command} in the environment, or take it out of `{file}`"))
+                .hint(format!("set {command} in the environment, or remove it from `{file}`"))
                 .hint(name_it));
         }
         match from(true) {
             None => Ok(Self { environment }),
             Some(own) => {
                 let message = format!(
-                    "the environment sets {own}, and `{file}` sets {found}: credentials go only to the host, and with \
-                     the certificates and keys, that the same source names"
+                    "the environment sets {own}, and `{file}` sets {found}: credentials are sent only to the host, and with \
+                     the certificates and keys, that the same source sets"
                 );
                 Err(Failure::new(Exit::RIGHTS, message)
                     .hint(format!("set all of them in the environment, or all of them in `{file}`"))
@@ -121,7 +122,7 @@ impl<'a> CredentialScope<'a> {
         let Some(value) = self.get(variable) else { return Ok(None) };
         value.parse().map(Some).map_err(|_| {
             Failure::usage(format!(
-                "{variable} is `{}`, which is not a number in its range",
+                "{variable} is `{}`, which is not a number in the allowed range",
                 value.escape_debug()
             ))
         })
@@ -164,8 +165,8 @@ mod tests {
         for variable in CONNECTION.iter().filter(|variable| !COMMANDS.contains(variable)) {
             let one = [(variable.name(), "1")];
             let others: Vec<_> = both.iter().copied().filter(|(name, _)| *name != variable.name()).collect();
-            check(&others, &one, Err("credentials go only to the host"));
-            check(&one, &others, Err("credentials go only to the host"));
+            check(&others, &one, Err("credentials are sent only to the host"));
+            check(&one, &others, Err("credentials are sent only to the host"));
             check(&one, &[&others[..], &one].concat(), Ok(()));
         }
     }
@@ -173,7 +174,7 @@ mod tests {
     #[test]
     fn a_found_file_runs_no_command_and_a_named_one_may() {
         let command = [("PROXMOX_SSH_PASSPHRASE_COMMAND", "touch /tmp/x")];
-        check(&[], &command, Err("may run no command"));
+        check(&[], &command, Err("may not set a command to run"));
         check(&command, &[], Ok(()));
         let named = Environment::of([("PROXMOX_API_HOST", "pve1")]).with_named(command);
         assert_eq!(named.connection().unwrap().get(n::SSH_PASSPHRASE_COMMAND), Some("touch /tmp/x"));

@@ -12,7 +12,7 @@ pub enum Source {
     /// The guest agent says it.
     #[default]
     Agent,
-    /// The guest's cloud-init configuration sets it, and nobody has confirmed it.
+    /// The guest's cloud-init configuration sets it; not confirmed by the guest.
     CloudInit,
     /// The spec says it.
     Spec,
@@ -60,7 +60,7 @@ pub fn choose(interfaces: &[GuestInterface], desired: &AddressFilter) -> Address
     match choose_address(interfaces, desired) {
         Some(found) => Addresses { addresses: vec![found.address], ..Addresses::default() },
         None => Addresses {
-            trouble: Some("the guest agent knows no fitting address yet".to_owned()),
+            trouble: Some("the guest agent reports no matching address yet".to_owned()),
             ..Addresses::default()
         },
     }
@@ -83,6 +83,6 @@ mod tests {
 
     #[test]
     fn an_agent_without_a_fitting_address_is_no_failure_of_the_agent() {
-        assert!(choose(&[], &AddressFilter::default()).trouble.unwrap().contains("no fitting address yet"));
+        assert!(choose(&[], &AddressFilter::default()).trouble.unwrap().contains("no matching address yet"));
     }
 }

@@ -141,11 +141,8 @@ pub fn refuse_faults(members: &[Member<'_>]) -> Result<(), Failure> {
     if lines.is_empty() {
         return Ok(());
     }
-    let failure = Failure::list(
-        Exit::OBSERVED,
-        "the spec does not fit the guests that exist; nothing was changed",
-        &lines,
-    );
+    let failure =
+        Failure::list(Exit::OBSERVED, "the spec conflicts with existing guests; nothing was changed", &lines);
     Err(faults.iter().fold(failure, |failure, (_, hint)| failure.hint(hint.clone())))
 }
 
@@ -183,14 +180,14 @@ fn agent_trouble(error: &ApiError) -> String {
         Some(AgentTrouble::NotRunning) => "the guest agent is not running".to_owned(),
         Some(AgentTrouble::VmNotRunning) => "it is not running".to_owned(),
         Some(AgentTrouble::TimedOut) => "the guest agent did not answer in time".to_owned(),
-        None => format!("the guest agent could not be asked: {error}"),
+        None => format!("the guest agent could not be queried: {error}"),
     }
 }
 
 /// Which of a spec's VMs are meant.
 #[derive(Debug, Clone, Default, clap::Args)]
 pub struct Selection {
-    /// Only this VM, or the members of this group; may be given several times
+    /// Only this VM, or the members of this group; may be repeated
     #[arg(long, value_name = "VM|GROUP")]
     pub target: Vec<GuestName>,
     /// Only VMs with this tag
@@ -218,21 +215,22 @@ impl Selection {
             return Err(Failure::new(Exit::USAGE, format!("the spec has no VM or group `{unknown}`"))
                 .hint(format!("it has {}", known.join(", "))));
         }
-        // A mistyped tag or pool shall not look like a thing done.
-        let nobody_has = |tag: &&String| !members.iter().any(|member| member.tags().contains(*tag));
-        let nobody_is_in = |pool: &&String| !members.iter().any(|member| member.is_in(pool));
-        let tag = self.tag.iter().find(nobody_has).map(|tag| format!("has tag `{}`", escape::one_line(tag)));
-        let pool = self.pool.iter().find(nobody_is_in);
+        // A mistyped tag or pool must not look like success.
+        let is_unused_tag = |tag: &&String| !members.iter().any(|member| member.tags().contains(*tag));
+        let is_empty_pool = |pool: &&String| !members.iter().any(|member| member.is_in(pool));
+        let tag =
+            self.tag.iter().find(is_unused_tag).map(|tag| format!("has tag `{}`", escape::one_line(tag)));
+        let pool = self.pool.iter().find(is_empty_pool);
         let pool = pool.map(|pool| format!("is in pool `{}`", escape::one_line(pool)));
         if let Some(wanted) = tag.or(pool) {
             return Err(Failure::new(Exit::USAGE, format!("no VM of the spec {wanted}")).hint(
-                "tags and pools are those of the guests, where they are there, else those of the spec",
+                "tags and pools are read from the guests, or from the spec for VMs that do not exist",
             ));
         }
         let chosen: Vec<Member<'a>> = members.into_iter().filter(|member| self.has(member)).collect();
         if chosen.is_empty() && !self.is_empty() {
-            return Err(Failure::new(Exit::USAGE, "no VM of the spec is named by all of these options")
-                .hint("a VM must be named, have one of the tags, and be in one of the pools"));
+            return Err(Failure::new(Exit::USAGE, "no VM of the spec matches all of these options")
+                .hint("a VM must match `--target`, have one of the tags, and be in one of the pools"));
         }
         Ok(chosen)
     }

@@ -41,7 +41,7 @@ const IN_ORDER: Duration = Duration::from_millis(50);
 /// Whether a run was begun: then its end counts for more than what is said of it.
 static HAS_RUN: AtomicBool = AtomicBool::new(false);
 
-/// Notes that a run begins. From now on nobody waits for a reader.
+/// Notes that a run starts. From now on, writes do not wait for a slow reader.
 pub fn begin_run() {
     HAS_RUN.store(true, Ordering::Relaxed);
 }
@@ -58,7 +58,7 @@ pub fn finish() {
     }
     let left_out = Stream::Stderr.writer().left_out();
     if left_out > 0 && Stream::Stderr.writer().drain(Some(Duration::ZERO), None) {
-        let text = format!("note: {left_out} texts were left out, as they were not read\n");
+        let text = format!("note: {left_out} messages were dropped because nothing read them\n");
         Stream::Stderr.writer().push(text.as_bytes(), Full::LeaveOut);
         Stream::Stderr.writer().drain(limits.0, limits.1);
     }
@@ -73,7 +73,7 @@ pub fn reader_of_data_is_gone() -> bool {
 fn queue(stream: Stream, text: &str, full: Full) {
     let other = if stream == Stream::Stdout { Stream::Stderr } else { Stream::Stdout };
     other.writer().let_pass(IN_ORDER);
-    let plain = (!stream.has_any_colour()).then(|| anstream::adapter::strip_str(text).to_string());
+    let plain = (!stream.has_any_color()).then(|| anstream::adapter::strip_str(text).to_string());
     stream.writer().push(plain.as_deref().unwrap_or(text).as_bytes(), full);
 }
 
@@ -87,7 +87,7 @@ pub fn set_bars(progress: Option<MultiProgress>) {
     *bars().lock().unwrap_or_else(PoisonError::into_inner) = progress;
 }
 
-fn beside_bars(write: impl FnOnce()) {
+fn above_bars(write: impl FnOnce()) {
     let current = bars().lock().unwrap_or_else(PoisonError::into_inner).clone();
     match current {
         Some(progress) => progress.suspend(write),
@@ -95,7 +95,7 @@ fn beside_bars(write: impl FnOnce()) {
     }
 }
 
-/// Writes text as it is to stderr. A closed stderr is no reason to stop a deployment.
+/// Writes text as it is to stderr. A closed stderr is not a reason to stop a deployment.
 pub fn write_stderr(text: &str) {
     if logs_json() {
         return write_record("INFO", text);
@@ -109,7 +109,7 @@ pub fn write_log(text: &str) {
 }
 
 fn write_stderr_as_it_is(text: &str) {
-    beside_bars(|| queue(Stream::Stderr, text, Full::LeaveOut));
+    above_bars(|| queue(Stream::Stderr, text, Full::LeaveOut));
 }
 
 /// Writes why a command failed.
@@ -117,7 +117,7 @@ pub fn write_failure(text: &str) {
     if logs_json() { write_record("ERROR", text) } else { write_stderr_as_it_is(text) }
 }
 
-/// Writes text as a log's JSON object, without colours.
+/// Writes text as a log's JSON object, without colors.
 fn write_record(level: &str, text: &str) {
     let text = anstream::adapter::strip_str(text).to_string();
     let text = text.trim_matches('\n');
@@ -136,9 +136,10 @@ fn write_record(level: &str, text: &str) {
 /// Writes data as it is to stdout.
 ///
 /// A reader that has gone away (`| head`) ends the process quietly, as it does for other tools.
+#[expect(clippy::exit, reason = "no caller has anything left to do when its output is not read")]
 pub fn write_stdout(text: &str) {
     let full = if HAS_RUN.load(Ordering::Relaxed) { Full::LeaveOut } else { Full::Wait };
-    beside_bars(|| queue(Stream::Stdout, text, full));
+    above_bars(|| queue(Stream::Stdout, text, full));
     if reader_of_data_is_gone() {
         std::process::exit(i32::from(crate::Exit::INTERNAL.code()));
     }
@@ -146,16 +147,18 @@ pub fn write_stdout(text: &str) {
 
 /// Writes one line of a run's events to stdout.
 ///
-/// A reader that has gone away is no reason to stop a deployment: that is said once, and nothing more is written.
+/// A reader that has gone away is not a reason to stop a deployment: that is said once, and nothing more is written.
 pub fn print_event(text: &str) {
     static IS_GONE: AtomicBool = AtomicBool::new(false);
     if IS_GONE.load(Ordering::Relaxed) {
         return;
     }
-    beside_bars(|| queue(Stream::Stdout, &format!("{text}\n"), Full::LeaveOut));
+    above_bars(|| queue(Stream::Stdout, &format!("{text}\n"), Full::LeaveOut));
     if Stream::Stdout.writer().is_closed() {
         IS_GONE.store(true, Ordering::Relaxed);
-        say("note: nobody reads the events any more; the run goes on, and `vmdeploy report` tells of it");
+        say(
+            "note: the reader of the events has closed the stream; the run continues, and `vmdeploy report` shows its result",
+        );
     }
 }
 
@@ -202,13 +205,13 @@ pub fn stderr_is_terminal() -> bool {
         && std::env::var_os("TERM").is_none_or(|term| term != "dumb")
 }
 
-/// Tells whether colour may be written to stderr: a terminal, and no `NO_COLOR`.
-pub fn stderr_has_colour() -> bool {
+/// Tells whether color may be written to stderr: a terminal, and no `NO_COLOR`.
+pub fn stderr_has_color() -> bool {
     !logs_json() && anstream::AutoStream::choice(&std::io::stderr()) != anstream::ColorChoice::Never
 }
 
-/// Tells whether colour may be written to stdout.
-pub fn stdout_has_colour() -> bool {
+/// Tells whether color may be written to stdout.
+pub fn stdout_has_color() -> bool {
     anstream::AutoStream::choice(&std::io::stdout()) != anstream::ColorChoice::Never
 }
 
@@ -235,18 +238,18 @@ impl Stream {
             Self::Stderr => STDERR.get_or_init(|| start(std::io::stderr().as_fd())),
         }
     }
-    /// Tells whether escape sequences for colours are left in what is written to it, whatever the log's form is.
-    fn has_any_colour(self) -> bool {
+    /// Tells whether escape sequences for colors are left in what is written to it, whatever the log's form is.
+    fn has_any_color(self) -> bool {
         match self {
-            Self::Stdout => stdout_has_colour(),
+            Self::Stdout => stdout_has_color(),
             Self::Stderr => anstream::AutoStream::choice(&std::io::stderr()) != anstream::ColorChoice::Never,
         }
     }
-    /// Tells whether colour may be written to it.
-    pub fn has_colour(self) -> bool {
+    /// Tells whether color may be written to it.
+    pub fn has_color(self) -> bool {
         match self {
-            Self::Stdout => stdout_has_colour(),
-            Self::Stderr => stderr_has_colour(),
+            Self::Stdout => stdout_has_color(),
+            Self::Stderr => stderr_has_color(),
         }
     }
     /// Returns the width of the terminal that it is; `None` for anything else.

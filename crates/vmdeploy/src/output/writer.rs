@@ -11,7 +11,7 @@ use std::time::{Duration, Instant};
 
 /// More bytes than this are not queued for a reader who does not read; what follows is counted and left out.
 const MOST_QUEUED: usize = 64 << 20;
-/// Data that nobody waits for but its writer is queued up to this, in bytes.
+/// Maximum size of the queue for data whose reader is slow, in bytes.
 const WAIT_ABOVE: usize = 1 << 20;
 /// Pieces are written one at a time, so that it is seen whether the reader takes anything, in bytes.
 const PIECE: usize = 16 << 10;

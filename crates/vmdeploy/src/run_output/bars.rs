@@ -61,7 +61,7 @@ impl Bars {
             }
             EventKind::StepProgress { step, percent, text } => self.progress(step, *percent, text),
             EventKind::StepRetrying { step, wait_ms, failure, .. } => {
-                self.message(step, &format!("again in {}: {}", duration(*wait_ms), failure.message));
+                self.message(step, &format!("retrying in {}: {}", duration(*wait_ms), failure.message));
             }
             EventKind::StepSucceeded { step, outcome, warnings, took_ms } => {
                 for warning in warnings {

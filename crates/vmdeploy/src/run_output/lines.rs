@@ -28,7 +28,7 @@ impl Lines {
         match &event.event {
             EventKind::RunStarted { steps, resumed, .. } => {
                 self.learn(steps);
-                let verb = if *resumed { "goes on" } else { "begins" };
+                let verb = if *resumed { "resumed" } else { "started" };
                 Some(format!("run {} {verb}: {}", event.run, count(steps.len(), "step")))
             }
             EventKind::BatchStarted { group, batch, batches, vms } => {
@@ -39,9 +39,9 @@ impl Lines {
                 None
             }
             EventKind::StepProgress { step, percent, text } => self.progress(event, step, *percent, text),
-            EventKind::StepRetrying { step, wait_ms, failure, .. } => {
-                Some(self.step_line(step, &format!("again in {}: {}", duration(*wait_ms), failure.message)))
-            }
+            EventKind::StepRetrying { step, wait_ms, failure, .. } => Some(
+                self.step_line(step, &format!("retrying in {}: {}", duration(*wait_ms), failure.message)),
+            ),
             EventKind::StepSucceeded { step, outcome, warnings, took_ms } => {
                 Some(self.succeeded(step, outcome, warnings, *took_ms))
             }
@@ -127,31 +127,28 @@ pub(super) fn gave(outcome: &Outcome) -> String {
         Outcome::Addresses { addresses, .. } => {
             addresses.iter().map(ToString::to_string).collect::<Vec<_>>().join(", ")
         }
-        Outcome::Pending { keys } => {
-            let verb = if keys.len() == 1 { "waits" } else { "wait" };
-            format!("{} {verb} for a restart", keys.join(", "))
-        }
+        Outcome::Pending { keys } => format!("pending until restart: {}", keys.join(", ")),
     }
 }
 
 /// Says that a step failed. Why is said once, at the end of the run.
 fn failed(failure: &Failure, revert: bool) -> String {
-    let then = if revert { "; what the run did to this VM is being rolled back" } else { "" };
+    let then = if revert { "; rolling back this VM" } else { "" };
     format!("FAILED: {}{then}", failure.took_effect)
 }
 
 fn rolled_back(note: &RevertNote) -> String {
     match note {
         RevertNote::Removed { what } => format!("rolled back: {what}"),
-        RevertNote::NothingThere => "rolled back: there was nothing to take away".to_owned(),
+        RevertNote::NothingThere => "rolled back: nothing to revert".to_owned(),
     }
 }
 
 /// Returns what is said when a run is asked to stop.
 pub(super) fn cancelling(now: bool) -> &'static str {
     if now {
-        "stopping now; what was on the wire is found out on resume"
+        "stopping now; `resume` finds out what requests in flight have done"
     } else {
-        "stopping when the running steps are through, and waiting for no guest; Ctrl-C again stops now"
+        "stopping after the running steps, without waiting for guests; press Ctrl-C again to stop now"
     }
 }

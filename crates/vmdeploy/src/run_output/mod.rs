@@ -1,4 +1,4 @@
-//! What a run shows while it goes on: bars on a terminal, lines without one, or JSON events one a line.
+//! What a run shows while it resumed: bars on a terminal, lines without one, or JSON events one a line.
 
 mod bars;
 mod lines;

@@ -70,7 +70,7 @@ fn remaining(vm: &VmReport) -> String {
 fn open_rollout(rollout: &OpenRollout) -> String {
     let of = rollout.group.as_ref().map(|group| format!(" of group {group}")).unwrap_or_default();
     let names = listed(rollout.not_begun.iter().map(ToString::to_string).collect());
-    format!("rollout{of}: stopped at batch {} of {}; not begun: {names}\n", rollout.batch, rollout.batches)
+    format!("rollout{of}: stopped at batch {} of {}; not started: {names}\n", rollout.batch, rollout.batches)
 }
 
 /// Returns the failed steps; of many that failed alike, some are shown and the others named.
@@ -99,7 +99,7 @@ fn failures(report: &RunReport) -> String {
             let more = if others.len() > NAMED_ALIKE { ", …" } else { "" };
             let _ = writeln!(
                 text,
-                "error: {} failed in the same way: {named}{more}",
+                "error: {} failed with the same error: {named}{more}",
                 count(others.len(), "more step")
             );
         }
@@ -115,12 +115,12 @@ fn displaced_hint(report: &RunReport) -> Option<String> {
     match displaced.len() {
         0 => None,
         1 => Some(format!(
-            "VM {vmids} is not this run's, so `vmdeploy resume` cannot go on with {vms}: deploy again, after giving {vms} \
-             another `vmid:` if the spec says {vmids}"
+            "VM {vmids} does not belong to this run, so `vmdeploy resume` cannot continue {vms}: deploy again, with \
+             another `vmid:` for {vms} if the spec has {vmids}"
         )),
         _ => Some(format!(
-            "VMs {vmids} are not this run's, so `vmdeploy resume` cannot go on with {vms}: deploy again, after giving them \
-             another `vmid:` where the spec says these"
+            "VMs {vmids} do not belong to this run, so `vmdeploy resume` cannot continue {vms}: deploy again, with \
+             another `vmid:` for those whose VMID the spec sets"
         )),
     }
 }
@@ -149,19 +149,19 @@ fn next_hint(report: &RunReport) -> Option<String> {
             )
         }
         (RunResult::PartlyDone, Resuming::Nothing) => {
-            "deploy again for the VMs that failed; those that are done stay as they are".to_owned()
+            "deploy again for the failed VMs; finished VMs stay as they are".to_owned()
         }
         (_, Resuming::Nothing) => return None,
         (_, Resuming::Finish) => format!(
-            "`vmdeploy resume {run}` tries again what is missing, and `vmdeploy resume {run} --rollback` reverts what remains"
+            "`vmdeploy resume {run}` retries what is missing, and `vmdeploy resume {run} --rollback` reverts what remains"
         ),
-        (_, Resuming::TakeBack) => {
+        (_, Resuming::Revert) => {
             format!(
-                "remove the cause, then `vmdeploy resume {run}` reverts what remains; deploy again afterwards"
+                "fix the cause, then run `vmdeploy resume {run}` to revert what remains, and deploy again"
             )
         }
         (_, Resuming::Both) => format!(
-            "remove the cause, then `vmdeploy resume {run}` reverts what could not be rolled back and finishes the rest; \
+            "fix the cause, then run `vmdeploy resume {run}` to revert what could not be rolled back and finish the rest; \
              `vmdeploy resume {run} --rollback` reverts all"
         ),
     };

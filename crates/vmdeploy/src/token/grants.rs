@@ -1,7 +1,7 @@
 //! From missing required_privileges to the operations that make them up: pure.
 //!
 //! PVE takes the nearest path at which a user or token has an entry, and forgets what it would have inherited from
-//! above. So what is inherited at a path is granted there again beside the new role; nobody loses anything.
+//! above. So what is inherited at a path is granted there again next to the new role, so that no privilege is lost.
 // PVE: pve-access-control src/PVE/AccessControl.pm, sub roles.
 
 use super::{Reach, RequiredPrivilege};
@@ -24,7 +24,7 @@ pub enum Operation {
         path: String,
         /// The roles: ours first, then those that would else no longer be inherited.
         roles: Vec<RoleId>,
-        /// To whom.
+        /// The user, group or token.
         subject: Subject,
     },
 }
@@ -153,7 +153,7 @@ fn base_name(path: &str) -> &'static str {
     }
 }
 
-/// The roles that are there, and those that are made beside them.
+/// The existing roles, and those that are created in addition.
 struct RoleNames<'f> {
     facts: &'f AccessFacts,
     made: BTreeMap<RoleId, BTreeSet<Privilege>>,

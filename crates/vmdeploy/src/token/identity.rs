@@ -68,21 +68,21 @@ impl Identity {
         }
         match (&self.token, self.separated) {
             (Some(_), Some(true)) => remarks.push(format!(
-                "privilege separation is on: the token may do what it was granted itself and {} may do, too",
+                "privilege separation is on: the token has the privileges granted to both itself and {}",
                 self.user
             )),
             (Some(_), Some(false)) => {
                 remarks.push(format!(
-                    "privilege separation is off: the token may do all that {} may",
+                    "privilege separation is off: the token has all privileges of {}",
                     self.user
                 ));
             }
             (Some(_), None) => remarks.push(
-                "the token may not see its own settings; with SSH configured they are read from the node"
+                "the token may not read its own settings; with SSH configured, vmdeploy reads them from the node"
                     .to_owned(),
             ),
             (None, _) => {
-                remarks.push("this is a password login: there is no token to grant anything to".to_owned())
+                remarks.push("this is a password login: there is no token to grant privileges to".to_owned())
             }
         }
         remarks
@@ -147,11 +147,11 @@ pub struct Refusal {
     pub hint: String,
 }
 
-/// Asks somebody who may know why the credentials are refused; nothing where he may not know either.
+/// Finds out why the credentials were refused, as root over SSH; `None` if that is not possible.
 pub async fn why_refused(identity: &Identity, client: &Client, now: u64) -> Option<Refusal> {
     let access = client.access();
     let refusal = |why: String, hint: String| Some(Refusal { why, hint });
-    let create = "`vmdeploy fix-token --create` makes user and token".to_owned();
+    let create = "`vmdeploy fix-token --create` creates the user and the token".to_owned();
     match access.users().get(&identity.user).await {
         Err(error) if error.is_absent() => {
             return refusal(format!("there is no user {}", identity.user), create);
@@ -173,15 +173,15 @@ pub async fn why_refused(identity: &Identity, client: &Client, now: u64) -> Opti
     match known.troubles(now).first() {
         Some(trouble @ Trouble::TokenExpired(_)) => refusal(
             trouble.to_string(),
-            format!("`pveum user token modify {user} {name} --expire 0` lets it live on"),
+            format!("`pveum user token modify {user} {name} --expire 0` removes the expiry date"),
         ),
         Some(trouble @ (Trouble::UserDisabled(_) | Trouble::UserExpired(_))) => refusal(
             trouble.to_string(),
-            format!("`pveum user modify {user} --enable 1 --expire 0` lets it in"),
+            format!("`pveum user modify {user} --enable 1 --expire 0` enables it"),
         ),
         None => refusal(
-            format!("{user}!{name} is there, so its secret is another than the one that is set"),
-            format!("a secret cannot be read again; make the token anew: {again}"),
+            format!("{user}!{name} exists, so the configured secret is wrong"),
+            format!("a secret cannot be read again; recreate the token: {again}"),
         ),
     }
 }

@@ -19,7 +19,7 @@ pub struct RequiredPrivilege {
     pub path: String,
     /// What needs it: steps, or a general required in words.
     pub needed_by: BTreeSet<String>,
-    /// Whether it is allowed, by itself or by an alternative.
+    /// Whether it is granted, directly or through an alternative.
     pub held: bool,
     /// What would do as well, in words.
     #[serde(skip_serializing_if = "Option::is_none")]
@@ -49,7 +49,7 @@ pub struct Judged {
     pub ours: BTreeSet<Vmid>,
     /// Why the plan of today is refused, where it is.
     pub refused: Vec<Diagnostic>,
-    /// What no step could be written for, so that nobody knows what it needs.
+    /// What could not be planned, so that its required privileges are unknown.
     pub unjudged: Vec<Diagnostic>,
 }
 
@@ -156,7 +156,7 @@ fn with_every_image(observed: &Observed) -> Observed {
     world
 }
 
-/// Returns the observation as if none of the deployment's VMs were there yet, and nobody had their numbers.
+/// Returns the observation as if none of the deployment's VMs existed and their VMIDs were free.
 pub fn as_if_new(deployment: &Deployment, observed: &Observed) -> Observed {
     without_their_numbers(deployment, &without_our_guests(deployment, observed))
 }
@@ -197,7 +197,7 @@ fn words(grants: &[Grant]) -> String {
     grants.iter().map(ToString::to_string).collect::<Vec<_>>().join(" and ")
 }
 
-/// Returns what deployments need as a rule, for credentials that no spec is named for.
+/// Returns what deployments need as a rule, for credentials that no spec was given for.
 pub fn general_required_privileges(version: PveVersion, rights: &Rights) -> Vec<RequiredPrivilege> {
     use Privilege as P;
     let agent = if version.at_least(9, 0) { P::VmGuestAgentAudit } else { P::VmMonitor };
@@ -218,10 +218,10 @@ pub fn general_required_privileges(version: PveVersion, rights: &Rights) -> Vec<
         ),
         ("/vms", &[P::VmConfigCdrom, P::VmConfigCloudinit], "cloud-init"),
         ("/vms", &[P::VmPowerMgmt], "start, stop and reboot"),
-        ("/vms", &[agent], "ask the guest agent for addresses"),
-        ("/storage", &[P::DatastoreAllocateSpace], "make disks"),
-        ("/storage", &[P::DatastoreAudit], "see storages and what is free on them"),
-        ("/sdn/zones", &[P::SdnUse], "plug NICs into bridges and VNets"),
+        ("/vms", &[agent], "read addresses from the guest agent"),
+        ("/storage", &[P::DatastoreAllocateSpace], "create disks"),
+        ("/storage", &[P::DatastoreAudit], "read storages and their free space"),
+        ("/sdn/zones", &[P::SdnUse], "attach NICs to bridges and VNets"),
     ];
     let required = |(path, privileges, why): &(&str, &[P], &str)| {
         let (path, why) = ((*path).to_owned(), (*why).to_owned());

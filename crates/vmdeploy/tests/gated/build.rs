@@ -221,7 +221,7 @@ pub fn by_make() -> Result<(), Failed> {
     let volume = record["placed"][0]["location"].as_str().unwrap_or_default().to_owned();
     let listed = user.output(&["api", "get", "/nodes/pve1/storage/local/content", "content=import"]);
     holds(ended(&listed, 0)?.contains(&volume), "PVE has it", &volume)?;
-    // Nobody can be asked here, so that nothing is removed without a word.
+    // There is no terminal here, so nothing is removed without `--yes`.
     let refused = make(&user, "remove-build-vm", &[])?;
     holds(
         !refused.status.success() && status(&user)?.contains("\"running\""),
@@ -284,7 +284,7 @@ fn passed(bastion: &Sshd) -> Result<usize, Failed> {
     Ok(std::fs::read_to_string(bastion.path("log"))?.matches("Accepted publickey").count())
 }
 
-/// What fails leaves the log and nothing else.
+/// A failed build leaves only the log.
 pub fn failing() -> Result<(), Failed> {
     let marks = tempfile::tempdir()?;
     let mark = marks.path().join("work");
@@ -296,9 +296,9 @@ pub fn failing() -> Result<(), Failed> {
     holds(log == "no disk here\n", "the log is kept", &log)?;
     // Without a builder's address and without a terminal nothing is run.
     let refused = stage.user.output(&["image", "build", "golden", "--spec", "spec/site.yaml"]);
-    holds(ended(&refused, 2)?.contains("no terminal to ask on"), "nobody was asked", "")?;
+    holds(ended(&refused, 2)?.contains("no terminal to confirm it on"), "there was no question", "")?;
     let plan = stage.user.output(&["plan", "spec/site.yaml"]);
-    holds(ended(&plan, 4)?.contains("`golden` is not built yet"), "the plan says what is missing", "")
+    holds(ended(&plan, 4)?.contains("`golden` has not been built yet"), "the plan says what is missing", "")
 }
 
 /// A build that takes too long is ended on the builder.
@@ -343,12 +343,12 @@ pub fn interrupted() -> Result<(), Failed> {
     std::io::Read::read_to_string(&mut lines, &mut told)?;
     let status = child.0.wait()?;
     holds(status.code() == Some(8), "it was interrupted", &format!("{status}: {told}"))?;
-    holds(told.contains("the build was given up; it was ended on"), "it says so", &told)?;
+    holds(told.contains("the build was aborted; it was stopped on"), "it says so", &told)?;
     holds(!left(&mark), "its folder is gone", &told)?;
     eventually("nothing sleeps any more", || sshd::running(&aside) == 0 && sshd::running(&main) == 0)
 }
 
-/// A host whose key nobody knows gets nothing, and a folder outside the spec's is not sent.
+/// Nothing is sent to a host with an unknown key, and a folder outside the spec's is not sent.
 pub fn not_trusted() -> Result<(), Failed> {
     let stage = Stage::new("sh make.sh golden", "");
     std::fs::write(stage.user.home(".ssh/known_hosts"), "")?;
@@ -357,7 +357,7 @@ pub fn not_trusted() -> Result<(), Failed> {
     let spec = std::fs::read_to_string(stage.user.path("spec/site.yaml"))?;
     stage.user.write("spec/site.yaml", &spec.replace("source: src", "source: ~/.ssh"));
     let told = ended(&stage.build(&[]).output()?, 2)?;
-    holds(told.contains("lies outside the spec's folder"), "it is refused", &told)?;
+    holds(told.contains("is outside the spec's folder"), "it is refused", &told)?;
     // The lab was of no use to this test but to give the variables.
     holds(!stage.lab.variables().is_empty(), "the lab runs", "")
 }

@@ -21,7 +21,7 @@ impl RunningLab {
         let mut lines = BufReader::new(child.stderr.take().expect("it is piped"));
         let mut said = String::new();
         // A lab that dies closes its stderr, and so ends this.
-        while !said.contains("Ctrl-C stops it") {
+        while !said.contains("press Ctrl-C to stop") {
             assert!(lines.read_line(&mut said).expect("it is text") > 0, "the lab ended: {said}");
         }
         Self { session, child }

@@ -47,16 +47,16 @@ impl AtTerminal {
         let (mut reader, showing) = (master.try_clone()?, Arc::clone(&shown));
         std::thread::spawn(move || {
             let mut bytes = [0; 4096];
-            // It ends by an error when nobody has the other end any more.
+            // It ends with an error when the other end is closed.
             while let Ok(count @ 1..) = reader.read(&mut bytes) {
-                showing.lock().expect("nobody panics").extend_from_slice(&bytes[..count]);
+                showing.lock().expect("no panic").extend_from_slice(&bytes[..count]);
             }
         });
         Ok(Self { master, shown, child })
     }
 
     fn text(&self) -> String {
-        String::from_utf8_lossy(&self.shown.lock().expect("nobody panics")).into_owned()
+        String::from_utf8_lossy(&self.shown.lock().expect("no panic")).into_owned()
     }
 
     /// Waits until the terminal shows the text `count` times.
@@ -106,7 +106,7 @@ pub fn retry() -> Result<(), Failed> {
     terminal.wait_for(PROMPT, 1);
     assert!(!terminal.is_sane()?, "what is typed is hidden before the prompt is shown");
     terminal.type_in("open barley\r")?;
-    terminal.wait_for("that was wrong; passphrase for the key `", 1);
+    terminal.wait_for("wrong passphrase; passphrase for the key `", 1);
     terminal.type_in("open barlex\x15open sesamx\x7fe\r")?;
     let status = terminal.end()?;
     let text = terminal.text();

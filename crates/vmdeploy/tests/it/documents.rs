@@ -1,6 +1,6 @@
 //! Reference documents are compared with the code that they describe.
 
-use crate::tidy::read;
+use crate::tidy::{assert_none, read, root};
 use vmdeploy::Exit;
 use vmdeploy::environment;
 
@@ -16,6 +16,16 @@ fn table_row(line: &str) -> Option<(String, String)> {
     let mut cells = line.strip_prefix("| ")?.strip_suffix(" |")?.split(" | ");
     let (code, about) = (cells.next()?, cells.next()?);
     code.parse::<u8>().ok().map(|_| (code.to_owned(), about.to_owned()))
+}
+
+#[test]
+fn the_files_that_the_architecture_page_names_exist() {
+    let page = read("docs/architecture.md");
+    let named: Vec<&str> = page.split('`').filter(|text| text.starts_with("crates/")).collect();
+    assert!(named.len() > 20, "{named:?}");
+    let faults: Vec<String> =
+        named.iter().filter(|file| !root().join(file).exists()).map(|file| (*file).to_owned()).collect();
+    assert_none("docs/architecture.md names what does not exist", &faults);
 }
 
 #[test]

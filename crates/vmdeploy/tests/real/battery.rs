@@ -110,7 +110,7 @@ impl Battery<'_> {
         self.ground.done(&["plan", file, "--detailed-exitcode"]).map(drop)
     }
 
-    /// A guest that was made by hand gets its ownership marker, and nothing else changes.
+    /// An unmanaged guest gets its ownership marker; no other setting changes.
     fn adopts(&mut self) -> Result<(), Failed> {
         let (ground, vmid) = (self.ground, (self.specs.first + 7).to_string());
         let disk = format!("scsi0={}:1,discard=on", ground.settings.storage);
@@ -143,7 +143,7 @@ impl Battery<'_> {
         self.specs.transport()
     }
 
-    /// A VM is made anew, and the disk that is kept is the same as before.
+    /// A VM is recreated, and the disk that is kept is the same as before.
     fn keeps(&mut self) -> Result<(), Failed> {
         let (ground, holder) = (self.ground, (self.specs.first + 6).to_string());
         let params = [format!("vmid={holder}"), "name=holder".to_owned(), "memory=16".to_owned()];

@@ -1,4 +1,4 @@
-//! The lab beside a node: a world that is like it, and the differences after each act.
+//! The lab compared with a node: a world that is like it, and the differences after each act.
 
 use crate::ground::{Ground, Settings};
 use crate::state::State;

@@ -53,7 +53,7 @@ pub struct Grant {
     pub path: String,
     /// Which roles.
     pub roles: Vec<RoleId>,
-    /// To whom; at least one.
+    /// The users, groups or tokens; at least one.
     pub subjects: Vec<Subject>,
     /// Whether it holds below the path too.
     pub propagate: bool,

@@ -1,4 +1,4 @@
-//! `/access/permissions`: what somebody may do where.
+//! `/access/permissions`: the privileges of a user or token by path.
 
 use super::Access;
 use crate::error::ApiError;
@@ -7,7 +7,7 @@ use pve_types::Privilege;
 use serde::{Deserialize, Serialize};
 use std::collections::BTreeMap;
 
-/// The privileges that somebody has, by path. `true` means that it holds below the path too.
+/// The privileges of a user or token, by path. `true` means that it holds below the path too.
 #[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(transparent)]
 pub struct Permissions {
@@ -18,7 +18,7 @@ pub struct Permissions {
 impl Permissions {
     /// Tells whether `privilege` is among those that PVE answered for exactly this path.
     ///
-    /// PVE answers for every path of its own choice (`/vms`, `/storage`, …) and for those with an ACL; whoever wants
+    /// PVE returns a fixed set of paths (`/vms`, `/storage`, …) and those with an ACL; a caller that wants
     /// to know about one path asks for it with [`Access::permissions_on`].
     pub fn has(&self, path: &str, privilege: Privilege) -> bool {
         self.paths.get(path).is_some_and(|privileges| privileges.contains_key(privilege.as_str()))

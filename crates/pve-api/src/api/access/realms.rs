@@ -40,7 +40,7 @@ impl Realm {
     }
 }
 
-/// Whom a sync is about.
+/// What a sync covers.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum SyncScope {
     /// Users.
@@ -54,7 +54,7 @@ pub enum SyncScope {
 /// How to sync a realm; what is `None` is as the realm's own defaults say.
 #[derive(Debug, Clone, Default, PartialEq)]
 pub struct RealmSync {
-    /// Whom it is about.
+    /// What it covers.
     pub scope: Option<SyncScope>,
     /// What to remove of those that are gone: `entry`, `acl`, `properties`, joined by `;`, or `none`.
     pub remove_vanished: Option<String>,
@@ -74,7 +74,7 @@ impl Realms {
     pub(super) fn new(place: Place) -> Self {
         Self { place }
     }
-    /// Lists the realms; PVE answers this to anybody.
+    /// Lists the realms; PVE requires no privilege for this.
     ///
     /// # Errors
     /// The call fails.

@@ -105,7 +105,7 @@ pub fn purge_guest(world: &mut World, key: TaskKey, vmid: Vmid) {
     jobs.retain(|_, job| ["vmid", "all", "pool", "exclude"].iter().any(|option| job.contains_key(*option)));
 }
 
-/// Asks HA to bring a guest into a state; what HA does follows by itself.
+/// Requests a state of a guest from HA, which then acts on its own.
 pub fn ha_request(world: &mut World, asker: &Asker, kind: &'static str, state: &'static str) -> String {
     let (inner, verb) = (asker.clone(), if state == "started" { "start" } else { "stop" });
     let stage = Stage::now(move |world, key| {
@@ -327,7 +327,7 @@ fn delete_rule(call: &mut Call<'_>) -> Result<Value, Refusal> {
 fn current(call: &mut Call<'_>) -> Result<Value, Refusal> {
     let world = &*call.world;
     let mut shown = vec![json!({
-        "id": "quorum", "type": "quorum", "node": world.door, "status": if world.quorate { "OK" } else { "No quorum!" },
+        "id": "quorum", "type": "quorum", "node": world.api_node, "status": if world.quorate { "OK" } else { "No quorum!" },
         "quorate": u8::from(world.quorate),
     })];
     for (id, options) in sections::all(world, &RESOURCES) {
@@ -350,6 +350,6 @@ fn manager(call: &mut Call<'_>) -> Result<Value, Refusal> {
         .map(|(name, node)| (name.clone(), if node.spec.up { "online" } else { "unknown" }.into()))
         .collect();
     Ok(
-        json!({ "manager_status": { "node_status": nodes, "service_status": {} }, "quorum": { "node": call.world.door, "quorate": u8::from(call.world.quorate).to_string() } }),
+        json!({ "manager_status": { "node_status": nodes, "service_status": {} }, "quorum": { "node": call.world.api_node, "quorate": u8::from(call.world.quorate).to_string() } }),
     )
 }

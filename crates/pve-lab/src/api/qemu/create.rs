@@ -17,7 +17,7 @@ use crate::world::{Config, Guest, GuestKind, Stage, TaskKey, Worker, World, made
 /// The methods of this file.
 pub const METHODS: Methods = &[("POST", "/nodes/{node}/qemu", create)];
 
-/// What a creation is told beside the configuration itself.
+/// Parameters of a creation in addition to the configuration.
 const NOT_CONFIG: &[&str] = &[
     "node",
     "vmid",
@@ -183,7 +183,7 @@ fn complete(world: &mut World, config: &mut Config) {
             config.insert(card, value);
         }
     }
-    settings::normalise(world.version, config);
+    settings::normalize(world.version, config);
     if !config.contains_key("boot") {
         let order = default_boot(world, config);
         config.insert(

@@ -291,7 +291,7 @@ pub fn source_volume(world: &World, node: &str, source: &str) -> Result<Source, 
     Ok(Source { format, size: volume.size, data: volume.used.min(volume.size) })
 }
 
-/// What is known of an image file that is to be copied; `None` when it is no file.
+/// What is known of an image file that is to be copied; `None` when it is not a file.
 pub fn source_path(world: &World, node: &str, path: &str) -> Option<Source> {
     let tree = world.files(node, path)?;
     let stat = tree.stat(path).ok().filter(|stat| stat.kind == crate::vfs::Kind::File)?;
@@ -347,7 +347,7 @@ pub fn copy_in(
     Ok((volume, size))
 }
 
-/// How many steps a copy that takes so long is told in: about twenty a second, as far as whole percents go.
+/// The number of progress steps of a copy of this duration: about twenty per second, in whole percents.
 fn copy_steps(milliseconds: u64) -> u64 {
     (milliseconds / 50).clamp(4, 100)
 }

@@ -35,7 +35,7 @@ pub fn is_cloudinit(option: &str) -> bool {
 }
 
 /// Brings options into the form in which PVE keeps them.
-pub fn normalise(version: PveVersion, config: &mut Config) {
+pub fn normalize(version: PveVersion, config: &mut Config) {
     if let Some(tags) = config.get("tags") {
         let mut list: Vec<String> = split_list(tags).map(str::to_lowercase).collect();
         list.sort_unstable();
@@ -245,7 +245,7 @@ mod tests {
     #[test]
     fn tags_are_kept_sorted_and_in_lower_case() {
         let mut config: Config = [("tags".to_owned(), "Web;prod,web b".to_owned())].into();
-        normalise(PveVersion::new(9, 2, 11), &mut config);
+        normalize(PveVersion::new(9, 2, 11), &mut config);
         assert_eq!(config["tags"], "b;prod;web");
     }
 

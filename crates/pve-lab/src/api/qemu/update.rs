@@ -224,7 +224,7 @@ fn precheck(world: &World, change: &Change) -> Result<(), Refusal> {
     }
 }
 
-// PVE: qemu-server src/PVE/API2/Qemu.pm update_vm_api: every option is written as pending by itself, so that what fails
+// PVE: qemu-server src/PVE/API2/Qemu.pm update_vm_api: every option is written as pending separately, so that what fails
 // leaves what came before it.
 fn apply(world: &mut World, change: &Change, output: &mut Vec<String>) -> Result<(), Refusal> {
     precheck(world, change)?;
@@ -252,7 +252,7 @@ fn apply(world: &mut World, change: &Change, output: &mut Vec<String>) -> Result
     for option in &delete {
         update.delete(world, option, output)?;
     }
-    settings::normalise(world.version, &mut set);
+    settings::normalize(world.version, &mut set);
     // PVE takes them in no fixed order; that of the boot order before the drives is the one that loses most.
     let boot_first = |(option, _): &(&String, &String)| *option != "boot";
     let mut options: Vec<(&String, &String)> = set.iter().collect();

@@ -90,7 +90,7 @@ fn needed(kind: &str) -> &'static [&'static str] {
     }
 }
 
-/// The content types that a type can hold, and those it has by itself.
+/// The content types that a storage type allows, and its defaults.
 fn contents(kind: &str) -> (&'static [&'static str], &'static [&'static str]) {
     match kind {
         "dir" | "nfs" | "cifs" | "glusterfs" => (

@@ -81,7 +81,7 @@ impl Vfs {
     /// Returns what a symbolic link says.
     ///
     /// # Errors
-    /// `Invalid` when it is no link.
+    /// `Invalid` when it is not a link.
     pub fn read_link(&self, path: &str) -> Result<String, FsError> {
         match &self.inode(self.walk(path, false)?)?.body {
             Body::Symlink(target) => Ok(target.clone()),
@@ -121,6 +121,6 @@ impl Vfs {
     pub fn image(&self, path: &str) -> Result<ImageInfo, FsError> {
         let number = self.walk(path, true)?;
         let header = self.read_inode(number, 0, image::HEADER)?;
-        Ok(image::recognise(&header, self.stat_of(number)?.size))
+        Ok(image::recognize(&header, self.stat_of(number)?.size))
     }
 }

@@ -167,7 +167,7 @@ impl Vfs {
     /// As [`Vfs::create_dir_all`].
     pub fn mount(&mut self, path: &str, device: &str, total: u64) -> Result<(), FsError> {
         self.create_dir_all(path)?;
-        let path = super::normalise("/", path);
+        let path = super::normalize("/", path);
         self.mounts.push(Mount { path, device: device.into(), total, files: 0, other: 0 });
         Ok(())
     }
@@ -201,7 +201,7 @@ impl Vfs {
 
     /// Returns the space of the file system that holds `path`, which need not exist.
     pub fn space(&self, path: &str) -> Space {
-        self.space_of(self.mount_of(&super::normalise("/", path)))
+        self.space_of(self.mount_of(&super::normalize("/", path)))
     }
 
     /// Returns all file systems.
@@ -209,15 +209,15 @@ impl Vfs {
         (0..self.mounts.len()).map(|mount| self.space_of(mount)).collect()
     }
 
-    /// Sets how many bytes of the file system holding `path` are taken by what is no file of this tree.
+    /// Sets how many bytes of the file system holding `path` are taken by what is not a file of this tree.
     pub fn set_other_use(&mut self, path: &str, bytes: u64) {
-        let mount = self.mount_of(&super::normalise("/", path));
+        let mount = self.mount_of(&super::normalize("/", path));
         self.mounts[mount].other = bytes;
     }
 
     /// Sets the size of the file system that holds `path`.
     pub fn set_total(&mut self, path: &str, bytes: u64) {
-        let mount = self.mount_of(&super::normalise("/", path));
+        let mount = self.mount_of(&super::normalize("/", path));
         self.mounts[mount].total = bytes;
     }
 
@@ -395,7 +395,7 @@ impl Vfs {
         Ok(())
     }
 
-    /// Removes a name that is no directory.
+    /// Removes a name that is not a directory.
     ///
     /// # Errors
     /// `IsADirectory`, `NotFound`.

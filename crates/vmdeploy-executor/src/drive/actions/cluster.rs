@@ -88,7 +88,7 @@ impl Job {
             } else {
                 let kind = rule.kind.as_deref().unwrap_or("node-affinity");
                 ha.update_rule(name, kind, Params::new().with_list("resources", others)).await?;
-                self.note(format!("the HA rule `{name}` stays: another guest is in it"));
+                self.note(format!("the HA rule `{name}` is kept: another guest uses it"));
             }
         }
         if is_managed {
@@ -97,7 +97,7 @@ impl Job {
         if !has_rules && ha.group(name).await.is_ok() {
             let is_of_another = |group: &Option<String>| group.as_deref() == Some(name);
             if resources.iter().any(|resource| resource.sid != sid && is_of_another(&resource.group)) {
-                self.note(format!("the HA group `{name}` stays: another guest is in it"));
+                self.note(format!("the HA group `{name}` is kept: another guest uses it"));
             } else {
                 ha.delete_group(name).await?;
             }

@@ -56,7 +56,7 @@ impl Job {
         self.set_missing(guest, patch).await
     }
 
-    /// Sends what of the patch is not there yet, unless somebody changes the guest meanwhile.
+    /// Sends the part of the patch that is not applied yet, unless the guest was changed in the meantime.
     async fn set_missing(&self, guest: &GuestRef, patch: &ConfigPatch) -> Result<Done, Failure> {
         let seen = self.config(guest).await?;
         let rest = missing(patch, &seen.config);
@@ -95,7 +95,7 @@ impl Job {
         self.saw(volumes).await
     }
 
-    /// Refuses to make a volume for a slot that holds one: PVE would put the old one aside and nobody would know.
+    /// Refuses to make a volume for a slot that holds one: PVE would silently detach the old one.
     ///
     /// Returns what it saw. Its digest, sent along, sees to it that of two attempts only one makes a volume.
     async fn refuse_occupied(
@@ -112,7 +112,7 @@ impl Job {
         match slots.into_iter().find_map(|slot| Some((slot, volumes.get(slot)?))) {
             None => Ok(Some(config)),
             Some((slot, volume)) => {
-                let text = format!("`{slot}` of VM {} holds {volume} already", guest.vmid);
+                let text = format!("`{slot}` of VM {} has {volume} already", guest.vmid);
                 Err(Failure::new(FailureKind::SlotOccupied, text))
             }
         }
@@ -205,7 +205,7 @@ impl Job {
         }
         let outcome = self.run(node, &command).await;
         if let Some(folder) = placed {
-            // The file holds public keys only; that it could not be removed is no failure of the step.
+            // The file holds public keys only; that it could not be removed is not a failure of the step.
             let host = self.host(node).await?;
             for command in [files::remove(&key_file_in(&folder)), files::rmdir(&folder)] {
                 let _ = host.run_to_success(&command, Duration::from_secs(20)).await;
@@ -220,7 +220,7 @@ impl Job {
     }
 
     /// Puts public keys into a file, from which `qm set --sshkeys` reads them, and returns its folder: one of
-    /// this step alone, where nobody but root can make or change anything.
+    /// this step alone, where only root can create or change anything.
     async fn place_keys(&self, node: &NodeName, vmid: Vmid, keys: &str) -> Result<String, Failure> {
         let folder = self.key_folder(vmid);
         let nothing_done = |error| Failure::from(error).at(node).effect(TookEffect::No);
@@ -305,7 +305,7 @@ fn allocating_slots(patch: &ConfigPatch) -> Vec<&String> {
 
 fn clear_on_a_command_line(key: &str) -> Failure {
     let text =
-        format!("`{key}` is desired in clear, and a command line on the node can be read by everybody there");
+        format!("`{key}` must be sent unhashed, but other users of the node could read it on a command line");
     Failure::new(FailureKind::Secret, text)
-        .hint("this VM needs an API transport: `transport: hybrid`, `auto` or `api`")
+        .hint("use a transport with API access for this VM: `transport: hybrid`, `auto` or `api`")
 }

@@ -33,19 +33,20 @@ impl Job {
             self.free_half_imported(guest, &seen, storage).await?;
         }
         if !self.probe && digest.is_some() && *digest != seen.config.digest {
-            let text = format!("the configuration of VM {} was changed since the plan was made", guest.vmid);
+            let text =
+                format!("the configuration of VM {} has changed since the plan was created", guest.vmid);
             return Err(Failure::new(FailureKind::DigestChanged, text));
         }
         let in_slot = volumes_of(&seen.config).remove(slot);
         if let (true, Some(volume)) = (*attach || self.step.transport != Transport::Ssh, in_slot) {
-            let text = format!("`{slot}` of VM {} holds {volume} already", guest.vmid);
+            let text = format!("`{slot}` of VM {} has {volume} already", guest.vmid);
             return Err(Failure::new(FailureKind::SlotOccupied, text));
         }
         let on_storage = self.volumes_on(&seen.node, storage, guest.vmid).await?;
         self.saw(volumes_of(&seen.config).into_values().chain(on_storage)).await?;
         let source = match source {
             DiskSource::Path(path) => path.clone(),
-            // `qm importdisk` takes a path and nothing else.
+            // `qm importdisk` accepts only a path.
             DiskSource::Volume(volume) if self.step.transport == Transport::Ssh => {
                 let found = self.run(&seen.node, &pvesm::path(&self.resolve(volume)?)).await?;
                 found.stdout.trim().to_owned()
@@ -104,13 +105,13 @@ impl Job {
         }
         let shared = self.shared_list(node, storage).await?;
         let has_some = shared.iter().any(|volume| volume.owner() == Some(vmid));
-        // What somebody left there, or what this run has deleted since, is looked at anew.
+        // The list is read again if this run has deleted a volume since.
         if has_some { self.volumes_on(node, storage, vmid).await } else { Ok(Vec::new()) }
     }
 
     /// Returns the volumes of a storage, as they were some seconds ago at most.
     async fn shared_list(&self, node: &NodeName, storage: &StorageId) -> Result<Arc<[VolumeId]>, Failure> {
-        // Whoever comes while it is listed waits, and has the list.
+        // Callers that arrive during the listing wait for it and share the result.
         let shared = self.shared.list_of(node, storage);
         let mut list = shared.lock().await;
         if let Some((at, volumes)) = &*list
@@ -125,7 +126,7 @@ impl Job {
     }
 
     /// Lists the storages of a node that guests which this run makes by commands get volumes on. Where one cannot be
-    /// listed, whoever needs the list is told.
+    /// listed, the callers that need the list get the error.
     pub(super) async fn list_ahead(&self, node: &NodeName) {
         if !self.shared.connections.is_pvesh() {
             return;
@@ -165,7 +166,7 @@ impl Job {
 
     async fn read_back(&self, guest: &GuestRef, slot: &str, attach: bool) -> Result<Done, Failure> {
         self.imported_before(guest, slot, attach).await?.map(Done::volume).ok_or_else(|| {
-            let text = format!("the import ended well, but VM {} has no new disk", guest.vmid);
+            let text = format!("the import succeeded, but VM {} has no new disk", guest.vmid);
             Failure::new(FailureKind::Answer, text).effect(TookEffect::Maybe)
         })
     }
@@ -230,7 +231,7 @@ impl Job {
             return Ok(Done::plain().with(finished));
         }
         let now = now.map_or_else(|| "unknown".to_owned(), |now| now.to_pve_size());
-        let text = format!("`{slot}` of VM {} was to grow to {desired}, and its size is {now}", guest.vmid);
+        let text = format!("`{slot}` of VM {} was resized to {desired}, but its size is {now}", guest.vmid);
         Err(Failure::new(FailureKind::Resize, text).effect(TookEffect::Maybe))
     }
 
@@ -293,7 +294,7 @@ impl Job {
         };
         if given.is_none() {
             let volume = new_unused(&there.config, &before);
-            let text = format!("`{slot}` of VM {} holds nothing that could be handed over", guest.vmid);
+            let text = format!("`{slot}` of VM {} has no disk to hand over", guest.vmid);
             let volume = volume.ok_or_else(|| Failure::new(FailureKind::SlotOccupied, text))?;
             return Ok(self.found_done(Done::volume(volume)));
         }
@@ -327,13 +328,13 @@ impl Job {
     ) -> Result<Done, Failure> {
         let known = self.resolve(volume)?;
         if !self.shared.is_of_this_run(&known) {
-            let text = format!("volume {known} is not named by this run's journal");
+            let text = format!("volume {known} is not recorded in this run's journal");
             return Err(Failure::new(FailureKind::NotOurs, text).at(node));
         }
         self.free_volume(node, volume).await
     }
 
-    /// Frees a volume that this run made, after making sure that no configuration of its owner names it.
+    /// Frees a volume that this run created, after making sure that no configuration of its owner names it.
     pub(super) async fn free_volume(&self, node: &NodeName, volume: &Ref<VolumeId>) -> Result<Done, Failure> {
         let volume = self.resolve(volume)?;
         if !self.is_there(node, &volume).await? {
@@ -352,7 +353,7 @@ impl Job {
         match self.is_there(node, &volume).await? {
             false => Ok(Done::plain()),
             true => {
-                let text = format!("volume {volume} is still there");
+                let text = format!("volume {volume} still exists");
                 Err(Failure::new(FailureKind::TaskFailed, text).effect(TookEffect::Maybe))
             }
         }
@@ -368,7 +369,7 @@ impl Job {
 
 /// Says of a volume that an attempt left it; so the journal names what is freed.
 pub(super) fn half_made(volume: &VolumeId) -> String {
-    format!("volume {volume}, half made; it is freed")
+    format!("deletes the incomplete volume {volume}")
 }
 
 /// Returns the import command: the old name where the disk stays unused, which every version knows.
@@ -393,7 +394,7 @@ fn holds(guest: &GuestRef, config: &QemuConfig, slot: &str, planned: &VolumeId) 
         return Ok(());
     }
     let there = there.map_or_else(|| "nothing".to_owned(), |volume| volume.to_string());
-    let text = format!("`{slot}` of VM {} holds {there}, and the plan was made for {planned}", guest.vmid);
+    let text = format!("`{slot}` of VM {} has {there}, but the plan expects {planned}", guest.vmid);
     Err(Failure::new(FailureKind::DigestChanged, text))
 }
 
@@ -418,6 +419,6 @@ fn is_unused(key: &str) -> bool {
 }
 
 fn moved_nowhere(guest: &GuestRef, slot: &str) -> Failure {
-    let text = format!("`{slot}` of VM {} was moved, and is not where it should be", guest.vmid);
+    let text = format!("`{slot}` of VM {} was moved, but is not on the expected storage", guest.vmid);
     Failure::new(FailureKind::Answer, text).effect(TookEffect::Maybe)
 }

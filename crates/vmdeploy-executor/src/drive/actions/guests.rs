@@ -83,7 +83,7 @@ impl Job {
             Ok(true) => Err(failure.effect(TookEffect::No)),
             Ok(false) => {
                 let vmid = guest.vmid;
-                let text = format!("an empty configuration of VM {vmid} with the lock `create` is left");
+                let text = format!("an empty configuration of VM {vmid} with the lock `create` remains");
                 let node = self.node_of(guest);
                 let hint = |next| {
                     format!(
@@ -109,7 +109,7 @@ impl Job {
         if !self.shared.connections.has_ssh() {
             return Ok(false);
         }
-        self.tell(None, "removes the empty configuration of a creation that was not begun");
+        self.tell(None, "removes the empty configuration of a creation that did not start");
         let command = pve_ssh::command::qm::destroy(guest.vmid, [("skiplock", "1")]);
         self.run(&seen.node, &command).await?;
         Ok(self.look(guest).await?.is_none())
@@ -168,7 +168,7 @@ impl Job {
     }
 
     /// Stops the guest where that is allowed, and deletes it with the volumes that its configuration names. Returns
-    /// nothing when somebody else was faster.
+    /// nothing if another process was faster.
     pub(super) async fn remove(
         &self,
         guest: &GuestRef,

@@ -19,7 +19,7 @@ impl Job {
     ) -> Result<Done, Failure> {
         let states = match self.step.transport {
             Transport::Ssh => {
-                // What is asked before guests are made is asked beside it.
+                // Queries that precede the creation of guests run concurrently.
                 let (states, ()) = tokio::join!(self.storages_by_ssh(node), self.list_ahead(node));
                 states?
             }
@@ -32,7 +32,7 @@ impl Job {
                 Some(None) => return Err(unfit(format!("storage `{storage}` is not active on {node}"))),
                 Some(Some(free)) if free < bytes => {
                     let text =
-                        format!("storage `{storage}` on {node} has {free} free, and {bytes} are needed");
+                        format!("storage `{storage}` on {node} has {free} free, but {bytes} are required");
                     return Err(Failure::new(FailureKind::StorageFull, text).at(node));
                 }
                 Some(Some(_)) => {}
@@ -78,7 +78,7 @@ impl Job {
         let unfit = |text: String| Failure::new(FailureKind::ImageUnfit, text).at(node);
         let Some((algorithm, expected)) = checksum.and_then(|checksum| checksum.split_once(':')) else {
             self.run(node, &files::is_file(path)).await.map_err(|failure| match failure.kind {
-                FailureKind::CommandFailed => unfit(format!("there is no file `{path}` on {node}")),
+                FailureKind::CommandFailed => unfit(format!("`{path}` does not exist on {node}")),
                 _ => failure,
             })?;
             return Ok(Done::already());
@@ -152,7 +152,7 @@ impl Job {
                 let source = UploadSource::file(&path).await.map_err(|error| unreadable(&path, &error))?;
                 let progress = |sent: pve_api::UploadProgress| {
                     let percent = (sent.total > 0).then(|| sent.sent as f64 * 100.0 / sent.total as f64);
-                    self.tell(percent, "sends the image");
+                    self.tell(percent, "uploads the image");
                 };
                 let task = storage.upload(content, file_name, source, checksum.as_ref(), progress).await?;
                 self.placed(node, volume, task).await?
@@ -161,7 +161,7 @@ impl Job {
         match self.has_volume(node, volume).await? {
             true => Ok(Done::volume(volume.clone()).with(Some(finished))),
             false => {
-                let text = format!("the image was placed, and {volume} is not there");
+                let text = format!("the image was uploaded, but {volume} does not exist");
                 Err(Failure::new(FailureKind::Answer, text).effect(TookEffect::Maybe))
             }
         }
@@ -193,17 +193,17 @@ impl Job {
         let algorithm = checksum.as_ref().map(|checksum| checksum.algorithm.clone());
         let (sender, mut told) = tokio::sync::watch::channel(0.0_f64);
         let work = tokio::task::spawn_blocking(move || {
-            // Nobody listens any more when the step was given up.
+            // The receiver is gone if the step was aborted.
             let mut progress =
                 |done: u64, total: u64| sender.send(done as f64 * 100.0 / total.max(1) as f64).is_ok();
             unpack_into(&folder, &source, &how, algorithm.as_deref(), &mut progress)
         });
         while told.changed().await.is_ok() {
             let percent = *told.borrow_and_update();
-            self.tell(Some(percent), "unpacks the image");
+            self.tell(Some(percent), "decompresses the image");
         }
         let unfit = |text: String| Failure::new(FailureKind::ImageUnfit, text);
-        let unpacked = work.await.map_err(|error| unfit(format!("unpacking stopped: {error}")))?;
+        let unpacked = work.await.map_err(|error| unfit(format!("decompression failed: {error}")))?;
         let (file, unpacked) = unpacked.map_err(|error| unfit(error.to_string()))?;
         if let (Some(expected), Some(found)) = (&checksum, &unpacked.source)
             && !found.eq_ignore_ascii_case(&expected.value)
@@ -227,7 +227,7 @@ impl Job {
         let upload = pve_ssh::Upload::file(path, target.clone());
         let mut progress = |sent: Bytes, total: Bytes| {
             let percent = (total.get() > 0).then(|| sent.get() as f64 * 100.0 / total.get() as f64);
-            self.tell(percent, "sends the image");
+            self.tell(percent, "uploads the image");
         };
         self.host(node).await?.upload(&upload, &mut progress).await.map_err(Failure::from)?;
         if let Some(checksum) = checksum {
@@ -301,9 +301,8 @@ impl Job {
         let path = self.local(source)?;
         let bytes = tokio::fs::read(&path).await.map_err(|error| unreadable(&path, &error))?;
         if vmdeploy_planner::digest::of_bytes(&bytes) != sha256 {
-            let text = format!("`{}` changed after the plan was made", path.display());
-            return Err(Failure::new(FailureKind::ImageUnfit, text)
-                .hint("`vmdeploy plan` shows what it would do now"));
+            let text = format!("`{}` has changed since the plan was created", path.display());
+            return Err(Failure::new(FailureKind::ImageUnfit, text).hint("`vmdeploy plan` shows a new plan"));
         }
         let text = String::from_utf8(bytes).map_err(|_| {
             Failure::new(FailureKind::ImageUnfit, format!("`{}` is not UTF-8 text", path.display()))

@@ -1,4 +1,4 @@
-//! Requests of an earlier attempt that come late: what they would take back, and how long they are waited for.
+//! Requests of an earlier attempt that arrive late: what they would undo, and how long to wait for them.
 //!
 //! A process that is killed may have a request on its way: in the network, or in the queue of a daemon. Most do no harm
 //! when they come after all: PVE makes a number once, a change that makes a volume carries the digest of what was seen,
@@ -122,7 +122,7 @@ impl Job {
     pub(super) fn say_that_it_waits(&self, wait: &mut LateWait) {
         if let Some(how_long) = wait.say_once() {
             self.note(format!(
-                "{}: an earlier request without an answer may still be on its way, so its effect is looked for {how_long}",
+                "{}: an earlier request had no answer and may still take effect; checking for its effect {how_long}",
                 self.step.id
             ));
         }

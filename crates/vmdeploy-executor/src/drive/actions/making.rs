@@ -8,7 +8,7 @@ use tokio::time::Instant;
 use vmdeploy_planner::identity::{Marker, MarkerSearch, smbios_uuid};
 use vmdeploy_planner::plan::{Action, CloneAction, GuestRef};
 
-/// Whose a guest is that bears the number of one that shall be made.
+/// The owner of a guest that has the VMID of one to create.
 #[derive(Debug)]
 enum Whose {
     /// This run made it.
@@ -17,7 +17,7 @@ enum Whose {
     Earlier(String),
     /// It is another VM of ours, or of another project.
     Other(Box<Marker>),
-    /// Nobody knows.
+    /// Unknown.
     Unmarked,
 }
 
@@ -38,14 +38,14 @@ impl Job {
         }
     }
 
-    /// Tells a number that somebody else took from a guest of our own that an unclear attempt made.
+    /// Distinguishes a VMID taken by others from a guest that an unclear attempt created.
     pub(super) async fn taken_or(&self, guest: &GuestRef, failure: Failure) -> Result<Done, Failure> {
         if failure.kind != FailureKind::VmidTaken {
             return Err(failure);
         }
         let Some(seen) = self.settled(guest, false).await? else {
             let text =
-                format!("VMID {} is taken by a container, or by a guest that is just going", guest.vmid);
+                format!("VMID {} is used by a container, or by a guest that is being deleted", guest.vmid);
             return Err(Failure::new(FailureKind::VmidTaken, text));
         };
         match self.whose(guest, &seen) {
@@ -71,7 +71,7 @@ impl Job {
         }
     }
 
-    /// Returns the guest as it is when nobody makes it any more; `None` when it is not there.
+    /// Returns the guest once no task is creating it any more; `None` if it does not exist.
     ///
     /// With `patient`, absence counts only when no request of an earlier attempt can be on its way any more.
     pub(super) async fn settled(&self, guest: &GuestRef, patient: bool) -> Result<Option<Seen>, Failure> {
@@ -96,7 +96,7 @@ impl Job {
                     if now >= self.until.min(*stale_at) && !self.is_being_cloned(guest).await? {
                         return Err(stale_lock(guest, &lock));
                     }
-                    self.tell(None, format!("waits: the guest is being made (lock: {lock})"));
+                    self.tell(None, format!("waits: the guest is being created (lock: {lock})"));
                 }
                 (None, _) if !patient || wait.is_over() || now >= self.until => return Ok(None),
                 (None, _) => self.say_that_it_waits(&mut wait),
@@ -105,7 +105,7 @@ impl Job {
         }
     }
 
-    /// Follows a task that somebody started to its end, whatever that is.
+    /// Follows a task to its end, regardless of the result.
     pub(super) async fn see_through(&self, upid: &Upid) -> Result<(), Failure> {
         self.tell(None, format!("waits for the {} task to end", upid.task_type()));
         match self.follow_again(self.shared.connections.api().task(upid)).await {
@@ -152,7 +152,7 @@ fn being_made(seen: &Seen) -> Option<&str> {
 
 fn stale_lock(guest: &GuestRef, lock: &str) -> Failure {
     let vmid = guest.vmid;
-    let text = format!("VM {vmid} is locked ({lock}), and no task works on it");
+    let text = format!("VM {vmid} is locked ({lock}), but no task is running on it");
     let failure = Failure::new(FailureKind::GuestLocked, text).effect(TookEffect::Maybe);
     failure.hint_then(|next| {
         format!("the lock is stale: `qm unlock {vmid}`, then `qm destroy {vmid}`, then {next}")
@@ -163,22 +163,21 @@ fn taken_by(guest: &GuestRef, whose: &Whose) -> Failure {
     let vmid = guest.vmid;
     let failure = |text: String| Failure::new(FailureKind::VmidTaken, text);
     match whose {
-        Whose::ThisRun => failure(format!("VMID {vmid} is taken by this run itself")),
+        Whose::ThisRun => failure(format!("VMID {vmid} is used by another VM of this run")),
         Whose::Earlier(run) => {
             let run = crate::printable(run);
-            let text =
-                format!("VMID {vmid} is taken by this very VM; run `{run}` made it since the plan was made");
+            let text = format!("VMID {vmid} is used by this VM: run `{run}` created it after this plan");
             failure(text).hint(format!(
-                "`vmdeploy resume {run}` finishes it, with `--rollback` it takes it away; or deploy again: the new plan \
-                 goes on from what is there"
+                "`vmdeploy resume {run}` finishes it, `vmdeploy resume {run} --rollback` removes it; or deploy again: the new plan \
+                 continues from the current state"
             ))
         }
         Whose::Other(marker) => failure(format!(
-            "VMID {vmid} is taken by VM `{}` of the project `{}`, which run `{}` made",
+            "VMID {vmid} is used by VM `{}` of project `{}`, which run `{}` created",
             marker.name,
             crate::printable(&marker.project),
             crate::printable(&marker.run)
         )),
-        Whose::Unmarked => failure(format!("VMID {vmid} is taken by a guest that is not ours")),
+        Whose::Unmarked => failure(format!("VMID {vmid} is used by a guest that vmdeploy does not manage")),
     }
 }

@@ -23,7 +23,7 @@ impl Job {
             return Ok(());
         }
         let now = self.disks_now(action).await?;
-        // What a run makes itself is nobody else's: such steps need no look at the cluster.
+        // Volumes that the run creates have no other owner: such steps need no check.
         if needs_configuration(action) && names_nothing(action, &now) {
             return Ok(());
         }
@@ -43,7 +43,7 @@ impl Job {
     /// Tells whether no guest has the volume, asked now: not even until a restart.
     pub(super) async fn is_nobodys(&self, volume: &VolumeId, vmid: Vmid) -> Result<bool, Failure> {
         let seen = self.scan(true).await?;
-        Ok(VolumeUsers::of(&seen).owner(volume, vmid) == VolumeOwner::Nobody)
+        Ok(VolumeUsers::of(&seen).owner(volume, vmid) == VolumeOwner::Unowned)
     }
 
     /// Tells whether this run makes the guest.
@@ -52,12 +52,12 @@ impl Job {
         made.any(|made| made.vmid == guest.vmid)
     }
 
-    async fn scan(&self, anew: bool) -> Result<Arc<Observed>, Failure> {
+    async fn scan(&self, again: bool) -> Result<Arc<Observed>, Failure> {
         let asked = Instant::now();
         let mut last = self.shared.scan.0.lock().await;
         // One that began after this step asked is as fresh as can be.
         if let Some(scan) = &*last
-            && (scan.at >= asked || !anew && scan.is_fresh())
+            && (scan.at >= asked || !again && scan.is_fresh())
         {
             return Ok(scan.seen.clone());
         }
@@ -150,9 +150,9 @@ fn hint(owner: &VolumeOwner) -> String {
     match owner {
         VolumeOwner::Guest { vmid, .. } => {
             format!(
-                "`qm config {vmid}` on its node shows what it has; `vmdeploy plan` shows what it would do now"
+                "`qm config {vmid}` on its node shows its configuration; `vmdeploy plan` shows a new plan"
             )
         }
-        _ => "`vmdeploy plan` shows what it would do now".to_owned(),
+        _ => "`vmdeploy plan` shows a new plan".to_owned(),
     }
 }

@@ -38,7 +38,7 @@ impl Job {
         Ok(ready)
     }
 
-    /// Lays fields that shall change over what the guest has, read now.
+    /// Merges the desired fields into the guest's current value.
     pub(super) async fn on_what_is_there(
         &self,
         guest: &GuestRef,
@@ -59,7 +59,7 @@ impl Job {
             let PatchValue::Options { fields } = value else { continue };
             let desired = fields.iter().map(|(name, value)| (name.as_str(), value.as_deref()));
             let now = there.get(key).ok_or_else(|| {
-                Failure::new(FailureKind::DigestChanged, format!("VM {} has no `{key}` any more", guest.vmid))
+                Failure::new(FailureKind::DigestChanged, format!("VM {} no longer has `{key}`", guest.vmid))
             })?;
             let text = pve_config::overlay(key, Some(now), desired).map_err(|error| {
                 Failure::new(FailureKind::DigestChanged, format!("`{key}` of VM {}: {error}", guest.vmid))
@@ -104,7 +104,7 @@ impl Job {
             }
             PatchValue::Options { .. } | PatchValue::KeptVolumes { .. } => {
                 // `on_what_is_there` has made texts of them; a VM that is being made has nothing there yet.
-                return Err(Failure::new(FailureKind::Internal, "options of a drive that is not there"));
+                return Err(Failure::new(FailureKind::Internal, "options of a drive that does not exist"));
             }
             PatchValue::ImportFrom { storage, source, options } => {
                 let source = match source {
@@ -137,7 +137,7 @@ async fn blocking<T: Send + 'static>(
 ) -> Result<T, Failure> {
     let outcome = tokio::task::spawn_blocking(work).await;
     let outcome =
-        outcome.map_err(|_| Failure::new(FailureKind::Internal, "a secret's resolver broke down"))?;
+        outcome.map_err(|_| Failure::new(FailureKind::Internal, "reading a secret failed unexpectedly"))?;
     outcome.map_err(|error| {
         let failure = Failure::new(FailureKind::Secret, error.to_string());
         error.hint.into_iter().fold(failure, Failure::hint)

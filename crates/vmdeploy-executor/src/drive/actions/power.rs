@@ -107,11 +107,13 @@ impl Job {
             Reboot::Down(failed) => failed,
         };
         let why = failed.unwrap_or_else(|| "PVE did not start it".to_owned());
-        self.note(format!("VM {} is down after its reboot, and is started: {why}", guest.vmid));
+        self.note(format!("VM {} is stopped after its reboot and is started again: {why}", guest.vmid));
         let done = self.start_until_it_runs(guest).await.map_err(|failure| {
-            failure.effect_at_least(TookEffect::Yes).log([format!("the start of its reboot failed: {why}")])
+            failure
+                .effect_at_least(TookEffect::Yes)
+                .log([format!("the start after its reboot failed: {why}")])
         })?;
-        Ok(done.warned(format!("the start of the reboot failed, and the guest was started again: {why}")))
+        Ok(done.warned(format!("the start after the reboot failed; the guest was started again: {why}")))
     }
 
     /// Tells whether the guest runs, and came up after this step was first begun.
@@ -137,7 +139,7 @@ impl Job {
         }
         Err(Failure::new(
             FailureKind::TaskFailed,
-            format!("VM {} is no template although PVE said so", guest.vmid),
+            format!("VM {} is not a template although PVE reported success", guest.vmid),
         ))
     }
 

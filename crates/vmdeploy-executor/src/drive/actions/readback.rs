@@ -32,7 +32,7 @@ impl Job {
             Ok(written) if written.is_empty() => failure.effect(TookEffect::No),
             Ok(written) => {
                 let text = format!(
-                    "PVE had written {} before it refused; it was set back, and read back as before",
+                    "PVE had written {} before it refused; the old value was restored and verified",
                     written.join(", ")
                 );
                 let mut failure = failure.effect(TookEffect::No);
@@ -41,7 +41,7 @@ impl Job {
             }
             Err((written, why)) => {
                 let text = format!(
-                    "PVE had written {} before it refused, and it could not be set back: {why}",
+                    "PVE had written {} before it refused, and the old value could not be restored: {why}",
                     written.join(", ")
                 );
                 let mut failure = failure.effect(TookEffect::Yes);

@@ -1,4 +1,4 @@
-//! Reverting a step: *ensure absent*, so that twice is safe; only what this run made, and nothing else.
+//! Reverting a step: *ensure absent*, so that twice is safe; only what this run created.
 
 use super::disks::half_made;
 use crate::drive::job::{Job, volumes_of};
@@ -27,7 +27,7 @@ impl Job {
             (_, Action::FreeVolume { node, volume }) => {
                 let Ok(volume) = job.resolve(volume) else { return Ok(RevertNote::NothingThere) };
                 if !self.shared.is_of_this_run(&volume) {
-                    let text = format!("volume {volume} is not named by this run's journal");
+                    let text = format!("volume {volume} is not recorded in this run's journal");
                     return Err(Failure::new(FailureKind::NotOurs, text));
                 }
                 let done = job.free_volume(node, &vmdeploy_planner::plan::Ref::Known(volume.clone())).await?;
@@ -141,7 +141,7 @@ impl Job {
     async fn check_gone(&self, node: &NodeName, volumes: &[VolumeId]) -> Result<(), Failure> {
         for volume in volumes {
             if self.is_there(node, volume).await? {
-                let text = format!("volume {volume} was removed, and is still there");
+                let text = format!("volume {volume} was removed, but still exists");
                 let failure = Failure::new(FailureKind::TaskFailed, text).effect(TookEffect::Yes);
                 return Err(failure.hint(format!("on {node}: `pvesm free {volume}`")));
             }
@@ -165,7 +165,7 @@ impl Job {
             .map_err(|error| Failure::from(error).at(node))?;
         match (was_there, is_there().await) {
             (_, true) => {
-                let text = format!("the file `{path}` on {node} was removed, and is still there");
+                let text = format!("`{path}` on {node} was removed, but still exists");
                 Err(Failure::new(FailureKind::CommandFailed, text).effect(TookEffect::Yes))
             }
             (true, false) => Ok(RevertNote::Removed { what: format!("volume {volume}") }),
@@ -173,7 +173,7 @@ impl Job {
         }
     }
 
-    /// Removes a guest that this run made: it must bear our mark, and the mark must be of this run.
+    /// Removes a guest that this run made: it must have the ownership marker, and the marker must be of this run.
     ///
     /// Before, whatever may still work on it on the server is let come to its end, so that nothing appears afterwards.
     async fn remove_made(&self, guest: &GuestRef) -> Result<RevertNote, Failure> {
@@ -194,9 +194,8 @@ impl Job {
         let marker = self.check_ours(guest, &seen.config)?;
         if marker.run != self.shared.plan.run_id {
             let run = crate::printable(&marker.run);
-            let text = format!("VM {} was made by another run, `{run}`", guest.vmid);
-            let hint =
-                format!("`vmdeploy resume {run} --rollback` takes it away, if that run is recorded here");
+            let text = format!("VM {} was created by another run, `{run}`", guest.vmid);
+            let hint = format!("`vmdeploy resume {run} --rollback` removes it, if that run is recorded here");
             return Err(Failure::new(FailureKind::NotOurs, text).hint(hint));
         }
         self.check_unchanged(guest, &seen)?;
@@ -206,7 +205,7 @@ impl Job {
         Ok(RevertNote::Removed { what: format!("VM {} `{}`", guest.vmid, guest.name) })
     }
 
-    /// Waits for commands of this run that may still work on the guest. A node that cannot be asked is no reason to
+    /// Waits for commands of this run that may still work on the guest. A node that cannot be asked is not a reason to
     /// leave the guest where it is: it is deleted by the API.
     async fn wait_for_own_commands(&self, guest: &GuestRef) -> Result<(), Failure> {
         let mut own = self.shared.steps_of(&guest.name);
@@ -221,7 +220,7 @@ impl Job {
                 ) && !self.shared.connections.is_pvesh() =>
             {
                 self.note(format!(
-                    "whether a command still works on VM {} cannot be asked: {failure}",
+                    "cannot determine whether a command is still running on VM {}: {failure}",
                     guest.vmid
                 ));
                 Ok(())
@@ -231,7 +230,7 @@ impl Job {
     }
 
     /// Frees volumes of a guest that is gone, which steps of this run made: those that the journal names, and those that
-    /// were not there when it looked right before a volume was made. All others are nobody's business here.
+    /// were not there when it looked right before a volume was made. All others are ignored here.
     async fn free_new_volumes(&self, guest: &GuestRef, node: &NodeName) -> Result<Vec<VolumeId>, Failure> {
         let mut freed = Vec::new();
         for storage in self.storages_written(guest) {
@@ -260,7 +259,7 @@ impl Job {
             Ok::<(), Failure>(())
         };
         freed.await.map_err(|failure| {
-            let text = format!("the VM is removed, but its volume {volume} is left: {}", failure.message);
+            let text = format!("the VM is removed, but its volume {volume} remains: {}", failure.message);
             let left = Failure::new(failure.kind, text).effect(TookEffect::Yes).log(failure.log);
             left.hint(format!("on {node}: `pvesm free {volume}`"))
         })
@@ -276,9 +275,9 @@ impl Job {
 /// Says that a volume is left because a guest has it: a running one keeps a disk that is taken out until its restart.
 fn left_until_restart(guest: &GuestRef, volume: &VolumeId) -> Failure {
     let text =
-        format!("volume {volume} is left: a guest has it, and VM {} may until its restart", guest.vmid);
+        format!("volume {volume} remains: a guest uses it, or VM {} does until its restart", guest.vmid);
     let hint = format!(
-        "`vmdeploy reboot {}` makes it an `unusedN`, and `qm set {} --delete unusedN` frees it",
+        "`vmdeploy reboot {}` turns it into `unusedN`, and `qm set {} --delete unusedN` deletes it",
         guest.name, guest.vmid
     );
     Failure::new(FailureKind::Hotplug, text).effect(TookEffect::Yes).hint(hint)

@@ -12,7 +12,7 @@ use std::time::Duration;
 use tokio::time::Instant;
 use vmdeploy_planner::plan::{Condition, GuestRef};
 
-/// So long before its time is over a wait looks for the last time.
+/// How long before its deadline a wait polls for the last time.
 const LAST_LOOK: Duration = Duration::from_secs(2);
 
 /// What one look at the guest found.
@@ -41,7 +41,7 @@ enum Instead {
 impl std::fmt::Display for Instead {
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
         f.write_str(match self {
-            Self::NoAgent => "the agent does not answer yet",
+            Self::NoAgent => "the guest agent does not answer yet",
             Self::Other(text) => text,
         })
     }
@@ -152,7 +152,7 @@ impl Job {
     async fn agent_trouble(&self, guest: &GuestRef, error: ApiError) -> Result<Look, Failure> {
         match AgentTrouble::of(&error) {
             Some(AgentTrouble::NotRunning | AgentTrouble::TimedOut) => Ok(Look::NotYet(Instead::NoAgent)),
-            Some(AgentTrouble::VmNotRunning) => Ok(Look::not_yet("the guest does not run")),
+            Some(AgentTrouble::VmNotRunning) => Ok(Look::not_yet("the guest is not running")),
             Some(AgentTrouble::NotConfigured) => Err(error.into()),
             None => self.moved_or(guest, error).await,
         }
@@ -200,7 +200,7 @@ impl Job {
         let addresses: Vec<IpAddr> =
             fitting_addresses(&interfaces, desired).into_iter().map(|found| found.address).collect();
         if addresses.is_empty() {
-            return Ok(Look::not_yet("no fitting address yet"));
+            return Ok(Look::not_yet("no matching address yet"));
         }
         Ok(Look::There(Outcome::Addresses { addresses, source: "agent".to_owned() }))
     }
@@ -225,7 +225,7 @@ impl Job {
         };
         if !status.exited {
             *process = Some(running);
-            return Ok(Look::not_yet("`cloud-init status` still runs"));
+            return Ok(Look::not_yet("`cloud-init status` is still running"));
         }
         let text = status.stdout.unwrap_or_default();
         match cloud_init_state(&text) {
@@ -241,7 +241,7 @@ impl Job {
                 Err(Failure::new(FailureKind::NotReady, text))
             }
             Some(state) => Ok(Look::not_yet(format!("cloud-init: {}", crate::printable(state)))),
-            None => Ok(Look::not_yet("cloud-init tells no status")),
+            None => Ok(Look::not_yet("cloud-init reports no status")),
         }
     }
 
@@ -276,9 +276,9 @@ impl Job {
     /// Runs a command on this machine; only where the command line allowed it.
     async fn look_by_command(&self, guest: &GuestRef, argv: &[String]) -> Result<Look, Failure> {
         if !self.shared.options.0.allow_commands {
-            let text = "the plan wants to run a command on this machine, and that is not allowed";
+            let text = "the plan runs a command on this machine, which is not allowed";
             return Err(Failure::new(FailureKind::Refused, text)
-                .hint("look at the command in the spec, then add `--allow-commands`"));
+                .hint("review the command in the spec, then add `--allow-commands`"));
         }
         let Some((program, arguments)) = argv.split_first() else {
             return Err(Failure::new(FailureKind::Refused, "the command is empty"));
@@ -331,8 +331,8 @@ fn cloud_init_state(text: &str) -> Option<&str> {
 fn not_ready_hint(guest: &GuestRef, node: &pve_types::NodeName, kind: FailureKind, next: NextStep) -> String {
     let check = match kind {
         FailureKind::AgentNotRunning => {
-            "check that `qemu-guest-agent` is installed in the image and runs (stock cloud images come without it: install \
-             it by cloud-init, or leave `ready` out of the spec)"
+            "check that `qemu-guest-agent` is installed and running (stock cloud images do not include it: install \
+             it with cloud-init, or remove `ready` from the spec)"
         }
         FailureKind::NoAddress => {
             "check the bridge, the VLAN and the cloud-init network settings of its NICs"
@@ -341,7 +341,7 @@ fn not_ready_hint(guest: &GuestRef, node: &pve_types::NodeName, kind: FailureKin
     };
     let (vmid, name) = (guest.vmid, &guest.name);
     format!(
-        "{check}; log in with `vmdeploy ssh {name} --spec SPEC`, by `qm terminal {vmid}` on {node} if the guest has a serial \
+        "{check}; log in with `vmdeploy ssh SPEC {name}`, with `qm terminal {vmid}` on {node} if the guest has a serial \
          console, or in the web interface; then {next}"
     )
 }

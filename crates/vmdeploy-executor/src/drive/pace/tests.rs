@@ -95,7 +95,7 @@ fn a_quick_guest_after_a_slow_one_is_seen_in_time() {
 }
 
 #[test]
-fn a_scout_that_never_sees_it_keeps_nobody_waiting() {
+fn a_scout_that_never_sees_it_delays_no_other_wait() {
     let all = wait_for(COMMANDS, &[(0.0, 1000.0), (0.0, 12.0)]);
     assert!(all[1].late < 5.0, "{all:?}");
     let all = wait_for(REQUESTS, &[(0.0, 1000.0), (0.0, 12.0)]);
@@ -131,7 +131,7 @@ fn what_the_node_works_at_goes_before_commands_and_not_before_requests() {
 }
 
 #[tokio::test]
-async fn a_turn_comes_when_somebody_else_has_seen_it() {
+async fn a_turn_comes_when_another_wait_has_seen_it() {
     let pace = Pace::default();
     let (scout, other) = (pace.begin(kind(), COMMANDS), pace.begin(kind(), COMMANDS));
     let until = scout.began + Duration::from_secs(3600);
@@ -298,7 +298,7 @@ impl std::task::Wake for Woken {
 }
 
 #[tokio::test]
-async fn nobody_is_woken_by_what_tells_nothing_about_it() {
+async fn no_wait_is_woken_by_an_unrelated_event() {
     let pace = Pace::default();
     let far: NodeName = "pve2".parse().unwrap();
     let scout = pace.begin(kind(), COMMANDS);

@@ -1,4 +1,4 @@
-//! The Gantt chart: one row for each step, by VM, coloured by transport.
+//! The Gantt chart: one row for each step, by VM, colored by transport.
 
 use super::escape::Escaped;
 use super::{duration, state_words};
@@ -9,7 +9,7 @@ use vmdeploy_planner::plan::Transport;
 /// Up to this many VMs the chart is unfolded.
 const UNFOLDED: usize = 40;
 
-/// How many per cent of the chart a time beside a bar takes.
+/// The width of the duration next to a bar, in percent of the chart.
 const ROOM_FOR_A_TIME: f64 = 9.0;
 
 /// The time that the chart covers.

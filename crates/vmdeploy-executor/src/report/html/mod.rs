@@ -70,7 +70,7 @@ fn failures(report: &RunReport) -> String {
     if failures.is_empty() {
         return String::new();
     }
-    let mut text = "<section id=\"failures\">\n<h2>What went wrong</h2>\n".to_owned();
+    let mut text = "<section id=\"failures\">\n<h2>Failures</h2>\n".to_owned();
     for (step, failure) in failures {
         let _ =
             write!(text, "<article class=\"failure\">\n<h3><code>{}</code></h3>\n", Escaped(&step.step.0));
@@ -101,7 +101,7 @@ fn leftovers(left: &[Leftover]) -> String {
         return String::new();
     }
     let mut text =
-        "<section id=\"left\">\n<h2>What is left</h2>\n<table>\n<thead><tr><th>What</th><th>Why</th>\
+        "<section id=\"left\">\n<h2>What remains</h2>\n<table>\n<thead><tr><th>What</th><th>Why</th>\
                     <th>Removed by</th></tr></thead>\n<tbody>\n"
             .to_owned();
     for item in left {
@@ -217,13 +217,13 @@ fn steps(report: &RunReport) -> String {
 fn outcome(step: &StepReport) -> String {
     let mut parts: Vec<String> = match &step.outcome {
         None | Some(Outcome::Done) => Vec::new(),
-        Some(Outcome::AlreadyDone) => vec!["was so already".to_owned()],
+        Some(Outcome::AlreadyDone) => vec!["unchanged".to_owned()],
         Some(Outcome::Volume { volume }) => vec![volume.to_string()],
         Some(Outcome::Addresses { addresses, source }) => {
             let list: Vec<String> = addresses.iter().map(ToString::to_string).collect();
             vec![format!("{} (from the {source})", list.join(", "))]
         }
-        Some(Outcome::Pending { keys }) => vec![format!("waits for a restart: {}", keys.join(", "))],
+        Some(Outcome::Pending { keys }) => vec![format!("pending until restart: {}", keys.join(", "))],
     };
     parts.extend(step.warnings.iter().cloned());
     parts.join("; ")
@@ -243,7 +243,7 @@ fn notes(plan: &Plan) -> String {
 
 fn state_words(state: &StepState) -> String {
     match state {
-        StepState::NotStarted => "not begun".to_owned(),
+        StepState::NotStarted => "not started".to_owned(),
         StepState::Skipped { because } => format!("skipped because of <code>{}</code>", Escaped(&because.0)),
         StepState::Started => "begun".to_owned(),
         StepState::Succeeded => "done".to_owned(),

@@ -89,7 +89,7 @@ fn what_became_of_a_failed_step_is_said_as_things_stand_now() {
         rolled_back.push(Record { at: last.at, entry });
     }
     let page = html_page(&plan, &report_of(&plan, &rolled_back));
-    assert!(page.contains("whatever it did is rolled back"));
+    assert!(page.contains("its changes are rolled back"));
     assert_eq!(page.matches("class=\"bar api failed\"").count(), 1, "the step failed, its revert did not");
     assert!(!page.contains("may have taken effect"));
 }

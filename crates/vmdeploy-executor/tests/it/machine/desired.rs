@@ -198,7 +198,7 @@ impl Vm {
                     *image = draw.of(&[None, Some("tiny"), Some("other")]);
                 }
             }
-            // A volume of somebody, of another VM of the spec, of this one, or of nobody.
+            // A volume of another guest, of another VM of the spec, of this one, or without an owner.
             11 => {
                 let volumes: Vec<String> = now.volumes.keys().cloned().collect();
                 self.slots.insert(draw.of(&SLOTS).to_owned(), Slot::Volume(draw.of(&volumes)));

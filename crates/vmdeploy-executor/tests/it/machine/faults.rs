@@ -24,7 +24,7 @@ fn one(draw: &mut Draw, transport: &str) -> String {
     let (when, effect) = match kind {
         0 | 1 => {
             let method = draw.of(&["POST", "PUT", "DELETE"]);
-            (format!("door: api, method: {method}"), format!("{{drop: {moment}}}"))
+            (format!("listener: api, method: {method}"), format!("{{drop: {moment}}}"))
         }
         2 => {
             let method = draw.of(&["POST", "PUT", "DELETE"]);
@@ -35,9 +35,9 @@ fn one(draw: &mut Draw, transport: &str) -> String {
                 (500, "got timeout"),
             ]);
             let effect = format!("{{refuse: {{status: {status}, reason: {reason}, at: {moment}}}}}");
-            (format!("door: api, method: {method}"), effect)
+            (format!("listener: api, method: {method}"), effect)
         }
-        3 => ("door: api, path: '/nodes/*/qemu/*/config'".to_owned(), "lock-timeout".to_owned()),
+        3 => ("listener: api, path: '/nodes/*/qemu/*/config'".to_owned(), "lock-timeout".to_owned()),
         4 | 5 => {
             let kinds = [
                 "qmcreate",
@@ -60,7 +60,7 @@ fn one(draw: &mut Draw, transport: &str) -> String {
         ),
         7 => {
             let effect = draw.of(&["{refuse: {status: 503, reason: busy}}", "{drop: before}"]);
-            ("door: api, method: GET".to_owned(), effect.to_owned())
+            ("listener: api, method: GET".to_owned(), effect.to_owned())
         }
         8 => {
             let command = draw.of(&[
@@ -82,7 +82,7 @@ fn one(draw: &mut Draw, transport: &str) -> String {
             ]);
             (format!("command: '{command}'"), effect.to_owned())
         }
-        _ => ("door: ssh".to_owned(), format!("{{drop: {moment}}}")),
+        _ => ("listener: ssh".to_owned(), format!("{{drop: {moment}}}")),
     };
     let from = 1 + draw.below(5);
     let times = draw.of(&[1, 1, 2, 12]);

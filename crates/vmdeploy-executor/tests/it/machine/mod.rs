@@ -69,7 +69,7 @@ struct Machine {
     expected: State,
     plans: usize,
     runs: usize,
-    /// What happened so far, for whoever looks at a failure.
+    /// What happened so far, for the reader of a failure.
     log: String,
     /// What was said of leftovers since they were made.
     said: String,
@@ -342,7 +342,7 @@ impl Machine {
                 Err(RunError::ClusterLock { .. } | RunError::OtherCluster(_)) => {
                     self.note(format!("not begun: {result:?}"));
                     self.clear_faults();
-                    self.count("not begun");
+                    self.count("not started");
                     // As the hint says, where the process that held it is dead.
                     self.fixture.lab.world().with(|world| {
                         let _ = world.cluster_files.remove_dir(world::LOCK);

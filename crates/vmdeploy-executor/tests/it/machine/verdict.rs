@@ -156,7 +156,7 @@ pub fn the_report_is_true(
         RunResult::Unfinished => Ok(()),
         // A run that had done nothing when it was told to take everything back.
         RunResult::RolledBack if all(&is_clean) => Ok(()),
-        // What was cut off, and cannot be taken back, may have had its effect.
+        // What was interrupted, and cannot be reverted, may have taken effect.
         RunResult::Left if report.vms.iter().any(|vm| !vm.remains.is_empty()) => Ok(()),
         _ if has_failed || report.vms.iter().any(|vm| vm.state == VmState::RolledBack) => Ok(()),
         _ => Err(format!("{:?} without a failure", report.result)),

@@ -25,15 +25,16 @@ impl Updating<'_, '_> {
             self.stops = true;
             let mut why = reason("lifecycle.restart", None, None);
             why.note = Some(format!(
-                "the guest is shut down while `{slot}` changes, and started again, as the spec allows"
+                "the guest is shut down to change `{slot}` and started again, as the spec allows"
             ));
             self.reasons.push(why);
             self.push_shutdown();
             return;
         }
         let name = &self.guest.name;
-        let message =
-            format!("`{slot}` of `{name}` comes to another slot, which a running guest does not take");
+        let message = format!(
+            "the disk `{slot}` of `{name}` changes its slot, which is not possible while the guest is running"
+        );
         let hint =
             format!("`vmdeploy shutdown {name}` first, or allow it: `lifecycle: {{restart: if-needed}}`");
         self.findings.refuse(self.input.deployment, (self.vm.name.span, self.vm.path(&path)), message, hint);

@@ -85,11 +85,11 @@ impl Variables {
         let rest = line.trim_start();
         let exported = rest.strip_prefix("export").filter(|rest| rest.starts_with([' ', '\t']));
         let rest = exported.map_or(rest, str::trim_start);
-        let (name, value) = rest.split_once('=').ok_or("this line is no assignment")?;
+        let (name, value) = rest.split_once('=').ok_or("this line is not an assignment")?;
         let is_name =
             !name.is_empty() && name.bytes().all(|byte| byte.is_ascii_alphanumeric() || byte == b'_');
         if !is_name || name.starts_with(|c: char| c.is_ascii_digit()) {
-            return Err("this is not a variable's name".to_owned());
+            return Err("this is not a variable name".to_owned());
         }
         let column = line.chars().count() - value.chars().count() + 1;
         Ok((name.to_owned(), self.value(value)?, column))
@@ -97,7 +97,7 @@ impl Variables {
 
     /// Reads a value: quoted, or up to a blank. Within a word a `#` begins no comment.
     fn value(&self, text: &str) -> Result<String, String> {
-        let unclosed = || "a quotation mark is missing at the end".to_owned();
+        let unclosed = || "the closing quotation mark is missing".to_owned();
         if let Some(rest) = text.strip_prefix('\'') {
             return rest.split_once('\'').map(|(value, _)| value.to_owned()).ok_or_else(unclosed);
         }

@@ -141,24 +141,22 @@ fn read_limits(view: &View<'_>, object: &Object) -> SpecLimits {
 fn refuse_packed(source: &ImageSource, path: Path<'_>, faults: &mut Faults) {
     const PACKED: [&str; 9] = [".gz", ".xz", ".zst", ".bz2", ".lzo", ".zip", ".7z", ".tar", ".tgz"];
     let (place, key, why) = match source {
-        ImageSource::Url { url } => (url, "url", "PVE downloads an image as it is, and unpacks none"),
-        ImageSource::Path { path } => {
-            (path, "path", "PVE imports a file of the node as it is, and unpacks none")
-        }
+        ImageSource::Url { url } => (url, "url", "PVE does not unpack downloaded images"),
+        ImageSource::Path { path } => (path, "path", "PVE does not unpack files on the node"),
         ImageSource::File { .. } | ImageSource::Volume { .. } | ImageSource::Build(_) => return,
     };
     let name = place.value.split(['?', '#']).next().unwrap_or_default().to_ascii_lowercase();
     let Some(ending) = PACKED.into_iter().find(|ending| name.ends_with(ending)) else { return };
-    let message = format!("this is packed (`{ending}`): {why}");
+    let message = format!("this image is compressed (`{ending}`): {why}");
     let hint = match (key, ending) {
         (_, ".lzo" | ".zip" | ".7z" | ".tar" | ".tgz") => {
-            "unpack it, and name the disk image in it: with `file:` here, or with `path:` on the node"
+            "extract the disk image and use it as a local `file:`, or as a `path:` on the node"
         }
         ("path", _) => {
-            "unpack it on the node, and name what comes out; or name it with `file:` here, which is unpacked on its way"
+            "decompress it on the node and use the result, or use a local `file:`, which vmdeploy decompresses"
         }
         _ => {
-            "download it, and name it with `file:`: it is unpacked on its way, and `checksum` stays that of the packed file"
+            "download it and use it as `file:`, which vmdeploy decompresses; `checksum` stays that of the compressed file"
         }
     };
     faults.error_hint(place.span, path.key(key), message, hint);
@@ -180,10 +178,10 @@ pub(super) fn read_images(
         if view.some(object, "url").is_some() && checksum.is_none() && !allow_unpinned {
             let hint = format!(
                 "`vmdeploy image pin {}` finds it out and writes it; or add `checksum: \"sha512:…\"` as the image's \
-                 publisher states it, or use the download itself: `file: PATH` in place of `url`",
+                 publisher states it, or use the downloaded file: `file: PATH` instead of `url`",
                 name.escape_debug()
             );
-            faults.error_hint(*span, path, "an image by `url` needs its `checksum`", hint);
+            faults.error_hint(*span, path, "an image with `url` requires a `checksum`", hint);
         }
         let Some(source) = read_source(name, &view, object) else { continue };
         refuse_packed(&source, path, faults);

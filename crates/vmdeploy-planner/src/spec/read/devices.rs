@@ -83,8 +83,8 @@ fn read_content(view: &View<'_>, path: Path<'_>, faults: &mut Faults) -> DiskCon
     let (image, volume, iso) = (get("image"), get("volume"), get("iso"));
     let said = [&image, &volume, &iso];
     if let Some(second) = said.into_iter().flatten().nth(1) {
-        let message = "only one of `image`, `volume` and `iso` may be there";
-        faults.error_hint(second.span(), path, message, "keep one of them, and take the others out");
+        let message = "only one of `image`, `volume` and `iso` is allowed";
+        faults.error_hint(second.span(), path, message, "keep one of them and remove the others");
     }
     let content = image
         .and_then(|view| view.parse().map(DiskContent::Image))

@@ -74,9 +74,7 @@ fn is_whole(node: Node<'_>, path: Path<'_>, faults: &mut Faults) -> bool {
             "one of the keys `count`, `members` is missing",
             "add `count: 3`, or the names: `members: [a, b]`",
         ),
-        (true, true) => {
-            refuse("only one of the keys `count`, `members` may be there", "take one of them out")
-        }
+        (true, true) => refuse("only one of the keys `count`, `members` may be there", "remove one of them"),
         _ if !has("vm") => refuse("the key `vm` is missing", "add `vm: {…}` with the keys of all members"),
         _ => return true,
     }

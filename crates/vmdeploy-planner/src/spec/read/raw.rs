@@ -1,4 +1,4 @@
-//! `raw:`: options of PVE by their own names, so that nobody waits for us to model one.
+//! `raw:`: options of PVE by their own names, for options without a key.
 
 use crate::spec::faults::{Faults, Path};
 use crate::spec::hints::closest;
@@ -9,7 +9,7 @@ use pve_config::{DeviceSlot, check_value, find_key};
 
 /// Options that have a place of their own, because more than their text belongs to them.
 const ELSEWHERE: &[(&str, &str)] = &[
-    ("name", "the key of the VM is its name"),
+    ("name", "the VM's key is its name"),
     ("description", "write `description:`"),
     ("tags", "write `tags: [...]`"),
     ("template", "write `template: true`"),
@@ -22,9 +22,9 @@ const ELSEWHERE: &[(&str, &str)] = &[
     ("cicustom", "write `cloud_init: {user_data: …}`"),
     ("nameserver", "write `cloud_init: {dns: {servers: [...]}}`"),
     ("searchdomain", "write `cloud_init: {dns: {search: …}}`"),
-    ("lock", "PVE writes it by itself"),
-    ("meta", "PVE writes it by itself"),
-    ("digest", "PVE writes it by itself"),
+    ("lock", "PVE sets it"),
+    ("meta", "PVE sets it"),
+    ("digest", "PVE sets it"),
 ];
 
 /// Adds the raw options to the others.
@@ -52,11 +52,11 @@ pub(super) fn read_raw(view: &View<'_>, path: Path<'_>, options: &mut Options, f
         if find_key(key).is_none() {
             unknown_option(key, span, path, faults);
         } else if let Err(error) = check_value(key, &text, None) {
-            let hint = format!("write it on one line, as `qm set VMID --{key}` takes it");
+            let hint = format!("write it on one line, as for `qm set VMID --{key}`");
             faults.error_hint(value.span(), path, error.to_string(), hint);
         } else if let Some(other) = options.get(key) {
-            let message = format!("`{}` says it already", other.path);
-            faults.error_hint(span, path, message, "say it in one place only");
+            let message = format!("`{}` sets it already", other.path);
+            faults.error_hint(span, path, message, "set it only once");
         } else {
             let desired = DesiredOption { path: format!("raw.{key}"), span, value: OptionValue::Whole(text) };
             options.insert(key.to_owned(), desired);
@@ -80,11 +80,11 @@ fn device_hint(key: &str, value: &View<'_>) -> Option<&'static str> {
     let is_path = value.top().text().is_some_and(|text| text.starts_with('/'));
     match slot.bus() {
         bus if bus.is_drive() && !is_path => {
-            Some("write it below `disks:`; only a device of the node (`/dev/…`) can be raw")
+            Some("write it below `disks:`; `raw` is only for a device of the node (`/dev/…`)")
         }
         Bus::Efidisk => Some("write `bios: {type: ovmf, efi: {storage: …}}`"),
         Bus::Tpmstate => Some("write `tpm: {storage: …}`"),
-        Bus::Unused => Some("PVE writes it by itself"),
+        Bus::Unused => Some("PVE sets it"),
         Bus::Net | Bus::Ipconfig => Some("write it below `nics:`"),
         _ => None,
     }
@@ -94,6 +94,6 @@ fn unknown_option(key: &str, span: crate::spec::Span, path: Path<'_>, faults: &m
     let message = format!("PVE has no option `{}`", key.escape_debug());
     match closest(key, pve_config::all_keys().iter().map(|key| key.name)) {
         Some(close) => faults.error_hint(span, path, message, format!("did you mean `{close}`?")),
-        None => faults.error_hint(span, path, message, "`qm set` and its manual page name the options"),
+        None => faults.error_hint(span, path, message, "the manual page of `qm` lists the options"),
     }
 }

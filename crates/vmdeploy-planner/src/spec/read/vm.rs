@@ -86,7 +86,12 @@ fn cluster_of(view: &View<'_>, span: Span, clusters: &[&str], path: Path<'_>, fa
         (None, [only]) => (*only).to_owned(),
         (None, _) => {
             let hint = format!("add `cluster: {}`, here or in `defaults`", clusters[0]);
-            faults.error_hint(span, path, "the spec has several clusters, and this VM names none", hint);
+            faults.error_hint(
+                span,
+                path,
+                "the spec has several clusters, and this VM has no `cluster`",
+                hint,
+            );
             clusters[0].to_owned()
         }
     }
@@ -102,8 +107,8 @@ fn placed<'a>(view: &View<'a>, key: &str, path: Path<'_>, faults: &mut Faults) -
             faults.error_hint(
                 long.span(),
                 path.key("placement").key(key),
-                format!("`{key}` stands here twice, short and long"),
-                "take one of them out",
+                format!("`{key}` is set twice: in its short and its long form"),
+                "remove one of them",
             );
         }
         found = found.or(short).or(long);
@@ -124,7 +129,7 @@ fn read_vmid(view: Option<&View<'_>>, path: Path<'_>, faults: &mut Faults) -> Vm
     match ends.as_slice() {
         [first, last] if first <= last => VmidWish::Range(Spanned::new((*first, *last), range.span())),
         _ => {
-            let message = "a range has two numbers, the first not above the last";
+            let message = "a range has two numbers, and the first must not be greater than the second";
             faults.error_hint(
                 range.span(),
                 path.key("vmid").key("range"),

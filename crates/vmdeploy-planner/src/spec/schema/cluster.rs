@@ -8,13 +8,13 @@ use Kind::{Bool, Choice, Duration, Int, List, Map, Number, OneOrMany, Size, Text
 
 pub(crate) const TOP: Object = Object::new(
     "spec",
-    "One file of a spec; the files of a folder are read as one.",
+    "One spec file. All files of a folder form one spec.",
     &[
-        field("version", Int(1, 1), "the version of this language").required(),
+        field("version", Int(1, 1), "version of the spec format").required(),
         field(
             "project",
             Text(&rules::PROJECT),
-            "what the VMs belong to; part of every VM's ownership marker; said once",
+            "project that owns the VMs; part of every ownership marker; set it in one file only",
         ),
         field(
             "transport",
@@ -25,21 +25,21 @@ pub(crate) const TOP: Object = Object::new(
         field(
             "moved_from",
             Kind::Object(&MOVED_FROM),
-            "the project or cluster key that all VMs had which do not say their own",
+            "former project or cluster key of all VMs, unless a VM sets its own `moved_from`",
         ),
         field(
             "clusters",
             Map(&rules::WORD, &Kind::Object(&CLUSTER), Nullable::No),
-            "the clusters and how they are reached; without any, the environment says it (cluster `default`)",
+            "clusters and how to connect to them; if absent, the environment defines one cluster named `default`",
         ),
-        field("images", Map(&rules::WORD, &Kind::Object(&IMAGE), Nullable::No), "what disks are made from"),
-        field("defaults", Kind::Object(&VM), "what holds for every VM that does not say otherwise"),
+        field("images", Map(&rules::WORD, &Kind::Object(&IMAGE), Nullable::No), "sources for disks"),
+        field("defaults", Kind::Object(&VM), "values for every VM that does not set its own"),
         field(
             "profiles",
             Map(&rules::WORD, &Kind::Object(&VM), Nullable::No),
-            "what VMs with this `profile` have in common",
+            "values for every VM that names the profile in `profile`",
         ),
-        field("vms", Map(&rules::GUEST, &Kind::Object(&VM), Nullable::No), "the VMs by name"),
+        field("vms", Map(&rules::GUEST, &Kind::Object(&VM), Nullable::No), "VMs by name"),
         field(
             "groups",
             Map(&rules::GROUP_NAME, &Kind::Object(&GROUP), Nullable::No),
@@ -56,46 +56,50 @@ pub(crate) const TOP: Object = Object::new(
 
 pub(crate) const LOCK: Object = Object::new(
     "lock",
-    "A lock file: the numbers that were drawn, kept in git.",
+    "A lock file: VMIDs that were allocated, committed to git.",
     &[
-        field("version", Int(1, 1), "the version of this language").required(),
-        field("project", Text(&rules::PROJECT), "the project that it belongs to").required(),
+        field("version", Int(1, 1), "version of the spec format").required(),
+        field("project", Text(&rules::PROJECT), "project of the VMIDs").required(),
         field(
             "vmids",
             Map(&rules::WORD, &Map(&rules::GUEST, &Int(100, 999_999_999), Nullable::No), Nullable::No),
-            "the numbers by cluster and VM",
+            "VMIDs by cluster and VM name",
         ),
     ],
 );
 
 const SECRET_FIELDS: [Field; 3] = [
-    field("env", Text(&rules::ENV), "an environment variable; not `PROXMOX_*`"),
-    field("file", Text(&rules::PATH), "a file, relative to the spec's folder; without its last line end"),
+    field("env", Text(&rules::ENV), "name of an environment variable; `PROXMOX_*` is refused"),
+    field(
+        "file",
+        Text(&rules::PATH),
+        "path of a file, relative to the spec's folder; a trailing line break is removed",
+    ),
     field(
         "command",
         List(&Text(&rules::LINE)),
-        "what a command prints; runs only in `deploy`, with `--allow-commands`",
+        "program and arguments; its standard output is the secret; runs only in `deploy`, with `--allow-commands`",
     ),
 ];
 
 pub(crate) const SECRET: Object =
-    Object::new("secret", "Where a secret comes from; never the secret itself.", &SECRET_FIELDS)
+    Object::new("secret", "Source of a secret; never the secret itself.", &SECRET_FIELDS)
         .exactly_one(&["env", "file", "command"])
         .secret();
 
 const CLUSTER: Object = Object::new(
     "cluster",
-    "A cluster and how it is reached.",
+    "A cluster and how to connect to it.",
     &[
-        field("endpoints", OneOrMany(&Text(&rules::ENDPOINT)), "its API addresses, tried in order")
+        field("endpoints", OneOrMany(&Text(&rules::ENDPOINT)), "API addresses, tried in order")
             .default("from PROXMOX_API_HOST"),
-        field("auth", Kind::Object(&AUTH), "who we are there")
+        field("auth", Kind::Object(&AUTH), "credentials for the cluster's API")
             .default("from PROXMOX_API_USER, for PROXMOX_API_HOST only"),
-        field("tls", Kind::Object(&TLS), "how its certificate is verified; never not at all")
-            .default("system trust"),
-        field("ssh", Kind::Object(&SSH), "how its nodes are reached by SSH"),
-        field("limits", Kind::Object(&LIMITS), "how much is done at once"),
-        field("node", Text(&rules::NODE), "the node for VMs that name none"),
+        field("tls", Kind::Object(&TLS), "TLS verification; it cannot be disabled")
+            .default("the system's root certificates"),
+        field("ssh", Kind::Object(&SSH), "SSH access to the nodes"),
+        field("limits", Kind::Object(&LIMITS), "limits on parallel operations and on storage overcommitment"),
+        field("node", Text(&rules::NODE), "node for VMs that set none"),
     ],
 );
 
@@ -103,147 +107,159 @@ const AUTH: Object = Object::new(
     "auth",
     "Credentials for a cluster's API.",
     &[
-        field("token_id", Text(&rules::USER), "a token: `user@realm!name`"),
-        field("user", Text(&rules::USER), "a user: `user@realm`"),
+        field("token_id", Text(&rules::USER), "API token, `user@realm!name`"),
+        field("user", Text(&rules::USER), "user, `user@realm`"),
         field("secret", Kind::Object(&SECRET), "the token's secret or the user's password").required(),
-        field("totp", Kind::Object(&SECRET), "the TOTP key of a user who needs a second factor"),
+        field("totp", Kind::Object(&SECRET), "TOTP key, for a user with a second factor"),
     ],
 )
 .exactly_one(&["token_id", "user"]);
 
 const TLS: Object = Object::new(
     "tls",
-    "How a certificate is verified.",
+    "TLS verification of the API.",
     &[
         field(
             "fingerprint",
             Text(&rules::FINGERPRINT),
-            "the SHA-256 that the certificate must have, whatever else is set",
+            "SHA-256 fingerprint of the certificate; if set, the certificate must match it even if a CA signed it",
         ),
-        field("ca_file", Text(&rules::PATH), "a file with the certificate of the authority that is trusted"),
+        field("ca_file", Text(&rules::PATH), "PEM file with the CA certificate to trust"),
     ],
 );
 
 const SSH: Object = Object::new(
     "ssh",
-    "How nodes are reached by SSH; host keys are always verified.",
+    "SSH access to the nodes. Host keys are always verified.",
     &[
-        field("user", Text(&rules::CI_USER), "the user on the node").default("root"),
-        field("sudo", Bool, "whether commands go through `sudo -n`").default("false"),
-        field("port", Int(1, 65535), "the port").default("22"),
-        field("identity", Text(&rules::PATH), "the private key's file")
-            .default("~/.ssh/id_ed25519, then id_rsa, then the agent"),
-        field("agent", Bool, "whether the SSH agent is asked").default("true"),
-        field("jump", Text(&rules::JUMP), "a host to go through, `user@host:port`"),
-        field("known_hosts", Text(&rules::PATH), "the file of known host keys").default("~/.ssh/known_hosts"),
+        field("user", Text(&rules::CI_USER), "user on the node").default("root"),
+        field("sudo", Bool, "run commands with `sudo -n`").default("false"),
+        field("port", Int(1, 65535), "port").default("22"),
+        field("identity", Text(&rules::PATH), "private key file")
+            .default("~/.ssh/id_ed25519, then ~/.ssh/id_rsa, then the SSH agent"),
+        field("agent", Bool, "use keys of the SSH agent").default("true"),
+        field("jump", Text(&rules::JUMP), "jump host, `user@host:port`"),
+        field("known_hosts", Text(&rules::PATH), "file with the nodes' host keys")
+            .default("~/.ssh/known_hosts"),
         field(
             "nodes",
             Map(&rules::NODE, &Kind::Object(&SSH_NODE), Nullable::No),
-            "where a node answers, if not at its name",
+            "SSH address of each node, where it differs from the address that the cluster reports",
         ),
     ],
 );
 
 const SSH_NODE: Object = Object::new(
     "ssh_node",
-    "Where a node answers by SSH.",
+    "SSH address of a node.",
     &[
         field("host", Text(&rules::HOST), "host name or address").required(),
-        field("port", Int(1, 65535), "the port, if not the cluster's"),
+        field("port", Int(1, 65535), "port, where it differs from the cluster's"),
     ],
 )
 .shorthand("host");
 
 const LIMITS: Object = Object::new(
     "limits",
-    "How much is done at once.",
+    "Limits on parallel operations and on storage overcommitment.",
     &[
-        field("per_node", Int(1, 64), "steps at once on one node, by each transport").default("4"),
-        field("per_storage", Int(1, 64), "copies at once to one storage").default("2"),
-        field("per_source", Int(1, 64), "clones at once of one source").default("1"),
+        field("per_node", Int(1, 64), "maximum parallel steps per node and transport").default("4"),
+        field("per_storage", Int(1, 64), "maximum parallel copies to one storage").default("2"),
+        field("per_source", Int(1, 64), "maximum parallel clones of one source").default("1"),
         field(
             "overcommit",
             Number(0.1, 1000.0),
-            "how much larger than a thin storage its disks may be, what it holds and what a plan adds together; `1.0` is not larger",
+            "maximum ratio of the total size of all disks on a thin storage (existing and planned) to the storage's size; `1.0` forbids overcommitment",
         )
-        .default("no limit; a plan warns"),
+        .default("no limit; the plan prints a note"),
     ],
 );
 
 const IMAGE: Object = Object::new(
     "image",
-    "What disks are made from; from exactly one place.",
+    "Source for disks.",
     &[
-        field("path", Text(&rules::NODE_PATH), "a file on the node (`qm importdisk`; needs SSH or root@pam)"),
+        field(
+            "path",
+            Text(&rules::NODE_PATH),
+            "file on the node (imported by `qm importdisk`; needs SSH or root@pam)",
+        ),
         field(
             "volume",
             Text(&rules::VOLUME),
-            "a volume that PVE has: `import` content, or another VM's disk",
+            "existing volume: one with `import` content, or a disk of another VM",
         ),
         field(
             "file",
             Text(&rules::PATH),
-            "a file on this machine, relative to the spec's folder; it is uploaded",
+            "file on this machine, relative to the spec's folder; vmdeploy uploads it",
         ),
-        field("url", Text(&rules::URL), "where PVE downloads it from; needs `checksum`"),
+        field("url", Text(&rules::URL), "URL that PVE downloads from; requires `checksum`"),
         field(
             "build",
             Kind::Object(&BUILD),
-            "how `image build` makes it in a VM; then it is used like `file`",
+            "how `vmdeploy image build` builds it in a VM; the result is then uploaded like a `file`",
         ),
-        field("checksum", Text(&rules::CHECKSUM), "verified before the image is used"),
-        field("format", Choice(&["qcow2", "raw", "vmdk"]), "the image's format").default("from its name"),
+        field("checksum", Text(&rules::CHECKSUM), "expected checksum; verified before the image is used"),
+        field("format", Choice(&["qcow2", "raw", "vmdk"]), "format of the image")
+            .default("from the file name"),
         field(
             "size",
             Size(1, u64::MAX, 1),
-            "the size of the disk in it, so that a smaller disk is refused early",
+            "virtual size of the image; a smaller disk is then refused by `validate`",
         )
-        .default("asked for when planning"),
-        field("store", Kind::Object(&STORE), "where it is placed").default("a storage with content `import`"),
+        .default("read when planning"),
+        field("store", Kind::Object(&STORE), "where the image is stored on the cluster")
+            .default("a storage with `import` content"),
         field(
             "template",
             Text(&rules::GUEST),
-            "the VM of this spec with `template: true` that `clone: linked` clones",
+            "VM of this spec with `template: true` that `clone: linked` and `clone: full` use for this image",
         )
-        .default("the only template made of this image"),
+        .default("the only template created from this image"),
     ],
 )
 .exactly_one(&["path", "volume", "file", "url", "build"]);
 
 const STORE: Object = Object::new(
     "store",
-    "Where an image is placed.",
+    "Where an image is stored on the cluster.",
     &[
-        field("storage", Text(&rules::STORAGE), "the storage").required(),
-        field("content", Choice(&["import", "iso"]), "as what; `iso` for PVE before 8.4").default("import"),
+        field("storage", Text(&rules::STORAGE), "storage").required(),
+        field("content", Choice(&["import", "iso"]), "content type; PVE before 8.4 needs `iso`")
+            .default("import"),
     ],
 )
 .shorthand("storage");
 
 const BUILD: Object = Object::new(
     "build",
-    "How an image is made in a VM.",
+    "How an image is built in a VM.",
     &[
-        field("vm", Text(&rules::GUEST), "the VM of this spec that builds").required(),
+        field("vm", Text(&rules::GUEST), "VM of this spec that runs the build").required(),
         field(
             "source",
             Text(&rules::PATH),
-            "the folder that is sent there, without `.git`; relative to the spec's folder",
+            "folder to send to the builder, without `.git`; relative to the spec's folder",
         ),
-        field("command", Text(&rules::LINE), "what is run there, in that folder").required(),
+        field("command", Text(&rules::LINE), "shell command to run in that folder").required(),
         field(
             "output",
             Text(&rules::PATH),
-            "the file that it makes there, relative to that folder; a pattern with one match is allowed",
+            "file that the command produces, relative to that folder; a pattern must match exactly one file",
         )
         .required(),
-        field("file", Text(&rules::PATH), "the file that it becomes here").default("images/NAME.FORMAT"),
-        field("env", Map(&rules::ENV, &Text(&rules::LINE), Nullable::No), "environment of the command"),
+        field("file", Text(&rules::PATH), "local file for the result").default("images/NAME.FORMAT"),
+        field(
+            "env",
+            Map(&rules::ENV, &Text(&rules::LINE), Nullable::No),
+            "environment variables of the command",
+        ),
         field(
             "secrets",
             Map(&rules::ENV, &Kind::Object(&SECRET), Nullable::No),
-            "environment of the command that nobody may see; never an argument, never in the log",
+            "secret environment variables of the command; never in its arguments or in the log",
         ),
-        field("timeout", Duration, "how long it may take").default("1h"),
+        field("timeout", Duration, "maximum duration of the build").default("1h"),
     ],
 );

@@ -72,7 +72,7 @@ rule!(
 );
 rule!(NODE_PATH, "path on the node", r"^/[^\x00-\x1f,]+$", "/var/lib/vz/import/debian-13.qcow2", node_path);
 rule!(PATH, "path", r"^[^\x00-\x1f\x7f]+$", "images/debian-13.qcow2", path);
-rule!(ENV, "environment variable's name", r"^[A-Za-z_][A-Za-z0-9_]*$", "WEB_PASSWORD", env);
+rule!(ENV, "environment variable", r"^[A-Za-z_][A-Za-z0-9_]*$", "WEB_PASSWORD", env);
 rule!(
     DRIVE_SLOT,
     "disk slot",
@@ -99,7 +99,7 @@ rule!(
 );
 rule!(ID_LIST, "list of numbers and ranges", r"^[0-9]+(-[0-9]+)?([;,][0-9]+(-[0-9]+)?)*$", "0-3;8", id_list);
 rule!(VLANS, "VLAN or range of VLANs", r"^[0-9]{1,4}(-[0-9]{1,4})?$", "20-30", vlans);
-rule!(MAPPING, "mapping's name", r"^[A-Za-z][A-Za-z0-9_-]*$", "gpu", word);
+rule!(MAPPING, "mapping name", r"^[A-Za-z][A-Za-z0-9_-]*$", "gpu", word);
 rule!(
     USB_HOST,
     "USB device",
@@ -194,7 +194,7 @@ fn project(text: &str) -> Result<(), String> {
 }
 fn word(text: &str) -> Result<(), String> {
     require(all(text, "-_."), "only letters, digits, `-`, `_` and `.` are allowed")?;
-    require(!text.starts_with(['-', '.']), "it must begin with a letter, a digit or `_`")?;
+    require(!text.starts_with(['-', '.']), "it must start with a letter, a digit or `_`")?;
     require(text.len() <= 63, "it is longer than 63 characters")
 }
 fn dashed(text: &str) -> Result<(), String> {
@@ -202,7 +202,7 @@ fn dashed(text: &str) -> Result<(), String> {
 }
 fn group(text: &str) -> Result<(), String> {
     require(all(text, "_-"), "only letters, digits, `_` and `-` are allowed")?;
-    require(!text.starts_with(|c: char| c.is_ascii_digit() || c == '-'), "it must begin with a letter or `_`")
+    require(!text.starts_with(|c: char| c.is_ascii_digit() || c == '-'), "it must start with a letter or `_`")
 }
 fn domain(text: &str) -> Result<(), String> {
     require(all(text, "-_.") && text.len() <= 253, "only letters, digits, `-`, `_` and `.` are allowed")
@@ -210,15 +210,15 @@ fn domain(text: &str) -> Result<(), String> {
 fn ci_user(text: &str) -> Result<(), String> {
     one_line(text)?;
     let bad = |c: char| c.is_whitespace() || c == ':';
-    require(!text.is_empty() && !text.contains(bad), "blanks and `:` are not allowed")?;
+    require(!text.is_empty() && !text.contains(bad), "spaces and `:` are not allowed")?;
     require(
         !text.starts_with('-') && text.len() <= 64,
-        "it must not begin with `-` or be longer than 64 bytes",
+        "it must not start with `-` or be longer than 64 bytes",
     )
 }
 fn mac(text: &str) -> Result<(), String> {
     let mac: MacAddr = text.parse().map_err(|error: ParseError| error.reason)?;
-    require(mac.is_unicast(), "its first byte is odd, so it is a group address")
+    require(mac.is_unicast(), "its first byte is odd, so it is a multicast address")
 }
 fn tag(text: &str) -> Result<(), String> {
     require(
@@ -228,7 +228,7 @@ fn tag(text: &str) -> Result<(), String> {
 }
 fn uuid(text: &str) -> Result<(), String> {
     let dashes = text.len() == 36 && [8, 13, 18, 23].iter().all(|at| text.as_bytes()[*at] == b'-');
-    require(dashes && uuid::Uuid::try_parse(text).is_ok(), "it is written as 8-4-4-4-12 hexadecimal digits")
+    require(dashes && uuid::Uuid::try_parse(text).is_ok(), "write it as 8-4-4-4-12 hexadecimal digits")
 }
 fn ip4(text: &str) -> Result<(), String> {
     if matches!(text, "dhcp" | "manual") {
@@ -237,10 +237,10 @@ fn ip4(text: &str) -> Result<(), String> {
     require(text.contains('/'), "the prefix length is missing, as in `10.40.0.5/24`")?;
     let net: ipnet::Ipv4Net = text
         .parse()
-        .map_err(|_| "it is `dhcp`, `manual`, or an IPv4 address with its prefix length".to_owned())?;
+        .map_err(|_| "it must be `dhcp`, `manual`, or an IPv4 address with its prefix length".to_owned())?;
     // Some programs read such a number as an octal one.
     let is_padded = |number: &str| number.len() > 1 && number.starts_with('0');
-    require(!text.split(['.', '/']).any(is_padded), "its numbers have no leading zeros")?;
+    require(!text.split(['.', '/']).any(is_padded), "its numbers must not have leading zeros")?;
     usable(net.into())
 }
 fn ip6(text: &str) -> Result<(), String> {
@@ -249,17 +249,17 @@ fn ip6(text: &str) -> Result<(), String> {
     }
     require(text.contains('/'), "the prefix length is missing, as in `fd00::5/64`")?;
     let net: ipnet::Ipv6Net = text.parse().map_err(|_| {
-        "it is `dhcp`, `auto`, `manual`, or an IPv6 address with its prefix length".to_owned()
+        "it must be `dhcp`, `auto`, `manual`, or an IPv6 address with its prefix length".to_owned()
     })?;
     usable(net.into())
 }
 /// Checks that a guest can have the address.
 fn usable(net: ipnet::IpNet) -> Result<(), String> {
     let address = net.addr();
-    require(net.prefix_len() > 0, "a prefix length of 0 leaves no network")?;
+    require(net.prefix_len() > 0, "the prefix length must not be 0")?;
     require(
         !address.is_unspecified() && !address.is_multicast() && !address.is_loopback(),
-        "it is no address that a guest can have",
+        "a guest cannot have this address",
     )?;
     let small = net.prefix_len() >= net.max_prefix_len() - 1;
     require(small || address != net.network(), "it is the address of the network itself")?;
@@ -269,16 +269,16 @@ fn usable(net: ipnet::IpNet) -> Result<(), String> {
     )
 }
 fn gateway4(text: &str) -> Result<(), String> {
-    require(text.parse::<std::net::Ipv4Addr>().is_ok(), "it is an IPv4 address without a prefix length")
+    require(text.parse::<std::net::Ipv4Addr>().is_ok(), "it must be an IPv4 address without a prefix length")
 }
 fn gateway6(text: &str) -> Result<(), String> {
-    require(text.parse::<std::net::Ipv6Addr>().is_ok(), "it is an IPv6 address without a prefix length")
+    require(text.parse::<std::net::Ipv6Addr>().is_ok(), "it must be an IPv6 address without a prefix length")
 }
 fn address(text: &str) -> Result<(), String> {
-    require(text.parse::<IpAddr>().is_ok(), "it is an IPv4 or IPv6 address")
+    require(text.parse::<IpAddr>().is_ok(), "it must be an IPv4 or IPv6 address")
 }
 fn network(text: &str) -> Result<(), String> {
-    require(text.parse::<ipnet::IpNet>().is_ok(), "it is an address with a prefix length")
+    require(text.parse::<ipnet::IpNet>().is_ok(), "it must be an address with a prefix length")
 }
 fn host(text: &str) -> Result<(), String> {
     require(
@@ -288,10 +288,10 @@ fn host(text: &str) -> Result<(), String> {
 }
 fn jump(text: &str) -> Result<(), String> {
     let (user, rest) = text.split_once('@').unwrap_or(("x", text));
-    require(all(user, "-_.") && !user.starts_with('-'), "the user is none")?;
+    require(all(user, "-_.") && !user.starts_with('-'), "the user is not valid")?;
     require(
         all(rest, "-_.:[]") && !rest.starts_with('-'),
-        "it is written as `user@host:port`, user and port being optional",
+        "write it as `user@host:port`; user and port are optional",
     )
 }
 fn endpoint(text: &str) -> Result<(), String> {
@@ -299,13 +299,13 @@ fn endpoint(text: &str) -> Result<(), String> {
 }
 fn url(text: &str) -> Result<(), String> {
     let rest = text.strip_prefix("https://").or_else(|| text.strip_prefix("http://"));
-    let Some(rest) = rest else { return Err("it begins with `https://`".to_owned()) };
+    let Some(rest) = rest else { return Err("it must start with `https://`".to_owned()) };
     require(
         !rest.is_empty() && !text.chars().any(|c| c.is_whitespace() || c.is_control()),
-        "blanks are not allowed",
+        "spaces are not allowed",
     )?;
     let authority = rest.split(['/', '?', '#']).next().unwrap_or_default();
-    require(!authority.contains('@'), "user and password have no place in it")
+    require(!authority.contains('@'), "it must not contain a user or password")
 }
 fn checksum(text: &str) -> Result<(), String> {
     let digits = match text.split_once(':').map(|(name, _)| name) {
@@ -315,18 +315,18 @@ fn checksum(text: &str) -> Result<(), String> {
         Some("sha256") => 64,
         Some("sha384") => 96,
         Some("sha512") => 128,
-        _ => return Err("it begins with its algorithm: `sha256:` or `sha512:`".to_owned()),
+        _ => return Err("it must start with the algorithm: `sha256:` or `sha512:`".to_owned()),
     };
     let hex = text.split_once(':').map_or("", |(_, hex)| hex);
     let fits = hex.len() == digits && hex.bytes().all(|b| b.is_ascii_hexdigit());
-    require(fits, &format!("{digits} hexadecimal digits follow the algorithm"))
+    require(fits, &format!("{digits} hexadecimal digits must follow the algorithm"))
 }
 fn fingerprint(text: &str) -> Result<(), String> {
     let hex = text.strip_prefix("sha256:").unwrap_or(text);
     let pair = |part: &str| part.len() == 2 && part.bytes().all(|b| b.is_ascii_hexdigit());
     require(
         hex.split(':').count() == 32 && hex.split(':').all(pair),
-        "it is 32 pairs of hexadecimal digits joined by `:`",
+        "it must be 32 pairs of hexadecimal digits, separated by `:`",
     )
 }
 fn user(text: &str) -> Result<(), String> {
@@ -335,7 +335,7 @@ fn user(text: &str) -> Result<(), String> {
     token.map_or(Ok(()), parses::<pve_types::TokenName>)
 }
 fn node_path(text: &str) -> Result<(), String> {
-    require(text.starts_with('/'), "a path on the node is absolute: it begins with `/`")?;
+    require(text.starts_with('/'), "a path on the node must be absolute")?;
     require(
         !text.contains(',') && !text.chars().any(char::is_control),
         "commas and control characters are not allowed",
@@ -345,7 +345,7 @@ fn node_path(text: &str) -> Result<(), String> {
 fn path(text: &str) -> Result<(), String> {
     require(
         !text.is_empty() && !text.chars().any(char::is_control),
-        "it is empty or holds control characters",
+        "it is empty or contains control characters",
     )
 }
 fn env(text: &str) -> Result<(), String> {
@@ -355,29 +355,29 @@ fn env(text: &str) -> Result<(), String> {
     )?;
     require(
         !text.to_ascii_uppercase().starts_with("PROXMOX_"),
-        "the variables `PROXMOX_*` hold the credentials of this program and go to no guest",
+        "variables named `PROXMOX_*` hold vmdeploy's credentials and cannot be used in a guest",
     )
 }
 fn drive_slot(text: &str) -> Result<(), String> {
     let slot: DeviceSlot = text.parse().map_err(|_| {
-        "it is `ide0` to `ide3`, `sata0` to `sata5`, `scsi0` to `scsi30` or `virtio0` to `virtio15`"
+        "it must be `ide0` to `ide3`, `sata0` to `sata5`, `scsi0` to `scsi30` or `virtio0` to `virtio15`"
             .to_owned()
     })?;
     match slot.bus() {
         bus if bus.is_drive() => Ok(()),
-        Bus::Efidisk => Err("the EFI disk is written as `bios: {type: ovmf, efi: {…}}`".to_owned()),
-        Bus::Tpmstate => Err("the TPM is written as `tpm: {storage: …}`".to_owned()),
-        _ => Err("it is no slot for a disk".to_owned()),
+        Bus::Efidisk => Err("write the EFI disk as `bios: {type: ovmf, efi: {…}}`".to_owned()),
+        Bus::Tpmstate => Err("write the TPM as `tpm: {storage: …}`".to_owned()),
+        _ => Err("it is not a disk slot".to_owned()),
     }
 }
 fn slot<const BUS: usize>(text: &str) -> Result<(), String> {
     let (bus, name, count) = Bus::ALL[BUS];
     let fits = text.parse::<DeviceSlot>().is_ok_and(|slot| slot.bus() == bus);
-    require(fits, &format!("it is `{name}0` to `{name}{}`", count - 1))
+    require(fits, &format!("it must be `{name}0` to `{name}{}`", count - 1))
 }
 fn group_name(text: &str) -> Result<(), String> {
     require(all(text, "-"), "only letters, digits and `-` are allowed")?;
-    require(text.starts_with(|c: char| c.is_ascii_alphabetic()), "it must begin with a letter")?;
+    require(text.starts_with(|c: char| c.is_ascii_alphabetic()), "it must start with a letter")?;
     parses::<GuestName>(text)
 }
 fn percent(text: &str) -> Result<(), String> {
@@ -391,17 +391,17 @@ fn name_pattern(text: &str) -> Result<(), String> {
 fn boot_slot(text: &str) -> Result<(), String> {
     let fits =
         |slot: DeviceSlot| slot.bus().is_drive() || matches!(slot.bus(), Bus::Net | Bus::Usb | Bus::Hostpci);
-    require(text.parse().is_ok_and(fits), "it is the slot of a disk, NIC, USB or PCI device")
+    require(text.parse().is_ok_and(fits), "it must be the slot of a disk, NIC, USB or PCI device")
 }
 fn cpu_flag(text: &str) -> Result<(), String> {
-    require(text.starts_with(['+', '-']) && all(&text[1..], "_.-"), "it begins with `+` or `-`")
+    require(text.starts_with(['+', '-']) && all(&text[1..], "_.-"), "it must start with `+` or `-`")
 }
 fn machine(text: &str) -> Result<(), String> {
     let fits =
         ["pc", "q35", "virt"].iter().any(|kind| text == *kind || text.starts_with(&format!("{kind}-")));
     require(
         fits && all(text, "-.+") && text.len() <= 40,
-        "it is `pc`, `q35`, `virt`, or a version of one such as `pc-q35-9.0`",
+        "it must be `pc`, `q35`, `virt`, or a version of one such as `pc-q35-9.0`",
     )
 }
 fn id_list(text: &str) -> Result<(), String> {
@@ -413,16 +413,16 @@ fn id_list(text: &str) -> Result<(), String> {
         None => number(part).then_some((None, None)),
     };
     let ranges: Option<Vec<_>> = text.split([';', ',']).map(bounds).collect();
-    let Some(ranges) = ranges else { return Err("it is written as `0-3;8`".to_owned()) };
-    require(ranges.iter().all(|(low, high)| low <= high), "the lower number of a range comes first")
+    let Some(ranges) = ranges else { return Err("write it as `0-3;8`".to_owned()) };
+    require(ranges.iter().all(|(low, high)| low <= high), "the first number of a range must be the lower one")
 }
 fn vlans(text: &str) -> Result<(), String> {
     let (low, high) = text.split_once('-').unwrap_or((text, text));
     let vlan = |text: &str| text.parse::<u16>().ok().filter(|vlan| (1..=4094).contains(vlan));
     let (Some(low), Some(high)) = (vlan(low), vlan(high)) else {
-        return Err("VLANs are 1 to 4094, a range is `20-30`".to_owned());
+        return Err("a VLAN must be 1 to 4094, a range is written as `20-30`".to_owned());
     };
-    require(low <= high, "the lower VLAN of a range comes first")
+    require(low <= high, "the first VLAN of a range must be the lower one")
 }
 fn usb_host(text: &str) -> Result<(), String> {
     let hex = |part: &str| part.len() == 4 && part.bytes().all(|b| b.is_ascii_hexdigit());
@@ -430,47 +430,47 @@ fn usb_host(text: &str) -> Result<(), String> {
     let digits = |part: &str| !part.is_empty() && part.bytes().all(|b| b.is_ascii_digit());
     let vendor = text.split_once(':').is_some_and(|(a, b)| id(a) && id(b));
     let port = text.split_once('-').is_some_and(|(bus, port)| digits(bus) && port.split('.').all(digits));
-    require(vendor || port || text == "spice", "it is `VENDOR:PRODUCT`, `BUS-PORT` or `spice`")
+    require(vendor || port || text == "spice", "it must be `VENDOR:PRODUCT`, `BUS-PORT` or `spice`")
 }
 fn pci_host(text: &str) -> Result<(), String> {
     let fits = |c: char| c.is_ascii_hexdigit() || ":.;".contains(c);
     require(
         !text.is_empty() && text.chars().all(fits),
-        "it is an address such as `0000:01:00.0`, several joined by `;`",
+        "it must be an address such as `0000:01:00.0`; separate several by `;`",
     )
 }
 fn pci_id(text: &str) -> Result<(), String> {
     let hex = text.strip_prefix("0x").unwrap_or_default();
     require(
         hex.len() == 4 && hex.bytes().all(|b| b.is_ascii_hexdigit()),
-        "it is `0x` and four hexadecimal digits",
+        "it must be `0x` and four hexadecimal digits",
     )
 }
 fn field_text(text: &str) -> Result<(), String> {
     one_line(text)?;
-    require(!text.is_empty() && !text.contains(','), "it must not be empty or hold a comma")
+    require(!text.is_empty() && !text.contains(','), "it must not be empty or contain a comma")
 }
 fn serial_port(text: &str) -> Result<(), String> {
     one_line(text)?;
-    require(text == "socket" || text.starts_with("/dev/"), "it is `socket` or a device of the node")
+    require(text == "socket" || text.starts_with("/dev/"), "it must be `socket` or a device of the node")
 }
 fn parallel_port(text: &str) -> Result<(), String> {
     let number =
         text.strip_prefix("/dev/parport").or_else(|| text.strip_prefix("/dev/usb/lp")).unwrap_or_default();
     require(
         !number.is_empty() && number.bytes().all(|b| b.is_ascii_digit()),
-        "it is `/dev/parportN` or `/dev/usb/lpN`",
+        "it must be `/dev/parportN` or `/dev/usb/lpN`",
     )
 }
 fn disk_serial(text: &str) -> Result<(), String> {
     one_line(text)?;
-    require((1..=20).contains(&text.chars().count()), "QEMU keeps 20 characters of it")
+    require((1..=20).contains(&text.chars().count()), "QEMU keeps only 20 characters")
 }
 fn wwn(text: &str) -> Result<(), String> {
     let hex = text.strip_prefix("0x").unwrap_or_default();
     require(
         hex.len() == 16 && hex.bytes().all(|b| b.is_ascii_hexdigit()),
-        "it is `0x` and 16 hexadecimal digits",
+        "it must be `0x` and 16 hexadecimal digits",
     )
 }
 fn start_date(text: &str) -> Result<(), String> {
@@ -479,21 +479,21 @@ fn start_date(text: &str) -> Result<(), String> {
     let three = |text: &str, by: char| text.split(by).count() == 3 && text.split(by).all(digits);
     require(
         text == "now" || (three(date, '-') && three(time, ':')),
-        "it is `now` or a date such as `2026-01-31`",
+        "it must be `now` or a date such as `2026-01-31`",
     )
 }
 fn key_source(text: &str) -> Result<(), String> {
     one_line(text)?;
     require(!text.contains("PRIVATE KEY"), "it is a private key")?;
     if let Some(account) = text.strip_prefix("github:").or_else(|| text.strip_prefix("gitlab:")) {
-        return require(all(account, "-_."), "an account's name follows the `:`");
+        return require(all(account, "-_."), "an account name must follow the `:`");
     }
     let kinds = ["ssh-", "ecdsa-", "sk-ssh-", "sk-ecdsa-"];
     let is_path = text.ends_with(".pub") || text.starts_with(['~', '/', '.']);
-    require(!is_path, "it is a path: write `{file: PATH}`")?;
+    require(!is_path, "this is a path: write `{file: PATH}`")?;
     let is_key = kinds.iter().any(|kind| text.starts_with(kind)) && text.split_whitespace().count() >= 2;
-    require(is_key, "it is a public key (`ssh-ed25519 AAAA…`), `github:NAME`, or `{file: PATH}`")
+    require(is_key, "it must be a public key (`ssh-ed25519 AAAA…`), `{file: PATH}`, or `github:NAME`")
 }
 fn spec_path(text: &str) -> Result<(), String> {
-    require(all(text, "_.-"), "it is written as `disks.scsi1.cache`")
+    require(all(text, "_.-"), "write it as `disks.scsi1.cache`")
 }

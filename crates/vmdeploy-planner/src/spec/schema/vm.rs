@@ -9,58 +9,57 @@ const MIB: u64 = 1 << 20;
 
 pub(crate) const VM: Object = Object::new(
     "vm",
-    "A VM. What is absent is not managed; `null` removes.",
+    "A VM. Absent keys are not managed; `null` removes a setting.",
     &[
-        field("cluster", Text(&rules::WORD), "its cluster, where the spec has several")
-            .default("the only one"),
+        field("cluster", Text(&rules::WORD), "cluster, if the spec has several").default("the only one"),
         field(
             "profile",
             OneOrMany(&Text(&rules::WORD)),
-            "profiles that it takes, later ones over earlier ones",
+            "profiles to apply; later ones override earlier ones",
         ),
         field(
             "vmid",
             OneOf(&[Int(100, 999_999_999), Kind::Object(&RANGE)]),
-            "its number, or a range that one is drawn from; `plan --pin` writes it to the lock file",
+            "VMID, or a range to allocate it from; `plan --pin` writes allocated VMIDs to the lock file",
         )
         .means("VMID")
-        .default("any free one"),
-        field("uuid", Text(&rules::UUID), "the UUID of an adopted guest")
+        .default("any free VMID"),
+        field("uuid", Text(&rules::UUID), "UUID of an adopted guest")
             .means("`smbios1`: `uuid`")
-            .default("made of cluster, project and name"),
-        field("renamed_from", Text(&rules::GUEST), "the name that it had; its guest is renamed in place")
+            .default("derived from cluster, project and name"),
+        field("renamed_from", Text(&rules::GUEST), "former name of the VM; its guest is renamed in place")
             .default("none"),
         field(
             "moved_from",
             Kind::Object(&MOVED_FROM),
-            "the project or cluster key that it had; its guest moves in place",
+            "former project or cluster key; the guest is moved in place",
         )
         .default("the spec's `moved_from`"),
         field(
             "allow_duplicate",
             OneOrMany(&Choice(&["name", "address"])),
-            "what it may share with other VMs: the name of a VM of another project, or a static address",
+            "duplicates to allow: the name of a VM of another project, or a static address",
         )
         .default("none"),
         field("node", Text(&rules::NODE), "short for `placement.node`"),
-        field("placement", Kind::Object(&PLACEMENT), "where it is made"),
-        field("pool", Text(&rules::POOL), "the pool that it is in").nullable().means("pool member"),
+        field("placement", Kind::Object(&PLACEMENT), "node for a new VM"),
+        field("pool", Text(&rules::POOL), "resource pool").nullable().means("pool member"),
         field("ha", Kind::Object(&HA), "high availability")
             .nullable()
             .means("HA resource, with a group (7, 8) or node-affinity rule (9)"),
-        field("description", Text(&rules::DESCRIPTION), "its description, without the ownership marker")
+        field("description", Text(&rules::DESCRIPTION), "notes; the ownership marker is added below them")
             .nullable()
             .means("`description`"),
-        field("tags", List(&Text(&rules::TAG)), "its tags; order and case do not matter")
+        field("tags", List(&Text(&rules::TAG)), "tags; order and case do not matter")
             .nullable()
             .means("`tags`"),
-        field("template", Bool, "whether it is made a template; it is then never started")
+        field("template", Bool, "convert to a template; it is then never started")
             .means("`template`")
             .default("false"),
         field(
             "clone",
             OneOf(&[Choice(&["linked", "full"]), Text(&rules::CLONE_FROM), Kind::Object(&CLONE)]),
-            "what it is cloned from; `linked` or `full` alone clone the spec's template of the same image, a name alone makes a full clone",
+            "clone source: a VM name makes a full clone of that VM; `linked` or `full` clones the spec's template for the same image",
         ),
         field(
             "after",
@@ -68,67 +67,68 @@ pub(crate) const VM: Object = Object::new(
             "VMs and groups that must be ready before it is created, started, restarted or replaced",
         )
         .default("none"),
-        field("protection", Bool, "whether PVE refuses to remove it or its disks").option("protection"),
-        field("onboot", Bool, "whether it starts with its node").option("onboot"),
-        field("autostart", Bool, "whether it is started again after a crash (not used by PVE)")
-            .option("autostart"),
-        field("startup", Kind::Object(&STARTUP), "when it starts and stops with its node").nullable(),
-        field("reboot", Bool, "whether the guest may reboot; else a reboot ends it").option("reboot"),
-        field("cpu", Kind::Object(&CPU), "its processors").nullable(),
+        field("protection", Bool, "protect the VM and its disks from removal").option("protection"),
+        field("onboot", Bool, "start when the node boots").option("onboot"),
+        field("autostart", Bool, "restart after a crash (PVE ignores it)").option("autostart"),
+        field("startup", Kind::Object(&STARTUP), "order and delays when the node boots or shuts down")
+            .nullable(),
+        field("reboot", Bool, "allow reboots; if `false`, the VM stops when the guest reboots")
+            .option("reboot"),
+        field("cpu", Kind::Object(&CPU), "CPU").nullable(),
         field(
             "numa",
             Map(&rules::NUMA_SLOT, &Kind::Object(&NUMA_NODE), Nullable::Yes),
-            "its NUMA nodes by slot, `numa0` to `numa7`",
+            "NUMA nodes by slot, `numa0` to `numa7`",
         )
         .devices("numa"),
-        field("memory", Kind::Object(&MEMORY), "its memory").nullable(),
-        field("machine", Kind::Object(&MACHINE), "its chipset").nullable(),
-        field("bios", Kind::Object(&BIOS), "its firmware"),
-        field("tpm", Kind::Object(&TPM), "its TPM").nullable().means("`tpmstate0`"),
-        field("ostype", Choice(pve_config::OSTYPES), "what runs in it, so that PVE suits it")
+        field("memory", Kind::Object(&MEMORY), "memory").nullable(),
+        field("machine", Kind::Object(&MACHINE), "machine type (chipset)").nullable(),
+        field("bios", Kind::Object(&BIOS), "firmware"),
+        field("tpm", Kind::Object(&TPM), "TPM").nullable().means("`tpmstate0`"),
+        field("ostype", Choice(pve_config::OSTYPES), "guest operating system")
             .option("ostype")
-            .default("when made from an image: `l26`"),
+            .default("new, from an image: `l26`"),
         field(
             "scsihw",
             Choice(&["lsi", "lsi53c810", "virtio-scsi-pci", "virtio-scsi-single", "megasas", "pvscsi"]),
-            "its SCSI controller",
+            "SCSI controller",
         )
         .option("scsihw")
-        .default("when made: `virtio-scsi-single`"),
+        .default("new: `virtio-scsi-single`"),
         field(
             "disks",
             Map(&rules::DRIVE_SLOT, &Kind::Object(&DISK), Nullable::Yes),
-            "its disks and CD drives by slot; `null` detaches",
+            "disks and CD drives by slot; `null` detaches",
         )
         .means("`ideN`, `sataN`, `scsiN`, `virtioN`"),
         field(
             "nics",
             Map(&rules::NET_SLOT, &Kind::Object(&NIC), Nullable::Yes),
-            "its NICs by slot, `net0` to `net31`",
+            "NICs by slot, `net0` to `net31`",
         )
         .means("`netN`, `ipconfigN`"),
-        field("boot", OneOrMany(&Text(&rules::BOOT_SLOT)), "the devices that it boots from, in order")
+        field("boot", OneOrMany(&Text(&rules::BOOT_SLOT)), "boot devices, in order")
             .nullable()
             .means("`boot`: `order`")
-            .default("when made: the first disk"),
-        field("cloud_init", Kind::Object(&CLOUD_INIT), "what the guest is told when it boots"),
-        field("agent", Kind::Object(&AGENT), "the QEMU guest agent").nullable(),
+            .default("new: the first disk"),
+        field("cloud_init", Kind::Object(&CLOUD_INIT), "cloud-init data"),
+        field("agent", Kind::Object(&AGENT), "QEMU guest agent").nullable(),
         field(
             "serial",
             Map(&rules::SERIAL_SLOT, &SERIAL, Nullable::Yes),
-            "its serial ports by slot, `serial0` to `serial3`",
+            "serial ports by slot, `serial0` to `serial3`",
         )
         .devices("serial"),
         field(
             "parallel",
             Map(&rules::PARALLEL_SLOT, &Text(&rules::PARALLEL_PORT), Nullable::Yes),
-            "parallel ports of the node by slot; only root@pam may",
+            "parallel ports of the node by slot; root@pam only",
         )
         .devices("parallel"),
-        field("vga", Kind::Object(&VGA), "its display").nullable(),
-        field("audio", Kind::Object(&AUDIO), "its sound").nullable(),
-        field("rng", Kind::Object(&RNG), "its random number generator").nullable(),
-        field("watchdog", Kind::Object(&WATCHDOG), "its watchdog").nullable(),
+        field("vga", Kind::Object(&VGA), "display").nullable(),
+        field("audio", Kind::Object(&AUDIO), "audio device").nullable(),
+        field("rng", Kind::Object(&RNG), "random number generator").nullable(),
+        field("watchdog", Kind::Object(&WATCHDOG), "watchdog").nullable(),
         field(
             "usb",
             Map(&rules::USB_SLOT, &Kind::Object(&USB), Nullable::Yes),
@@ -144,41 +144,41 @@ pub(crate) const VM: Object = Object::new(
         field(
             "virtiofs",
             Map(&rules::VIRTIOFS_SLOT, &Kind::Object(&VIRTIOFS), Nullable::Yes),
-            "folders of the node by slot, `virtiofs0` to `virtiofs9`",
+            "shared folders of the node by slot, `virtiofs0` to `virtiofs9`",
         )
         .devices("virtiofs"),
-        field("smbios", Kind::Object(&SMBIOS), "what its firmware tells of itself").nullable(),
+        field("smbios", Kind::Object(&SMBIOS), "SMBIOS fields").nullable(),
         field(
             "hotplug",
             OneOf(&[Only(false), List(&Choice(&["network", "disk", "cpu", "memory", "usb", "cloudinit"]))]),
-            "what may be changed while it runs",
+            "device types that can be hotplugged",
         )
         .option("hotplug")
         .lower(Lower::Join(",")),
-        field("tablet", Bool, "whether it has a tablet for a pointer").option("tablet"),
-        field("keyboard", Choice(pve_config::KEYBOARDS), "the keyboard of its console").option("keyboard"),
-        field("acpi", Bool, "whether it has ACPI").option("acpi"),
-        field("kvm", Bool, "whether the processor's virtualisation is used").option("kvm"),
-        field("localtime", Bool, "whether its clock has local time").option("localtime"),
-        field("startdate", Text(&rules::START_DATE), "what its clock says at a start").option("startdate"),
-        field("tdf", Bool, "whether time drift is made up for").option("tdf"),
-        field("freeze", Bool, "whether its processors stand still after a start").option("freeze"),
-        field("arch", Choice(&["x86_64", "aarch64"]), "its architecture; only root@pam may").option("arch"),
-        field("args", Text(&rules::LINE), "arguments for QEMU; only root@pam may").option("args"),
+        field("tablet", Bool, "emulate a USB tablet as pointer").option("tablet"),
+        field("keyboard", Choice(pve_config::KEYBOARDS), "keyboard layout of the console").option("keyboard"),
+        field("acpi", Bool, "enable ACPI").option("acpi"),
+        field("kvm", Bool, "use hardware virtualization").option("kvm"),
+        field("localtime", Bool, "set the real-time clock to local time").option("localtime"),
+        field("startdate", Text(&rules::START_DATE), "start date of the real-time clock").option("startdate"),
+        field("tdf", Bool, "compensate for time drift").option("tdf"),
+        field("freeze", Bool, "start with the CPUs paused").option("freeze"),
+        field("arch", Choice(&["x86_64", "aarch64"]), "CPU architecture; root@pam only").option("arch"),
+        field("args", Text(&rules::LINE), "extra QEMU arguments; root@pam only").option("args"),
         field(
             "hookscript",
             Text(&rules::VOLUME),
-            "a script (content `snippets`) that the node runs; only root@pam may",
+            "hook script (`snippets` content) that the node runs; root@pam only",
         )
         .option("hookscript"),
-        field("vmstate_storage", Text(&rules::STORAGE), "where its memory is kept when it is suspended")
+        field("vmstate_storage", Text(&rules::STORAGE), "storage for the memory of a hibernated VM")
             .option("vmstatestorage"),
-        field("vmgenid", Text(&rules::UUID), "its generation ID; only root@pam may").option("vmgenid"),
-        field("migrate", Kind::Object(&MIGRATE), "how it is migrated").nullable(),
-        field("spice", Kind::Object(&SPICE), "extras of SPICE; only root@pam may").nullable(),
-        field("ivshmem", Kind::Object(&IVSHMEM), "memory shared with the node; only root@pam may").nullable(),
-        field("amd_sev", Kind::Object(&SEV), "AMD's encrypted memory; only root@pam may").nullable(),
-        field("intel_tdx", Kind::Object(&TDX), "Intel's trust domains; only root@pam may").nullable(),
+        field("vmgenid", Text(&rules::UUID), "VM generation ID; root@pam only").option("vmgenid"),
+        field("migrate", Kind::Object(&MIGRATE), "migration settings").nullable(),
+        field("spice", Kind::Object(&SPICE), "SPICE enhancements; root@pam only").nullable(),
+        field("ivshmem", Kind::Object(&IVSHMEM), "memory shared with the node; root@pam only").nullable(),
+        field("amd_sev", Kind::Object(&SEV), "AMD SEV memory encryption; root@pam only").nullable(),
+        field("intel_tdx", Kind::Object(&TDX), "Intel TDX; root@pam only").nullable(),
         field(
             "raw",
             Map(
@@ -186,40 +186,40 @@ pub(crate) const VM: Object = Object::new(
                 &OneOf(&[Text(&rules::LINE), Bool, Number(f64::MIN, f64::MAX)]),
                 Nullable::Yes,
             ),
-            "any option of PVE by its own name and spelling, checked against what its version knows",
+            "any other PVE option, with PVE's name and syntax; checked against the PVE version",
         ),
-        field("lifecycle", Kind::Object(&LIFECYCLE), "what it shall be doing and what may be done to it"),
-        field("ready", Kind::Object(&READY), "what is waited for after a start"),
-        field("inventory", Kind::Object(&INVENTORY), "how inventories show it"),
+        field("lifecycle", Kind::Object(&LIFECYCLE), "power state, and what vmdeploy may do to the VM"),
+        field("ready", Kind::Object(&READY), "conditions to wait for after a start"),
+        field("inventory", Kind::Object(&INVENTORY), "inventory entry"),
     ],
 );
 
 const RANGE: Object = Object::new(
     "range",
-    "Numbers to draw one from.",
-    &[field("range", List(&Int(100, 999_999_999)), "the first and the last, `[200, 299]`").required()],
+    "A range of VMIDs.",
+    &[field("range", List(&Int(100, 999_999_999)), "first and last VMID, such as `[200, 299]`").required()],
 );
 
 pub(crate) const MOVED_FROM: Object = Object::new(
     "moved_from",
-    "The identity that VMs had.",
+    "Former identity of VMs.",
     &[
-        field("project", Text(&rules::PROJECT), "the project that they belonged to").default("the spec's"),
-        field("cluster", Text(&rules::WORD), "the name that their cluster had in the spec")
-            .default("the cluster's"),
+        field("project", Text(&rules::PROJECT), "former project").default("the spec's project"),
+        field("cluster", Text(&rules::WORD), "former name of the cluster in the spec")
+            .default("the cluster's name"),
     ],
 )
 .shorthand("project");
 
 const PLACEMENT: Object = Object::new(
     "placement",
-    "Where a VM is made.",
+    "Where a VM is created.",
     &[
-        field("node", Text(&rules::NODE), "the node that it is made on")
+        field("node", Text(&rules::NODE), "node for a new VM")
             .default("the cluster's `node`, then PROXMOX_NODE"),
-        field("follow_ha", Only(true), "a VM that runs on another node is left there; there is no other way")
+        field("follow_ha", Only(true), "an existing VM on another node stays there; the only value")
             .default("true"),
-        field("pool", Text(&rules::POOL), "the same as `pool`").nullable().means("pool member"),
+        field("pool", Text(&rules::POOL), "same as `pool`").nullable().means("pool member"),
     ],
 );
 
@@ -227,22 +227,26 @@ const HA: Object = Object::new(
     "ha",
     "High availability.",
     &[
-        field("state", Choice(&["started", "stopped", "disabled", "ignored"]), "what the manager aims at")
-            .default("started")
-            .means("HA resource: `state`"),
-        field("max_restart", Int(0, 10), "how often a start is tried again on its node")
+        field(
+            "state",
+            Choice(&["started", "stopped", "disabled", "ignored"]),
+            "requested state of the HA resource",
+        )
+        .default("started")
+        .means("HA resource: `state`"),
+        field("max_restart", Int(0, 10), "start attempts on the same node after a failure")
             .means("HA resource: `max_restart`")
             .default("1"),
-        field("max_relocate", Int(0, 10), "how often it is tried on other nodes")
+        field("max_relocate", Int(0, 10), "relocation attempts to other nodes after a failure")
             .means("HA resource: `max_relocate`")
             .default("1"),
         field(
             "on_nodes",
             Map(&rules::NODE, &Int(0, 1000), Nullable::No),
-            "nodes with their priorities, higher ones first",
+            "nodes with priorities; higher ones are preferred",
         )
         .means("HA group (7, 8) or node-affinity rule (9)"),
-        field("strict", Bool, "whether it must not run on other nodes")
+        field("strict", Bool, "run on these nodes only")
             .means("`restricted` (7, 8), `strict` (9)")
             .default("false"),
     ],
@@ -251,43 +255,39 @@ const HA: Object = Object::new(
 
 const CLONE: Object = Object::new(
     "clone",
-    "What a VM is cloned from.",
+    "Clone source.",
     &[
         field(
             "from",
             OneOf(&[Int(100, 999_999_999), Text(&rules::CLONE_FROM)]),
-            "a VM of this spec by name, or any guest by VMID",
+            "VM of this spec by name, or any existing VM by VMID",
         )
         .required()
         .means("`clone`: `vmid`"),
         field(
             "mode",
             Choice(&["full", "linked"]),
-            "whether disks are copied, or share the template's blocks",
+            "`full` copies the disks, `linked` shares the template's blocks",
         )
         .default("full")
         .means("`clone`: `full`"),
-        field("storage", Text(&rules::STORAGE), "where copied disks go")
-            .default("where the source's are")
+        field("storage", Text(&rules::STORAGE), "storage for copied disks")
+            .default("the source's storage")
             .means("`clone`: `storage`"),
-        field("format", Choice(&["qcow2", "raw", "vmdk"]), "their format")
-            .default("as the source's")
+        field("format", Choice(&["qcow2", "raw", "vmdk"]), "format of copied disks")
+            .default("the source's format")
             .means("`clone`: `format`"),
     ],
 );
 
 const STARTUP: Object = Object::new(
     "startup",
-    "When a VM starts and stops with its node.",
+    "Order and delays when the node boots or shuts down.",
     &[
-        field("order", Int(0, 65535), "its place; lower ones start first and stop last")
+        field("order", Int(0, 65535), "position; lower numbers start first and stop last")
             .part("startup", "order"),
-        field("up", Duration, "the wait before the next one starts")
-            .part("startup", "up")
-            .lower(Lower::Seconds),
-        field("down", Duration, "how long it is given to shut down")
-            .part("startup", "down")
-            .lower(Lower::Seconds),
+        field("up", Duration, "delay before the next VM starts").part("startup", "up").lower(Lower::Seconds),
+        field("down", Duration, "maximum time for a shutdown").part("startup", "down").lower(Lower::Seconds),
     ],
 )
 .shorthand("order");
@@ -296,32 +296,27 @@ const CPU: Object = Object::new(
     "cpu",
     "Processors.",
     &[
-        field("cores", Int(1, 1024), "cores a socket").option("cores"),
+        field("cores", Int(1, 1024), "cores per socket").option("cores"),
         field("sockets", Int(1, 4), "sockets").option("sockets"),
-        field("vcpus", Int(1, 4096), "how many of them are plugged in at a start").option("vcpus"),
-        field(
-            "type",
-            Text(&rules::CPU_TYPE),
-            "what the guest sees: `host`, `x86-64-v2-AES`, `custom-NAME` …",
-        )
-        .part("cpu", "cputype"),
-        field("flags", List(&Text(&rules::CPU_FLAG)), "flags with `+` or `-`")
+        field("vcpus", Int(1, 4096), "number of CPUs plugged in at start").option("vcpus"),
+        field("type", Text(&rules::CPU_TYPE), "CPU model: `host`, `x86-64-v2-AES`, `custom-NAME` …")
+            .part("cpu", "cputype"),
+        field("flags", List(&Text(&rules::CPU_FLAG)), "CPU flags with `+` or `-`")
             .part("cpu", "flags")
             .lower(Lower::Join(";")),
-        field("hidden", Bool, "whether the guest is kept from seeing KVM").part("cpu", "hidden"),
+        field("hidden", Bool, "hide KVM from the guest").part("cpu", "hidden"),
         field("hv_vendor_id", Text(&rules::FIELD), "Hyper-V's vendor ID").part("cpu", "hv-vendor-id"),
-        field("phys_bits", OneOf(&[Int(8, 64), Choice(&["host"])]), "bits of a physical address")
+        field("phys_bits", OneOf(&[Int(8, 64), Choice(&["host"])]), "bits of a physical address of the host")
             .part("cpu", "phys-bits"),
-        field("guest_phys_bits", Int(32, 64), "bits of a physical address that the guest uses")
+        field("guest_phys_bits", Int(32, 64), "bits of a physical address of the guest")
             .part("cpu", "guest-phys-bits"),
         field("level", Text(&rules::FIELD), "the CPUID level").part("cpu", "level"),
-        field("reported_model", Text(&rules::FIELD), "the model that a custom type reports")
+        field("reported_model", Text(&rules::FIELD), "model that a custom CPU type reports")
             .part("cpu", "reported-model"),
-        field("limit", Number(0.0, 128.0), "how many CPUs it may use up; 0 is no limit").option("cpulimit"),
-        field("units", Int(1, 262_144), "its weight against others").option("cpuunits"),
-        field("numa", Bool, "whether it has NUMA nodes").option("numa"),
-        field("affinity", Text(&rules::ID_LIST), "the node's CPUs that it runs on; only root@pam may")
-            .option("affinity"),
+        field("limit", Number(0.0, 128.0), "maximum CPU usage, in CPUs; `0` is unlimited").option("cpulimit"),
+        field("units", Int(1, 262_144), "CPU weight relative to other VMs").option("cpuunits"),
+        field("numa", Bool, "enable NUMA").option("numa"),
+        field("affinity", Text(&rules::ID_LIST), "host CPUs to run on; root@pam only").option("affinity"),
     ],
 )
 .shorthand("cores");
@@ -330,36 +325,36 @@ const MEMORY: Object = Object::new(
     "memory",
     "Memory.",
     &[
-        field("size", Size(16 * MIB, 1 << 46, MIB), "how much, in whole MiB")
+        field("size", Size(16 * MIB, 1 << 46, MIB), "size, in whole MiB")
             .part("memory", "current")
             .lower(Lower::Mib),
         field(
             "balloon",
             OneOf(&[Only(false), Size(0, 1 << 46, MIB)]),
-            "what it can be shrunk to, in whole MiB; `false` removes the balloon",
+            "minimum size for ballooning, in whole MiB; `false` disables ballooning",
         )
         .option("balloon")
         .lower(Lower::Mib),
-        field("shares", Int(0, 50_000), "its weight when memory is short").option("shares"),
-        field("hugepages", Choice(&["any", "2", "1024"]), "huge pages of so many MiB; only root@pam may")
+        field("shares", Int(0, 50_000), "weight when the host is short of memory").option("shares"),
+        field("hugepages", Choice(&["any", "2", "1024"]), "huge page size in MiB; root@pam only")
             .option("hugepages"),
-        field("keep_hugepages", Bool, "whether they stay after a stop; only root@pam may")
+        field("keep_hugepages", Bool, "keep huge pages after the VM stops; root@pam only")
             .option("keephugepages"),
-        field("ksm", Bool, "whether equal pages may be shared").option("allow-ksm"),
+        field("ksm", Bool, "allow merging of equal pages (KSM)").option("allow-ksm"),
     ],
 )
 .shorthand("size");
 
 const MACHINE: Object = Object::new(
     "machine",
-    "The chipset.",
+    "The machine type (chipset).",
     &[
         field("type", Text(&rules::MACHINE), "`pc`, `q35`, `virt`, or a version of one")
             .part("machine", "type"),
         field("viommu", Choice(&["intel", "virtio"]), "its IOMMU").part("machine", "viommu"),
-        field("aw_bits", Int(32, 64), "the IOMMU's address width").part("machine", "aw-bits"),
-        field("s3", Bool, "whether it can sleep").part("machine", "enable-s3"),
-        field("s4", Bool, "whether it can hibernate").part("machine", "enable-s4"),
+        field("aw_bits", Int(32, 64), "address width of the vIOMMU").part("machine", "aw-bits"),
+        field("s3", Bool, "allow suspend to RAM (S3)").part("machine", "enable-s3"),
+        field("s4", Bool, "allow suspend to disk (S4)").part("machine", "enable-s4"),
     ],
 )
 .shorthand("type");
@@ -368,12 +363,10 @@ const AGENT: Object = Object::new(
     "agent",
     "The QEMU guest agent.",
     &[
-        field("enabled", Bool, "whether PVE talks to it").part("agent", "enabled"),
-        field("fstrim_cloned", Bool, "whether it trims disks after a move or clone")
-            .part("agent", "fstrim_cloned_disks"),
-        field("freeze", Bool, "whether it freezes file systems for a backup")
-            .part("agent", "freeze-fs-on-backup"),
-        field("type", Choice(&["virtio", "isa"]), "how it is reached").part("agent", "type"),
+        field("enabled", Bool, "enable communication with the agent").part("agent", "enabled"),
+        field("fstrim_cloned", Bool, "trim disks after a move or clone").part("agent", "fstrim_cloned_disks"),
+        field("freeze", Bool, "freeze file systems during a backup").part("agent", "freeze-fs-on-backup"),
+        field("type", Choice(&["virtio", "isa"]), "device for communication").part("agent", "type"),
     ],
 )
 .shorthand("enabled");
@@ -382,11 +375,11 @@ const VGA: Object = Object::new(
     "vga",
     "The display.",
     &[
-        field("type", Choice(pve_config::VGA_TYPES), "its kind").part("vga", "type"),
-        field("memory", Size(4 * MIB, 512 * MIB, MIB), "its memory, in whole MiB")
+        field("type", Choice(pve_config::VGA_TYPES), "model").part("vga", "type"),
+        field("memory", Size(4 * MIB, 512 * MIB, MIB), "memory, in whole MiB")
             .part("vga", "memory")
             .lower(Lower::Mib),
-        field("clipboard", Choice(&["vnc"]), "whose clipboard is shared").part("vga", "clipboard"),
+        field("clipboard", Choice(&["vnc"]), "clipboard type").part("vga", "clipboard"),
     ],
 )
 .shorthand("type");
@@ -395,9 +388,8 @@ const AUDIO: Object = Object::new(
     "audio",
     "Sound.",
     &[
-        field("device", Choice(&["ich9-intel-hda", "intel-hda", "AC97"]), "its kind")
-            .part("audio0", "device"),
-        field("driver", Choice(&["spice", "none"]), "where it goes").part("audio0", "driver"),
+        field("device", Choice(&["ich9-intel-hda", "intel-hda", "AC97"]), "model").part("audio0", "device"),
+        field("driver", Choice(&["spice", "none"]), "backend driver").part("audio0", "driver"),
     ],
 )
 .shorthand("device");
@@ -406,11 +398,11 @@ const RNG: Object = Object::new(
     "rng",
     "The random number generator.",
     &[
-        field("source", Choice(&["urandom", "random", "hwrng"]), "the node's device below `/dev`")
+        field("source", Choice(&["urandom", "random", "hwrng"]), "source device on the node")
             .part("rng0", "source")
             .lower(Lower::Prefix("/dev/")),
-        field("max_bytes", Int(0, ANY), "bytes a period; 0 is no limit").part("rng0", "max_bytes"),
-        field("period", Int(1, ANY), "the period in milliseconds").part("rng0", "period"),
+        field("max_bytes", Int(0, ANY), "bytes per period; `0` is unlimited").part("rng0", "max_bytes"),
+        field("period", Int(1, ANY), "period in milliseconds").part("rng0", "period"),
     ],
 )
 .shorthand("source");
@@ -419,11 +411,11 @@ const WATCHDOG: Object = Object::new(
     "watchdog",
     "The watchdog.",
     &[
-        field("model", Choice(&["i6300esb", "ib700"]), "its kind").part("watchdog", "model"),
+        field("model", Choice(&["i6300esb", "ib700"]), "model").part("watchdog", "model"),
         field(
             "action",
             Choice(&["reset", "shutdown", "poweroff", "pause", "debug", "none"]),
-            "what it does when the guest hangs",
+            "action when the guest hangs",
         )
         .part("watchdog", "action"),
     ],
@@ -432,7 +424,7 @@ const WATCHDOG: Object = Object::new(
 
 pub(crate) const SMBIOS: Object = Object::new(
     "smbios",
-    "What the firmware tells of itself; the UUID is ours to write.",
+    "SMBIOS fields. vmdeploy sets the UUID.",
     &[
         field("manufacturer", Text(&rules::LINE), "manufacturer")
             .part("smbios1", "manufacturer")
@@ -447,76 +439,74 @@ pub(crate) const SMBIOS: Object = Object::new(
 
 const MIGRATE: Object = Object::new(
     "migrate",
-    "How a VM is migrated.",
+    "Migration settings.",
     &[
-        field("downtime", Number(0.0, f64::MAX), "how long it may stand still, in seconds")
-            .option("migrate_downtime"),
-        field("speed", Int(0, ANY), "how fast, in MB a second; 0 is no limit").option("migrate_speed"),
+        field("downtime", Number(0.0, f64::MAX), "maximum downtime, in seconds").option("migrate_downtime"),
+        field("speed", Int(0, ANY), "rate limit, MB/s; `0` is unlimited").option("migrate_speed"),
     ],
 );
 
 const SPICE: Object = Object::new(
     "spice",
-    "Extras of SPICE.",
+    "SPICE enhancements.",
     &[
-        field("foldersharing", Bool, "whether folders can be shared")
-            .part("spice_enhancements", "foldersharing"),
-        field("videostreaming", Choice(&["off", "all", "filter"]), "what is streamed as video")
+        field("foldersharing", Bool, "enable folder sharing").part("spice_enhancements", "foldersharing"),
+        field("videostreaming", Choice(&["off", "all", "filter"]), "video streaming mode")
             .part("spice_enhancements", "videostreaming"),
     ],
 );
 
 const IVSHMEM: Object = Object::new(
     "ivshmem",
-    "Memory shared with the node.",
+    "Memory shared with the node (ivshmem).",
     &[
-        field("size", Size(MIB, 1 << 40, MIB), "how much, in whole MiB")
+        field("size", Size(MIB, 1 << 40, MIB), "size, in whole MiB")
             .part("ivshmem", "size")
             .lower(Lower::Mib),
-        field("name", Text(&rules::HEX_NAME), "its name on the node").part("ivshmem", "name"),
+        field("name", Text(&rules::HEX_NAME), "name on the node").part("ivshmem", "name"),
     ],
 )
 .shorthand("size");
 
 const SEV: Object = Object::new(
     "amd_sev",
-    "AMD's encrypted memory.",
+    "AMD SEV memory encryption.",
     &[
-        field("type", Choice(&["std", "es", "snp"]), "its generation").part("amd-sev", "type"),
-        field("allow_smt", Bool, "whether sibling threads are allowed").part("amd-sev", "allow-smt"),
-        field("kernel_hashes", Bool, "whether kernel hashes are added").part("amd-sev", "kernel-hashes"),
-        field("no_debug", Bool, "whether debugging is refused").part("amd-sev", "no-debug"),
-        field("no_key_sharing", Bool, "whether keys are not shared").part("amd-sev", "no-key-sharing"),
+        field("type", Choice(&["std", "es", "snp"]), "generation").part("amd-sev", "type"),
+        field("allow_smt", Bool, "allow SMT").part("amd-sev", "allow-smt"),
+        field("kernel_hashes", Bool, "add kernel hashes to the measurement").part("amd-sev", "kernel-hashes"),
+        field("no_debug", Bool, "forbid debugging").part("amd-sev", "no-debug"),
+        field("no_key_sharing", Bool, "forbid key sharing").part("amd-sev", "no-key-sharing"),
     ],
 )
 .shorthand("type");
 
 const TDX: Object = Object::new(
     "intel_tdx",
-    "Intel's trust domains.",
+    "Intel TDX.",
     &[
-        field("type", Choice(&["tdx"]), "its generation").part("intel-tdx", "type"),
-        field("attestation", Bool, "whether it can be attested").part("intel-tdx", "attestation"),
-        field("vsock_cid", Int(2, ANY), "the attestation service's CID").part("intel-tdx", "vsock-cid"),
-        field("vsock_port", Int(0, ANY), "the attestation service's port").part("intel-tdx", "vsock-port"),
+        field("type", Choice(&["tdx"]), "generation").part("intel-tdx", "type"),
+        field("attestation", Bool, "enable attestation").part("intel-tdx", "attestation"),
+        field("vsock_cid", Int(2, ANY), "CID of the attestation service").part("intel-tdx", "vsock-cid"),
+        field("vsock_port", Int(0, ANY), "port of the attestation service").part("intel-tdx", "vsock-port"),
     ],
 )
 .shorthand("type");
 
 const LIFECYCLE: Object = Object::new(
     "lifecycle",
-    "What a VM shall be doing and what may be done to it.",
+    "Power state of a VM, and what vmdeploy may do to it.",
     &[
         field(
             "state",
             Choice(&["running", "stopped", "unmanaged"]),
-            "what it shall be doing; a new VM is started unless this says otherwise",
+            "desired power state; a new VM is started unless this is `stopped`",
         )
-        .default("when made: running; later: unmanaged"),
+        .default("new: running; existing: not managed"),
         field(
             "restart",
             Choice(&["never", "if-needed"]),
-            "whether a change that needs it may restart the VM",
+            "whether a change that requires a restart may restart the VM",
         )
         .default("never"),
         field(
@@ -529,32 +519,26 @@ const LIFECYCLE: Object = Object::new(
         field(
             "keep_disks",
             List(&Text(&rules::WORD)),
-            "roles of disks that survive its destruction, like `keep` on each",
+            "roles of disks to keep when the VM is destroyed, as with `keep` on each disk",
         )
         .default("none"),
-        field(
-            "ignore",
-            List(&Text(&rules::SPEC_PATH)),
-            "keys whose differences are not looked at after it was made",
-        )
-        .default("none"),
-        field("shutdown_timeout", Duration, "how long a shutdown is given").default("3m"),
-        field("force_stop", Bool, "whether a guest that does not shut down in time is stopped")
-            .default("false"),
-        field("on_failure", Choice(&["rollback", "keep"]), "what happens to the VM when a step fails")
+        field("ignore", List(&Text(&rules::SPEC_PATH)), "keys to ignore once the VM exists").default("none"),
+        field("shutdown_timeout", Duration, "maximum time for a shutdown").default("3m"),
+        field("force_stop", Bool, "stop a guest that does not shut down in time").default("false"),
+        field("on_failure", Choice(&["rollback", "keep"]), "what to do with the VM when a step fails")
             .default(
-                "a failed creation is rolled back; a change, or a VM that is not ready in time, is kept",
+                "a failed creation is rolled back; a changed VM, or one that is not ready in time, is kept",
             ),
     ],
 );
 
 const READY: Object = Object::new(
     "ready",
-    "What is waited for after a start.",
+    "Conditions to wait for after a start.",
     &[
-        field("agent", Duration, "until the agent answers, at most so long"),
-        field("ip", Kind::Object(&READY_IP), "until the agent tells an address"),
-        field("cloud_init", Duration, "until cloud-init is done, at most so long"),
+        field("agent", Duration, "maximum time to wait for the guest agent"),
+        field("ip", Kind::Object(&READY_IP), "wait until the guest agent reports an address"),
+        field("cloud_init", Duration, "maximum time to wait for cloud-init to finish"),
         field(
             "tcp",
             OneOf(&[
@@ -562,54 +546,54 @@ const READY: Object = Object::new(
                 Kind::Object(&READY_TCP),
                 List(&OneOf(&[Int(1, 65535), Kind::Object(&READY_TCP)])),
             ]),
-            "until a port answers; needs an address",
+            "wait until a TCP port accepts connections; requires an address",
         ),
         field(
             "command",
             OneOf(&[List(&Text(&rules::LINE)), Kind::Object(&READY_COMMAND)]),
-            "until a command on this machine succeeds; needs `--allow-commands`",
+            "wait until a command on this machine succeeds; requires `--allow-commands`",
         ),
     ],
 );
 
 const READY_IP: Object = Object::new(
     "ready_ip",
-    "Waiting for an address.",
+    "Wait for an address.",
     &[
-        field("nic", Text(&rules::NET_SLOT), "of this NIC").default("the primary NIC, or any"),
-        field("family", OneOf(&[Int(4, 4), Int(6, 6), Choice(&["any"])]), "of this family").default("4"),
-        field("within", Text(&rules::NETWORK), "within this network").default("any"),
-        field("timeout", Duration, "at most so long").default("5m"),
+        field("nic", Text(&rules::NET_SLOT), "NIC that must have the address")
+            .default("the primary NIC, or any"),
+        field("family", OneOf(&[Int(4, 4), Int(6, 6), Choice(&["any"])]), "address family").default("4"),
+        field("within", Text(&rules::NETWORK), "network that must contain the address").default("any"),
+        field("timeout", Duration, "maximum time to wait").default("5m"),
     ],
 )
 .shorthand("timeout");
 
 const READY_TCP: Object = Object::new(
     "ready_tcp",
-    "Waiting for a port.",
+    "Wait for a TCP port.",
     &[
-        field("port", Int(1, 65535), "the port").required(),
-        field("timeout", Duration, "at most so long").default("5m"),
+        field("port", Int(1, 65535), "port").required(),
+        field("timeout", Duration, "maximum time to wait").default("5m"),
     ],
 );
 
 const READY_COMMAND: Object = Object::new(
     "ready_command",
-    "Waiting for a command.",
+    "Wait for a command.",
     &[
         field("argv", List(&Text(&rules::LINE)), "program and arguments").required(),
-        field("timeout", Duration, "at most so long").default("5m"),
+        field("timeout", Duration, "maximum time to wait").default("5m"),
     ],
 );
 
 const INVENTORY: Object = Object::new(
     "inventory",
-    "How inventories show a VM.",
+    "Inventory entry of a VM.",
     &[
-        field("groups", List(&Text(&rules::GROUP)), "its groups").default("none"),
-        field("user", Text(&rules::CI_USER), "the user to log in with").default("cloud-init's"),
-        field("host", Text(&rules::ADDRESS), "its address, where it shall not be found out")
-            .default("found out"),
-        field("vars", Map(&rules::GROUP, &Free, Nullable::No), "its variables").default("none"),
+        field("groups", List(&Text(&rules::GROUP)), "groups").default("none"),
+        field("user", Text(&rules::CI_USER), "user to log in as").default("cloud-init's"),
+        field("host", Text(&rules::ADDRESS), "address; overrides address discovery").default("discovered"),
+        field("vars", Map(&rules::GROUP, &Free, Nullable::No), "variables").default("none"),
     ],
 );

@@ -20,13 +20,8 @@ pub(super) fn resolve_templates(
         let Some(clone) = vm.clone.as_ref().filter(|clone| clone.by_image) else { continue };
         let image = vm.disks.values().filter_map(|disk| disk.set()).find_map(image_of);
         let Some(image) = image else {
-            let hint = "name the source, `clone: {from: NAME, mode: linked}`, or give a disk its `image`";
-            faults.error_hint(
-                clone.span,
-                vm.path("clone"),
-                "no disk of the VM names the image to be cloned",
-                hint,
-            );
+            let hint = "set the source, `clone: {from: NAME, mode: linked}`, or set a disk's `image`";
+            faults.error_hint(clone.span, vm.path("clone"), "no disk of the VM has an `image`", hint);
             continue;
         };
         let named = templates.get(image).and_then(|name| name.value.parse().ok());
@@ -43,7 +38,7 @@ pub(super) fn resolve_templates(
             }
             (None, several) => {
                 let names: Vec<&str> = several.iter().map(|name| name.as_str()).collect();
-                let message = format!("several templates are made of image `{image}`: {}", names.join(", "));
+                let message = format!("several templates use image `{image}`: {}", names.join(", "));
                 let hint =
                     format!("write `template: {}` at the image, or `clone: {{from: NAME}}` here", names[0]);
                 faults.error_hint(clone.span, vm.path("clone"), message, hint);
@@ -108,7 +103,7 @@ fn check_source(vm: &Vm, source: &Vm, faults: &mut Faults) {
         faults.error_hint(
             span,
             &path,
-            format!("`{name}` is in cluster `{}`, and a clone stays in its own", source.cluster),
+            format!("`{name}` is in cluster `{}`; a clone must be in the same cluster", source.cluster),
             "clone a VM of the same cluster",
         );
     }
@@ -117,14 +112,14 @@ fn check_source(vm: &Vm, source: &Vm, faults: &mut Faults) {
         faults.error_hint(
             span,
             &path,
-            format!("only a template has linked clones, and `{name}` is none"),
+            format!("`{name}` is not a template, so it cannot have linked clones"),
             hint,
         );
     }
     if clone.mode == CloneMode::Linked
         && let Some(storage) = &clone.storage
     {
-        let hint = "take `storage` out, or write `mode: full`";
+        let hint = "remove `storage`, or write `mode: full`";
         faults.error_hint(storage.span, &path, "a linked clone stays on its template's storage", hint);
     }
     for disk in vm.disks.values().filter_map(|disk| disk.set()) {
@@ -139,7 +134,7 @@ fn check_cloned_disk(vm: &Vm, disk: &Disk, origin: &Disk, source: &GuestName, fa
         && size.value < at_least.value
     {
         let message = format!(
-            "{} is smaller than the {} of `{source}`, and a disk is never shrunk",
+            "{} is smaller than the {} of `{source}`, and a disk cannot shrink",
             size.value, at_least.value
         );
         let hint = format!("write `{}` or more", at_least.value);
@@ -148,10 +143,8 @@ fn check_cloned_disk(vm: &Vm, disk: &Disk, origin: &Disk, source: &GuestName, fa
     if let DiskContent::Image(image) = &disk.content
         && image_of(origin) != Some(&image.value)
     {
-        let message = format!(
-            "the clone has the disk of `{source}` in this slot, which is not made of `{}`",
-            image.value
-        );
+        let message =
+            format!("this slot of `{source}` has a disk that is not created from `{}`", image.value);
         faults.error_hint(image.span, path, message, "remove `image`, or use another slot");
     }
 }
@@ -177,8 +170,8 @@ fn check_loop<'a>(
             faults.error_hint(
                 span,
                 vm.path("clone"),
-                format!("the clones go round in a ring: {}", names.join(" from ")),
-                "let one of them have disks of its own in place of `clone`",
+                format!("circular clone references: {}", names.join(" from ")),
+                "give one of them its own disks instead of `clone`",
             );
             break;
         }
@@ -209,8 +202,8 @@ pub(super) fn check_builds(deployment: &Deployment, faults: &mut Faults) {
             .filter_map(|disk| disk.set())
             .any(|disk| image_of(disk) == Some(&image.name))
         {
-            let message = "this VM is made of the image that it would build";
-            faults.error_hint(build.vm.span, path, message, "name a VM that is made of another image");
+            let message = "this VM is created from the image that it would build";
+            faults.error_hint(build.vm.span, path, message, "use a VM that is created from another image");
         }
     }
 }
@@ -221,12 +214,12 @@ fn check_output(image: &Image, build: &ImageBuild, faults: &mut Faults) {
     let leaves = output.value.starts_with(['/', '~']) || output.value.split('/').any(|part| part == "..");
     if leaves {
         let path = format!("images.{}.build.output", image.name);
-        let message = "the output must lie in the folder that the command runs in";
-        faults.error_hint(output.span, path, message, "name it from there, e.g. `out/*.qcow2`");
+        let message = "the output must be in the folder that the command runs in";
+        faults.error_hint(output.span, path, message, "write a relative path, such as `out/*.qcow2`");
     }
     for name in build.secrets.keys().filter(|name| build.env.contains_key(*name)) {
         let path = format!("images.{}.build.secrets.{name}", image.name);
-        let hint = "take it out of `env`";
-        faults.error_hint(build.command.span, path, "this variable stands in `env`, too", hint);
+        let hint = "remove it from `env`";
+        faults.error_hint(build.command.span, path, "this variable is also in `env`", hint);
     }
 }

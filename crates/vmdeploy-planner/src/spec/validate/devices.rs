@@ -18,9 +18,9 @@ pub(super) fn check_devices(vm: &Vm, deployment: &Deployment, faults: &mut Fault
     check_boot(vm, &source, faults);
 }
 
-/// What a VM's disks come from, beside what its spec says.
+/// The source of a VM's disks, in addition to its spec.
 enum Source<'a> {
-    /// Nothing: the VM is made anew.
+    /// Nothing: the VM is created without a source.
     None,
     /// This VM of the spec.
     Vm(&'a Vm),
@@ -85,14 +85,14 @@ fn check_disk(vm: &Vm, disk: &Disk, source: &Source<'_>, deployment: &Deployment
                     size.span,
                     format!("{path}.size"),
                     message,
-                    "leave `size` out, or make it larger",
+                    "remove `size`, or increase it",
                 );
             }
             if let ImageSource::Volume { volume } = &known.source
                 && volume.value.name().ends_with(".iso")
             {
                 let message = "an ISO image is attached by `iso`, not copied by `image`";
-                let hint = format!("write `iso: {}` in place of `image`", volume.value);
+                let hint = format!("write `iso: {}` instead of `image`", volume.value);
                 faults.error_hint(image.span, &path, message, hint);
             }
         }
@@ -105,11 +105,11 @@ fn check_disk(vm: &Vm, disk: &Disk, source: &Source<'_>, deployment: &Deployment
             ] {
                 if let Some(span) = said {
                     let message = format!("a CD drive has no `{key}`");
-                    faults.error_hint(span, format!("{path}.{key}"), message, "take the key out");
+                    faults.error_hint(span, format!("{path}.{key}"), message, "remove the key");
                 }
             }
             if disk.slot.bus() == Bus::Virtio {
-                let hint = "use `ide2`, or a slot of sata or scsi";
+                let hint = "use `ide2`, or a sata or scsi slot";
                 faults.error_hint(disk.span, path, "a virtio disk cannot be a CD drive", hint);
             }
         }
@@ -117,7 +117,7 @@ fn check_disk(vm: &Vm, disk: &Disk, source: &Source<'_>, deployment: &Deployment
             // PVE: qemu-server src/PVE/API2/Qemu.pm: "explicit 'media=cdrom' is required for iso images".
             if volume.value.name().starts_with("iso/") {
                 let message = "an ISO image is attached by `iso`, not by `volume`";
-                let hint = format!("write `iso: {}` in place of `volume`", volume.value);
+                let hint = format!("write `iso: {}` instead of `volume`", volume.value);
                 faults.error_hint(volume.span, format!("{path}.volume"), message, hint);
             }
             if let Some(storage) =
@@ -148,11 +148,11 @@ fn needs(vm: &Vm, disk: &Disk, source: &Source<'_>, size: NeedSize, faults: &mut
         return;
     }
     if disk.storage.is_none() && !is_faulty("storage", faults) {
-        let hint = "add `storage: local-lvm` (or put it into `defaults` or a profile)";
+        let hint = "add `storage: local-lvm`, here or in `defaults` or a profile";
         faults.error_hint(disk.span, &path, "the key `storage` is missing", hint);
     }
     if size == NeedSize::Yes && disk.size.is_none() && !is_faulty("size", faults) {
-        let hint = "add `size: 20GiB`, or make it of an `image`, a `volume` or an `iso`";
+        let hint = "add `size: 20GiB`, or use an `image`, a `volume` or an `iso`";
         faults.error_hint(disk.span, &path, "the key `size` is missing", hint);
     }
 }
@@ -181,12 +181,7 @@ fn check_drive_options(vm: &Vm, disk: &Disk, faults: &mut Faults) {
         let path = vm.path(&format!("disks.{slot}.iothread"));
         let span = disk.options["iothread"].span;
         let hint = "add `scsihw: virtio-scsi-single`";
-        faults.warn(
-            span,
-            path,
-            "a thread of its own needs a controller of its own, else PVE passes over it",
-            hint,
-        );
+        faults.warn(span, path, "PVE ignores `iothread` without one controller per disk", hint);
     }
 }
 
@@ -228,7 +223,7 @@ fn check_cloud_init(vm: &Vm, faults: &mut Faults) {
         faults.error_hint(
             cloud.span,
             vm.path("cloud_init"),
-            "its drive has no storage: no disk of the VM names one",
+            "the cloud-init drive has no storage: no disk of the VM sets one",
             hint,
         );
     }
@@ -255,11 +250,11 @@ fn check_password(vm: &Vm, cloud: &CloudInit, faults: &mut Faults) {
 pub fn password_form_fault(windows: bool, clear: bool) -> Option<(&'static str, &'static str)> {
     match (windows, clear) {
         (true, false) => Some((
-            "a Windows guest takes this hash for the password itself: cloudbase-init needs the password in clear",
+            "a Windows guest would use this hash as the password: cloudbase-init needs the unhashed password",
             "add `clear: true` to the password",
         )),
         (false, true) => Some((
-            "a password in clear is for Windows guests; others take its hash",
+            "an unhashed password is only for Windows guests; others accept a hash",
             "remove `clear`, or set `ostype`",
         )),
         (true, true) | (false, false) => None,
@@ -290,8 +285,8 @@ fn check_boot(vm: &Vm, source: &Source<'_>, faults: &mut Faults) {
             faults.error_hint(
                 desired.span,
                 vm.path("boot"),
-                format!("`{slot}` stands twice"),
-                "name it once",
+                format!("`{slot}` is listed twice"),
+                "list it once",
             );
         }
         seen.push(slot);

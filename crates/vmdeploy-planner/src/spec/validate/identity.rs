@@ -15,8 +15,8 @@ pub(super) fn check_identity(deployment: &Deployment, faults: &mut Faults) {
         // In another project a VM of that name is another VM.
         let in_spec = names.contains_key(old.value.as_str()) && project == deployment.project.value;
         if in_spec {
-            let message = format!("the spec has a VM `{}`, so that no other one had its name", old.value);
-            faults.error_hint(old.span, path, message, "take one of the two out of the spec");
+            let message = format!("the spec still has a VM `{}`", old.value);
+            faults.error_hint(old.span, path, message, "remove one of the two from the spec");
         } else if let Some(other) = claimed.insert((project, old.value.as_str()), vm)
             && !other.renamed_from.as_ref().is_some_and(|its| vm.shares(other, old.span, its.span))
         {
@@ -25,7 +25,7 @@ pub(super) fn check_identity(deployment: &Deployment, faults: &mut Faults) {
                 old.span,
                 path,
                 message,
-                "one guest becomes one VM: take `renamed_from` out of one of them",
+                "a guest can become only one VM: remove `renamed_from` from one of them",
             );
         }
     }

@@ -27,8 +27,8 @@ fn check_macs(deployment: &Deployment, faults: &mut Faults) {
             let place = format!("{} of `{}`", nic.slot, vm.name.value);
             let other = seen.insert((vm.cluster.as_str(), mac.value), (place, vm, mac.span));
             if let Some((other, ..)) = other.filter(|(_, other, span)| !vm.shares(other, mac.span, *span)) {
-                let message = format!("the MAC address {} is that of {other} already", mac.value);
-                let hint = "leave `mac` out and let PVE draw one, or give each NIC its own";
+                let message = format!("the MAC address {} is already used by {other}", mac.value);
+                let hint = "remove `mac` to let PVE generate one, or use a different one";
                 faults.error_hint(mac.span, vm.path(&format!("nics.{}.mac", nic.slot)), message, hint);
             }
         }
@@ -48,7 +48,7 @@ fn check_addresses(deployment: &Deployment, faults: &mut Faults) {
                 let other = format!("{} of `{}`", other_nic.slot, other.name.value);
                 let key = if ip.is_ipv4() { "ip" } else { "ip6" };
                 let path = vm.path(&format!("nics.{}.{key}", nic.slot));
-                let message = format!("the address {ip} is that of {other} already");
+                let message = format!("the address {ip} is already used by {other}");
                 let value = |nic: &Nic| {
                     (nic.bridge.as_ref().map(|bridge| bridge.value.clone()), nic.vlan.map(|vlan| vlan.value))
                 };
@@ -56,14 +56,14 @@ fn check_addresses(deployment: &Deployment, faults: &mut Faults) {
                     continue;
                 }
                 if value(nic) == value(other_nic) {
-                    let hint = "give each NIC an address of its own; if both may have it, write `allow_duplicate: address` at both VMs";
+                    let hint = "use another address; if both may have it, write `allow_duplicate: address` at both VMs";
                     faults.error_hint(address.span, path, message, hint);
                 } else {
                     faults.warn(
                         address.span,
                         path,
                         message,
-                        "this works only if the two networks never meet",
+                        "this works only if the two networks are never connected",
                     );
                 }
             }
@@ -81,7 +81,7 @@ fn check_nic(vm: &Vm, nic: &Nic, faults: &mut Faults) {
         let Some(ip) = value(ip_part) else {
             let message = format!("a gateway needs an address in `{ip_key}`");
             let like = if ip_key == "ip" { "ip: 10.40.0.5/24" } else { "ip6: fd00::5/64" };
-            faults.error_hint(gateway.span, path, message, format!("add `{like}`, or take the gateway out"));
+            faults.error_hint(gateway.span, path, message, format!("add `{like}`, or remove the gateway"));
             continue;
         };
         let text = ip.value.as_deref().unwrap_or_default();
@@ -93,7 +93,7 @@ fn check_nic(vm: &Vm, nic: &Nic, faults: &mut Faults) {
             faults.error_hint(
                 gateway.span,
                 path,
-                format!("a gateway has no meaning beside `{ip_key}: {text}`"),
+                format!("a gateway has no effect with `{ip_key}: {text}`"),
                 hint,
             );
             continue;
@@ -109,7 +109,7 @@ fn check_nic(vm: &Vm, nic: &Nic, faults: &mut Faults) {
             let range = format!("{} to {}", net.network(), net.broadcast());
             let message = format!("the gateway {address} is not in the network of {net}, which is {range}");
             let hint = format!(
-                "correct the address, its prefix length, or the gateway; a gateway outside is right only on the link itself, where `{}/{}` says so",
+                "correct the address, its prefix length, or the gateway; for a gateway outside the network, write the address as `{}/{}`",
                 net.addr(),
                 net.max_prefix_len()
             );
@@ -121,7 +121,7 @@ fn check_nic(vm: &Vm, nic: &Nic, faults: &mut Faults) {
             && net.prefix_len() < 31
             && (address == net.network() || address == net.broadcast())
         {
-            let message = "the gateway is the network's own or its broadcast address";
+            let message = "the gateway is the network or broadcast address";
             faults.error_hint(gateway.span, path, message, "write the address of the network's router");
         }
     }
@@ -136,8 +136,8 @@ fn check_nic_options(vm: &Vm, nic: &Nic, faults: &mut Faults) {
             nic.options.get(part).filter(|desired| desired.value.is_some() && model != "virtio")
         {
             let path = vm.path(&format!("nics.{}.{key}", nic.slot));
-            let message = format!("only a virtio NIC has `{key}`, and this is `{model}`");
-            faults.error_hint(desired.span, path, message, "write `model: virtio`, or take the key out");
+            let message = format!("only a virtio NIC has `{key}`; this is `{model}`");
+            faults.error_hint(desired.span, path, message, "write `model: virtio`, or remove the key");
         }
     }
     // A clone has its source's bridge, an adopted guest its own.
@@ -147,7 +147,7 @@ fn check_nic_options(vm: &Vm, nic: &Nic, faults: &mut Faults) {
         && (text("tag").is_some() || text("trunks").is_some() || text("firewall") == Some("1"))
     {
         let path = vm.path(&format!("nics.{}", nic.slot));
-        faults.error_hint(nic.span, path, "VLANs and firewall need a bridge", "add `bridge: vmbr0`");
+        faults.error_hint(nic.span, path, "VLANs and the firewall require a bridge", "add `bridge: vmbr0`");
     }
 }
 
@@ -156,7 +156,7 @@ fn check_primary(vm: &Vm, faults: &mut Faults) {
         vm.nics.values().filter_map(|nic| nic.set()).filter(|nic| nic.primary).collect();
     if let [_, second, ..] = primaries.as_slice() {
         let path = vm.path(&format!("nics.{}.primary", second.slot));
-        faults.error_hint(second.span, path, "only one NIC is primary", "take `primary` out of the others");
+        faults.error_hint(second.span, path, "only one NIC is primary", "remove `primary` from the others");
     }
 }
 
@@ -171,7 +171,7 @@ fn check_has_cloud_init(vm: &Vm, faults: &mut Faults) {
     faults.error_hint(
         desired.span,
         vm.path(&desired.path),
-        "the address never reaches the guest: the VM has no cloud-init",
+        "the address has no effect: the VM has no cloud-init",
         hint,
     );
 }
@@ -188,12 +188,12 @@ fn check_has_gateway(vm: &Vm, faults: &mut Faults) {
         let slot = nics()
             .find(|nic| nic.addresses.contains(address))
             .map_or_else(String::new, |nic| nic.slot.to_string());
-        let message = "no NIC of the VM has a gateway: it reaches only its own networks";
+        let message = "no NIC of the VM has a gateway: the guest reaches only its local networks";
         faults.warn(
             address.span,
             vm.path(&format!("nics.{slot}.ip")),
             message,
-            "add `gateway: …` beside the address",
+            "add `gateway: …` next to the address",
         );
     }
 }

@@ -21,7 +21,7 @@ fn check_names(deployment: &Deployment, faults: &mut Faults) {
         let name = vm.name.value.as_str();
         if let Some(other) = seen.insert(name.to_ascii_lowercase(), name) {
             let message = format!("the name differs from `{other}` only in case");
-            let hint = "to DNS they are one name: give one of them another";
+            let hint = "DNS ignores case: rename one of them";
             faults.error_hint(vm.name.span, vm.path(""), message, hint);
         }
     }
@@ -34,7 +34,7 @@ fn check_vmids(deployment: &Deployment, faults: &mut Faults) {
         let other = seen.insert((&vm.cluster, vmid.value), (vm, vmid.span));
         if let Some((other, _)) = other.filter(|(other, span)| !vm.shares(other, vmid.span, *span)) {
             let message = format!("VMID {} is that of `{}` already", vmid.value, other.name.value);
-            faults.error_hint(vmid.span, vm.path("vmid"), message, "give each VM a number of its own");
+            faults.error_hint(vmid.span, vm.path("vmid"), message, "use a different VMID for each VM");
         }
         for disk in vm.disks.values().filter_map(|disk| disk.set()) {
             let holder = disk.keep.as_ref().and_then(|keep| keep.holder);
@@ -43,8 +43,8 @@ fn check_vmids(deployment: &Deployment, faults: &mut Faults) {
                 faults.error_hint(
                     holder.span,
                     path,
-                    "the holder is the VM itself, which is destroyed with its disks",
-                    "write the VMID of another VM, or `keep: true`, which refuses to destroy this one",
+                    "the holder is the VM itself",
+                    "write the VMID of another VM, or `keep: true` to refuse destroying this one",
                 );
             }
         }
@@ -58,12 +58,7 @@ fn check_uuids(deployment: &Deployment, faults: &mut Faults) {
         let other = seen.insert(&uuid.value, (vm, uuid.span));
         if let Some((other, _)) = other.filter(|(other, span)| !vm.shares(other, uuid.span, *span)) {
             let message = format!("this is the UUID of `{}` already", other.name.value);
-            faults.error_hint(
-                uuid.span,
-                vm.path("uuid"),
-                message,
-                "write the UUID that its own `smbios1` has",
-            );
+            faults.error_hint(uuid.span, vm.path("uuid"), message, "write the UUID in its `smbios1` option");
         }
     }
 }
@@ -79,8 +74,7 @@ fn check_pins(deployment: &Deployment, faults: &mut Faults) {
         let Some(pin) = deployment.pin(vm) else { continue };
         match &vm.vmid {
             VmidWish::Fixed(vmid) if vmid.value != pin.vmid => {
-                let message =
-                    format!("the lock file pins VMID {}, and the spec says {}", pin.vmid, vmid.value);
+                let message = format!("the lock file has VMID {}, but the spec has {}", pin.vmid, vmid.value);
                 faults.error_hint(
                     vmid.span,
                     vm.path("vmid"),
@@ -97,7 +91,7 @@ fn check_pins(deployment: &Deployment, faults: &mut Faults) {
             VmidWish::Range(_) | VmidWish::Any => {}
         }
         if let Some((other, _)) = taken.insert((&vm.cluster, pin.vmid), (vm.name.value.as_str(), pin.span)) {
-            let message = format!("VMID {} is that of `{other}` already", pin.vmid);
+            let message = format!("VMID {} is already used by `{other}`", pin.vmid);
             faults.error_hint(pin.span, vm.path("vmid"), message, "remove this line from the lock file");
         }
     }
@@ -112,8 +106,8 @@ fn check_ranges(deployment: &Deployment, faults: &mut Faults) {
         let count = drawn.entry((&vm.cluster, first, last)).or_default();
         *count += 1;
         if *count == u64::from(last.get() - first.get()) + 2 {
-            let message = format!("more VMs draw from {first} to {last} than it has numbers");
-            faults.error_hint(range.span, vm.path("vmid.range"), message, "write a wider range");
+            let message = format!("the range {first} to {last} has fewer VMIDs than VMs");
+            faults.error_hint(range.span, vm.path("vmid.range"), message, "write a larger range");
         }
     }
 }

@@ -23,7 +23,7 @@ fn whole<'v>(vm: &'v Vm, key: &str) -> Option<&'v str> {
 
 /// Refuses options that PVE takes only together, or from a list of its own.
 ///
-/// A clone begins with its source's options: of these only what the spec says by itself is judged here, the rest when
+/// A clone begins with its source's options: of these only those that the spec sets are checked here, the rest when
 /// planning. What memory a VM has whose spec does not say it is not known here either. An adopted guest is as it is, and
 /// judged only where a plan changes it.
 fn check_conflicts(vm: &Vm, faults: &mut Faults) {
@@ -51,11 +51,11 @@ fn check_firmware(vm: &Vm, faults: &mut Faults) {
     let bios = whole(vm, "bios");
     if let (Some("ovmf"), None, None) = (bios, efi, &vm.clone) {
         let span = vm.options["bios"].span;
-        let message = "OVMF without an EFI disk forgets its settings at every start";
+        let message = "without an EFI disk, OVMF loses its settings at every start";
         faults.warn(span, vm.path("bios"), message, "add `efi: {storage: …}`");
     }
     if let Some(efi) = efi.filter(|_| bios != Some("ovmf") && vm.clone.is_none()) {
-        let message = "an EFI disk means nothing to SeaBIOS";
+        let message = "an EFI disk has no effect with SeaBIOS";
         faults.error_hint(efi.span, vm.path("bios.efi"), message, "write `bios: {type: ovmf, efi: {…}}`");
     }
 }
@@ -81,7 +81,7 @@ fn check_ready(vm: &Vm, faults: &mut Faults) {
         faults.error_hint(
             vm.name.span,
             vm.path(path),
-            "this asks the guest agent, which the VM does not enable",
+            "this needs the guest agent, which is not enabled for the VM",
             hint,
         );
     }
@@ -94,7 +94,7 @@ fn check_ready(vm: &Vm, faults: &mut Faults) {
         faults.error_hint(
             tcp.port.span,
             vm.path("ready.tcp"),
-            "no address of the VM is known to try the port at",
+            "the VM has no known address to check the port on",
             hint,
         );
     }
@@ -107,7 +107,7 @@ fn check_ready_ip(vm: &Vm, faults: &mut Faults) {
     let Some(nic) = vm.nics.get(&slot.value).and_then(|nic| nic.set()) else {
         if vm.clone.is_none() {
             let message = format!("the VM has no NIC `{}`", slot.value);
-            let hint = "name a NIC of `nics`, or leave `nic` out to wait for any";
+            let hint = "use a NIC of `nics`, or remove `nic` to wait for any NIC";
             faults.error_hint(slot.span, vm.path("ready.ip.nic"), message, hint);
         }
         return;
@@ -123,7 +123,7 @@ fn check_ready_ip(vm: &Vm, faults: &mut Faults) {
             address.value.addr(),
             within.value
         );
-        let hint = format!("write its own network, `{}`", address.value.trunc());
+        let hint = format!("write a network that contains it, such as `{}`", address.value.trunc());
         faults.error_hint(within.span, vm.path("ready.ip.within"), message, hint);
     }
 }
@@ -134,11 +134,11 @@ fn check_template(vm: &Vm, faults: &mut Faults) {
     }
     if let Some(state) = vm.lifecycle.state.filter(|state| state.value == PowerState::Running) {
         let hint = "take `state` out, or `template`";
-        faults.error_hint(state.span, vm.path("lifecycle.state"), "a template never runs", hint);
+        faults.error_hint(state.span, vm.path("lifecycle.state"), "a template is never started", hint);
     }
     let waits = vm.ready.agent.is_some() || vm.ready.ip.is_some() || vm.ready.cloud_init.is_some();
     if waits || !vm.ready.tcp.is_empty() || vm.ready.command.is_some() {
-        let message = "a template is never started, so it never gets ready";
+        let message = "a template is never started, so it cannot become ready";
         faults.error_hint(vm.name.span, vm.path("ready"), message, "take `ready` out");
     }
     if let Some(span) = vm.ha.span().filter(|_| vm.ha.set().is_some()) {
@@ -160,7 +160,7 @@ fn check_lifecycle(vm: &Vm, faults: &mut Faults) {
                     format!("did you mean `{close}`?"),
                 ),
                 None => {
-                    let hint = "name a key as the plan shows it, such as `vga` or `disks.scsi1.cache`";
+                    let hint = "write a key as the plan shows it, such as `vga` or `disks.scsi1.cache`";
                     faults.error_hint(path.span, vm.path("lifecycle.ignore"), message, hint);
                 }
             }
@@ -170,6 +170,6 @@ fn check_lifecycle(vm: &Vm, faults: &mut Faults) {
     let is_started = vm.ha.set().is_some_and(|ha| ha.state.is_started());
     if let (Some((PowerState::Stopped, span)), true) = (state, is_started) {
         let hint = "write `ha: {state: stopped}`, or remove `state`";
-        faults.error_hint(span, vm.path("lifecycle.state"), "high availability is told to start it", hint);
+        faults.error_hint(span, vm.path("lifecycle.state"), "high availability would start it", hint);
     }
 }

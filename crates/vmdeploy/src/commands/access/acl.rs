@@ -10,14 +10,14 @@ use pve_types::{GroupId, RoleId, UserId};
 
 #[derive(Debug, clap::Subcommand)]
 pub(super) enum Command {
-    /// List who has which role where
+    /// List ACL entries
     List {
         /// Only this path
         path: Option<String>,
     },
-    /// Give roles on a path
+    /// Grant roles on a path
     Grant(What),
-    /// Take roles on a path away
+    /// Revoke roles on a path
     Revoke(What),
 }
 
@@ -74,7 +74,7 @@ pub(super) async fn run(command: &Command, session: &Session<'_>) -> CommandResu
             session.done(acl.grant(&what.grant()).await, format!("granted on `{}`", what.path))
         }
         Command::Revoke(what) => {
-            if !session.confirmed(&format!("take these roles away on `{}`", what.path))? {
+            if !session.confirmed(&format!("revoke these roles on `{}`", what.path))? {
                 return Ok(Exit::DONE);
             }
             session.done(acl.revoke(&what.grant()).await, format!("revoked on `{}`", what.path))

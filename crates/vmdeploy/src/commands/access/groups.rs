@@ -16,7 +16,7 @@ pub(super) enum Command {
         /// The group
         group: GroupId,
     },
-    /// Make a group
+    /// Create a group
     Add {
         /// The group
         group: GroupId,
@@ -32,7 +32,7 @@ pub(super) enum Command {
         #[arg(long)]
         comment: String,
     },
-    /// Remove a group, with its ACL entries; its users stay
+    /// Remove a group and its ACL entries; its users are kept
     Remove {
         /// The group
         group: GroupId,
@@ -51,23 +51,23 @@ pub(super) async fn run(command: &Command, session: &Session<'_>) -> CommandResu
             ])
         }),
         Command::Add { group, comment } => {
-            if !session.confirmed(&format!("make group `{group}`"))? {
+            if !session.confirmed(&format!("create group `{group}`"))? {
                 return Ok(Exit::USAGE);
             }
             let made = groups.create(group, comment.as_deref()).await;
-            session.done(made, format!("group `{group}` is made"))
+            session.done(made, format!("group `{group}` created"))
         }
         Command::Change { group, comment } => {
             if !session.confirmed(&format!("change group `{group}`"))? {
                 return Ok(Exit::USAGE);
             }
-            session.done(groups.update(group, comment).await, format!("group `{group}` is changed"))
+            session.done(groups.update(group, comment).await, format!("group `{group}` changed"))
         }
         Command::Remove { group } => {
-            if !session.confirmed(&format!("remove group `{group}` with its ACL entries"))? {
+            if !session.confirmed(&format!("remove group `{group}` and its ACL entries"))? {
                 return Ok(Exit::DONE);
             }
-            session.done(groups.delete(group).await, format!("group `{group}` is removed"))
+            session.done(groups.delete(group).await, format!("group `{group}` removed"))
         }
     }
 }

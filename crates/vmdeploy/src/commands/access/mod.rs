@@ -20,10 +20,10 @@ use crate::output;
 use crate::table::Table;
 use pve_api::{ApiError, Params};
 
-/// Manages who may do what.
+/// Manages users, groups, roles, ACLs, realms, tokens and passwords.
 #[derive(Debug, clap::Args)]
 pub struct Args {
-    /// Print data as JSON
+    /// Print JSON
     #[arg(long, global = true)]
     json: bool,
     /// Do not ask before a change
@@ -35,30 +35,30 @@ pub struct Args {
 
 #[derive(Debug, clap::Subcommand)]
 enum What {
-    /// Users
+    /// Manage users
     #[command(subcommand)]
     Users(users::Command),
-    /// Groups
+    /// Manage groups
     #[command(subcommand)]
     Groups(groups::Command),
-    /// Roles
+    /// Manage roles
     #[command(subcommand)]
     Roles(roles::Command),
-    /// Who has which role where
+    /// Manage access control lists: which role a user, group or token has on a path
     #[command(subcommand)]
     Acl(acl::Command),
-    /// Realms
+    /// Manage authentication realms
     #[command(subcommand)]
     Realms(realms::Command),
-    /// API tokens
+    /// Manage API tokens
     #[command(subcommand)]
     Tokens(tokens::Command),
-    /// Second factors
+    /// Manage second factors
     #[command(subcommand)]
     Tfa(tfa::Command),
-    /// Set a user's password; this needs a login with a password, not with a token
+    /// Set a user's password; requires a login with a password, not a token
     Password(password::Args),
-    /// What somebody may do
+    /// Show the privileges of a user or token
     Permissions(permissions::Args),
 }
 
@@ -121,10 +121,10 @@ impl Session<'_> {
 #[derive(Debug, Default, clap::Args)]
 #[group(multiple = false)]
 struct SecretSource {
-    /// Take it from this variable of the environment
+    /// Read it from this environment variable
     #[arg(long, value_name = "NAME")]
     password_env: Option<String>,
-    /// Take it from this file, or from standard input for `-`
+    /// Read it from this file, or from standard input for `-`
     #[arg(long, value_name = "FILE")]
     password_file: Option<String>,
 }
@@ -174,10 +174,10 @@ fn plain_params(pairs: &[String]) -> Result<Params, Failure> {
     let mut params = Params::new();
     for pair in pairs {
         let (key, value) =
-            pair.split_once('=').ok_or_else(|| Failure::usage("a parameter is written as `key=value`"))?;
+            pair.split_once('=').ok_or_else(|| Failure::usage("write a parameter as `key=value`"))?;
         if Params::is_secret_key(key) {
             return Err(Failure::usage(format!(
-                "`{key}` is a secret, and a command line is seen by everybody"
+                "`{key}` is a secret and must not be on a command line, which other users of this machine can see"
             ))
             .hint("give it with `--password-env NAME` or `--password-file FILE`"));
         }

@@ -17,7 +17,7 @@ pub(super) struct Args {
 
 pub(super) async fn run(args: &Args, session: &Session<'_>) -> CommandResult {
     let Some(password) = args.password.get(session.context)? else {
-        return Err(Failure::usage("no new password is given").hint(
+        return Err(Failure::usage("no new password was given").hint(
             "give it with `--password-env NAME`, or with `--password-file FILE` (`-` is standard input)",
         ));
     };
@@ -30,5 +30,5 @@ pub(super) async fn run(args: &Args, session: &Session<'_>) -> CommandResult {
     let caller = scope.get(names::API_USER);
     let own = own.filter(|_| caller.is_some_and(|user| user != "root@pam" && !user.contains('!')));
     let set = session.access.set_password(&args.user, &password, own.as_ref()).await;
-    session.done(set, format!("the password of `{}` is set", args.user))
+    session.done(set, format!("password of `{}` set", args.user))
 }

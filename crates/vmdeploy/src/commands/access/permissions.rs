@@ -8,7 +8,7 @@ use pve_api::access::Permissions;
 /// Shows what the caller, a user or a token may do.
 #[derive(Debug, clap::Args)]
 pub(super) struct Args {
-    /// A user or a token, as `ann@pve!ci`; else the caller
+    /// User or token, such as `ann@pve!ci` [default: the caller]
     #[arg(long)]
     user: Option<String>,
     /// Only this path

@@ -19,11 +19,11 @@ pub(super) enum Command {
         /// The realm
         realm: RealmId,
     },
-    /// Make a realm
+    /// Create a realm
     Add {
         /// The realm
         realm: RealmId,
-        /// ldap, ad or openid
+        /// Type: ldap, ad or openid
         #[arg(long = "type", value_name = "TYPE")]
         kind: String,
         /// Settings, such as server1=ldap.example.net
@@ -42,28 +42,28 @@ pub(super) enum Command {
         #[command(flatten)]
         password: SecretSource,
     },
-    /// Remove a realm; its users stay and cannot log in
+    /// Remove a realm; its users are kept but cannot log in
     Remove {
         /// The realm
         realm: RealmId,
     },
-    /// Take users and groups over from LDAP or AD
+    /// Sync users and groups from LDAP or AD
     Sync {
         /// The realm
         realm: RealmId,
-        /// Whom it is about
+        /// What to sync
         #[arg(long, value_enum)]
         scope: Option<Scope>,
-        /// What to remove of those that are gone: entry, acl, properties, joined by `;`, or none
+        /// What to remove of vanished users and groups: entry, acl, properties, separated by `;`, or none
         #[arg(long, value_name = "WHAT")]
         remove_vanished: Option<String>,
-        /// Whether new users may log in
+        /// Allow new users to log in
         #[arg(long, value_name = "BOOL")]
         enable_new: Option<bool>,
-        /// Only tell what would be done
+        /// Only show what would be done
         #[arg(long)]
         dry_run: bool,
-        /// How long to wait for it, in seconds
+        /// Maximum time to wait, in seconds
         #[arg(long, value_name = "SECONDS", default_value_t = 600)]
         timeout: u64,
     },
@@ -88,7 +88,7 @@ pub(super) async fn run(command: &Command, session: &Session<'_>) -> CommandResu
             table
         }),
         Command::Add { realm, kind, settings, password } => {
-            if !session.confirmed(&format!("make realm `{realm}`"))? {
+            if !session.confirmed(&format!("create realm `{realm}`"))? {
                 return Ok(Exit::USAGE);
             }
             let mut params = plain_params(settings)?;
@@ -96,7 +96,7 @@ pub(super) async fn run(command: &Command, session: &Session<'_>) -> CommandResu
                 params = params.with_secret("password", &password);
             }
             let made = realms.create(realm, kind, params).await;
-            session.done(made, format!("realm `{realm}` is made"))
+            session.done(made, format!("realm `{realm}` created"))
         }
         Command::Change { realm, settings, password } => {
             if !session.confirmed(&format!("change realm `{realm}`"))? {
@@ -106,16 +106,16 @@ pub(super) async fn run(command: &Command, session: &Session<'_>) -> CommandResu
             if let Some(password) = password.get(session.context)? {
                 params = params.with_secret("password", &password);
             }
-            session.done(realms.update(realm, params).await, format!("realm `{realm}` is changed"))
+            session.done(realms.update(realm, params).await, format!("realm `{realm}` changed"))
         }
         Command::Remove { realm } => {
             if !session.confirmed(&format!("remove realm `{realm}`"))? {
                 return Ok(Exit::DONE);
             }
-            session.done(realms.delete(realm).await, format!("realm `{realm}` is removed"))
+            session.done(realms.delete(realm).await, format!("realm `{realm}` removed"))
         }
         Command::Sync { realm, scope, remove_vanished, enable_new, dry_run, timeout } => {
-            if !dry_run && !session.confirmed(&format!("take users and groups over from realm `{realm}`"))? {
+            if !dry_run && !session.confirmed(&format!("sync users and groups from realm `{realm}`"))? {
                 return Ok(Exit::USAGE);
             }
             let scope = scope.map(|scope| match scope {
@@ -131,7 +131,7 @@ pub(super) async fn run(command: &Command, session: &Session<'_>) -> CommandResu
             };
             let task = realms.sync(realm, &how).await.map_err(api_client::failure)?;
             api_client::follow(&task, Duration::from_secs(*timeout)).await?;
-            output::say(&format!("realm `{realm}` is synced"));
+            output::say(&format!("realm `{realm}` synced"));
             Ok(Exit::DONE)
         }
     }

@@ -16,7 +16,7 @@ pub(super) enum Command {
         /// The role
         role: RoleId,
     },
-    /// Make a role
+    /// Create a role
     Add {
         /// The role
         role: RoleId,
@@ -31,11 +31,11 @@ pub(super) enum Command {
         /// The privileges
         #[arg(required = true)]
         privileges: Vec<String>,
-        /// Add them to those that the role has
+        /// Add to the role's existing privileges
         #[arg(long)]
         append: bool,
     },
-    /// Remove a role, with its ACL entries
+    /// Remove a role and its ACL entries
     Remove {
         /// The role
         role: RoleId,
@@ -52,11 +52,11 @@ pub(super) async fn run(command: &Command, session: &Session<'_>) -> CommandResu
             table
         }),
         Command::Add { role, privileges } => {
-            if !session.confirmed(&format!("make role `{role}`"))? {
+            if !session.confirmed(&format!("create role `{role}`"))? {
                 return Ok(Exit::USAGE);
             }
             let made = roles.create(role, &parsed(privileges)?).await;
-            session.done(made, format!("role `{role}` is made"))
+            session.done(made, format!("role `{role}` created"))
         }
         Command::Change { role, privileges, append } => {
             if !session.confirmed(&format!("change role `{role}`"))? {
@@ -67,13 +67,13 @@ pub(super) async fn run(command: &Command, session: &Session<'_>) -> CommandResu
                 true => roles.add_privileges(role, &privileges).await,
                 false => roles.update(role, &privileges).await,
             };
-            session.done(changed, format!("role `{role}` is changed"))
+            session.done(changed, format!("role `{role}` changed"))
         }
         Command::Remove { role } => {
-            if !session.confirmed(&format!("remove role `{role}` with its ACL entries"))? {
+            if !session.confirmed(&format!("remove role `{role}` and its ACL entries"))? {
                 return Ok(Exit::DONE);
             }
-            session.done(roles.delete(role).await, format!("role `{role}` is removed"))
+            session.done(roles.delete(role).await, format!("role `{role}` removed"))
         }
     }
 }

@@ -12,16 +12,16 @@ use pve_types::{Secret, UserId};
 
 #[derive(Debug, clap::Subcommand)]
 pub(super) enum Command {
-    /// List second factors: of everybody, or of one user
+    /// List second factors of all users or of one user
     List {
         /// The user
         user: Option<UserId>,
     },
-    /// Add an authenticator app. The password is that of the caller
+    /// Add an authenticator app; the password is the caller's
     AddTotp {
         /// The user
         user: UserId,
-        /// What it is called in lists
+        /// Description
         description: String,
         /// A file, or `-` for standard input, with two lines: the app's otpauth URI, and a code that the app shows now
         #[arg(long, value_name = "FILE")]
@@ -29,20 +29,20 @@ pub(super) enum Command {
         #[command(flatten)]
         password: SecretSource,
     },
-    /// Make recovery keys; they are told once. The password is that of the caller
+    /// Create recovery keys, shown only once; the password is the caller's
     AddRecovery {
         /// The user
         user: UserId,
         #[command(flatten)]
         password: SecretSource,
     },
-    /// Change a second factor. The password is that of the caller
+    /// Change a second factor; the password is the caller's
     Change {
         /// The user
         user: UserId,
-        /// The factor's identifier
+        /// ID of the second factor
         id: String,
-        /// Whether it is taken
+        /// Enable or disable it
         #[arg(long, value_name = "BOOL")]
         enable: Option<bool>,
         /// A description
@@ -51,11 +51,11 @@ pub(super) enum Command {
         #[command(flatten)]
         password: SecretSource,
     },
-    /// Remove a second factor. The password is that of the caller
+    /// Remove a second factor; the password is the caller's
     Remove {
         /// The user
         user: UserId,
-        /// The factor's identifier
+        /// ID of the second factor
         id: String,
         #[command(flatten)]
         password: SecretSource,
@@ -80,16 +80,16 @@ pub(super) async fn run(command: &Command, session: &Session<'_>) -> CommandResu
             }
             let both = crate::commands::api::secret_file(from)?;
             let (uri, code) = both.expose().split_once('\n').ok_or_else(|| {
-                Failure::usage(format!("`{from}` does not hold two lines: an otpauth URI and a code"))
+                Failure::usage(format!("`{from}` must contain two lines: an otpauth URI and a code"))
             })?;
             let (uri, code) = (Secret::new(uri.trim()), Secret::new(code.trim()));
             let password = password.get(session.context)?;
             let made = tfa.add_totp(user, description, &uri, &code, password.as_ref()).await;
             let id = made.as_ref().map(|made| made.id.clone()).unwrap_or_default();
-            session.done(made.map(drop), format!("second factor `{id}` of `{user}` is added"))
+            session.done(made.map(drop), format!("second factor `{id}` of `{user}` added"))
         }
         Command::AddRecovery { user, password } => {
-            if !session.confirmed(&format!("make recovery keys for `{user}`"))? {
+            if !session.confirmed(&format!("create recovery keys for `{user}`"))? {
                 return Ok(Exit::USAGE);
             }
             let password = password.get(session.context)?;
@@ -98,7 +98,7 @@ pub(super) async fn run(command: &Command, session: &Session<'_>) -> CommandResu
             match session.json {
                 true => print_json(&serde_json::json!({"id": made.id, "recovery": keys}))?,
                 false => {
-                    output::say("each of these keys works once, and they are not told again:");
+                    output::say("each key works once; the keys cannot be shown again:");
                     keys.iter().for_each(|key| output::print_line(key));
                 }
             }
@@ -110,7 +110,7 @@ pub(super) async fn run(command: &Command, session: &Session<'_>) -> CommandResu
             }
             let password = password.get(session.context)?;
             let changed = tfa.update(user, id, *enable, description.as_deref(), password.as_ref()).await;
-            session.done(changed, format!("second factor `{id}` of `{user}` is changed"))
+            session.done(changed, format!("second factor `{id}` of `{user}` changed"))
         }
         Command::Remove { user, id, password } => {
             let password = password.get(session.context)?;
@@ -118,7 +118,7 @@ pub(super) async fn run(command: &Command, session: &Session<'_>) -> CommandResu
                 return Ok(Exit::DONE);
             }
             let removed = tfa.delete(user, id, password.as_ref()).await;
-            session.done(removed, format!("second factor `{id}` of `{user}` is removed"))
+            session.done(removed, format!("second factor `{id}` of `{user}` removed"))
         }
     }
 }

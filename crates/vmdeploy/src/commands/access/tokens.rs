@@ -23,45 +23,45 @@ pub(super) enum Command {
     Show {
         /// The user
         user: UserId,
-        /// The token's own name
+        /// Name of the token
         name: TokenName,
     },
-    /// Make a token; its secret is told once
+    /// Create a token; its secret is shown only once
     Add {
         /// The user
         user: UserId,
-        /// The token's own name
+        /// Name of the token
         name: TokenName,
         #[command(flatten)]
         settings: Settings,
-        /// Write the secret into this new file, which only you can read, instead of printing it
+        /// Write the secret to this new file (mode 0600) instead of printing it
         #[arg(long, value_name = "FILE")]
         secret_to: Option<PathBuf>,
     },
-    /// Change a token; its secret stays
+    /// Change a token; its secret is kept
     Change {
         /// The user
         user: UserId,
-        /// The token's own name
+        /// Name of the token
         name: TokenName,
         #[command(flatten)]
         settings: Settings,
     },
-    /// Remove a token, with its ACL entries
+    /// Remove a token and its ACL entries
     Remove {
         /// The user
         user: UserId,
-        /// The token's own name
+        /// Name of the token
         name: TokenName,
     },
 }
 
 #[derive(Debug, clap::Args)]
 pub(super) struct Settings {
-    /// Whether it has only the rights that it is given itself
+    /// Privilege separation: limit the token to privileges granted to the token itself
     #[arg(long, value_name = "BOOL")]
     privsep: Option<bool>,
-    /// When it ends, in seconds since 1970; 0 is never
+    /// Expiry, in seconds since 1970; 0 is never
     #[arg(long, value_name = "SECONDS")]
     expire: Option<u64>,
     /// A comment
@@ -87,7 +87,7 @@ pub(super) async fn run(command: &Command, session: &Session<'_>) -> CommandResu
             ])
         }),
         Command::Add { user, name, settings, secret_to } => {
-            if !session.confirmed(&format!("make token `{user}!{name}`"))? {
+            if !session.confirmed(&format!("create token `{user}!{name}`"))? {
                 return Ok(Exit::USAGE);
             }
             // The file is made first: a secret that cannot be kept must not be made.
@@ -110,31 +110,31 @@ pub(super) async fn run(command: &Command, session: &Session<'_>) -> CommandResu
                 return Ok(Exit::USAGE);
             }
             let changed = session.access.tokens(user).update(name, &settings.settings()).await;
-            session.done(changed, format!("token `{user}!{name}` is changed"))
+            session.done(changed, format!("token `{user}!{name}` changed"))
         }
         Command::Remove { user, name } => {
-            if !session.confirmed(&format!("remove token `{user}!{name}` with its ACL entries"))? {
+            if !session.confirmed(&format!("remove token `{user}!{name}` and its ACL entries"))? {
                 return Ok(Exit::DONE);
             }
             let removed = session.access.tokens(user).delete(name).await;
-            session.done(removed, format!("token `{user}!{name}` is removed"))
+            session.done(removed, format!("token `{user}!{name}` removed"))
         }
     }
 }
 
-/// Gives the secret to whoever asked for it: it cannot be had again.
+/// Prints or writes the secret, which cannot be read again.
 fn hand_over(made: &NewToken, file: Option<(&Path, std::fs::File)>, json: bool) -> CommandResult {
     let written = file.map(|(path, mut file)| {
         writeln!(file, "{}", made.secret.expose()).and_then(|()| file.sync_all()).map(|()| path)
     });
     match written {
         Some(Ok(path)) => {
-            output::say(&format!("token `{}` is made; its secret is in `{}`", made.id, path.display()));
+            output::say(&format!("token `{}` created; its secret is in `{}`", made.id, path.display()));
         }
         Some(Err(error)) => {
-            let message = format!("token `{}` is made, and its secret could not be written", made.id);
+            let message = format!("token `{}` was created, but its secret could not be written", made.id);
             let hint = format!(
-                "remove the token and try again: `vmdeploy access tokens remove {} {}`",
+                "remove the token with `vmdeploy access tokens remove {} {}` and try again",
                 made.id.user, made.id.name
             );
             return Err(Failure::of(Exit::FAILED_LEFT, error).context(message).hint(hint));
@@ -144,7 +144,7 @@ fn hand_over(made: &NewToken, file: Option<(&Path, std::fs::File)>, json: bool) 
             "value": made.secret.expose(),
         }))?,
         None => {
-            output::say(&format!("token `{}` is made; its secret is not told again:", made.id));
+            output::say(&format!("token `{}` created; its secret cannot be shown again:", made.id));
             output::print_line(made.secret.expose());
         }
     }

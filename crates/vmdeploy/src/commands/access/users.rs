@@ -16,7 +16,7 @@ pub(super) enum Command {
         /// The user, as `ann@pve`
         user: UserId,
     },
-    /// Make a user
+    /// Create a user
     Add {
         /// The user, as `ann@pve`
         user: UserId,
@@ -31,11 +31,11 @@ pub(super) enum Command {
         user: UserId,
         #[command(flatten)]
         settings: Settings,
-        /// Add the groups to those that the user has
+        /// Add to the user's existing groups
         #[arg(long, requires = "groups")]
         append: bool,
     },
-    /// Remove a user, with tokens and ACL entries
+    /// Remove a user, its tokens and ACL entries
     Remove {
         /// The user
         user: UserId,
@@ -52,7 +52,7 @@ pub(super) struct Settings {
     /// A comment
     #[arg(long)]
     comment: Option<String>,
-    /// The mail address
+    /// Email address
     #[arg(long)]
     email: Option<String>,
     /// The first name
@@ -61,13 +61,13 @@ pub(super) struct Settings {
     /// The last name
     #[arg(long)]
     lastname: Option<String>,
-    /// The groups, joined by commas
+    /// Groups, separated by commas
     #[arg(long, value_delimiter = ',')]
     groups: Option<Vec<GroupId>>,
-    /// When the account ends, in seconds since 1970; 0 is never
+    /// Expiry, in seconds since 1970; 0 is never
     #[arg(long, value_name = "SECONDS")]
     expire: Option<u64>,
-    /// Whether the user may log in
+    /// Allow the user to log in
     #[arg(long, value_name = "BOOL")]
     enable: Option<bool>,
 }
@@ -93,12 +93,12 @@ pub(super) async fn run(command: &Command, session: &Session<'_>) -> CommandResu
         Command::List => session.print(users.list_full().await, |list| table(list)),
         Command::Show { user } => session.print(users.get(user).await, |found| details(user, found)),
         Command::Add { user, settings, password } => {
-            if !session.confirmed(&format!("make user `{user}`"))? {
+            if !session.confirmed(&format!("create user `{user}`"))? {
                 return Ok(Exit::USAGE);
             }
             let password = password.get(session.context)?;
             let made = users.create(user, &settings.settings(), password.as_ref()).await;
-            session.done(made, format!("user `{user}` is made"))
+            session.done(made, format!("user `{user}` created"))
         }
         Command::Change { user, settings, append } => {
             if !session.confirmed(&format!("change user `{user}`"))? {
@@ -108,19 +108,19 @@ pub(super) async fn run(command: &Command, session: &Session<'_>) -> CommandResu
                 true => users.update_adding_groups(user, &settings.settings()).await,
                 false => users.update(user, &settings.settings()).await,
             };
-            session.done(changed, format!("user `{user}` is changed"))
+            session.done(changed, format!("user `{user}` changed"))
         }
         Command::Remove { user } => {
-            if !session.confirmed(&format!("remove user `{user}` with all tokens and ACL entries"))? {
+            if !session.confirmed(&format!("remove user `{user}`, its tokens and its ACL entries"))? {
                 return Ok(crate::exit::Exit::DONE);
             }
-            session.done(users.delete(user).await, format!("user `{user}` is removed"))
+            session.done(users.delete(user).await, format!("user `{user}` removed"))
         }
         Command::UnlockTfa { user } => {
             if !session.confirmed(&format!("unlock the second factors of `{user}`"))? {
                 return Ok(Exit::USAGE);
             }
-            session.done(users.unlock_tfa(user).await, format!("the second factors of `{user}` are unlocked"))
+            session.done(users.unlock_tfa(user).await, format!("the second factors of `{user}` unlocked"))
         }
     }
 }

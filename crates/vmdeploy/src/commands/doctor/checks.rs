@@ -16,7 +16,7 @@ use vmdeploy_planner::spec::Deployment;
 
 const TCP_TIMEOUT: Duration = Duration::from_secs(5);
 const COMMAND_TIMEOUT: Duration = Duration::from_secs(30);
-/// So long an SSH server may take to name itself here; a deployment waits half as long again.
+/// The time that an SSH server has to send its banner here; a deployment waits half as long again.
 const GREETING_PATIENCE: Duration = Duration::from_secs(10);
 /// PVE's tickets carry a time, and are refused when it lies this far in the future.
 // PVE: pve-access-control src/PVE/AccessControl.pm: verify_ticket takes ages from -300 s on.
@@ -72,20 +72,20 @@ impl Asked<'_> {
         connections.close().await;
     }
 
-    /// Looks at least whether somebody answers.
+    /// Checks at least whether the port answers.
     async fn skip_api(&self, tell: &mut impl FnMut(Check)) {
         if !self.api.is_set {
-            return tell(Check::skipped("API", "no user is set; everything goes by SSH"));
+            return tell(Check::skipped("API", "no API user is set; every step uses SSH"));
         }
         for (host, port) in &self.api_places {
             check_tcp("API", host, *port, tell).await;
         }
-        tell(Check::skipped("API", "not asked, because its settings are wrong"));
+        tell(Check::skipped("API", "not checked, because its settings are wrong"));
     }
 
     fn skip_ssh(&self, tell: &mut impl FnMut(Check)) {
         let why =
-            if self.ssh.is_set { "not tried, because its settings are wrong" } else { "no host is set" };
+            if self.ssh.is_set { "not checked, because its settings are wrong" } else { "no host is set" };
         tell(Check::skipped("SSH", why));
     }
 
@@ -112,13 +112,13 @@ impl Asked<'_> {
                 Some(_) => tell(Check::failed(
                     &format!("node {name}"),
                     "it is offline",
-                    "start it, or see its network",
+                    "start the node, or check its network",
                 )),
                 None => {
                     let known: Vec<&str> = nodes.iter().map(|node| node.node.as_str()).collect();
                     let hint =
                         format!("the nodes are {}: correct PROXMOX_NODE or the spec", known.join(", "));
-                    tell(Check::failed(&format!("node {name}"), "there is no such node", hint));
+                    tell(Check::failed(&format!("node {name}"), "no such node", hint));
                     continue;
                 }
             }
@@ -148,13 +148,13 @@ impl Asked<'_> {
                 Some(state) if state.is_usable() => tell(Check::ok(&name, format!("active on {node}"))),
                 Some(_) => {
                     let hint = format!("see `pvesm status` on {node}");
-                    tell(Check::failed(&name, format!("it is disabled or not active on {node}"), hint));
+                    tell(Check::failed(&name, format!("it is disabled or inactive on {node}"), hint));
                 }
                 None => {
                     let known: Vec<&str> =
                         found.iter().filter_map(|state| Some(state.storage.as_ref()?.as_str())).collect();
                     let hint = format!(
-                        "visible there: {}; a token sees only storages that it has a right to",
+                        "visible there: {}; a token sees only storages that it has a privilege on",
                         known.join(", ")
                     );
                     tell(Check::failed(&name, format!("{node} has no such storage"), hint));
@@ -218,7 +218,7 @@ async fn check_api(access: &ApiAccess, api: &Client, tell: &mut impl FnMut(Check
     match api.version().await {
         Ok(version) => {
             tell(Check::ok("TLS", trust_text(access)));
-            tell(Check::ok("credentials", format!("{} is let in", access.user)));
+            tell(Check::ok("credentials", format!("login as {} works", access.user)));
             tell(Check::ok("version", format!("PVE {}", version.version)));
             check_clock(api, tell).await;
             Api::Works
@@ -233,8 +233,7 @@ async fn check_api(access: &ApiAccess, api: &Client, tell: &mut impl FnMut(Check
         }
         // The port answered before.
         Err(error) if error.is_unreachable() => {
-            let hint =
-                "is that the port of `pveproxy` (8006)? What answers there does not speak TLS as it does";
+            let hint = "the service on that port does not speak TLS; is it the port of `pveproxy` (8006)?";
             tell(Check::failed("API", chain_text(&error), error.hint().unwrap_or_else(|| hint.to_owned())));
             Api::Fails
         }
@@ -247,10 +246,12 @@ async fn check_api(access: &ApiAccess, api: &Client, tell: &mut impl FnMut(Check
 
 fn trust_text(access: &ApiAccess) -> String {
     match (&access.fingerprint, &access.ca_pem) {
-        (Some(fingerprint), Some(_)) => format!("signed by the CA that is set, and the pinned {fingerprint}"),
-        (Some(fingerprint), None) => format!("the certificate is the pinned {fingerprint}"),
-        (None, Some(_)) => "the certificate is signed by the CA that is set".to_owned(),
-        (None, None) => "the certificate is signed by a CA of the system".to_owned(),
+        (Some(fingerprint), Some(_)) => {
+            format!("signed by the configured CA, and matches the pinned {fingerprint}")
+        }
+        (Some(fingerprint), None) => format!("the certificate matches the pinned {fingerprint}"),
+        (None, Some(_)) => "the certificate is signed by the configured CA".to_owned(),
+        (None, None) => "the certificate is signed by a CA that this system trusts".to_owned(),
     }
 }
 
@@ -260,35 +261,41 @@ async fn check_clock(api: &Client, tell: &mut impl FnMut(Check)) {
         Ok(nodes) => nodes.into_iter().find(|node| node.is_online()).map(|node| node.node),
         Err(_) => None,
     };
-    let Some(node) = node else { return tell(Check::skipped("clock", "no node may be asked for its time")) };
+    let Some(node) = node else {
+        return tell(Check::skipped("clock", "the credentials may not read any node's time"));
+    };
     let time = match api.node(&node).time().await {
         Ok(time) => time.time,
         Err(error) => {
-            return tell(Check::skipped("clock", format!("{node} may not be asked for its time: {error}")));
+            return tell(Check::skipped("clock", format!("the time of {node} cannot be read: {error}")));
         }
     };
     let here = SystemTime::now().duration_since(UNIX_EPOCH).map_or(0, |since| since.as_secs());
     let skew = i64::try_from(here).unwrap_or(0) - i64::try_from(time).unwrap_or(0);
     if skew.abs() < MOST_SKEW_S / 10 {
-        tell(Check::ok("clock", format!("{node} and this machine agree to {} s", skew.abs())));
+        tell(Check::ok("clock", format!("the clocks of {node} and this machine differ by {} s", skew.abs())));
     } else {
-        let text = format!("{node} and this machine are {} s apart", skew.abs());
+        let text = format!("the clocks of {node} and this machine differ by {} s", skew.abs());
         tell(Check::failed(
             "clock",
             text,
-            "set the clocks (chrony, timedatectl): tickets and one-time codes depend on them",
+            "synchronize the clocks (chrony, timedatectl): login tickets and one-time codes depend on them",
         ));
     }
 }
 
-/// Checks name and port; returns whether somebody answers.
+/// Checks name and port; returns whether the port answers.
 async fn check_tcp(what: &str, host: &str, port: u16, tell: &mut impl FnMut(Check)) -> bool {
     let bare = host.trim_start_matches('[').trim_end_matches(']');
     let addresses: Vec<SocketAddr> = match tokio::net::lookup_host((bare, port)).await {
         Ok(addresses) => addresses.collect(),
         Err(error) => {
-            let hint = "correct the name in .env, or see /etc/resolv.conf";
-            tell(Check::failed(&format!("{what} name"), format!("`{host}` has no address: {error}"), hint));
+            let hint = "correct the name in .env, or check /etc/resolv.conf";
+            tell(Check::failed(
+                &format!("{what} name"),
+                format!("`{host}` cannot be resolved: {error}"),
+                hint,
+            ));
             return false;
         }
     };
@@ -315,7 +322,7 @@ async fn check_tcp(what: &str, host: &str, port: u16, tell: &mut impl FnMut(Chec
 
 fn port_hint(what: &str) -> String {
     let service = if what == "SSH" { "sshd" } else { "pveproxy" };
-    format!("is the port right, does a firewall stand between, and does `{service}` run there?")
+    format!("check the port, firewalls between this machine and the node, and that `{service}` runs there")
 }
 
 /// Checks login, rights and tools on the first node; returns whether commands can run.
@@ -338,7 +345,7 @@ async fn check_ssh(connections: &Connections, tell: &mut impl FnMut(Check)) -> b
     let works = match host.check().await {
         Ok(privilege) => {
             tell(Check::ok("SSH host key", format!("{} is known", host.address())));
-            tell(Check::ok("SSH login", format!("{} is let in", way.user)));
+            tell(Check::ok("SSH login", format!("login as {} works", way.user)));
             tell(Check::ok("root", privilege_text(&way.user, privilege)));
             check_tools(&host, tell).await
         }
@@ -354,7 +361,7 @@ async fn check_ssh(connections: &Connections, tell: &mut impl FnMut(Check)) -> b
 fn privilege_text(user: &str, privilege: Privilege) -> String {
     match privilege {
         Privilege::Direct => "commands run as root".to_owned(),
-        Privilege::Sudo => format!("{user} may use sudo without a password"),
+        Privilege::Sudo => format!("{user} can use sudo without a password"),
     }
 }
 
@@ -371,10 +378,9 @@ fn ssh_failure(error: &SshError) -> Check {
                 "set PROXMOX_SSH_KEY to a key whose public half is in the user's authorized_keys on the node";
             Check::failed("SSH login", text, hint).about_trust()
         }
-        SshError::Sudo { .. } => Check::failed("root", text, "see the line to add above").about_trust(),
+        SshError::Sudo { .. } => Check::failed("root", text, "add the line shown above").about_trust(),
         SshError::Connect { source: ConnectCause::Silent(_) | ConnectCause::NotSsh(_), .. } => {
-            let hint =
-                "is that the port of `sshd` (22 as a rule)? Correct PROXMOX_SSH_PORT or `~/.ssh/config`";
+            let hint = "the service on that port is not `sshd` (usually port 22); correct PROXMOX_SSH_PORT or `~/.ssh/config`";
             Check::failed("SSH", text, hint)
         }
         _ => Check::failed("SSH", text, port_hint("SSH")),
@@ -393,7 +399,7 @@ async fn check_tools(host: &Host, tell: &mut impl FnMut(Check)) -> bool {
                 tell(Check::failed(
                     tool,
                     chain_text(&error),
-                    "is this a Proxmox VE node, and is the cluster's file system (/etc/pve) mounted?",
+                    "check that this is a Proxmox VE node and that the cluster file system (/etc/pve) is mounted",
                 ));
             }
         }
@@ -405,7 +411,7 @@ fn api_failure(name: &str, error: &ApiError) -> Check {
     Check::failed(
         name,
         chain_text(error),
-        error.hint().unwrap_or_else(|| "run it again with -vv to see every request".to_owned()),
+        error.hint().unwrap_or_else(|| "run it with -vv to see every request".to_owned()),
     )
 }
 

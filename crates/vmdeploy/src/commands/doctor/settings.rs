@@ -80,9 +80,9 @@ fn missing_known_hosts(access: &SshAccess) -> Option<Check> {
     let [named] = access.known_hosts.as_slice() else { return None };
     let is_there = named.exists() && !named.is_dir();
     let hint =
-        "correct PROXMOX_SSH_KNOWN_HOSTS or the spec's `known_hosts`, or put the node's key into that file";
+        "correct PROXMOX_SSH_KNOWN_HOSTS or the spec's `known_hosts`, or add the node's key to that file";
     (!is_there && !access.trust_on_first_use).then(|| {
-        Check::failed("SSH known hosts", format!("`{}` is no file", named.display()), hint).about_trust()
+        Check::failed("SSH known hosts", format!("`{}` is not a file", named.display()), hint).about_trust()
     })
 }
 

@@ -1,6 +1,6 @@
 //! `vmdeploy image build`: a folder goes to a builder, its command runs there, and the image comes back.
 
-use super::PushArgs;
+use super::{ImageArgs, PushArgs};
 use crate::build::{
     BuildRecord, Built, Job, Placed, RECORD_FORMAT_VERSION, RemoteBuild, SourceTree, Way, check_info,
     connect, inputs_sha256, is_up_to_date, record_path,
@@ -36,30 +36,26 @@ use vmdeploy_planner::spec::{Image, ImageBuild, ImageSource};
 /// `image build`.
 #[derive(Debug, clap::Args)]
 pub(super) struct BuildArgs {
-    /// The image, by its name in the spec
-    #[arg(value_name = "IMAGE")]
-    name: String,
-    /// Spec file or folder; else VMDEPLOY_SPEC
-    #[arg(long = "spec", value_name = "SPEC")]
-    specs: Vec<PathBuf>,
-    /// Build on this host instead of the VM that the spec names; no Proxmox VE is asked then
+    #[command(flatten)]
+    image: ImageArgs,
+    /// Build on this host instead of the builder VM of the spec; Proxmox VE is not contacted
     #[arg(long, value_name = "[USER@]HOST[:PORT]")]
     host: Option<Place>,
     #[command(flatten)]
     way: Way,
-    /// Do nothing where the image is there and was built of the same source, command and environment
+    /// Do nothing if source, command and environment have not changed since the last build
     #[arg(long)]
     if_changed: bool,
-    /// Then place the image where its VMs need it, as `image push` does
+    /// Upload the image afterwards, as `image push` does
     #[arg(long)]
     push: bool,
-    /// Then put the image at this path of the node, by SSH
+    /// Copy the image to this path on the node afterwards, over SSH
     #[arg(long, value_name = "PATH")]
     to_path: Option<String>,
-    /// The node for `--to-path`, and for an image that no VM of the spec uses; else PROXMOX_NODE
+    /// Node for `--to-path`, and for an image that no VM of the spec uses [default: PROXMOX_NODE]
     #[arg(long, value_name = "NODE")]
     node: Option<NodeName>,
-    /// Leave the build's folder on the builder
+    /// Keep the build folder on the builder
     #[arg(long)]
     keep_work: bool,
     /// Do not ask
@@ -76,7 +72,7 @@ const PATIENCE: Duration = Duration::from_secs(180);
 struct Order<'a> {
     image: &'a Image,
     build: &'a ImageBuild,
-    /// The file as the spec writes it, and where it is.
+    /// The file's path in the spec and on disk.
     file: (&'a str, PathBuf),
     source: Option<SourceTree>,
     inputs_sha256: String,
@@ -87,14 +83,17 @@ struct Order<'a> {
 /// # Errors
 /// The spec is refused, the builder cannot be reached, or the build fails.
 pub(super) async fn build(args: &BuildArgs, context: &Context) -> CommandResult {
-    let spec = load(&SpecArgs { specs: args.specs.clone() }, context)?;
+    let spec = load(&SpecArgs::new(args.image.specs()), context)?;
     let order = order(args, &spec, context)?;
     if args.if_changed && is_up_to_date(&order.file.1, &order.inputs_sha256) {
-        output::say(&format!("{} is up to date: built of the same source, as its record says", order.file.0));
+        output::say(&format!(
+            "{} is up to date: its source has not changed since it was built",
+            order.file.0
+        ));
         return Ok(Exit::DONE);
     }
     let where_ = args.host.as_ref().map_or_else(|| order.build.vm.value.to_string(), Place::to_string);
-    let what = format!("run `{}` on {where_}, and write {}", order.build.command.value, order.file.0);
+    let what = format!("run `{}` on {where_} and write {}", order.build.command.value, order.file.0);
     if !confirm(args.yes, &what, "`--yes`")? {
         return Ok(Exit::USAGE);
     }
@@ -130,12 +129,13 @@ fn order<'a>(args: &BuildArgs, spec: &'a LoadedSpec, context: &Context) -> Resul
         .filter(|image| matches!(image.source, ImageSource::Build(_)))
         .map(|image| image.name.as_str())
         .collect();
-    let image = images.get(&args.name);
+    let name = args.image.name()?;
+    let image = images.get(&name);
     let Some((image, build)) = image.and_then(|image| match &image.source {
         ImageSource::Build(build) => Some((image, &**build)),
         _ => None,
     }) else {
-        let message = format!("the spec builds no image `{}`", args.name.escape_debug());
+        let message = format!("the spec builds no image `{}`", name.escape_debug());
         let known = if builds.is_empty() {
             "it builds none; see `build` in docs/spec.md".to_owned()
         } else {
@@ -148,7 +148,7 @@ fn order<'a>(args: &BuildArgs, spec: &'a LoadedSpec, context: &Context) -> Resul
     let path = check_inside(&files, file)?;
     let parent = path.parent().unwrap_or(Path::new(".")).to_owned();
     std::fs::create_dir_all(&parent).map_err(|error| {
-        Failure::of(Exit::USAGE, error).context(format!("cannot make the folder `{}`", parent.display()))
+        Failure::of(Exit::USAGE, error).context(format!("cannot create the folder `{}`", parent.display()))
     })?;
     // Once more: what was made may be reached through a link.
     check_inside(&files, file)?;
@@ -195,7 +195,7 @@ async fn vm_place(
 ) -> Result<Result<Place, Exit>, Failure> {
     let name = &order.build.vm.value;
     let plan_args = PlanArgs {
-        spec: SpecArgs { specs: args.specs.clone() },
+        spec: SpecArgs::new(args.image.specs()),
         target: vec![name.clone()],
         ..PlanArgs::default()
     };
@@ -220,8 +220,12 @@ async fn vm_place(
         Some(host) => Ok(Ok(Place { user: host.user.clone(), host: host.address.to_string(), port: None })),
         None => {
             let why = unknown.first().map_or("it is not there", |(_, why)| why.as_str());
-            Err(Failure::chain(Exit::OBSERVED, &format!("no address of the builder {name} is known"), &[why])
-                .hint("`ready: {ip: {}}` in its spec waits for one; or name the builder with `--host`"))
+            Err(Failure::chain(
+                Exit::OBSERVED,
+                &format!("the address of the builder {name} is not known"),
+                &[why],
+            )
+            .hint("add `ready: {ip: {}}` to its spec to wait for one, or name the builder with `--host`"))
         }
     }
 }
@@ -256,7 +260,7 @@ async fn build_on(
         tokio::select! {
             built = &mut work => break built?,
             _ = signals.next() => {
-                output::say(&format!("stopping: the build is ended on {}", host.address()));
+                output::say(&format!("stopping the build on {}", host.address()));
                 stop.cancel();
             }
         }
@@ -302,19 +306,14 @@ async fn place_it(
     if !args.push {
         if args.to_path.is_none() {
             output::say(&format!(
-                "{} is built; `vmdeploy image push {}` brings it to the nodes",
+                "{} is built; `vmdeploy image push {}` uploads it to the nodes",
                 order.file.0, order.image.name
             ));
         }
         return Ok(Exit::DONE);
     }
-    let push = PushArgs {
-        name: args.name.clone(),
-        specs: args.specs.clone(),
-        node: args.node.clone(),
-        yes: true,
-        run: args.run.clone(),
-    };
+    let push =
+        PushArgs { image: args.image.clone(), node: args.node.clone(), yes: true, run: args.run.clone() };
     let (exit, placed) = super::push_and_tell(&push, context).await?;
     if exit == Exit::DONE {
         verify_placed(&placed, order, spec, context).await?;

@@ -50,14 +50,14 @@ impl State {
         match self {
             Self::Verified => "verified",
             Self::Present => "there",
-            Self::Unverified => "there, not verified",
+            Self::Unverified => "present, not verified",
             Self::WrongChecksum => "WRONG CHECKSUM",
-            Self::WillBePlaced => "will be placed",
+            Self::WillBePlaced => "will be uploaded",
             Self::Missing => "MISSING",
             Self::Unused => "unused",
         }
     }
-    /// Says it of an image that no VM uses, which is in nobody's way.
+    /// Reports an image that no VM uses, which is not an error.
     fn text_of_unused(self) -> String {
         match self {
             Self::Unused => "unused".to_owned(),
@@ -72,7 +72,7 @@ struct Row {
     image: String,
     /// `None` where no node is known for an image that no VM uses.
     node: Option<NodeName>,
-    /// Path or volume; where the image comes from, where nobody knows where it would lie.
+    /// Path or volume; the image's source if its location is not known.
     location: String,
     /// Whether a VM of the spec uses it.
     used: bool,
@@ -89,7 +89,7 @@ struct Row {
 
 /// Prints the table. Exit 4 where an image is missing or is another one.
 pub(super) async fn check(args: &CheckArgs, context: &Context) -> CommandResult {
-    let looked = look(&args.spec.specs, context).await?;
+    let looked = look(&args.spec.paths(), context).await?;
     let Draft { steps, refused, .. } = draft_of_new_vms(&looked, context)?;
     let unused = unused::look(&looked, context).await?;
     let deployment = &looked.spec.deployment;
@@ -107,7 +107,7 @@ pub(super) async fn check(args: &CheckArgs, context: &Context) -> CommandResult 
     rows.extend(others.map(|image| unknown(image, unused.node.clone())));
     for row in rows.iter_mut().filter(|row| !is_used(&row.image)) {
         row.used = false;
-        // Nobody will place it.
+        // No step will upload it.
         row.state = if row.state == State::WillBePlaced { State::Missing } else { row.state };
     }
     let checks = rows.into_iter().map(|row| verified(row, &looked.connections));
@@ -123,7 +123,7 @@ pub(super) async fn check(args: &CheckArgs, context: &Context) -> CommandResult 
     let to_place: BTreeSet<&str> = in_state(State::WillBePlaced).map(|row| row.image.as_str()).collect();
     if !to_place.is_empty() {
         let names = to_place.into_iter().collect::<Vec<_>>().join(", ");
-        output::say(&format!("deploy will place {names}; `vmdeploy image push` does so now"));
+        output::say(&format!("`deploy` will upload {names}; `vmdeploy image push` does it now"));
     }
     let bad = in_state(State::WrongChecksum).chain(in_state(State::Missing)).count();
     // What else the plan would be refused for is no matter of the images.
@@ -193,7 +193,7 @@ impl StepHistory<'_> {
     }
 }
 
-/// Returns what can be said of an image that nobody could look for.
+/// Returns the report for an image that could not be checked.
 fn unknown(image: &Image, node: Option<NodeName>) -> Row {
     Row {
         image: image.name.clone(),
@@ -343,7 +343,7 @@ pub(super) async fn run(
     }
     let said = output.stderr.lines().next().unwrap_or_default().escape_debug().to_string();
     let message = format!("`{command}` for image `{image}` failed on {node}: {said}");
-    Err(Failure::new(Exit::OBSERVED, message).hint("nothing was changed by it; look at the file on the node"))
+    Err(Failure::new(Exit::OBSERVED, message).hint("nothing was changed; check the file on the node"))
 }
 
 fn table(rows: &[Row]) -> Table {

@@ -41,7 +41,7 @@ pub(super) struct PinArgs {
 /// # Errors
 /// The spec is refused, an image is unknown or is no `url:`, or its checksum cannot be found out.
 pub(super) async fn pin(args: &PinArgs, context: &Context) -> CommandResult {
-    let specs = SpecArgs { specs: args.specs.clone() };
+    let specs = SpecArgs::new(args.specs.clone());
     let deployment = load_unpinned(&specs, context)?;
     let client = client().map_err(|error| Failure::of(Exit::INTERNAL, error))?;
     let mut files = deployment.files.clone();
@@ -125,8 +125,8 @@ fn client() -> Result<Client, reqwest::Error> {
 /// Returns `ALGORITHM:HEX`: what the publisher states next to the image, else what is computed by downloading it.
 async fn current_checksum(client: &Client, name: &str, url: &Url) -> Result<String, Failure> {
     let file = url.path_segments().and_then(|mut parts| parts.next_back()).unwrap_or_default().to_owned();
-    let beside = SUMS.iter().map(|name| (*name).to_owned());
-    let candidates = beside.chain(ENDINGS.iter().map(|ending| format!("{file}{ending}")));
+    let siblings = SUMS.iter().map(|name| (*name).to_owned());
+    let candidates = siblings.chain(ENDINGS.iter().map(|ending| format!("{file}{ending}")));
     for candidate in candidates {
         let Ok(address) = url.join(&candidate) else { continue };
         if let Some(text) = list_at(client, &address).await?

@@ -22,7 +22,7 @@ pub(super) struct Unused {
     pub node: Option<NodeName>,
     /// What was asked of the node.
     pub queries: Vec<Query>,
-    /// What was seen there; `None` where nobody could look.
+    /// What was seen there; `None` if it could not be checked.
     pub observed: Option<Observed>,
     /// What would place them.
     pub steps: Vec<Step>,
@@ -31,7 +31,7 @@ pub(super) struct Unused {
 /// Looks for the images that no VM uses. What cannot be found out of them is left open.
 ///
 /// # Errors
-/// PROXMOX_NODE is no node name, or a local file that the spec names cannot be used.
+/// PROXMOX_NODE is not a node name, or a local file that the spec names cannot be used.
 pub(super) async fn look(looked: &Looked, context: &Context) -> Result<Unused, Failure> {
     let deployment = &looked.spec.deployment;
     let images = unused(deployment);
@@ -48,7 +48,7 @@ pub(super) async fn look(looked: &Looked, context: &Context) -> Result<Unused, F
     queries.extend(found.queries.iter().cloned());
     found.observed = observe(&looked.connections, &queries)
         .await
-        .inspect_err(|error| tracing::info!(%error, "unused images could not be looked for"))
+        .inspect_err(|error| tracing::info!(%error, "unused images could not be listed"))
         .ok();
     let Some(observed) = &found.observed else { return Ok(found) };
     let empty = as_if_new(deployment, observed);

@@ -31,17 +31,18 @@ pub(super) struct Target {
 pub(super) async fn find(
     specs: &[PathBuf],
     selection: &Selection,
+    plan_args: &PlanArgs,
     context: &Context,
 ) -> Result<(Connections, Vec<Target>), Failure> {
     let is_by_name = selection.tag.is_empty() && selection.pool.is_empty() && !selection.target.is_empty();
-    let args = SpecArgs { specs: specs.to_vec() };
+    let args = SpecArgs::new(specs.to_vec());
     if is_by_name && !is_named(&args, context) {
         let connections = reach::open(reach::connections_config(&context.environment)?).await?;
         let targets = by_markers(&selection.target, &connections).await?;
         return Ok((connections, targets));
     }
     let spec = load(&args, context)?;
-    let connections = planning::open(&PlanArgs::default(), &spec, context).await?;
+    let connections = planning::open(plan_args, &spec, context).await?;
     let members = selection.of(fleet::members(&spec.deployment, &connections).await?)?;
     fleet::refuse_faults(&members)?;
     let targets = members.iter().map(of_member).collect();
@@ -71,14 +72,14 @@ async fn by_markers(names: &[GuestName], connections: &Connections) -> Result<Ve
         }
         match ours.len() {
             0 => {
-                let text = format!("no VM `{name}` bears vmdeploy's ownership marker");
+                let text = format!("no VM named `{name}` has vmdeploy's ownership marker");
                 return Err(Failure::new(Exit::OBSERVED, text)
-                    .hint("name its spec, too, or set VMDEPLOY_SPEC; `vmdeploy api get /cluster/resources type=vm` lists all VMs"));
+                    .hint("add its spec to the command, or set VMDEPLOY_SPEC; `vmdeploy api get /cluster/resources type=vm` lists all VMs"));
             }
             1 => targets.append(&mut ours),
             _ => {
-                let text = format!("`{name}` is the name of {} VMs of different projects", ours.len());
-                return Err(Failure::usage(text).hint("name the spec, too"));
+                let text = format!("{} VMs of different projects are named `{name}`", ours.len());
+                return Err(Failure::usage(text).hint("add the spec to the command"));
             }
         }
     }

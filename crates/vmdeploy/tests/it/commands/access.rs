@@ -1,4 +1,4 @@
-//! `vmdeploy api`, `access` and `ip`, against the lab's real doors.
+//! `vmdeploy api`, `access` and `ip`, against the lab's listeners.
 
 use crate::lab_run::LabRun;
 use insta::assert_snapshot;
@@ -125,13 +125,13 @@ fn the_address_is_found_and_each_reason_for_none_has_its_own_status() {
     assert_eq!(stdout(&lab, "ip 201"), (String::new(), Some(21)));
     assert_eq!(stdout(&lab, "api post /nodes/pve1/qemu/201/status/start --wait --yes").1, Some(0));
     assert_eq!(stdout(&lab, "ip web01 --wait 60"), ("10.40.0.5\n".to_owned(), Some(0)));
-    assert_eq!(stdout(&lab, "ip web01 --cidr 192.168.0.0/16 --no-neighbours"), (String::new(), Some(22)));
+    assert_eq!(stdout(&lab, "ip web01 --cidr 192.168.0.0/16 --no-neighbors"), (String::new(), Some(22)));
     let (json, _) = stdout(&lab, "ip web01 --nic net0 --json");
     assert!(json.contains("\"source\": \"guest-agent\""), "{json}");
     assert_snapshot!(session(&lab, &["ip nobody", "ip web01 --nic net9", "ip web01 --cidr nonsense"]));
-    // Without the agent the node's neighbour table is asked over SSH, and the address is labelled.
+    // Without the agent the node's neighbor table is asked over SSH, and the address is labeled.
     assert_eq!(stdout(&lab, "api put /nodes/pve1/qemu/201/config agent=0 --yes").1, Some(0));
-    assert_eq!(stdout(&lab, "ip web01 --no-neighbours"), (String::new(), Some(20)));
+    assert_eq!(stdout(&lab, "ip web01 --no-neighbors"), (String::new(), Some(20)));
     let (json, code) = stdout(&lab, "ip web01 --json");
-    assert!(code == Some(0) && json.contains("\"source\": \"neighbour-table\""), "{json}");
+    assert!(code == Some(0) && json.contains("\"source\": \"neighbor-table\""), "{json}");
 }

@@ -87,7 +87,7 @@ fn keys_that_cannot_be_had_stop_the_vm_with_its_step_named() {
     assert!(failure["step"].as_str().is_some_and(|step| step.starts_with("web01/")), "{failure}");
     let message = failure["message"].as_str().unwrap();
     assert!(
-        message.contains("`github:octocat`") && message.ends_with("/octocat.keys is not there"),
+        message.contains("`github:octocat`") && message.ends_with("/octocat.keys does not exist"),
         "{message}"
     );
 }
@@ -102,15 +102,15 @@ fn an_answer_that_is_no_list_of_keys_or_cannot_be_trusted_is_refused() {
         assert!(error.hint.is_some());
     };
     let says = |text: String| server(text).0;
-    check(&says(answer("200 OK", "<html>sign in</html>")), "are no public keys");
+    check(&says(answer("200 OK", "<html>sign in</html>")), "does not contain public keys");
     check(&says(answer("200 OK", "")), "the account has none");
-    check(&says(answer("200 OK", &format!("{KEY}\n").repeat(4_000))), "sends more than a list of keys");
+    check(&says(answer("200 OK", &format!("{KEY}\n").repeat(4_000))), "is too large for a list of keys");
     check(&says(answer("302 Found\r\nLocation: http://127.0.0.1:1/", "")), "answers 302");
     check(&says(answer("500 Oops", "")), "answers 500");
     check("http://127.0.0.1:1", "refused");
     let lab = LabRun::demo();
-    let door = format!("https://{}:{}", lab.variable("PROXMOX_API_HOST"), lab.variable("PROXMOX_API_PORT"));
-    check(&door, "certificate");
+    let api = format!("https://{}:{}", lab.variable("PROXMOX_API_HOST"), lab.variable("PROXMOX_API_PORT"));
+    check(&api, "certificate");
 }
 
 #[test]

@@ -81,7 +81,7 @@ fn revoke(world: &mut World) -> impl FnOnce(&mut World) + use<> {
 }
 
 #[test]
-fn a_token_that_is_revoked_leaves_what_the_next_resume_takes_back() {
+fn the_next_resume_reverts_what_a_revoked_token_left() {
     let mut give_back = None;
     let (lab, code, text) = turned_against(&DEPLOY, |world| give_back = Some(revoke(world)));
     assert_eq!(code, Some(6), "{text}");
@@ -92,13 +92,13 @@ fn a_token_that_is_revoked_leaves_what_the_next_resume_takes_back() {
 
     let (code, text) = said(&lab, &["resume", &run]);
     assert_eq!(code, Some(7), "which cluster it is cannot be asked without the token: {text}");
-    assert!(text.contains("the run is not resumed: nothing was asked to change"), "{text}");
+    assert!(text.contains("the run was not resumed; nothing was changed"), "{text}");
     assert_eq!(there(&lab), before);
 
     lab.world().with(give_back.unwrap());
     let (code, text) = said(&lab, &["resume", &run]);
     assert_eq!(code, Some(5), "{text}");
-    assert!(text.contains("rolled back, nothing of this run remains"), "{text}");
+    assert!(text.contains("rolled back; nothing of this run remains"), "{text}");
     assert!(!text.contains("its revert failed"), "that is over: {text}");
     assert_eq!(there(&lab), (Vec::new(), 0));
     is_deployed_by_the_same_command(&lab);
@@ -109,7 +109,7 @@ fn a_token_that_is_revoked_while_failures_are_kept_leaves_what_the_next_resume_f
     let mut give_back = None;
     let (lab, code, text) = turned_against(&KEEP, |world| give_back = Some(revoke(world)));
     assert_eq!(code, Some(6), "{text}");
-    let run = names_what_is_left(&lab, &text, "tries again what is missing");
+    let run = names_what_is_left(&lab, &text, "retries what is missing");
     lab.world().with(give_back.unwrap());
     let (code, text) = said(&lab, &["resume", &run]);
     assert_eq!(code, Some(0), "{text}");
@@ -124,16 +124,16 @@ fn a_storage_that_fills_up_is_left_as_it_was_found() {
     });
     assert_eq!(code, Some(5), "{text}");
     assert!(text.contains("free space in thin pool pve/data reached threshold"), "{text}");
-    assert!(text.contains("effect: whatever it did is rolled back"), "{text}");
+    assert!(text.contains("effect: its changes are rolled back"), "{text}");
     assert!(text.contains("hint: free or add space, then the same command again"), "{text}");
-    assert!(text.contains("rolled back, nothing of this run remains"), "{text}");
+    assert!(text.contains("rolled back; nothing of this run remains"), "{text}");
     assert_eq!(there(&lab), (Vec::new(), 0));
     lab.world().with(|world| world.faults.clear());
     is_deployed_by_the_same_command(&lab);
 }
 
 #[test]
-fn a_quorum_that_is_lost_leaves_what_the_next_resume_takes_back() {
+fn the_next_resume_reverts_what_a_lost_quorum_left() {
     let (lab, code, text) = turned_against(&DEPLOY, |world| world.quorate = false);
     assert_eq!(code, Some(6), "{text}");
     assert!(text.contains("cluster not ready - no quorum?"), "{text}");
@@ -166,9 +166,9 @@ fn of_two_runs_of_a_project_one_waits_for_the_other_wherever_it_is() {
     run.signal("STOP");
     let (code, text) = said(&lab, &DEPLOY);
     assert_eq!(code, Some(4), "{text}");
-    assert!(text.contains("error: another run of the project `demo` is going on on this machine"), "{text}");
+    assert!(text.contains("error: another run of project `demo` is active on this machine"), "{text}");
     assert!(
-        text.contains("hint: wait until it is over, or stop it: run 20") && text.contains(", process "),
+        text.contains("hint: wait for it to end, or stop it: run 20") && text.contains(", process "),
         "{text}"
     );
     // Another machine is another folder of runs.
@@ -178,12 +178,12 @@ fn of_two_runs_of_a_project_one_waits_for_the_other_wherever_it_is() {
     let text = String::from_utf8_lossy(&refused.stderr).into_owned();
     assert_eq!(refused.status.code(), Some(4), "{text}");
     assert!(
-        text.contains("another run of the project `demo` holds the cluster's lock; it was kept "),
+        text.contains("another run of project `demo` holds the cluster lock; it was last renewed "),
         "{text}"
     );
     assert!(text.contains("hint: wait for it to end"), "{text}");
     run.signal("CONT");
-    assert_eq!(run.end(), Some(0), "nobody disturbed it: {}", run.said);
+    assert_eq!(run.end(), Some(0), "it was not disturbed: {}", run.said);
     let done = elsewhere.output().unwrap();
     assert_eq!(done.status.code(), Some(0), "{}", String::from_utf8_lossy(&done.stderr));
     is_as_the_spec_says(&lab);
@@ -205,16 +205,16 @@ fn of_many_that_fail_alike_some_are_shown_and_the_others_named() {
     assert_eq!(code, Some(5), "{text}");
     let (_, summary) = text.split_once("\nerror: ").unwrap();
     assert_eq!(
-        summary.matches("failed: no luck\n  effect: whatever it did is rolled back").count(),
+        summary.matches("failed: no luck\n  effect: its changes are rolled back").count(),
         3,
         "{summary}"
     );
     assert!(
-        summary.contains("error: 3 more steps failed in the same way: vm4/start, vm5/start, vm6/start\n"),
+        summary.contains("error: 3 more steps failed with the same error: vm4/start, vm5/start, vm6/start\n"),
         "{summary}"
     );
     assert!(
-        summary.contains("6 rolled back: failed; rolled back, nothing of this run remains ("),
+        summary.contains("6 rolled back: failed; rolled back; nothing of this run remains ("),
         "{summary}"
     );
 }
@@ -241,7 +241,7 @@ fn killed_after(records: usize) -> LabRun {
 
 /// Drawn once, from a journal that has some sixty records.
 const FINISHED: [usize; 6] = [2, 11, 19, 34, 46, 58];
-const TAKEN_BACK: [usize; 4] = [7, 23, 38, 51];
+const ROLLED_BACK: [usize; 4] = [7, 23, 38, 51];
 
 #[test]
 fn a_program_that_is_killed_anywhere_is_finished_by_one_command() {
@@ -287,14 +287,14 @@ fn a_disk_of_this_machine_that_fills_up_ends_the_run_and_resume_goes_on() {
     let text = String::from_utf8_lossy(&stopped.stderr).into_owned();
     assert_eq!(stopped.status.code(), Some(8), "{text}");
     assert!(text.contains("the run was stopped because its journal could not be written"), "{text}");
-    assert!(text.contains("hint: make room on the disk, then `vmdeploy resume`"), "{text}");
+    assert!(text.contains("hint: free disk space, then run `vmdeploy resume`"), "{text}");
     let (code, text) = said(&lab, &["resume"]);
     assert_eq!(code, Some(0), "{text}");
     is_as_the_spec_says(&lab);
 }
 
 #[test]
-fn a_vm_that_somebody_removes_in_the_midst_is_said_to_be_gone_and_made_anew() {
+fn a_vm_that_is_removed_during_a_run_is_reported_and_recreated() {
     let (lab, code, text) = turned_against(&DEPLOY, |world| {
         let volumes: Vec<_> = world.block_stores.values_mut().collect();
         volumes.into_iter().for_each(|store| store.volumes.retain(|name, _| !name.contains("-203-")));
@@ -348,12 +348,12 @@ fn a_command_that_runs_on_after_the_kill_is_waited_for_and_not_given_again() {
 }
 
 #[test]
-fn a_program_that_is_killed_anywhere_is_taken_back_by_one_command() {
-    for records in TAKEN_BACK {
+fn a_program_that_is_killed_anywhere_is_rolled_back_by_one_command() {
+    for records in ROLLED_BACK {
         let lab = killed_after(records);
         let (code, text) = said(&lab, &["resume", "--rollback", "--yes"]);
         assert_eq!(code, Some(5), "killed after {records}: {text}");
-        assert!(text.contains("rolled back, nothing of this run remains"), "killed after {records}: {text}");
+        assert!(text.contains("rolled back; nothing of this run remains"), "killed after {records}: {text}");
         assert_eq!(there(&lab), (Vec::new(), 0), "killed after {records}: {text}");
         assert_eq!(said(&lab, &["resume"]).0, Some(0));
     }

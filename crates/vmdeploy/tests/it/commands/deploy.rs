@@ -1,4 +1,4 @@
-//! `vmdeploy plan`, `deploy`, `status`, `inventory` and `destroy`, against the lab's real doors.
+//! `vmdeploy plan`, `deploy`, `status`, `inventory` and `destroy`, against the lab's listeners.
 
 use crate::lab_run::LabRun;
 use crate::transcript::Session;
@@ -45,7 +45,7 @@ fn without_a_spec_nothing_is_implied() {
 }
 
 #[test]
-fn a_change_without_a_yes_is_refused_where_nobody_can_be_asked() {
+fn a_change_without_a_yes_is_refused_without_a_terminal() {
     let lab = LabRun::demo();
     let said = lab.run(&["deploy", "demo.yaml"]);
     let end: Vec<&str> = said.lines().rev().take(3).collect();
@@ -145,7 +145,7 @@ fn a_plan_file_is_refused_when_the_world_is_no_longer_what_it_was_made_for() {
             pending.or_else(|| guest.config.get("cores").cloned())
         })
     };
-    // Somebody changes the VM by hand: the plan is refused, and nothing is done.
+    // A user changes the VM manually: the plan is refused, and nothing is done.
     lab.world().with(|world| {
         let guest = world.guests.get_mut(&pve_types::Vmid::new(201).unwrap()).unwrap();
         guest.config.insert("memory".to_owned(), "4096".to_owned());
@@ -177,7 +177,7 @@ fn a_number_of_a_range_is_pinned_and_a_lost_lock_file_makes_no_second_vm() {
     assert!(pinned.contains("web01: 210"), "{pinned}");
     assert_eq!(code("deploy web.yaml --yes"), Some(0));
     std::fs::remove_file(lab.user.path("web.lock.yaml")).unwrap();
-    assert_eq!(code("plan web.yaml --detailed-exitcode"), Some(0), "it is found by its mark");
+    assert_eq!(code("plan web.yaml --detailed-exitcode"), Some(0), "it is found by its marker");
     assert_eq!(code("deploy web.yaml --yes"), Some(0));
     assert_eq!(lab.world().with(|world| world.guests.len()), 1);
     assert_eq!(code("plan web.yaml --pin"), Some(0));
@@ -226,7 +226,7 @@ fn events_are_one_json_object_a_line() {
 }
 
 #[test]
-fn a_node_that_lets_nobody_in_is_told_alike_by_every_transport_that_uses_ssh() {
+fn a_refused_ssh_login_is_reported_alike_by_every_transport_that_uses_ssh() {
     let lab = LabRun::demo();
     for (name, value, code, told) in [
         ("PROXMOX_SSH_KNOWN_HOSTS", "/dev/null", 7, "is not known: ssh-"),

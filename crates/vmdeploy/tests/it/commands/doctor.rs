@@ -9,7 +9,7 @@ fn doctor(lab: &LabRun, variables: &[(&str, &str)]) -> (i32, String) {
     let output = command.envs(variables.iter().copied()).output().expect("the program can be run");
     let text =
         format!("{}{}", String::from_utf8_lossy(&output.stdout), String::from_utf8_lossy(&output.stderr));
-    (output.status.code().expect("it ends by itself"), text)
+    (output.status.code().expect("it ends"), text)
 }
 
 /// Breaks one thing: the code is this, and the line that fails and its hint say this.
@@ -27,7 +27,7 @@ fn check(lab: &LabRun, variables: &[(&str, &str)], code: i32, failed: &str, hint
 fn each_thing_that_is_broken_is_named_with_the_way_out() {
     let lab = LabRun::demo();
     let (code, text) = doctor(&lab, &[]);
-    assert!(code == 0 && text.ends_with("all is well\n"), "{text}");
+    assert!(code == 0 && text.ends_with("all checks passed\n"), "{text}");
     let ssh = lab.variable("PROXMOX_SSH_PORT");
     let other = ["AA"; 32].join(":");
     for (variables, code, failed, hint) in [
@@ -38,7 +38,7 @@ fn each_thing_that_is_broken_is_named_with_the_way_out() {
             "without `https://` and port",
             "correct it in .env",
         ),
-        (&[("PROXMOX_API_PORT", "1")], 4, "API port", "is the port right"),
+        (&[("PROXMOX_API_PORT", "1")], 4, "API port", "check the port"),
         (&[("PROXMOX_API_PORT", &ssh)], 4, "API", "does not speak TLS"),
         (&[("PROXMOX_API_FINGERPRINT", &other)], 7, "is not trusted", "`pvenode cert info`"),
         (&[("PROXMOX_API_CA", "/etc/hostname")], 7, "no certificate in PEM form", "correct it"),
@@ -55,7 +55,7 @@ fn each_thing_that_is_broken_is_named_with_the_way_out() {
     // The reason that PVE keeps to itself is asked of root.
     let secret = [("PROXMOX_API_PASSWORD", "00000000-0000-0000-0000-000000000000")];
     check(&lab, &secret, 7, "credentials", "an expired token");
-    check(&lab, &secret, 7, "its secret is another", "pveum user token remove root@pam lab");
+    check(&lab, &secret, 7, "the configured secret is wrong", "pveum user token remove root@pam lab");
     check(&lab, &[("PROXMOX_API_USER", "ann@pve!ci")], 7, "there is no user ann@pve", "fix-token --create");
     check(&lab, &[("PROXMOX_API_USER", "root@pam!other")], 7, "root@pam has no token other", "--create");
     let spec = std::fs::read_to_string(lab.user.path("demo.yaml")).unwrap();
@@ -88,8 +88,8 @@ fn a_setting_that_is_wrong_leaves_the_other_checks() {
         ("PROXMOX_SSH_KEY", &folder, 7, "PROXMOX_SSH_KEY names", "leave it empty", &keyless),
         ("PROXMOX_SSH_KNOWN_HOSTS", &nowhere, 7, "SSH known hosts", "PROXMOX_SSH_KNOWN_HOSTS", &known),
         ("PROXMOX_SSH_KNOWN_HOSTS", &folder, 7, "SSH known hosts", "PROXMOX_SSH_KNOWN_HOSTS", &known),
-        ("PROXMOX_SSH_PORT", "ssh", 4, "not a number in its range", "correct it", &by_api),
-        ("PROXMOX_SSH_JUMP", "a b", 4, "PROXMOX_SSH_JUMP names no host", "correct it", &by_api),
+        ("PROXMOX_SSH_PORT", "ssh", 4, "not a number in the allowed range", "correct it", &by_api),
+        ("PROXMOX_SSH_JUMP", "a b", 4, "PROXMOX_SSH_JUMP does not contain a host", "correct it", &by_api),
         ("PROXMOX_NODE", "no node", 4, "PROXMOX_NODE is wrong", "correct it", &[api, ssh].concat()),
     ] {
         check(&lab, &[(name, value)], code, failed, hint);
@@ -122,7 +122,7 @@ fn a_port_that_speaks_something_else_is_said_at_once() {
             stream.write_all(says).unwrap();
         });
         let failed = format!("no SSH server: it speaks {expect}");
-        check(&lab, &[("PROXMOX_SSH_PORT", &port)], 4, &failed, "Correct PROXMOX_SSH_PORT");
+        check(&lab, &[("PROXMOX_SSH_PORT", &port)], 4, &failed, "correct PROXMOX_SSH_PORT");
         server.join().unwrap();
     }
 }

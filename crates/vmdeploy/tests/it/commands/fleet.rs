@@ -105,7 +105,10 @@ fn a_member_that_fails_stops_the_rollout_and_resume_goes_on_there() {
     let (code, text) = said(&lab, &["deploy", "fleet.yaml", "--yes"]);
     assert_eq!(code, Some(6), "{text}");
     assert!(text.contains("batch 2 of 3 of group worker: worker02"), "{text}");
-    assert!(text.contains("rollout of group worker: stopped at batch 2 of 3; not begun: worker03"), "{text}");
+    assert!(
+        text.contains("rollout of group worker: stopped at batch 2 of 3; not started: worker03"),
+        "{text}"
+    );
     assert_eq!(memory_of(&lab, 303), "1024", "a later batch is not begun");
     lab.world().with(|world| world.faults.clear());
     let run = text.split("`vmdeploy resume ").nth(1).and_then(|rest| rest.split(['`', ' ']).next()).unwrap();

@@ -9,7 +9,7 @@ use std::path::Path;
 const FOREIGN: [&str; 4] =
     ["foreign-Pa55word-1", "foreign-Pa55word-2", "foreign-note-3", "foreign-argument-4"];
 
-/// A demo world with foreign guests: one that is in nobody's way, one at a VMID of our spec, one that is adopted.
+/// A demo world with guests of others: an unrelated one, one at a VMID of our spec, one that is adopted.
 fn lab() -> LabRun {
     let [password, pending, note, argument] = FOREIGN;
     let guest = |vmid: u32| {

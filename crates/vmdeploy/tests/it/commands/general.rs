@@ -50,8 +50,8 @@ fn what_cannot_be_read_or_reached_says_what_to_do_next() {
         assert!(hints.iter().any(|said| said.contains(hint)), "{said}");
         assert!(!said.contains("`vmdeploy resume`"), "no run has begun: {said}");
     };
-    check(None, &["plan", "nowhere.yaml"], 2, "name the file or the folder");
-    check(None, &["validate", "/proc/self/fdinfo"], 2, "name the file or the folder");
+    check(None, &["plan", "nowhere.yaml"], 2, "pass the file or folder");
+    check(None, &["validate", "/proc/self/fdinfo"], 2, "pass the file or folder");
     check(Some(("PROXMOX_API_PORT", "1")), &["plan", "demo.yaml"], 4, "PROXMOX_API_HOST");
     check(Some(("PROXMOX_SSH_PORT", "1")), &["plan", "demo.yaml"], 4, "PROXMOX_SSH_HOST");
     check(Some(("PROXMOX_SSH_KEY", "other_key")), &["plan", "demo.yaml"], 7, "PROXMOX_SSH_KEY");

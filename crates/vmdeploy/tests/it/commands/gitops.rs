@@ -48,7 +48,7 @@ fn the_pipelines_of_the_guide_do_what_it_says() {
     let fork = Session::new();
     fork.write("vms/demo.yaml", &spec).write("vms/keys/demo.pub", &key);
     assert_eq!(code(&fork, VALIDATE).0, Some(0));
-    assert_eq!(code(&fork, PLAN).0, Some(2), "without credentials nobody is asked");
+    assert_eq!(code(&fork, PLAN).0, Some(2), "without credentials nothing is contacted");
     fork.write("vms/demo.yaml", &spec.replace("2GiB", "2"));
     assert_eq!(code(&fork, VALIDATE).0, Some(2));
     // A merge request of the repository itself, the merge, and the nights after it.
@@ -66,7 +66,7 @@ fn the_pipelines_of_the_guide_do_what_it_says() {
         guest.config.insert("memory".to_owned(), "4096".to_owned());
     });
     let (exit, said) = code(&lab.user, DRIFT);
-    assert_eq!(exit, Some(3), "somebody changed a VM by hand: {said}");
+    assert_eq!(exit, Some(3), "a VM was changed manually: {said}");
     assert!(said.contains("memory"), "{said}");
 }
 

@@ -1,4 +1,4 @@
-//! Hostile input arrives literally or is refused, and secrets stay secret: through the real SSH door.
+//! Hostile input arrives unchanged or is refused, and secrets stay secret: over real SSH.
 
 use crate::lab_run::LabRun;
 use std::path::Path;
@@ -35,7 +35,7 @@ fn lab_with_odd_image() -> LabRun {
 }
 
 #[test]
-fn hostile_text_arrives_literally_through_both_doors() {
+fn hostile_text_arrives_literally_by_api_and_ssh() {
     for transport in ["hybrid", "ssh"] {
         let lab = lab_with_odd_image();
         lab.user.write("h.yaml", &spec(HOSTILE, "o'brien"));

@@ -52,7 +52,7 @@ fn a_vmid_that_is_not_the_guest_s_stops_every_command() {
     commands.extend(["ssh web01 --spec wrong.yaml", "ip web01 --spec wrong.yaml"].map(str::to_owned));
     for line in commands {
         let text = run(&lab, &line, 4);
-        assert!(text.contains("`web01` exists as VMID 301, the spec says 305"), "{line}: {text}");
+        assert!(text.contains("`web01` exists as VMID 301, but the spec has 305"), "{line}: {text}");
         assert!(text.contains("write `vmid: 301`"), "{line}: {text}");
     }
     let status = run(&lab, "status wrong.yaml", 0);
@@ -61,7 +61,7 @@ fn a_vmid_that_is_not_the_guest_s_stops_every_command() {
 }
 
 #[test]
-fn rename_changes_guest_and_spec_and_nothing_else() {
+fn rename_changes_only_guest_and_spec() {
     let lab = LabRun::demo();
     let before = spec("web01", "    vmid: {range: [300, 310]}\n");
     lab.user.write("shop.yaml", &before);
@@ -69,7 +69,7 @@ fn rename_changes_guest_and_spec_and_nothing_else() {
     run(&lab, "deploy shop.yaml --yes", 0);
     let uuid = config(&lab, 300)["smbios1"].clone();
     let text = run(&lab, "rename web01 front --spec shop.yaml --plan-only", 0);
-    assert!(text.contains("it was `web01` of project `shop`, and keeps its UUID"), "{text}");
+    assert!(text.contains("it was `web01` of project `shop`; the UUID is kept"), "{text}");
     assert_eq!(config(&lab, 300)["name"], "web01");
     run(&lab, "rename web02 front --spec shop.yaml --yes", 2);
     run(&lab, "rename web01 front --spec shop.yaml --yes", 0);
@@ -84,7 +84,7 @@ fn rename_changes_guest_and_spec_and_nothing_else() {
     run(&lab, "rename web01 front --spec shop.yaml --yes", 0);
     run(&lab, "destroy shop.yaml --yes", 0);
     let text = run(&lab, "rename front web01 --spec shop.yaml --yes", 4);
-    assert!(text.contains("there is no guest of `front`"), "{text}");
+    assert!(text.contains("`front` has no guest to rename"), "{text}");
     // By hand, and with a `clusters:` block that comes with it.
     lab.user.write("shop.yaml", &before);
     run(&lab, "deploy shop.yaml --yes", 0);

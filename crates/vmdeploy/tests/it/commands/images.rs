@@ -76,8 +76,8 @@ fn images_that_no_vm_uses_are_listed_and_change_nothing_else() {
         )
     );
     let said = lab.run(&["image", "check", "demo.yaml"]);
-    assert!(said.contains("unused, wrong checksum") && !said.contains("deploy will place"), "{said}");
-    // Where nobody can look they are listed all the same.
+    assert!(said.contains("unused, wrong checksum") && !said.contains("`deploy` will upload"), "{said}");
+    // Images that cannot be checked are listed as well.
     lab.user.add_variable("PROXMOX_NODE", "pve9");
     let (code, rows) = checked(&lab);
     assert_eq!((code, rows.len(), states(&rows)[0].as_str()), (Some(0), 7, used));
@@ -118,7 +118,7 @@ fn a_plan_says_that_a_source_changed_since_its_image_was_built() {
         assert_eq!(output.status.code(), Some(0), "{}", String::from_utf8_lossy(&output.stderr));
         said.contains("image `custom` was built of another source")
     };
-    assert!(!said(), "nobody knows what an image without a record was built of");
+    assert!(!said(), "the source of an image without a record is unknown");
     let loaded = vmdeploy_planner::spec::load(
         &[vmdeploy_planner::spec::SourceFile::new("build.yaml", spec.to_owned())],
         &Default::default(),

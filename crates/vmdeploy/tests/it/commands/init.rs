@@ -14,7 +14,7 @@ fn init_writes_what_is_missing_and_keeps_what_is_there() {
 }
 
 #[test]
-fn init_lets_nobody_else_read_the_credentials() {
+fn init_writes_files_that_only_the_owner_can_read() {
     use std::os::unix::fs::PermissionsExt as _;
     let session = Session::new();
     session.run(&["init"]);

@@ -57,7 +57,7 @@ fn a_run_that_is_interrupted_twice_gives_up_what_is_on_the_wire_and_is_finished_
         std::thread::sleep(Duration::from_millis(5));
     }
     run.signal("INT");
-    run.read_until("Ctrl-C again stops now");
+    run.read_until("press Ctrl-C again to stop now");
     run.signal("INT");
     let code = run.end();
     assert_eq!(code, Some(8), "{}", run.said);
@@ -106,7 +106,7 @@ fn text(bytes: &[u8]) -> String {
 }
 
 #[test]
-fn a_kill_while_a_vm_is_being_created_is_taken_back_and_deployed_again() {
+fn a_kill_while_a_vm_is_being_created_is_rolled_back_and_deployed_again() {
     let lab = killed_while_creating();
     let rolled_back = lab.user.output(&["resume", "--rollback", "--yes"]);
     let said = text(&rolled_back.stderr);
@@ -128,13 +128,13 @@ fn a_deployment_after_a_kill_names_the_unfinished_run_and_ends_right() {
     assert_eq!(deployed.status.code(), Some(0), "{said}");
     assert!(said.contains("note: run `20") && said.contains(": unfinished): `vmdeploy resume 20"), "{said}");
     assert!(
-        said.contains(" --rollback` reverts it; this plan starts from what the cluster has now"),
+        said.contains(" --rollback` reverts it; this plan starts from the cluster's current state"),
         "{said}"
     );
     assert_eq!(lab.user.output(&["plan", "demo.yaml", "--detailed-exitcode"]).status.code(), Some(0));
     let resumed = lab.user.output(&["resume"]);
     let said = text(&resumed.stderr);
-    assert!(said.contains("no run is unfinished"), "the newer run has brought its VMs to their end: {said}");
+    assert!(said.contains("no unfinished run"), "the newer run has brought its VMs to their end: {said}");
 }
 
 #[test]
@@ -144,7 +144,7 @@ fn with_nothing_to_resume_all_is_well() {
         let output = lab.user.output(arguments);
         (output.status.code(), text(&output.stderr))
     };
-    assert_eq!(said(&["resume"]), (Some(0), "no run is unfinished; there is nothing to resume\n".to_owned()));
+    assert_eq!(said(&["resume"]), (Some(0), "no unfinished run; nothing to resume\n".to_owned()));
     assert_eq!(said(&["deploy", "demo.yaml", "--yes", "--target", "web01"]).0, Some(0));
     assert_eq!(said(&["resume"]).0, Some(0));
     let runs = lab.user.output(&["runs", "--json"]);
@@ -157,12 +157,12 @@ fn with_nothing_to_resume_all_is_well() {
         let (code, text) = said(&command);
         assert_eq!(code, Some(2), "{text}");
         assert!(text.starts_with("error: there is no run `nope`"), "{text}");
-        assert!(text.contains(&format!("hint: the last ones are {run}")), "{text}");
+        assert!(text.contains(&format!("hint: the most recent runs are {run}")), "{text}");
     }
 }
 
 #[test]
-fn a_number_that_somebody_took_since_the_kill_leads_to_a_new_deployment_and_not_to_resume() {
+fn a_vmid_taken_since_the_kill_leads_to_a_new_deployment_and_not_to_resume() {
     let lab = killed_when("method: POST, path: '/nodes/*/qemu', vmid: 201, times: 1");
     let until = Instant::now() + Duration::from_secs(60);
     let taken = pve_types::Vmid::new(201).unwrap();
@@ -170,7 +170,7 @@ fn a_number_that_somebody_took_since_the_kill_leads_to_a_new_deployment_and_not_
         assert!(Instant::now() < until, "what was on its way does not arrive");
         std::thread::sleep(Duration::from_millis(5));
     }
-    // Somebody takes it away, and the number for a guest of their own.
+    // Another user removes it and creates a guest with the same VMID.
     for command in [
         "api delete /nodes/pve1/qemu/201 --wait --yes",
         "api post /nodes/pve1/qemu vmid=201 name=theirs --wait --yes",
@@ -185,7 +185,7 @@ fn a_number_that_somebody_took_since_the_kill_leads_to_a_new_deployment_and_not_
     assert_eq!(
         hints.last(),
         Some(
-            &"hint: VM 201 is not this run's, so `vmdeploy resume` cannot go on with web01: deploy again, after giving web01 another `vmid:` if the spec says 201"
+            &"hint: VM 201 does not belong to this run, so `vmdeploy resume` cannot continue web01: deploy again, with another `vmid:` for web01 if the spec has 201"
         ),
         "{said}"
     );

@@ -1,7 +1,9 @@
 //! `vmdeploy lab`.
 
+use crate::lab_run::LabRun;
 use crate::transcript::{Session, transcript};
 use insta::assert_snapshot;
+use pve_lab::WorldSpec;
 use std::io::{BufRead as _, BufReader, Read as _};
 use std::process::{Child, Command, Stdio};
 
@@ -11,7 +13,7 @@ fn start(session: &Session, arguments: &[&str]) -> (Child, String, BufReader<std
     let mut lines = BufReader::new(child.stderr.take().unwrap());
     let mut said = String::new();
     // The end of the output ends the wait, too, so that a lab that dies fails the test instead of hanging it.
-    while !said.contains("Ctrl-C stops it") && lines.read_line(&mut said).unwrap() > 0 {}
+    while !said.contains("press Ctrl-C to stop") && lines.read_line(&mut said).unwrap() > 0 {}
     (child, said, lines)
 }
 
@@ -58,4 +60,23 @@ fn a_world_that_is_not_understood_is_refused() {
     let session = Session::new();
     session.write("world.yaml", "nodes: 7\n");
     assert_snapshot!(session.run(&["lab", "--world", "world.yaml"]));
+}
+
+const TWO_NODES: &str = "
+cluster: lab
+nodes: {pve1: {}, pve2: {}}
+token: {id: root@pam!lab, privsep: false}
+files:
+  - {path: /var/lib/vz/import/debian-13.qcow2, content: {format: qcow2, virtual_size: 3GiB, file_size: 400MiB, seed: 7}}
+";
+
+#[test]
+fn the_variables_of_a_lab_lead_to_every_node() {
+    let lab = LabRun::start(WorldSpec::from_yaml(TWO_NODES).unwrap(), Vec::new());
+    let spec = crate::tidy::read("deployments/demo.yaml").replace("node: pve1", "node: pve2");
+    lab.user.write("second.yaml", &spec);
+    // The plan reads the image's file on the node, over SSH.
+    let output = lab.user.output(&["plan", "second.yaml"]);
+    assert_eq!(output.status.code(), Some(0), "{}", String::from_utf8_lossy(&output.stderr));
+    assert!(String::from_utf8_lossy(&output.stdout).contains("3 to create"), "{output:?}");
 }

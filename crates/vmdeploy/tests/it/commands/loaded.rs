@@ -38,7 +38,7 @@ fn ended(what: &str, output: &Output, code: i32) {
 fn nothing_is_lost(transport: &str, vms: u32) {
     let lab = LabRun::start(WorldSpec::demo(), Vec::new());
     lab.user.write("load.yaml", &spec(vms));
-    // By API alone, nobody may remove what a creation leaves whose worker was not started: that has a test of its own.
+    // Through the API, only root@pam may remove what a creation leaves whose worker did not start: another test covers it.
     let faults = loaded_node(0.05, transport != "api");
     lab.world().with(|world| faults.into_iter().for_each(|fault| world.faults.add(fault)));
     let deploy = lab.user.output(&["deploy", "load.yaml", "--yes", "--transport", transport]);
@@ -102,7 +102,7 @@ fn every_fifth_request_may_be_refused() {
         let faults: String = (5..600)
             .step_by(5)
             .map(|nth| {
-                let when = if status == 500 { "door: api, method: GET" } else { "door: api" };
+                let when = if status == 500 { "listener: api, method: GET" } else { "listener: api" };
                 format!(
                     "- {{when: {{{when}, nth: {nth}}}, do: {{refuse: {{status: {status}, reason: x}}}}}}\n"
                 )

@@ -1,4 +1,4 @@
-//! Whoever knows vm-deploy's Makefile finds each of its targets here, or what stands in its place.
+//! Each target of vm-deploy's Makefile exists here, or has a replacement.
 
 /// The targets of vm-deploy.
 const TARGETS: &[&str] = &[

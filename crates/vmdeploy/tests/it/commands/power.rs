@@ -41,7 +41,7 @@ fn run(lab: &LabRun, command: &str, code: i32) -> (String, String) {
 /// Returns the spec's VMs that run, in the spec's order; the foreign one always does.
 fn running(lab: &LabRun) -> Vec<String> {
     let (out, _) = ended(&lab.user.output(&["api", "get", "/nodes/pve1/qemu/900/status/current"]), 0);
-    assert!(out.contains("running"), "nobody touches what is not ours: {out}");
+    assert!(out.contains("running"), "other guests are not touched: {out}");
     let (out, _) = ended(&lab.user.output(&["status", "demo.yaml", "--json"]), 0);
     let document: Value = serde_json::from_str(&out).unwrap();
     let vms = document["vms"].as_array().expect(&out).iter();
@@ -55,7 +55,7 @@ fn vms_are_switched_by_name_tag_pool_and_all_in_their_order() {
     assert_eq!(running(&lab), ["web01", "web02", "db01"]);
     let (_, err) = run(&lab, "stop --all", 2);
     assert!(err.contains("this would stop at once web01, web02, db01"), "{err}");
-    assert_eq!(running(&lab), ["web01", "web02", "db01"], "nobody agreed");
+    assert_eq!(running(&lab), ["web01", "web02", "db01"], "it was not confirmed");
     let (out, _) = run(&lab, "shutdown --all --tag web --yes", 0);
     assert_eq!(out, "web02: shut down\nweb01: shut down\n", "the last to start is the first to go");
     assert_eq!(running(&lab), ["db01"]);
@@ -68,13 +68,13 @@ fn vms_are_switched_by_name_tag_pool_and_all_in_their_order() {
     assert_eq!(running(&lab), Vec::<String>::new());
     // What is so already needs no word, and what does not run is not started by a reboot.
     let (out, _) = run(&lab, "stop --all", 0);
-    assert_eq!(out, "web01: does not run\nweb02: does not run\ndb01: does not run\n");
+    assert_eq!(out, "web01: not running\nweb02: not running\ndb01: not running\n");
     let (out, _) = run(&lab, "reboot --all", 0);
-    assert_eq!(out.matches("does not run, and is left so").count(), 3, "{out}");
+    assert_eq!(out.matches("not running; left as it is").count(), 3, "{out}");
     let (out, _) = run(&lab, "start --all --yes", 0);
     assert_eq!(out, "db01: started\nweb01: started\nweb02: started\n");
     let (out, _) = run(&lab, "start web02", 0);
-    assert_eq!(out, "web02: runs already\n");
+    assert_eq!(out, "web02: already running\n");
     ended(&lab.user.output(&["destroy", "demo.yaml", "--target", "web01", "--yes"]), 0);
     let (out, _) = run(&lab, "start --all", 0);
     assert!(out.starts_with("web01: absent\n"), "{out}");
@@ -89,19 +89,19 @@ fn a_name_tag_or_pool_that_no_vm_has_switches_nothing() {
             ("--tag web --tag nope", "no VM of the spec has tag `nope`"),
             ("--pool nope", "no VM of the spec is in pool `nope`"),
             ("nobody", "the spec has no VM `nobody`"),
-            ("db01 --tag web", "no VM of the spec is named by all of these options"),
+            ("db01 --tag web", "no VM of the spec matches all of these options"),
         ] {
             let (out, err) = run(&lab, &format!("{verb} {which} --yes"), 2);
             assert!(out.is_empty() && err.contains(said) && err.contains("hint: "), "{verb} {which}: {err}");
         }
         let (_, err) = run(&lab, &format!("{verb} --yes"), 2);
-        assert!(err.contains("no VM is named") && err.contains("--all"), "{err}");
+        assert!(err.contains("no VM was given") && err.contains("--all"), "{err}");
     }
     assert_eq!(running(&lab), ["web01", "web02", "db01"]);
 }
 
 #[test]
-fn a_guest_that_does_not_react_is_left_running_unless_it_shall_be_forced() {
+fn a_guest_that_does_not_react_is_left_running_without_force() {
     let mut world = WorldSpec::demo();
     world.guest.shuts_down = false;
     let lab = deployed(world);
@@ -152,7 +152,7 @@ fn a_state_of_a_moment_ago_decides_nothing() {
         let (out, _) = switched(&lab, "status small.yaml", 0);
         assert!(out.contains("stopped") && out.contains("running"), "{transport}: {out}");
         let (out, _) = switched(&lab, "start small.yaml --all --yes", 0);
-        assert_eq!(out, "p2: runs already\np1: started\n", "{transport}");
+        assert_eq!(out, "p2: already running\np1: started\n", "{transport}");
         let (out, _) = switched(&lab, "plan small.yaml --detailed-exitcode", 0);
         assert!(!out.contains("shut down"), "{transport}: {out}");
     }
@@ -209,11 +209,11 @@ fn own_vms_are_found_by_their_markers_where_no_spec_is_named() {
     assert_eq!(out, "p1: rebooted\n", "the foreign guest of the same name is not meant");
     let (_, err) = switched(&lab, "stop theirs --yes", 4);
     assert!(
-        err.contains("no VM `theirs` bears vmdeploy's ownership marker") && err.contains("hint: "),
+        err.contains("no VM named `theirs` has vmdeploy's ownership marker") && err.contains("hint: "),
         "{err}"
     );
     let (_, err) = switched(&lab, "stop --all --yes", 2);
-    assert!(err.contains("no spec is named"), "{err}");
+    assert!(err.contains("no spec was given"), "{err}");
     let (_, err) = switched(&lab, "ip small.yaml p1", 20);
     assert!(err.contains("no guest agent"), "{err}");
 }

@@ -30,7 +30,7 @@ fn a_guest_made_by_hand_is_adopted_by_a_spec_that_changes_nothing_but_its_mark()
     assert!(changed.iter().all(|key| *key == "description" || *key == "digest"), "{changed:?}");
     assert_eq!(lab.user.output(&["plan", "old.yaml", "--detailed-exitcode"]).status.code(), Some(0));
     assert_snapshot!("adopt_again", lab.run(&["adopt", "250", "--project", "legacy"]));
-    assert_snapshot!("adopt_nobody", lab.run(&["adopt", "999", "--project", "legacy"]));
+    assert_snapshot!("adopt_absent", lab.run(&["adopt", "999", "--project", "legacy"]));
 }
 
 const OLD_ENV: &str = r#"

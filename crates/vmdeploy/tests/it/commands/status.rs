@@ -30,6 +30,6 @@ fn with_faults() -> LabRun {
 fn a_fault_of_one_vm_leaves_how_far_the_others_are_from_the_spec() {
     let lab = with_faults();
     assert_snapshot!("faults_of_some", lab.run(&["status", "demo.yaml"]));
-    // Nothing is said of VMs that nobody asked for.
+    // VMs that were not selected are not mentioned.
     assert_snapshot!("faults_of_others", lab.run(&["status", "demo.yaml", "--target", "db01"]));
 }

@@ -39,7 +39,7 @@ fn a_least_privilege_token_is_made_from_nothing_and_deploys() {
 }
 
 #[test]
-fn a_foreign_guest_on_a_number_of_the_spec_is_a_note_beside_the_verdict() {
+fn an_unmanaged_guest_at_a_vmid_of_the_spec_is_a_note() {
     let lab = LabRun::demo();
     let made =
         lab.user.output(&["api", "post", "/nodes/pve1/qemu", "vmid=202", "name=other", "--wait", "--yes"]);
@@ -83,7 +83,7 @@ fn the_verdict_is_about_rights_where_deploy_is_refused_for_something_else() {
     lab.user.write("demo.yaml", &spec.replacen("vms:\n", "vms:\n  maker: {vmid: 209}\n", 1));
     let (code, built) = verdict(&lab);
     assert_eq!((code, built["unjudged"].as_array().map(Vec::len)), (Some(0), Some(0)), "{built}");
-    assert!(built["notes"].to_string().contains("is not built yet"), "{built}");
+    assert!(built["notes"].to_string().contains("has not been built yet"), "{built}");
     // What no step can be written for is said, and the rest is judged.
     with_image(&lab, "{path: /var/lib/vz/import/debian-13.qcow2}");
     let spec = std::fs::read_to_string(lab.user.path("demo.yaml")).unwrap();

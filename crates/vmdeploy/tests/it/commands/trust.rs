@@ -68,7 +68,7 @@ fn a_found_file_runs_no_command() {
     let command = format!("PROXMOX_SSH_PASSPHRASE_COMMAND='touch {}'\n", witness.display());
     lab.user.write(".env", &(all.concat() + &command));
     let output = with_only(&lab, &[], &["plan", "demo.yaml", "--transport", "ssh"]);
-    assert!(text(&output).contains("may run no command"), "{}", text(&output));
+    assert!(text(&output).contains("may not set a command to run"), "{}", text(&output));
     assert!(!witness.exists());
     assert!(lab.user.output(&["validate", "demo.yaml"]).status.success());
 }
@@ -157,7 +157,7 @@ fn a_stored_plan_is_carried_out_on_its_own_cluster_only() {
         ["deploy", "--plan", stored.to_str().unwrap(), "--spec-folder", folder.to_str().unwrap(), "--yes"];
     let refused = other.user.output(&arguments);
     assert!(
-        !refused.status.success() && text(&refused).contains("and this is the one at"),
+        !refused.status.success() && text(&refused).contains("but this is the cluster at"),
         "{}",
         text(&refused)
     );
@@ -179,11 +179,11 @@ fn user_data_and_images_are_read_from_the_spec_s_folder_alone() {
         )
     };
     for (file, why) in [
-        ("link", "lies outside"),
-        ("/etc/hostname", "lies outside"),
-        ("../../etc/hostname", "lies outside"),
-        ("/dev/zero", "lies outside"),
-        (".env", "holds credentials"),
+        ("link", "is outside"),
+        ("/etc/hostname", "is outside"),
+        ("../../etc/hostname", "is outside"),
+        ("/dev/zero", "is outside"),
+        (".env", "contains credentials"),
     ] {
         lab.user.write("s.yaml", &spec(file));
         let output = lab.user.output(&["plan", "s.yaml"]);
@@ -195,7 +195,7 @@ fn user_data_and_images_are_read_from_the_spec_s_folder_alone() {
     }
     lab.user.write("s.yaml", &spec("link"));
     let allowed = lab.user.output(&["plan", "s.yaml", "--allow-path", "/etc"]);
-    assert!(!text(&allowed).contains("lies outside"), "{}", text(&allowed));
+    assert!(!text(&allowed).contains("is outside"), "{}", text(&allowed));
 }
 
 #[test]

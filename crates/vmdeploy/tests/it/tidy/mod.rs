@@ -4,6 +4,7 @@ mod circles;
 mod dependencies;
 mod source;
 mod text;
+mod words;
 
 use std::path::{Path, PathBuf};
 

@@ -106,28 +106,14 @@ fn the_pure_crates_have_no_clock_chance_file_network_or_environment() {
 }
 
 #[test]
-fn libraries_do_not_print_read_the_environment_or_exit() {
-    let words = [
-        "println!",
-        "eprintln!",
-        " print!",
-        " eprint!",
-        "dbg!",
-        "std::env::",
-        "env::var",
-        "process::exit",
-        "anyhow",
-        "io::stdout",
-        "io::stderr",
-    ];
+fn libraries_do_not_read_the_environment_or_use_anyhow() {
+    // Clippy's lints in Cargo.toml refuse printing and exiting.
+    let words = ["std::env::", "env::var", "anyhow", "io::stdout", "io::stderr"];
     forbid("a library does what only the binary may", LIBRARIES, &words);
 }
 
 #[test]
-fn nothing_unwraps_and_nothing_is_left_to_do() {
-    let all: Vec<&str> = LIBRARIES.iter().copied().chain(["vmdeploy"]).collect();
-    forbid("unwrap outside tests", &all, &[".unwrap()", ".unwrap_err()"]);
-    forbid("unfinished code", &all, &["todo!(", "unimplemented!(", "panic!(\"not implemented"]);
+fn no_note_stands_in_for_an_issue() {
     let faults: Vec<String> = files("crates")
         .iter()
         .filter(|file| file.ends_with(".rs") && !file.ends_with("tidy/source.rs"))

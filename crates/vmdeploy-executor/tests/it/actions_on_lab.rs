@@ -1,8 +1,8 @@
-//! Every other action over the lab's real doors: images, snippets, disks, templates, pools, high availability, restarts,
+//! Every other action against the lab's listeners: images, snippets, disks, templates, pools, high availability, restarts,
 //! commands of the user's.
 
 use crate::fixture::{
-    Fixture, Transports, chain, guest, mark, patch, plan, plan_by_api, plan_of, quick_world, step, text,
+    Fixture, Transports, chain, guest, marker, patch, plan, plan_by_api, plan_of, quick_world, step, text,
 };
 use pve_ssh::command::{Command, files};
 use pve_types::{HaState, Vmid};
@@ -138,7 +138,7 @@ async fn an_image_on_the_node_is_verified_by_its_checksum() {
             Some("has checksum sha256:"),
         ),
         ("r3", crate::fixture::IMAGE, None, None),
-        ("r4", "/var/lib/vz/import/none.qcow2", None, Some("there is no file")),
+        ("r4", "/var/lib/vz/import/none.qcow2", None, Some("does not exist")),
     ] {
         let step = step("vm1", "verify", verify(path, checksum), Transport::Ssh, &[]);
         let (report, _) = fixture.run(change(run, vec![step])).await;
@@ -171,12 +171,12 @@ async fn a_snippet_is_written_by_sftp_and_a_file_that_changed_since_is_refused()
     let path = "/var/lib/vz/snippets/vmdeploy-test-vm1.yaml";
     assert_eq!(fixture.on_node(&files::read(path)).await, text);
     let mode = fixture.on_node(&Command::new("stat").args(["-c", "%a"]).arg(path)).await;
-    assert_eq!(mode.trim(), "600", "a snippet may hold what is nobody's business");
+    assert_eq!(mode.trim(), "600", "a snippet may contain private data");
     std::fs::write(fixture.folder.path().join("user.yaml"), "#cloud-config\n").unwrap();
     let (report, _) = fixture.run(place("r2")).await;
     let failure = report.failures().next().unwrap();
     assert_eq!((failure.kind, failure.took_effect), (FailureKind::ImageUnfit, TookEffect::No));
-    assert!(failure.message.contains("changed after the plan was made"), "{failure:?}");
+    assert!(failure.message.contains("has changed since the plan was created"), "{failure:?}");
     assert_eq!(fixture.on_node(&files::read(path)).await, text, "it is left as it was");
 }
 
@@ -196,7 +196,7 @@ async fn a_disk_moves_to_another_storage_and_the_old_volume_goes() {
     assert!(config["scsi1"].starts_with("local:201/vm-201-disk-"), "{config:?}");
     assert!(!config.keys().any(|key| key.starts_with("unused")), "{config:?}");
     assert_eq!(fixture.volumes(), 2, "the old volume is gone");
-    assert_eq!(config["running"], "true", "nobody restarted it");
+    assert_eq!(config["running"], "true", "it was not restarted");
 }
 
 #[tokio::test(flavor = "multi_thread")]
@@ -224,7 +224,7 @@ async fn a_template_is_made_and_cloned_linked() {
         full: false,
         storage: None,
         format: None,
-        description: mark("r2", &guest(2)),
+        description: marker("r2", &guest(2)),
         pool: None,
     });
     let (report, _) =

@@ -1,4 +1,4 @@
-//! The mark in a guest's description: what it says, and what it shall say.
+//! The ownership marker in a guest's description: its current and its desired content.
 
 use super::chain::{Chain, Link};
 use super::desired::{is_ignored, keys_digest};
@@ -12,15 +12,15 @@ use crate::volumes::{DiskName, disk_in, slot_of};
 use pve_types::{Vmid, VolumeId};
 use std::collections::{BTreeMap, BTreeSet};
 
-/// The name under which a mark keeps the digest of a list of keys with accounts.
+/// The name under which a marker keeps the digest of a list of keys with accounts.
 const KEYS: &str = "sshkeys";
-/// What stands before a slot where a mark keeps the digest of the file that its disk was made from.
+/// What stands before a slot where a marker keeps the digest of the file that its disk was made from.
 const CONTENT: &str = "content:";
-/// The name under which a mark keeps the digest of a clone's source.
+/// The name under which a marker keeps the digest of a clone's source.
 const CLONE: &str = "clone";
 
-/// Returns the mark that the guest shall bear.
-pub(crate) fn wanted_marker(
+/// Returns the desired ownership marker of the guest.
+pub(crate) fn desired_marker(
     input: &PlanInput<'_>,
     vm: &Vm,
     guest: &GuestRef,
@@ -29,7 +29,7 @@ pub(crate) fn wanted_marker(
     marker_after(input, vm, guest, current, &BTreeMap::new())
 }
 
-/// Returns the mark of a guest some of whose disks come to other slots: `renamed` has the old slot by the new one.
+/// Returns the marker of a guest some of whose disks come to other slots: `renamed` has the old slot by the new one.
 pub(crate) fn marker_after(
     input: &PlanInput<'_>,
     vm: &Vm,
@@ -96,7 +96,7 @@ pub(crate) fn push_kept_volumes(
     let mut patch = ConfigPatch::default();
     patch.set.insert("description".to_owned(), PatchValue::KeptVolumes { slots });
     let action = Action::SetConfig { guest: guest.clone(), patch, digest: None };
-    let transport = input.transports.api_first("a disk that survives its VM is known by its volume");
+    let transport = input.transports.api_first("the marker records the volumes of kept disks");
     chain.push(Link::new("remember", action, transport, 60));
 }
 
@@ -133,8 +133,8 @@ fn disks(vm: &Vm, current: Option<&Current<'_>>) -> BTreeMap<Slot, Option<Volume
     found
 }
 
-/// Returns the description that the guest shall have: people's text as the spec wants it, and the mark.
-pub(crate) fn wanted_description(vm: &Vm, marker: &Marker, current: &str) -> String {
+/// Returns the desired description of the guest: the text of the spec, and the ownership marker.
+pub(crate) fn desired_description(vm: &Vm, marker: &Marker, current: &str) -> String {
     let text = match &vm.description {
         Desired::Set(text) if current.is_empty() || !is_ignored(vm, "description") => text.value.as_str(),
         Desired::Remove(_) => "",
@@ -173,7 +173,7 @@ fn sources(input: &PlanInput<'_>, vm: &Vm, current: Option<&Current<'_>>) -> BTr
                 set(name, None);
                 set(content, None);
             }
-            // A disk that is there keeps what its mark says: an image is copied once, when the disk is made.
+            // A disk that is there keeps what its marker says: an image is copied once, when the disk is made.
             Desired::Set(disk) if !exists(&name) => {
                 set(name, image_digest(input, &disk.value));
                 set(content, content_digest(input, &disk.value));
@@ -206,7 +206,7 @@ pub(crate) fn content_digest(input: &PlanInput<'_>, disk: &Disk) -> Option<Strin
     input.deployment.images.get(&name.value).and_then(|image| images::content_digest(input, image))
 }
 
-/// Returns the digest that the mark remembers of the file that the slot's disk was made from.
+/// Returns the digest that the marker remembers of the file that the slot's disk was made from.
 pub(crate) fn remembered_content<'m>(marker: &'m Marker, slot: &str) -> Option<&'m String> {
     marker.sources.get(&format!("{CONTENT}{slot}"))
 }
@@ -232,7 +232,7 @@ fn was_renamed(input: &PlanInput<'_>, digest: &str, clone: &CloneFrom) -> bool {
     old.is_some_and(|old| *digest == crate::digest::short(&format!("vm {}", old.value)))
 }
 
-/// Tells whether the list of keys, accounts among them, is another one than the mark remembers.
+/// Tells whether the list of keys, accounts among them, is another one than the marker remembers.
 pub(crate) fn keys_changed(vm: &Vm, marker: Option<&Marker>) -> bool {
     let desired = vm.cloud_init.as_ref().and_then(keys_digest);
     let remembered = marker.and_then(|marker| marker.sources.get(KEYS).cloned());
