@@ -2,7 +2,7 @@
 //!
 //! A group is expanded right after parsing. Every member is an ordinary [`super::Vm`] that remembers its group's name.
 
-use super::model::Spanned;
+use super::spanned::Spanned;
 use pve_types::GuestName;
 
 /// A group of similar VMs.

@@ -23,6 +23,7 @@ mod reference;
 mod rename;
 mod scalar;
 mod schema;
+mod spanned;
 mod tree;
 mod validate;
 mod version;

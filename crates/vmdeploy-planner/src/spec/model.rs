@@ -5,6 +5,7 @@
 
 use super::diagnostic::{Diagnostic, Severity, SourceFile, Span};
 use super::group::{Group, Rollout};
+pub use super::spanned::Spanned;
 use crate::plan::{SecretRef, TransportChoice};
 use ipnet::IpNet;
 use pve_config::DeviceSlot;
@@ -14,33 +15,6 @@ use pve_types::{
 use std::collections::{BTreeMap, BTreeSet};
 use std::net::IpAddr;
 use std::time::Duration;
-
-/// A value with the place where the spec says it.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
-pub struct Spanned<T> {
-    /// The value.
-    pub value: T,
-    /// Where it stands.
-    pub span: Span,
-}
-
-impl<T> std::ops::Deref for Spanned<T> {
-    type Target = T;
-    fn deref(&self) -> &T {
-        &self.value
-    }
-}
-
-impl<T> Spanned<T> {
-    /// Returns `value` as read at `span`.
-    pub fn new(value: T, span: Span) -> Self {
-        Self { value, span }
-    }
-    /// Returns the value made of this one, at the same place.
-    pub fn map<U>(self, make: impl FnOnce(T) -> U) -> Spanned<U> {
-        Spanned { value: make(self.value), span: self.span }
-    }
-}
 
 /// What the spec wants of something that PVE has or has not: an absent key is not managed, `null` removes.
 #[derive(Debug, Clone, PartialEq, Eq, Default)]
