@@ -13,6 +13,7 @@ mod killed;
 mod late;
 mod loaded;
 mod locks;
+mod media;
 mod nodes;
 mod recovery;
 mod rich;
