@@ -136,6 +136,7 @@ fn in_use(world: &mut World, node: &str, volume: &str) -> Result<(), String> {
 pub fn forget(world: &mut World, vmid: Vmid) {
     world.guests.remove(&vmid);
     world.guest_behaviors.remove(&vmid);
+    world.firewalls.remove(&crate::world::FirewallScope::Guest(vmid));
     world.access.acl.remove(&format!("/vms/{vmid}"));
     for pool in world.access.pools.values_mut() {
         pool.guests.remove(&vmid.get());
