@@ -10,6 +10,7 @@ mod ends;
 mod failures;
 mod fixture;
 mod journal;
+mod kept;
 mod killed;
 mod late;
 mod loaded;
