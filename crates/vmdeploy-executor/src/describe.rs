@@ -41,6 +41,7 @@ pub fn leaves(action: &Action, outcome: Option<&crate::Outcome>) -> Option<(Stri
         | Action::ResizeDisk { .. }
         | Action::MoveDisk(_)
         | Action::ReassignDisk { .. }
+        | Action::TakeDisk { .. }
         | Action::ConvertToTemplate { .. }
         | Action::RegenerateCloudInit { .. }
         | Action::SetHa { .. }
@@ -74,6 +75,8 @@ pub fn tasks(action: &Action) -> Option<(&'static [&'static str], &GuestRef)> {
         Action::ImportDisk(ImportAction { guest, .. }) | Action::SetConfig { guest, .. } => (&["qmconfig"], guest),
         Action::ResizeDisk { guest, .. } => (&["resize"], guest),
         Action::MoveDisk(MoveAction { guest, .. }) | Action::ReassignDisk { guest, .. } => (&["qmmove"], guest),
+        // The task names the VM that gives the disk.
+        Action::TakeDisk { holder, .. } => (&["qmmove"], holder),
         Action::ConvertToTemplate { guest } => (&["qmtemplate"], guest),
         Action::StartVm { guest } => (&["qmstart", "hastart"], guest),
         Action::ShutdownVm { guest, .. } => (&["qmshutdown", "hastop"], guest),

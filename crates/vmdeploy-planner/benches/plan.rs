@@ -71,7 +71,55 @@ fn peak_mib() -> Option<u64> {
     Some(line.split_whitespace().nth(1)?.parse::<u64>().ok()? / 1024)
 }
 
+/// A group of 1,000 members that draw their addresses from a pool, in as few lines as a person writes.
+fn group_text() -> String {
+    "version: 1
+project: fleet
+images: {debian-13: {path: /var/lib/vz/import/debian-13.qcow2}}
+address_pools: {lan: {range: 10.40.0.10-10.40.7.250, prefix: 16, gateway: 10.40.255.1}}
+groups:
+  worker:
+    count: 1000
+    name: \"worker{:04}\"
+    vm:
+      node: pve1
+      cpu: 2
+      memory: 4GiB
+      agent: true
+      disks: {scsi0: {storage: local-lvm, image: debian-13, size: 20GiB, discard: true}}
+      nics: {net0: {bridge: vmbr0, ip: {pool: lan}}}
+      cloud_init: {user: admin}
+      lifecycle: {restart: if-needed}
+      ready: {agent: 5m}
+"
+    .to_owned()
+}
+
+/// Reads and plans the group, and then a change that restarts every member.
+fn bench_group() {
+    let read = |text: String| {
+        let files = [SourceFile::new("group.yaml", text)];
+        let loaded = timed("read a group of 1,000 members", || spec::load(&files, &LoadOptions::default()));
+        loaded.unwrap_or_else(|faults| panic!("{faults:#?}")).deployment
+    };
+    let deployment = read(group_text());
+    let mut pve = pve::Pve::new();
+    pve.space = pve_types::Bytes::from_gib(1 << 30);
+    let observed = pve.observed();
+    let create = timed("plan its creation", || plan(&deployment, &observed));
+    pve.apply(&create);
+    let changed = read(group_text().replace("cpu: 2", "cpu: 4"));
+    let observed = pve.observed();
+    let rollout = timed("plan a rollout of 1,000 batches", || plan(&changed, &observed));
+    assert_eq!(rollout.rollouts[0].batches.len(), 1_000);
+    let text = timed("print the rollout", || {
+        vmdeploy_planner::render::text(&rollout, vmdeploy_planner::render::RenderOptions::default())
+    });
+    println!("{} lines", text.lines().count());
+}
+
 fn main() {
+    bench_group();
     let files = [SourceFile::new("bench.yaml", spec_text())];
     println!("{VMS} VMs, {} KiB of YAML", files[0].text.len() / 1024);
     let loaded = timed("read, check and merge the spec", || spec::load(&files, &LoadOptions::default()));

@@ -70,6 +70,7 @@ pub fn estimate_ms(costs: &Costs, action: &Action, transport: Transport, copied:
         | Action::PlaceSnippet { .. }
         | Action::MoveDisk(_)
         | Action::ReassignDisk { .. }
+        | Action::TakeDisk { .. }
         | Action::ConvertToTemplate { .. }
         | Action::SetHa { .. }
         | Action::FreeVolume { .. } => costs.small_task_ms,

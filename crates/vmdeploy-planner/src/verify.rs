@@ -102,6 +102,7 @@ fn vmids(plan: &Plan) -> BTreeSet<Vmid> {
         match &step.action {
             Action::CloneVm(CloneAction { source, .. }) => drop(vmids.insert(source.vmid)),
             Action::ReassignDisk { holder, .. } => drop(vmids.insert(*holder)),
+            Action::TakeDisk { holder, .. } => drop(vmids.insert(holder.vmid)),
             _ => {}
         }
     }

@@ -326,6 +326,7 @@ pub fn touched(action: &Action, now: &BTreeMap<String, String>, users: &VolumeUs
         | Action::PlaceSnippet { .. }
         | Action::CloneVm(_)
         | Action::ImportDisk(_)
+        | Action::TakeDisk { .. }
         | Action::RegenerateCloudInit { .. }
         | Action::SetHa { .. }
         | Action::SetPool { .. }

@@ -123,7 +123,10 @@ impl Guest {
 /// Tells whether the action may leave a volume in an `unusedN`.
 fn makes_unused(action: &Action) -> bool {
     match action {
-        Action::ImportDisk(_) | Action::MoveDisk(_) | Action::ReassignDisk { .. } => true,
+        Action::ImportDisk(_)
+        | Action::MoveDisk(_)
+        | Action::ReassignDisk { .. }
+        | Action::TakeDisk { .. } => true,
         Action::SetConfig { patch, .. } => {
             patch.set.keys().chain(&patch.delete).any(|key| Bus::of_key(key).is_some_and(Bus::holds_volume))
         }
@@ -172,6 +175,7 @@ fn written(action: &Action, outcome: Option<&Outcome>, history: &RunHistory) -> 
         | Action::VerifyImage { .. }
         | Action::PlaceSnippet { .. }
         | Action::CloneVm(_)
+        | Action::TakeDisk { .. }
         | Action::RegenerateCloudInit { .. }
         | Action::SetHa { .. }
         | Action::SetPool { .. }

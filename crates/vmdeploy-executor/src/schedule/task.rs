@@ -124,6 +124,9 @@ pub fn claims_of(action: &Action, transport: Transport) -> Claims {
         Action::ReassignDisk { holder, .. } => {
             claims.writes.insert(*holder);
         }
+        Action::TakeDisk { holder, .. } => {
+            claims.writes.insert(holder.vmid);
+        }
         Action::CreateVm { config: patch, .. } | Action::SetConfig { patch, .. } => {
             claims.storages.extend(patch.set.values().filter_map(storage_copied_to).cloned());
         }

@@ -313,6 +313,7 @@ pub fn plan_of(run: &str, guests: &[GuestRef], steps: Vec<Step>) -> Plan {
     let change = |guest: &GuestRef| Change {
         group: None,
         outdated: Vec::new(),
+        pool_addresses: BTreeMap::new(),
         vm: guest.name.clone(),
         guest: guest.clone(),
         verb: Verb::Create,

@@ -15,6 +15,7 @@ mod ends;
 mod failures;
 mod fixture;
 mod journal;
+mod kept;
 mod killed;
 mod late;
 mod loaded;

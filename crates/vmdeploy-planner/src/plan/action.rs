@@ -447,6 +447,16 @@ pub enum Action {
         /// The VM that takes it, as an `unusedN`.
         holder: Vmid,
     },
+    /// Takes a disk back that was handed to another VM: from its `unusedN` to one of the guest. Outcome: the volume's new
+    /// name.
+    TakeDisk {
+        /// The guest that takes it.
+        guest: GuestRef,
+        /// The VM that holds it; without a UUID where it is not one of ours.
+        holder: GuestRef,
+        /// The volume, as the step that handed it over gave it.
+        volume: Ref<VolumeId>,
+    },
     /// Makes the guest a template.
     ConvertToTemplate {
         /// The guest.
@@ -529,6 +539,7 @@ impl Action {
             | Self::ResizeDisk { guest, .. }
             | Self::MoveDisk(MoveAction { guest, .. })
             | Self::ReassignDisk { guest, .. }
+            | Self::TakeDisk { guest, .. }
             | Self::ConvertToTemplate { guest }
             | Self::RegenerateCloudInit { guest }
             | Self::SetHa { guest, .. }
@@ -556,6 +567,7 @@ impl Action {
             | Self::ResizeDisk { guest, .. }
             | Self::MoveDisk(MoveAction { guest, .. })
             | Self::ReassignDisk { guest, .. }
+            | Self::TakeDisk { guest, .. }
             | Self::ConvertToTemplate { guest }
             | Self::RegenerateCloudInit { guest }
             | Self::SetHa { guest, .. }
@@ -586,6 +598,7 @@ impl Action {
             | Self::ResizeDisk { .. }
             | Self::MoveDisk(_)
             | Self::ReassignDisk { .. }
+            | Self::TakeDisk { .. }
             | Self::ConvertToTemplate { .. }
             | Self::RegenerateCloudInit { .. }
             | Self::SetHa { .. }
@@ -612,6 +625,7 @@ impl Action {
             | Self::ResizeDisk { .. }
             | Self::MoveDisk(_)
             | Self::ReassignDisk { .. }
+            | Self::TakeDisk { .. }
             | Self::ConvertToTemplate { .. }
             | Self::RegenerateCloudInit { .. }
             | Self::SetHa { .. }

@@ -107,6 +107,9 @@ pub struct Change {
     /// The disks whose image has changed since they were made from it.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     pub outdated: Vec<OutdatedDisk>,
+    /// The addresses that its NICs have from address pools, by slot.
+    #[serde(default, skip_serializing_if = "BTreeMap::is_empty")]
+    pub pool_addresses: BTreeMap<Slot, std::net::Ipv4Addr>,
     /// The owner that the guest's marker names before the run, where that is not the plan's project and the VM's name:
     /// the VM is renamed or moved in place. `None` for every other VM.
     #[serde(default, skip_serializing_if = "Option::is_none")]

@@ -132,6 +132,14 @@ impl Chain {
         }
         self.steps = ordered;
     }
+    /// Lets a rollback leave the VM that is made: it takes disks over that must survive.
+    pub(crate) fn never_revert_creation(&mut self) {
+        for step in &mut self.steps {
+            if matches!(step.action, Action::CreateVm { .. } | Action::CloneVm { .. }) {
+                step.revert = Revert::CannotRevert { why: "it has or gets disks that are kept".to_owned() };
+            }
+        }
+    }
     /// Appends a step, which waits for the last one.
     pub(crate) fn push(&mut self, link: Link) -> StepId {
         let step = link.into_step(Some(&self.vm), std::mem::take(&mut self.last));

@@ -13,6 +13,7 @@ use super::{cloning, ready};
 use crate::observed::Rights;
 use crate::plan::{Action, ConfigPatch, GuestRef, PatchValue, Ref, Slot, Transport, TransportChoice};
 use crate::spec::{Desired, DiskContent, PowerState, Vm};
+use pve_config::PropertyString;
 use pve_types::{Bytes, Privilege};
 use std::collections::BTreeMap;
 
@@ -62,8 +63,9 @@ impl Making<'_, '_> {
     fn make_new(&mut self) {
         let nothing = BTreeMap::new();
         let base = Base { values: &nothing, exists: false };
-        let DesiredConfig { changes, snippets } =
+        let DesiredConfig { mut changes, snippets } =
             desired(self.input, self.findings, self.vm, &self.guest.uuid, &self.guest.node, &base);
+        self.keep_macs(&mut changes);
         let shape = self.input.transports.shape(self.needs_node(&changes, &snippets));
         self.refuse_root_only(&changes, shape);
         self.place_snippets(&snippets);
@@ -84,6 +86,7 @@ impl Making<'_, '_> {
             }
         };
         let mut split = self.split(changes, shape, create_transport.0);
+        let boot_of_kept = self.boot_of_kept(&mut split);
         self.describe_mark(&mut split.base);
         // An import needs the VM to be there, and a single create needs the images: so the disks of the single shape
         // are planned before the create is pushed, those of the classic one after it.
@@ -113,6 +116,7 @@ impl Making<'_, '_> {
         );
         self.push_set("boot", boot, self.input.transports.api_first(BOOT_WHY));
         push_new_growth(self.input, &mut self.chain, self.guest, growth);
+        self.take_kept_disks(boot_of_kept);
         self.remember_kept();
         self.push_password(split.password);
         self.push_protection(split.protect);
@@ -125,8 +129,9 @@ impl Making<'_, '_> {
         let whole = cloning::laid_over(self.input, self.vm, self.guest, source.config.clone(), false);
         super::together::refuse_conflicts(self.input, self.findings, self.vm, &whole, None);
         let base = Base { values: &source.config, exists: false };
-        let DesiredConfig { changes, snippets } =
+        let DesiredConfig { mut changes, snippets } =
             desired(self.input, self.findings, self.vm, &self.guest.uuid, &self.guest.node, &base);
+        self.keep_macs(&mut changes);
         let needs_node = self.needs_node(&changes, &snippets);
         let shape = self.input.transports.shape(needs_node);
         self.refuse_root_only(&changes, shape);
@@ -136,6 +141,7 @@ impl Making<'_, '_> {
         marker::refuse_long_description(self.input, self.findings, self.vm, &description);
         cloning::push_clone(self, &source, clone, description);
         let mut split = self.split(changes, shape, Transport::Api);
+        let boot_of_kept = self.boot_of_kept(&mut split);
         let mut growth = Vec::new();
         let first = cloud_drive_removal(&mut split, &source.config);
         self.push_set(
@@ -164,8 +170,45 @@ impl Making<'_, '_> {
         );
         self.push_set("boot", boot, self.input.transports.api_first(BOOT_WHY));
         push_new_growth(self.input, &mut self.chain, self.guest, growth);
+        self.take_kept_disks(boot_of_kept);
         self.remember_kept();
         self.push_protection(split.protect);
+    }
+
+    /// Lets NICs keep the MAC addresses that they had in the VM that is replaced, where the spec does not say others.
+    fn keep_macs(&self, changes: &mut [KeyChange]) {
+        for change in changes {
+            let (Some(mac), Some(PatchValue::Text(text))) = (self.keeping.mac(&change.key), &mut change.to)
+            else {
+                continue;
+            };
+            let Ok(mut net) = PropertyString::parse(&change.key, text) else { continue };
+            if net.get("macaddr").is_none() {
+                net.set("macaddr", mac.to_string());
+                *text = net.print(&change.key);
+            }
+        }
+    }
+
+    /// Takes a boot order out of the changes that names a disk which is only taken over later.
+    // PVE: qemu-server src/PVE/API2/Qemu.pm update_vm_api refuses an order with a device that is not there.
+    fn boot_of_kept(&self, split: &mut Split) -> ConfigPatch {
+        let mut late = ConfigPatch::default();
+        for patch in [&mut split.base, &mut split.attach] {
+            let Some(PatchValue::Text(order)) = patch.set.get("boot") else { continue };
+            let order = order.clone();
+            if order.trim_start_matches("order=").split(';').any(|slot| self.keeping.has(slot)) {
+                patch.set.remove("boot");
+                late.set.insert("boot".to_owned(), PatchValue::Text(order));
+            }
+        }
+        late
+    }
+
+    fn take_kept_disks(&mut self, boot: ConfigPatch) {
+        let reasons = self.keeping.push_back(self.input, &mut self.chain, self.guest);
+        self.reasons.extend(reasons);
+        self.push_set("boot-kept", boot, self.input.transports.api_first(BOOT_WHY));
     }
 
     fn remember_kept(&mut self) {
@@ -261,6 +304,9 @@ impl Making<'_, '_> {
     fn add_disks(&mut self, shape: Shape, patch: &mut ConfigPatch, growth: &mut Vec<(Slot, Bytes)>) {
         let vm = self.vm;
         for disk in vm.disks.values().filter_map(Desired::set) {
+            if self.keeping.has(&disk.slot.to_string()) {
+                continue;
+            }
             self.add_disk(shape, disk, patch, growth);
         }
     }
@@ -301,6 +347,9 @@ impl Making<'_, '_> {
         for (slot, desired) in &vm.disks {
             let name = slot.to_string();
             let there = source.config.get(&name);
+            if self.keeping.has(&name) {
+                continue;
+            }
             match (desired, there) {
                 (Desired::Set(disk), None) => self.add_disk(shape, &disk.value, patch, growth),
                 (Desired::Set(disk), Some(text)) => {

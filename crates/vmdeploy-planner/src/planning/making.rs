@@ -3,6 +3,7 @@
 use super::chain::Chain;
 use super::images::Shared;
 use super::input::{Findings, PlanInput, Resolved};
+use super::keeping::Keeping;
 use crate::plan::{GuestRef, Reason};
 use crate::spec::Vm;
 
@@ -15,6 +16,8 @@ pub(crate) struct Making<'m, 'a> {
     pub(crate) guest: &'m GuestRef,
     pub(crate) chain: Chain,
     pub(crate) reasons: Vec<Reason>,
+    /// What it takes over from the VM that it replaces.
+    pub(crate) keeping: Keeping,
 }
 
 impl<'m, 'a> Making<'m, 'a> {
@@ -27,6 +30,7 @@ impl<'m, 'a> Making<'m, 'a> {
     ) -> Self {
         let chain = Chain::new(&resolved.guest.name);
         let (vm, guest) = (resolved.vm, &resolved.guest);
-        Self { input, shared, findings, vm, guest, chain, reasons: Vec::new() }
+        let (reasons, keeping) = (Vec::new(), Keeping::default());
+        Self { input, shared, findings, vm, guest, chain, reasons, keeping }
     }
 }

@@ -19,12 +19,14 @@ mod firmware;
 mod hotplug;
 mod images;
 mod input;
+mod keeping;
 mod making;
 mod mappings;
 mod marker;
 mod order;
 mod outdated;
 mod ownership;
+mod pools;
 mod preflight;
 mod ready;
 mod removal;
@@ -48,9 +50,10 @@ use crate::spec::{
 use chain::{Chain, Link};
 use images::Shared;
 use input::{Current, Findings, PlanInput, Resolved};
+use keeping::Keeping;
 use making::Making;
 use pve_types::{GuestName, NodeName, StorageId, Vmid};
-use removal::{Removal, kept_disks, losses, push_removal};
+use removal::{Removal, losses, push_removal};
 use std::collections::{BTreeMap, BTreeSet};
 use transports::Shape;
 use update::{ReplaceCause, ReplaceReason};
@@ -65,6 +68,8 @@ pub(crate) use mappings::kinds_of;
 /// # Errors
 /// Everything that the spec asks for and that cannot be done, all at once, each at its place with the way out.
 pub fn make_plan(deployment: &Deployment, context: &PlanContext<'_>) -> Result<Plan, Vec<Diagnostic>> {
+    let with_addresses = pools::assigned(deployment, context)?;
+    let deployment = with_addresses.as_ref().unwrap_or(deployment);
     let mut input = scene_of(deployment, context).map_err(|refused| vec![refused])?;
     let (owners, findings) = resolve_all(&mut input);
     planned(&input, &owners, findings).finish()
@@ -83,6 +88,11 @@ pub struct Draft {
 
 /// Drafts the plan as [`make_plan`] makes it, and stops at nothing.
 pub fn draft_plan(deployment: &Deployment, context: &PlanContext<'_>) -> Draft {
+    let with_addresses = match pools::assigned(deployment, context) {
+        Ok(with_addresses) => with_addresses,
+        Err(refused) => return Draft { refused, ..Draft::default() },
+    };
+    let deployment = with_addresses.as_ref().unwrap_or(deployment);
     let mut input = match scene_of(deployment, context) {
         Ok(input) => input,
         Err(refused) => return Draft { refused: vec![refused], ..Draft::default() },
@@ -108,6 +118,8 @@ pub fn plan_push(
     image: &Image,
     node: Option<&NodeName>,
 ) -> Result<Plan, Vec<Diagnostic>> {
+    let with_addresses = pools::assigned(deployment, context)?;
+    let deployment = with_addresses.as_ref().unwrap_or(deployment);
     let mut input = scene_of(deployment, context).map_err(|refused| vec![refused])?;
     let (owners, findings) = resolve_all(&mut input);
     let places = |step: &Step| match &step.action {
@@ -255,13 +267,24 @@ struct Planner<'p, 'a> {
     /// The steps of each VM.
     steps: BTreeMap<GuestName, Vec<Step>>,
     rollouts: Vec<PlannedRollout>,
+    /// The VMIDs of holders that this plan makes.
+    holders: BTreeSet<Vmid>,
 }
 
 impl<'p, 'a> Planner<'p, 'a> {
     fn new(input: &'p PlanInput<'a>, findings: Findings) -> Self {
         let (changes, claimed, steps) = (Vec::new(), BTreeMap::new(), BTreeMap::new());
         let rollouts = Vec::new();
-        Self { input, shared: Shared::default(), findings, changes, claimed, steps, rollouts }
+        Self {
+            input,
+            shared: Shared::default(),
+            findings,
+            changes,
+            claimed,
+            steps,
+            rollouts,
+            holders: BTreeSet::new(),
+        }
     }
 
     /// Returns the VMs that `--target` leaves, with the guests that they are or will be.
@@ -271,8 +294,14 @@ impl<'p, 'a> Planner<'p, 'a> {
     }
 
     fn deploy(&mut self, vms: &[&Vm], owners: &Owners<'a>) {
+        let held = keeping::held_disks(&gone(self.input, owners));
         for resolved in self.targets(vms) {
             let before = self.findings.refusals();
+            if resolved.current.is_none()
+                && let Some(held) = held.get(&resolved.vm.name.value)
+            {
+                keeping::refuse_new(self.input, &mut self.findings, resolved.vm, held);
+            }
             check_power_settings(self.input.deployment, resolved.vm, &mut self.findings);
             match &resolved.current {
                 None => self.create(resolved),
@@ -347,30 +376,24 @@ impl<'p, 'a> Planner<'p, 'a> {
     ) {
         let vm = resolved.vm;
         let guest = GuestRef { node: current.guest.node.clone(), ..resolved.guest.clone() };
-        let removal = Removal { guest: &guest, current, vm: Some(vm) };
-        let kept = vm.disks.values().filter_map(|desired| desired.set());
-        let kept = kept
-            .filter(|disk| marker::kept(vm, disk).is_some())
-            .map(|disk| (disk.slot.to_string(), disk.span));
-        let kept = kept.chain(kept_disks(&removal).into_keys().map(|slot| (slot, vm.name.span))).next();
-        if let Some((slot, span)) = kept {
-            let at = (span, vm.path(&format!("disks.{slot}")));
-            let message = format!(
-                "`{}` would be recreated, and its kept disk `{slot}` would be replaced by a new empty disk",
-                vm.name.value
-            );
-            let hint = format!(
-                "destroy it (`vmdeploy destroy SPEC --target {}`), deploy, and attach the kept volume by `volume:`",
-                vm.name.value
-            );
-            self.findings.refuse(self.input.deployment, at, message, hint);
+        let Some(keeping) = Keeping::of(self.input, &mut self.findings, vm, &guest, current, &self.holders)
+        else {
             return;
-        }
+        };
+        self.holders.extend(keeping.made.as_ref().map(|holder| holder.vmid));
+        let holder = keeping.made.as_ref().map(|holder| holder.vmid);
+        let removal = Removal { guest: &guest, current, vm: Some(vm), holder };
         let fresh = Resolved::new(vm, guest.clone(), None);
         let mut making = Making::new(self.input, &mut self.shared, &mut self.findings, &fresh);
+        keeping.push_holder(self.input, &mut making.chain);
         push_removal(self.input, making.findings, &mut making.chain, &removal);
+        making.keeping = keeping;
         making.make();
+        let keeps = making.keeping.keeps_disks();
         making.chain.remove_last_of_all();
+        if keeps {
+            making.chain.never_revert_creation();
+        }
         let (steps, made) = (making.chain.steps, making.reasons);
         let reasons = why.into_iter().chain(losses(&removal)).chain(made).collect();
         self.add(guest, Verb::Replace, reasons, OnFailure::Keep, steps);
@@ -459,7 +482,7 @@ impl<'p, 'a> Planner<'p, 'a> {
         };
         let current = Current { guest: seen, config, marker: Some(marker.clone()) };
         let mut chain = Chain::new(&guest.name);
-        let removal = Removal { guest: &guest, current: &current, vm: None };
+        let removal = Removal { guest: &guest, current: &current, vm: None, holder: None };
         push_removal(self.input, &mut self.findings, &mut chain, &removal);
         let mut gone = input::reason("(whole VM)", None, None);
         gone.note = Some("it is not in the spec, and `--prune` allows its deletion".to_owned());
@@ -475,7 +498,7 @@ impl<'p, 'a> Planner<'p, 'a> {
             };
             let before = self.findings.refusals();
             let mut chain = Chain::new(&vm.name);
-            let removal = Removal { guest: &resolved.guest, current, vm: Some(vm) };
+            let removal = Removal { guest: &resolved.guest, current, vm: Some(vm), holder: None };
             push_removal(self.input, &mut self.findings, &mut chain, &removal);
             let reasons = losses(&removal);
             self.add(resolved.guest.clone(), Verb::Delete, reasons, OnFailure::Keep, chain.steps);
@@ -518,6 +541,7 @@ impl<'p, 'a> Planner<'p, 'a> {
             .filter(|marker| self.is_other_identity(marker, &guest.name))
             .map(|marker| Owner { project: marker.project.clone(), name: marker.name.clone() });
         let group = vm.and_then(|vm| vm.group.clone());
+        let pool_addresses = vm.map(pools::drawn).unwrap_or_default();
         let vm = guest.name.clone();
         self.changes.push(Change {
             vm,
@@ -527,6 +551,7 @@ impl<'p, 'a> Planner<'p, 'a> {
             reasons,
             on_failure,
             outdated: Vec::new(),
+            pool_addresses,
             formerly,
         });
     }

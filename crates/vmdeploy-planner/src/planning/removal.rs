@@ -15,6 +15,8 @@ pub(crate) struct Removal<'r, 'a> {
     pub(crate) current: &'r Current<'a>,
     /// The spec's VM; `None` for one that the spec no longer has.
     pub(crate) vm: Option<&'r Vm>,
+    /// The VM that this plan makes to hold disks that name no holder; `None` where it makes none.
+    pub(crate) holder: Option<Vmid>,
 }
 
 /// Appends the steps that destroy a guest; records what refuses it.
@@ -24,7 +26,7 @@ pub(crate) fn push_removal(
     chain: &mut Chain,
     removal: &Removal<'_, '_>,
 ) {
-    let Removal { guest, current, vm } = removal;
+    let Removal { guest, current, vm, .. } = removal;
     let span = vm.map_or(Span::default(), |vm| vm.name.span);
     let path = vm.map_or_else(|| format!("vms.{}", guest.name), |vm| vm.path(""));
     if current.effective("protection") == Some("1") {
@@ -98,6 +100,7 @@ pub(crate) fn kept_disks(removal: &Removal<'_, '_>) -> BTreeMap<Slot, Option<Vmi
     let there = all_slots(removal.current);
     let mut kept = BTreeMap::new();
     for (slot, holder) in survivors(removal) {
+        let holder = holder.or(removal.holder);
         let place = remembered(removal, &slot).and_then(|disk| slot_of(&disk, &there));
         if there.get(&slot).is_some_and(|text| disk_in(&slot, text).is_some()) {
             kept.insert(slot, holder);
@@ -213,6 +216,7 @@ fn check_holder(
     }
     let seen = input.observed.guests.get(&holder);
     let problem = match seen {
+        _ if removal.holder == Some(holder) => None,
         None => Some(format!("VM {holder}, the holder of `{slot}`, does not exist")),
         Some(seen) if seen.kind == GuestKind::Container => {
             Some(format!("{holder}, the holder of `{slot}`, is a container"))

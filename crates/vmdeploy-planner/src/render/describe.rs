@@ -53,6 +53,13 @@ pub fn summary(action: &Action) -> String {
         Action::ResizeDisk { slot, size, .. } => format!("resize {slot} to {size}"),
         Action::MoveDisk(MoveAction { slot, storage, .. }) => format!("move {slot} to {storage}"),
         Action::ReassignDisk { slot, holder, .. } => format!("reassign {slot} to VM {holder}"),
+        Action::TakeDisk { holder, volume: Ref::OutputOf(step), .. } => {
+            let slot = step.0.rsplit('-').next().unwrap_or_default();
+            clean(&format!("take the disk of {slot} back from VM {}", holder.vmid), 120)
+        }
+        Action::TakeDisk { holder, volume: Ref::Known(volume), .. } => {
+            clean(&format!("take {volume} back from VM {}", holder.vmid), 120)
+        }
         Action::ConvertToTemplate { .. } => "convert to a template".to_owned(),
         Action::RegenerateCloudInit { .. } => "regenerate the cloud-init drive".to_owned(),
         Action::SetHa { ha: Some(ha), .. } => clean(&format!("add to HA (state {})", ha.state), 80),

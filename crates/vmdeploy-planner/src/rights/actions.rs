@@ -70,6 +70,11 @@ impl Requirements<'_> {
                 self.on_guest(P::VmAudit, *holder),
                 space(volume.storage()),
             ],
+            Action::TakeDisk { guest, holder, .. } => vec![
+                self.on(P::VmConfigDisk, guest),
+                self.on_guest(P::VmConfigDisk, holder.vmid),
+                self.on_guest(P::VmAudit, holder.vmid),
+            ],
             Action::ConvertToTemplate { guest } => vec![self.on(P::VmAllocate, guest)],
             Action::DeleteVm { guest, stop } => {
                 let stops = stop.then(|| self.on(P::VmPowerMgmt, guest));

@@ -1,20 +1,6 @@
-//! Groups of similar VMs, as planning knows them: a name, and the VMs that it stands for.
+//! What a group of similar VMs says beyond its VMs: how it names them, and how changes go through it.
 //!
 //! A group is expanded right after parsing. Every member is an ordinary [`super::Vm`] that remembers its group's name.
-
-use super::spanned::Spanned;
-use pve_types::GuestName;
-
-/// A group of similar VMs.
-#[derive(Debug, Clone, PartialEq, Eq)]
-pub struct Group {
-    /// Its name, which is not that of a VM.
-    pub name: Spanned<String>,
-    /// Its members, in their order; each is one of [`super::Deployment::vms`].
-    pub members: Vec<GuestName>,
-    /// Its rollout, where it says one; else that of the spec holds.
-    pub rollout: Option<Rollout>,
-}
 
 /// How work that interrupts existing VMs is spread over time.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]

@@ -9,6 +9,7 @@ use super::view::{View, check_complete};
 use pve_types::{GuestName, Vmid};
 use serde::Serialize;
 use std::collections::BTreeMap;
+use std::net::Ipv4Addr;
 
 /// Reads the pins of all lock files.
 pub(crate) fn read_pins(trees: &[&Tree], faults: &mut Faults) -> BTreeMap<(String, GuestName), Pin> {
@@ -38,37 +39,73 @@ pub(crate) fn read_pins(trees: &[&Tree], faults: &mut Faults) -> BTreeMap<(Strin
     pins
 }
 
+/// Reads the addresses of all lock files.
+pub(crate) fn read_address_pins(trees: &[&Tree]) -> BTreeMap<(String, GuestName, String), Ipv4Addr> {
+    let mut pins = BTreeMap::new();
+    for document in trees.iter().flat_map(|tree| tree.documents()) {
+        let addresses = View::of(vec![document]).and_then(|view| view.some(&LOCK, "addresses"));
+        for (cluster, _, vms) in addresses.map_or_else(Vec::new, |view| view.entries()) {
+            for (vm, _, nics) in vms.entries() {
+                for (slot, _, address) in nics.entries() {
+                    if let (Ok(vm), Some(address)) = (vm.parse(), address.parse::<Ipv4Addr>()) {
+                        pins.insert((cluster.to_owned(), vm, slot.to_owned()), address.value);
+                    }
+                }
+            }
+        }
+    }
+    pins
+}
+
+/// Addresses by cluster, VM and NIC slot, as a lock file holds them.
+type Addresses<'a> = BTreeMap<&'a str, BTreeMap<&'a str, BTreeMap<&'a str, Ipv4Addr>>>;
+
 /// A lock file, as it is written.
 #[derive(Serialize)]
 struct LockFile<'a> {
     version: u32,
     project: &'a str,
     vmids: BTreeMap<&'a str, BTreeMap<&'a str, u32>>,
+    #[serde(skip_serializing_if = "BTreeMap::is_empty")]
+    addresses: Addresses<'a>,
 }
 
-/// Returns the text of a lock file with these numbers, by cluster and VM.
-pub fn print_lock(project: &str, pins: &BTreeMap<(String, GuestName), Vmid>) -> String {
+/// What a lock file pins of VMs.
+#[derive(Debug, Clone, PartialEq, Eq, Default)]
+pub struct Drawn {
+    /// VMIDs by cluster and VM.
+    pub vmids: BTreeMap<(String, GuestName), Vmid>,
+    /// Addresses by cluster, VM and NIC slot.
+    pub addresses: BTreeMap<(String, GuestName, String), Ipv4Addr>,
+}
+
+/// Returns the text of a lock file with what was drawn.
+pub fn print_lock(project: &str, drawn: &Drawn) -> String {
     let mut vmids: BTreeMap<&str, BTreeMap<&str, u32>> = BTreeMap::new();
-    for ((cluster, name), vmid) in pins {
+    for ((cluster, name), vmid) in &drawn.vmids {
         vmids.entry(cluster).or_default().insert(name.as_str(), vmid.get());
     }
-    let lock = LockFile { version: 1, project, vmids };
+    let mut addresses: Addresses<'_> = BTreeMap::new();
+    for ((cluster, name, slot), address) in &drawn.addresses {
+        let of_vm = addresses.entry(cluster).or_default().entry(name.as_str()).or_default();
+        of_vm.insert(slot, *address);
+    }
+    let lock = LockFile { version: 1, project, vmids, addresses };
     // Maps of texts and numbers always serialize.
     let text = serde_yaml::to_string(&lock).unwrap_or_default();
-    format!(
-        "# VMIDs that were allocated from ranges. Written by `vmdeploy plan --pin`; commit this file.\n{text}"
-    )
+    format!("# Allocated VMIDs and addresses. Written by `vmdeploy plan --pin`; commit this file.\n{text}")
 }
 
 /// Returns the text of the lock file with the pins of `deployment` and those in `drawn`.
 ///
 /// Pins of VMs that the deployment has no more are left out.
-pub fn updated_lock(deployment: &Deployment, drawn: &BTreeMap<(String, GuestName), Vmid>) -> String {
-    let is_wanted = |key: &(String, GuestName)| {
-        deployment.vms.iter().any(|vm| (&vm.cluster, &vm.name.value) == (&key.0, &key.1))
+pub fn updated_lock(deployment: &Deployment, drawn: &Drawn) -> String {
+    let is_there = |cluster: &str, name: &GuestName| {
+        deployment.vms.iter().any(|vm| (vm.cluster.as_str(), &vm.name.value) == (cluster, name))
     };
     let kept = deployment.pins.iter().map(|(key, pin)| (key.clone(), pin.vmid));
-    let drawn = drawn.iter().map(|(key, vmid)| (key.clone(), *vmid));
-    let pins = kept.chain(drawn).filter(|(key, _)| is_wanted(key)).collect();
-    print_lock(&deployment.project.value, &pins)
+    let vmids = kept.chain(drawn.vmids.clone()).filter(|((cluster, name), _)| is_there(cluster, name));
+    let addresses = deployment.address_pins.clone().into_iter().chain(drawn.addresses.clone());
+    let addresses = addresses.filter(|((cluster, name, _), _)| is_there(cluster, name));
+    print_lock(&deployment.project.value, &Drawn { vmids: vmids.collect(), addresses: addresses.collect() })
 }

@@ -4,7 +4,7 @@
 //! is lowered here already: [`Vm::options`] is keyed by PVE's own key and says which fields of it are wished for.
 
 use super::diagnostic::{Diagnostic, Severity, SourceFile, Span};
-use super::group::{Group, Rollout};
+use super::group::Rollout;
 pub use super::spanned::Spanned;
 use crate::plan::{SecretRef, TransportChoice};
 use ipnet::IpNet;
@@ -71,6 +71,10 @@ pub struct Deployment {
     pub vms: Vec<Vm>,
     /// The groups by name.
     pub groups: BTreeMap<String, Group>,
+    /// The address pools by name.
+    pub address_pools: BTreeMap<String, super::pools::AddressPool>,
+    /// The addresses that lock files pin, by cluster, VM name and NIC slot.
+    pub address_pins: BTreeMap<(String, GuestName, String), std::net::Ipv4Addr>,
     /// The rollout of groups that do not say their own, and of VMs in no group, where the spec says it.
     pub rollout: Option<Rollout>,
     /// The numbers that lock files pin, by cluster and VM name.
@@ -127,6 +131,17 @@ impl Deployment {
         let clouds = self.vms.iter().filter_map(|vm| vm.cloud_init.as_ref()).flat_map(CloudInit::local_files);
         images.chain(clouds).collect()
     }
+}
+
+/// A group of similar VMs.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Group {
+    /// Its name, which is not that of a VM.
+    pub name: Spanned<String>,
+    /// Its members, in their order; each is one of [`super::Deployment::vms`].
+    pub members: Vec<GuestName>,
+    /// Its rollout, where it says one; else that of the spec holds.
+    pub rollout: Option<Rollout>,
 }
 
 /// A file on this machine that the spec names.
@@ -598,6 +613,8 @@ pub struct Nic {
     pub made_with: MadeWith,
     /// The fields of `ipconfigN`: `ip`, `gw`, `ip6`, `gw6`; empty when the spec says no address.
     pub ipconfig: DesiredFields,
+    /// The address pool that its IPv4 address is drawn from; planning sets `ipconfig` and `addresses` then.
+    pub pool: Option<Spanned<String>>,
     /// The static addresses among them, with their prefix.
     pub addresses: Vec<Spanned<IpNet>>,
     /// Whether inventories take this NIC's address.

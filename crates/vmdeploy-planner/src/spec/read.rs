@@ -4,6 +4,7 @@ mod cluster;
 mod devices;
 mod digest;
 mod groups;
+mod pools;
 mod raw;
 mod vm;
 
@@ -91,6 +92,7 @@ struct Top<'a> {
     transport: Option<Spanned<TransportChoice>>,
     moved_from: Option<Node<'a>>,
     rollout: Option<Node<'a>>,
+    address_pools: Option<Node<'a>>,
     defaults: Option<Node<'a>>,
     clusters: Named<'a>,
     images: Named<'a>,
@@ -198,6 +200,8 @@ fn read_all(
         vms,
         groups,
         rollout: top.rollout.and_then(groups::read_rollout),
+        address_pools: pools::read_pools(top.address_pools, faults),
+        address_pins: lock::read_address_pins(&locks),
         pins,
         digest,
     };
@@ -249,6 +253,7 @@ impl<'a> Top<'a> {
             }
         }
         for (key, place, hint) in [
+            ("address_pools", &mut self.address_pools, "write all pools in one file"),
             (
                 "defaults",
                 &mut self.defaults,

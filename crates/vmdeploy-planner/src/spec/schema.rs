@@ -10,7 +10,7 @@ pub(crate) mod rules;
 mod vm;
 
 pub(crate) use cluster::{LOCK, TOP};
-pub(crate) use devices::{CLOUD_INIT, DISK, EFI, NIC, NUMA_NODE, PCI, TPM, USB, VIRTIOFS};
+pub(crate) use devices::{CLOUD_INIT, DISK, EFI, NIC, NUMA_NODE, PCI, POOL_ADDRESS, TPM, USB, VIRTIOFS};
 pub(crate) use groups::ROLLOUT;
 pub(crate) use vm::{MOVED_FROM, SMBIOS, VM};
 

@@ -7,6 +7,7 @@ mod identity;
 mod network;
 mod numbers;
 mod order;
+mod pools;
 mod vm;
 
 pub(crate) use devices::password_form_fault;
@@ -28,6 +29,7 @@ pub(crate) fn validate(
     groups::check_groups(deployment, faults);
     numbers::check_numbers(deployment, faults);
     identity::check_identity(deployment, faults);
+    pools::check_pools(deployment, faults);
     network::check_network(deployment, faults);
     clones::check_clones(deployment, faults);
     order::check_order(deployment, faults);

@@ -36,7 +36,8 @@ fn check_page(name: &str, plans: usize) {
     let path = Path::new(env!("CARGO_MANIFEST_DIR")).join("../../docs").join(name);
     let page = std::fs::read_to_string(&path).expect("the page is there");
     let blocks = blocks(&page);
-    let pairs: Vec<_> = blocks.chunks(2).filter(|pair| pair[0].0 == "yaml").collect();
+    let is_plan = |pair: &&[(String, String)]| pair[0].0 == "yaml" && pair[1].0 == "text";
+    let pairs: Vec<_> = blocks.windows(2).filter(is_plan).collect();
     assert_eq!(pairs.len(), plans, "{name}");
     let mut pve = Pve::new();
     let mut fresh = page.clone();

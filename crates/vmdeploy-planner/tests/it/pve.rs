@@ -41,6 +41,8 @@ pub struct Pve {
     pub nodes: BTreeSet<String>,
     pub storages: BTreeSet<String>,
     pub bridges: BTreeSet<String>,
+    /// The sizes of volumes that are no guest's drive at the moment.
+    held: BTreeMap<String, Bytes>,
     /// What is free on each storage.
     pub space: Bytes,
     pub mappings: BTreeMap<MappingKind, BTreeMap<String, BTreeSet<NodeName>>>,
@@ -65,6 +67,7 @@ impl Pve {
             nodes: ["pve1", "pve2"].into_iter().map(str::to_owned).collect(),
             storages: ["local", "local-lvm", "fast"].into_iter().map(str::to_owned).collect(),
             bridges: ["vmbr0", "vmbr1"].into_iter().map(str::to_owned).collect(),
+            held: BTreeMap::new(),
             space: Bytes::from_gib(3000),
             mappings: BTreeMap::new(),
             drawn: 0,
@@ -203,9 +206,43 @@ impl Pve {
                 self.volumes.remove(&volume);
                 let handed = volume.replace(&format!("vm-{}-", guest.vmid), &format!("vm-{holder}-"));
                 self.volumes.insert(handed.clone());
-                let holder = self.foreign.get_mut(holder).expect("the holder is there");
-                holder.volumes.get_or_insert_default().ids.insert(handed.parse().unwrap());
+                let size = pve_config::Drive::parse(slot, &value).ok().and_then(|drive| drive.size());
+                self.held.extend(size.map(|size| (handed.clone(), size)));
+                match self.guests.get_mut(holder) {
+                    Some(holder) => {
+                        let free = (0..).map(|n| format!("unused{n}"));
+                        let free = free.into_iter().find(|slot| !holder.values.contains_key(slot)).unwrap();
+                        holder.values.insert(free, handed.clone());
+                    }
+                    None => {
+                        let holder = self.foreign.get_mut(holder).expect("the holder is there");
+                        holder.volumes.get_or_insert_default().ids.insert(handed.parse().unwrap());
+                    }
+                }
                 return Some(handed);
+            }
+            Action::TakeDisk { guest, holder, volume } => {
+                let volume = match volume {
+                    Ref::Known(volume) => volume.to_string(),
+                    Ref::OutputOf(step) => outputs.get(step).expect("the step has run").clone(),
+                };
+                match self.guests.get_mut(&holder.vmid) {
+                    Some(made) => made.values.retain(|_, value| *value != volume),
+                    None => {
+                        let foreign = self.foreign.get_mut(&holder.vmid).expect("the holder is there");
+                        assert!(foreign.volumes.get_or_insert_default().ids.remove(&volume.parse().unwrap()));
+                    }
+                }
+                assert!(self.volumes.remove(&volume), "{volume} is held");
+                let name = volume.split(':').next().unwrap().parse().unwrap();
+                let taken = self.allocate(guest.vmid, &name);
+                let size = self.held.remove(&volume);
+                self.held.extend(size.map(|size| (taken.clone(), size)));
+                let made = self.guests.get_mut(&guest.vmid).unwrap();
+                let free = (0..).map(|n| format!("unused{n}"));
+                let free = free.into_iter().find(|slot| !made.values.contains_key(slot)).unwrap();
+                made.values.insert(free, taken.clone());
+                return Some(taken);
             }
             Action::ConvertToTemplate { guest } => {
                 let made = self.guests.get_mut(&guest.vmid).unwrap();
@@ -301,7 +338,8 @@ impl Pve {
                         Ref::OutputOf(step) => outputs.get(step).expect("the step has run").clone(),
                     };
                     self.disuse(vmid, &volume);
-                    with_size(key, &volume, options, IMAGE_SIZE)
+                    let size = self.held.remove(&volume).unwrap_or(IMAGE_SIZE);
+                    with_size(key, &volume, options, size)
                 }
                 PatchValue::ImportFrom { storage, source, options } => {
                     let there = match source {

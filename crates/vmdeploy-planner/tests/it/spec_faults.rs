@@ -273,10 +273,8 @@ fn files_are_read_as_one() {
         text(&[site, ("b.yaml", &spec("{range: [200, 249]}")), lock]).contains("the lock file has VMID 250")
     );
     assert!(text(&[site, ("b.yaml", &spec("251")), lock]).contains("but the spec has 251"));
-    let printed = spec::updated_lock(
-        &pinned,
-        &[(("default".to_owned(), "zz".parse().unwrap()), pve_types::Vmid::new(300).unwrap())].into(),
-    );
+    let zz = (("default".to_owned(), "zz".parse().unwrap()), pve_types::Vmid::new(300).unwrap());
+    let printed = spec::updated_lock(&pinned, &spec::Drawn { vmids: [zz].into(), ..spec::Drawn::default() });
     assert!(printed.ends_with("project: p\nvmids:\n  default:\n    a: 250\n"), "{printed}");
 }
 

@@ -7,12 +7,11 @@ use crate::files;
 use crate::output;
 use crate::planning::{self, PlanArgs, Planned, plan_text, write_plan};
 use crate::spec_files::lock_path;
-use pve_types::{GuestName, Vmid};
-use std::collections::BTreeMap;
+use pve_types::GuestName;
 use std::path::PathBuf;
 use vmdeploy_planner::plan::{Plan, PlanMode};
 use vmdeploy_planner::render;
-use vmdeploy_planner::spec::{VmidWish, updated_lock};
+use vmdeploy_planner::spec::{Drawn, VmidWish, updated_lock};
 
 /// Shows what `deploy` would do, and changes nothing.
 #[derive(Debug, clap::Args)]
@@ -43,7 +42,7 @@ pub struct Args {
     /// Write what was read from the cluster to this file, for `--observed`
     #[arg(long, value_name = "FILE")]
     write_observed: Option<PathBuf>,
-    /// Write allocated VMIDs to the lock file next to the spec
+    /// Write allocated VMIDs and addresses to the lock file next to the spec
     #[arg(long)]
     pin: bool,
     /// Exit with 3 if the plan contains changes
@@ -117,17 +116,23 @@ fn text(args: &Args, plan: &Plan, context: &Context) -> Result<String, Failure> 
 /// Writes the lock file: next to the spec file, or `vmdeploy.lock.yaml` in the spec folder.
 fn pin(planned: &Planned, args: &PlanArgs, context: &Context) -> Result<(), Failure> {
     let deployment = &planned.spec.deployment;
-    let drawn: BTreeMap<(String, GuestName), Vmid> = planned
-        .plan
-        .changes
-        .iter()
-        .map(|change| ((planned.plan.cluster.clone(), change.vm.clone()), change.guest.vmid))
-        .filter(|((_, name), _)| deployment.vm(name).is_some_and(|vm| !matches!(vm.vmid, VmidWish::Fixed(_))))
-        .collect();
+    let cluster = &planned.plan.cluster;
+    let is_drawn =
+        |name: &GuestName| deployment.vm(name).is_some_and(|vm| !matches!(vm.vmid, VmidWish::Fixed(_)));
+    let mut drawn = Drawn::default();
+    for change in &planned.plan.changes {
+        if is_drawn(&change.vm) {
+            drawn.vmids.insert((cluster.clone(), change.vm.clone()), change.guest.vmid);
+        }
+        let of_nics = change.pool_addresses.iter();
+        drawn.addresses.extend(
+            of_nics.map(|(slot, address)| ((cluster.clone(), change.vm.clone(), slot.clone()), *address)),
+        );
+    }
     let path =
         lock_path(&args.spec, context).unwrap_or_else(|| planned.spec.folder.join("vmdeploy.lock.yaml"));
     files::write_own(&path, &updated_lock(deployment, &drawn))
         .map_err(|error| files::cannot_write(&path, error))?;
-    output::say(&format!("VMIDs written to {}; commit the file to git", path.display()));
+    output::say(&format!("VMIDs and addresses written to {}; commit the file to git", path.display()));
     Ok(())
 }

@@ -314,7 +314,7 @@ impl Job {
         Ok(Done::volume(volume).with(Some(finished)))
     }
 
-    async fn holder(&self, guest: &GuestRef, holder: Vmid) -> Result<Seen, Failure> {
+    pub(super) async fn holder(&self, guest: &GuestRef, holder: Vmid) -> Result<Seen, Failure> {
         let node = self.find_node(holder).await?.unwrap_or_else(|| self.node_of(guest));
         let config = self.qemu_at(&node, holder).config().await?;
         Ok(Seen { node, config })
@@ -404,12 +404,12 @@ fn size_of(config: &QemuConfig, slot: &str) -> Option<Bytes> {
 }
 
 /// Returns the lowest free `unusedN`.
-fn free_unused(config: &QemuConfig) -> String {
+pub(super) fn free_unused(config: &QemuConfig) -> String {
     let free = (0..256).map(|number| format!("unused{number}")).find(|slot| config.get(slot).is_none());
     free.unwrap_or_else(|| "unused0".to_owned())
 }
 
-fn new_unused(config: &QemuConfig, before: &BTreeSet<VolumeId>) -> Option<VolumeId> {
+pub(super) fn new_unused(config: &QemuConfig, before: &BTreeSet<VolumeId>) -> Option<VolumeId> {
     let is_new = |(key, volume): &(String, VolumeId)| is_unused(key) && !before.contains(volume);
     volumes_of(config).into_iter().find(is_new).map(|(_, volume)| volume)
 }

@@ -5,6 +5,7 @@ mod config;
 mod disks;
 mod guests;
 mod images;
+mod kept;
 mod late;
 mod making;
 mod owners;
@@ -54,6 +55,7 @@ impl Job {
             Action::ReassignDisk { guest, slot, volume, holder } => {
                 self.reassign_disk(guest, &slot.to_string(), volume, *holder).await
             }
+            Action::TakeDisk { guest, holder, volume } => self.take_disk(guest, holder, volume).await,
             Action::ConvertToTemplate { guest } => self.convert_to_template(guest).await,
             Action::RegenerateCloudInit { guest } => self.regenerate_cloud_init(guest).await,
             Action::SetHa { guest, ha } => self.set_ha(guest, ha.as_ref()).await,

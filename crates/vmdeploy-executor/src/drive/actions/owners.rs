@@ -97,6 +97,8 @@ fn may_touch(action: &Action) -> bool {
         | Action::PlaceSnippet { .. }
         | Action::CloneVm(_)
         | Action::ImportDisk(_)
+        // The volume is the one that an earlier step of this run gave: the step itself looks for it.
+        | Action::TakeDisk { .. }
         | Action::ResizeDisk { volume: None, .. }
         | Action::RegenerateCloudInit { .. }
         | Action::SetHa { .. }

@@ -8,7 +8,7 @@ use crate::spec::model::{
     CloudInit, Delivery, Desired, DesiredField, DesiredFields, Disk, DiskContent, EmptyDrive, Keep, MadeWith,
     Nic, Password, SnippetSource, Spanned, SshKey,
 };
-use crate::spec::schema::{CLOUD_INIT, DISK, EFI, NIC, Object, TPM, VM};
+use crate::spec::schema::{CLOUD_INIT, DISK, EFI, NIC, Object, POOL_ADDRESS, TPM, VM};
 use crate::spec::tree::Node;
 use crate::spec::view::View;
 use ipnet::IpNet;
@@ -166,8 +166,9 @@ fn read_nic(slot: DeviceSlot, view: &View<'_>, span: crate::spec::Span, path: Pa
         mac.make_ascii_uppercase();
     }
     let mut ipconfig = DesiredFields::new();
+    let pool = get("ip").filter(View::is_map).and_then(|ip| ip.some(&POOL_ADDRESS, "pool")?.text());
     for (key, part) in [("ip", "ip"), ("gateway", "gw"), ("ip6", "ip6"), ("gateway6", "gw6")] {
-        if let Some(value) = view.get(&NIC, key) {
+        if let Some(value) = view.get(&NIC, key).filter(|value| !value.is_map()) {
             let text = value.text().map(|text| text.value.to_owned());
             let desired = DesiredField { path: path.key(key).to_string(), span: value.span(), value: text };
             ipconfig.insert(part.to_owned(), desired);
@@ -182,6 +183,7 @@ fn read_nic(slot: DeviceSlot, view: &View<'_>, span: crate::spec::Span, path: Pa
         vlan: get("vlan").and_then(|view| view.parse()),
         options,
         ipconfig,
+        pool: pool.map(|pool| pool.map(str::to_owned)),
         addresses: ["ip", "ip6"].into_iter().filter_map(address).collect(),
         primary: get("primary").and_then(|view| view.bool()).is_some_and(|primary| primary.value),
         made_with: &[("model", "virtio")],

@@ -28,6 +28,10 @@ pub(super) fn of(
     {
         named(&mut hash, mark, things);
     }
+    if let Some(pools) = top.address_pools {
+        hash.update([b'a']);
+        value(&mut hash, pools);
+    }
     if let Some(rollout) = top.rollout {
         hash.update([b'o']);
         value(&mut hash, rollout);

@@ -46,6 +46,11 @@ pub(crate) const TOP: Object = Object::new(
             "groups of similar VMs by name",
         ),
         field(
+            "address_pools",
+            Map(&rules::WORD, &Kind::Object(&ADDRESS_POOL), Nullable::No),
+            "ranges of addresses that NICs draw from, with `ip: {pool: NAME}`",
+        ),
+        field(
             "rollout",
             Kind::Object(&ROLLOUT),
             "the rollout of groups that do not say their own, and of all VMs that are in no group",
@@ -65,6 +70,35 @@ pub(crate) const LOCK: Object = Object::new(
             Map(&rules::WORD, &Map(&rules::GUEST, &Int(100, 999_999_999), Nullable::No), Nullable::No),
             "VMIDs by cluster and VM name",
         ),
+        field(
+            "addresses",
+            Map(
+                &rules::WORD,
+                &Map(
+                    &rules::GUEST,
+                    &Map(&rules::NET_SLOT, &Text(&rules::GATEWAY4), Nullable::No),
+                    Nullable::No,
+                ),
+                Nullable::No,
+            ),
+            "the addresses drawn from pools, by cluster, VM and NIC",
+        ),
+    ],
+);
+
+const ADDRESS_POOL: Object = Object::new(
+    "address_pool",
+    "IPv4 addresses of one network that NICs draw from.",
+    &[
+        field("range", Text(&rules::ADDRESS_RANGE), "the first and the last address").required(),
+        field("prefix", Int(8, 32), "the prefix length of the network").required(),
+        field(
+            "gateway",
+            Text(&rules::GATEWAY4),
+            "the gateway of NICs that do not say their own; never drawn",
+        ),
+        field("exclude", OneOrMany(&Text(&rules::GATEWAY4)), "addresses of the range that are never drawn")
+            .default("none"),
     ],
 );
 

@@ -80,6 +80,12 @@ const fn count(key: &'static str, part: &'static str, doc: &'static str) -> Fiel
     field(key, Int(1, ANY), doc).of_device(part)
 }
 
+pub(crate) const POOL_ADDRESS: Object = Object::new(
+    "pool_address",
+    "An address that is drawn from a pool; it stays with the VM.",
+    &[field("pool", Text(&rules::WORD), "the pool, one of the spec's `address_pools`").required()],
+);
+
 pub(crate) const NIC: Object = Object::new(
     "nic",
     "A NIC, with the addresses that cloud-init configures.",
@@ -99,7 +105,11 @@ pub(crate) const NIC: Object = Object::new(
         field("queues", Int(0, 64), "number of queues; virtio").of_device("queues"),
         field("rate", Number(0.0, f64::MAX), "rate limit, MB/s").of_device("rate"),
         field("host_tunnel", Text(&rules::FIELD), "tunnel of the node to use").of_device("host-tunnel"),
-        field("ip", Text(&rules::IP4), "`dhcp`, `manual`, or an IPv4 address with its prefix length")
+        field(
+            "ip",
+            OneOf(&[Text(&rules::IP4), Kind::Object(&POOL_ADDRESS)]),
+            "`dhcp`, `manual`, an IPv4 address with its prefix length, or `{pool: NAME}` for a free address of a pool",
+        )
             .nullable()
             .means("`ipconfigN`: `ip`"),
         field("gateway", Text(&rules::GATEWAY4), "the IPv4 gateway").nullable().means("`ipconfigN`: `gw`"),

@@ -136,6 +136,13 @@ rule!(
 );
 rule!(GROUP, "group", r"^[A-Za-z_][A-Za-z0-9_-]*$", "web", group);
 rule!(GROUP_NAME, "group name", r"^[A-Za-z]([A-Za-z0-9-]*[A-Za-z0-9])?$", "worker", group_name);
+rule!(
+    ADDRESS_RANGE,
+    "range of IPv4 addresses",
+    r"^\d{1,3}(\.\d{1,3}){3}-\d{1,3}(\.\d{1,3}){3}$",
+    "10.40.0.20-10.40.0.99",
+    address_range
+);
 rule!(PERCENT, "percentage", r"^([1-9][0-9]?|100)%$", "25%", percent);
 rule!(
     NAME_PATTERN,
@@ -379,6 +386,12 @@ fn group_name(text: &str) -> Result<(), String> {
     require(all(text, "-"), "only letters, digits and `-` are allowed")?;
     require(text.starts_with(|c: char| c.is_ascii_alphabetic()), "it must start with a letter")?;
     parses::<GuestName>(text)
+}
+fn address_range(text: &str) -> Result<(), String> {
+    match crate::spec::pools::parse_range(text) {
+        Some((first, last)) => require(first <= last, "the lower address comes first"),
+        None => Err("it is two IPv4 addresses with `-` between them".to_owned()),
+    }
 }
 fn percent(text: &str) -> Result<(), String> {
     let number = text.strip_suffix('%').and_then(|number| number.parse::<u32>().ok());

@@ -78,6 +78,9 @@ fn check_nic(vm: &Vm, nic: &Nic, faults: &mut Faults) {
         let value = |part| nic.ipconfig.get(part).filter(|desired: &&DesiredField| desired.value.is_some());
         let Some(gateway) = value(gateway_part) else { continue };
         let path = vm.path(&format!("nics.{}.{gateway_key}", nic.slot));
+        if ip_part == "ip" && nic.pool.is_some() {
+            continue;
+        }
         let Some(ip) = value(ip_part) else {
             let message = format!("a gateway needs an address in `{ip_key}`");
             let like = if ip_key == "ip" { "ip: 10.40.0.5/24" } else { "ip6: fd00::5/64" };
@@ -165,15 +168,13 @@ fn check_has_cloud_init(vm: &Vm, faults: &mut Faults) {
     if vm.cloud_init.is_some() || vm.clone.is_some() {
         return;
     }
-    let mut addresses = vm.nics.values().filter_map(|nic| nic.set()).flat_map(|nic| nic.ipconfig.values());
-    let Some(desired) = addresses.find(|desired| desired.value.is_some()) else { return };
+    let nics = || vm.nics.values().filter_map(|nic| nic.set());
+    let said = nics().flat_map(|nic| nic.ipconfig.values()).find(|desired| desired.value.is_some());
+    let said = said.map(|desired| (desired.span, desired.path.clone()));
+    let drawn = || nics().find_map(|nic| Some((nic.pool.as_ref()?.span, format!("nics.{}.ip", nic.slot))));
+    let Some((span, path)) = said.or_else(drawn) else { return };
     let hint = "add `cloud_init: {user: NAME, ssh_keys: [...]}`, or remove the address";
-    faults.error_hint(
-        desired.span,
-        vm.path(&desired.path),
-        "the address has no effect: the VM has no cloud-init",
-        hint,
-    );
+    faults.error_hint(span, vm.path(&path), "the address has no effect: the VM has no cloud-init", hint);
 }
 
 /// A guest with static addresses only and no gateway reaches nothing beyond its networks.

@@ -85,7 +85,11 @@ fn check_ready(vm: &Vm, faults: &mut Faults) {
             hint,
         );
     }
-    let static_address = vm.nics.values().filter_map(|nic| nic.set()).any(|nic| !nic.addresses.is_empty());
+    let static_address = vm
+        .nics
+        .values()
+        .filter_map(|nic| nic.set())
+        .any(|nic| !nic.addresses.is_empty() || nic.pool.is_some());
     if let Some(tcp) = ready.tcp.first()
         && ready.ip.is_none()
         && !static_address

@@ -22,6 +22,7 @@ groups:
       after: db01
       vmid: {{range: [301, 310]}}
       memory: {memory}MiB
+      inventory: {{host: 192.0.2.50}}
       disks: {{scsi0: {{storage: local-lvm, image: debian-13, size: 4GiB}}}}
 "
     )

@@ -88,7 +88,7 @@ fn a_name_tag_or_pool_that_no_vm_has_switches_nothing() {
             ("--tag nope", "no VM of the spec has tag `nope`"),
             ("--tag web --tag nope", "no VM of the spec has tag `nope`"),
             ("--pool nope", "no VM of the spec is in pool `nope`"),
-            ("nobody", "the spec has no VM `nobody`"),
+            ("nobody", "the spec has no VM or group `nobody`"),
             ("db01 --tag web", "no VM of the spec matches all of these options"),
         ] {
             let (out, err) = run(&lab, &format!("{verb} {which} --yes"), 2);
