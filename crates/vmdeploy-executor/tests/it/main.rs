@@ -18,6 +18,7 @@ mod machine;
 mod nodes;
 mod recovery;
 mod rich;
+mod safety;
 mod spec;
 mod surroundings;
 mod waits;
