@@ -115,16 +115,26 @@ impl CutOff {
         runs.iter().for_each(|run| cut_off.add(run));
         cut_off
     }
-    /// Takes what this run left; does nothing for a run whose process came to its end.
+    /// Takes what this run left; does nothing for a run whose process came to its end. Runs are added in the order in
+    /// which they were written to last: one that brought a VM to its end has removed what earlier ones left for it, and
+    /// what the VM has since is its own, whatever became of it.
     fn add(&mut self, stored: &StoredRun) {
         let history = stored.history();
         let since = history.unanswered_since();
-        let is_done = stored.report().result == crate::RunResult::Done;
+        let report = stored.report();
+        let is_done = report.result == crate::RunResult::Done;
+        let done = report.vms.iter().filter(|vm| vm.state == crate::VmState::Done);
+        let done: BTreeSet<Vmid> = done.map(|vm| vm.vmid).collect();
+        let is_over =
+            |left: &Abandoned| left.step.action.guest().is_some_and(|guest| done.contains(&guest.vmid));
+        self.abandoned.retain(|left| !is_over(left));
         let mut is_open = since.is_some();
         for step in &stored.plan.steps {
             let Some(of_step) = history.step(&step.id) else { continue };
             let is_rolled_back = of_step.state == crate::StepState::RolledBack;
+            let is_of_done = step.action.guest().is_some_and(|guest| done.contains(&guest.vmid));
             if !is_done
+                && !is_of_done
                 && !is_rolled_back
                 && of_step.volumes_before.is_some()
                 && step.action.guest().is_some()

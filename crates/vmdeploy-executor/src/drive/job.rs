@@ -323,6 +323,28 @@ impl Job {
             _ => Err(Failure::new(FailureKind::NotOurs, what)),
         }
     }
+    /// Refuses a guest that is no longer ours, such as one whose marker a person took away since the plan was made. One that
+    /// this plan adopts bears it only once that is done.
+    pub(crate) fn check_still_ours(&self, guest: &GuestRef, config: &QemuConfig) -> Result<(), Failure> {
+        let Err(failure) = self.check_ours(guest, config) else { return Ok(()) };
+        let marks = |step: &Step| match &step.action {
+            Action::SetConfig { patch, .. } => {
+                let is_done =
+                    || self.history_of(&step.id, |history| history.state == crate::StepState::Succeeded);
+                patch.set.contains_key("description") && !is_done()
+            }
+            _ => false,
+        };
+        let is_bare = Marker::find(config.get("description").unwrap_or_default()) == MarkerSearch::Absent;
+        let is_it = config.get("smbios1").and_then(smbios_uuid).is_none_or(|uuid| uuid == guest.uuid);
+        match is_bare && is_it && self.shared.steps_of(&guest.name).any(marks) {
+            true => Ok(()),
+            false => Err(failure),
+        }
+    }
+    fn history_of(&self, step: &StepId, is_such: impl Fn(&StepHistory) -> bool) -> bool {
+        self.shared.history(|history| history.step(step).is_some_and(is_such))
+    }
     /// Looks at the guest before this process changes it first: refuses one that is no longer the plan's, or that others
     /// changed since the run was interrupted, and writes down what it is.
     pub(crate) async fn check_still_the_same(&self) -> Result<(), Failure> {
@@ -338,6 +360,7 @@ impl Job {
         }
         if let Some(seen) = self.look(guest).await? {
             self.check_unchanged(guest, &seen)?;
+            self.check_still_ours(guest, &seen.config)?;
             self.note_config(guest, &seen.config).await?;
         }
         lock(&self.shared.known).insert(guest.vmid);
@@ -380,6 +403,11 @@ impl Job {
                 | Action::MoveDisk(_)
                 | Action::ReassignDisk { .. }
                 | Action::ConvertToTemplate { .. }
+                | Action::RegenerateCloudInit { .. }
+                | Action::StartVm { .. }
+                | Action::ShutdownVm { .. }
+                | Action::StopVm { .. }
+                | Action::RebootVm { .. }
         );
         changes && !self.is_created_here(guest)
     }

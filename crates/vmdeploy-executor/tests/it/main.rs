@@ -25,6 +25,7 @@ mod media;
 mod nodes;
 mod recovery;
 mod rich;
+mod safety;
 mod spec;
 mod surroundings;
 mod waits;

@@ -152,9 +152,10 @@ impl Updating<'_, '_> {
         self.refuse_growth_that_waits(&disks);
         push_snippets(self.input, &mut self.chain, self.guest, &plain.snippets);
         let touches_cloud_init = plain.changes.iter().any(|change| is_cloud_init_data(&change.key));
+        let plugs_drive = self.plugs_cloud_drive(&plain.changes);
         self.push_config(plain.changes, &disks);
         self.push_disk_work(disks);
-        self.push_cloud_init(touches_cloud_init);
+        self.push_cloud_init(touches_cloud_init, plugs_drive);
         self.pool();
         self.high_availability();
         self.template();
@@ -442,13 +443,13 @@ impl Updating<'_, '_> {
         self.chain.push(Link::new("options", action, transport, 300).revert(revert));
     }
 
-    fn push_cloud_init(&mut self, touched: bool) {
+    fn push_cloud_init(&mut self, touched: bool, plugs_drive: bool) {
         let stale = !self.current.config.cloud_init_stale.is_empty();
         let has_drive =
             self.current.config.values.iter().any(|(key, text)| {
                 pve_config::Drive::parse(key, text).is_ok_and(|drive| drive.is_cloud_init())
             });
-        if !has_drive || !self.runs() || !(touched || stale) {
+        if !(has_drive || plugs_drive) || !self.runs() || !(touched || stale) {
             return;
         }
         if !touched {

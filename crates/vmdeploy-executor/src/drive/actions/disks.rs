@@ -25,6 +25,7 @@ impl Job {
             self.reattach().await?;
         }
         let seen = self.config(guest).await?;
+        self.check_still_ours(guest, &seen.config)?;
         if self.probe {
             if let Some(volume) = self.imported_before(guest, slot, *attach).await? {
                 return Ok(self.found_done(Done::volume(volume)));
@@ -43,6 +44,7 @@ impl Job {
             return Err(Failure::new(FailureKind::SlotOccupied, text));
         }
         let on_storage = self.volumes_on(&seen.node, storage, guest.vmid).await?;
+        self.note_strays(&seen.node, &on_storage, &volumes_of(&seen.config).into_values().collect()).await;
         self.saw(volumes_of(&seen.config).into_values().chain(on_storage)).await?;
         let source = match source {
             DiskSource::Path(path) => path.clone(),
@@ -72,6 +74,24 @@ impl Job {
             None => None,
         };
         Ok(self.read_back(guest, slot, true).await?.with(finished))
+    }
+
+    /// Says which volumes of the guest's number are there that no guest names: an earlier run may have left them whose
+    /// journal is not at hand. They may as well be of a person, and are left alone.
+    pub(super) async fn note_strays(&self, node: &NodeName, there: &[VolumeId], named: &BTreeSet<VolumeId>) {
+        for volume in
+            there.iter().filter(|volume| !named.contains(*volume) && !self.shared.is_of_this_run(volume))
+        {
+            let is_stray = match volume.owner() {
+                Some(vmid) => self.is_nobodys(volume, vmid).await.unwrap_or(false),
+                None => false,
+            };
+            if is_stray {
+                self.note(format!(
+                    "volume {volume} is on {node}, and no guest names it: an earlier run may have left it; `pvesm free {volume}` there removes it"
+                ));
+            }
+        }
     }
 
     /// Returns the volumes of a guest's number on a storage.
@@ -201,6 +221,7 @@ impl Job {
             self.reattach().await?;
         }
         let seen = self.config(guest).await?;
+        self.check_still_ours(guest, &seen.config)?;
         if let Some(volume) = volume {
             holds(guest, &seen.config, slot, volume)?;
         }
@@ -245,6 +266,7 @@ impl Job {
             self.reattach().await?;
         }
         let seen = self.config(guest).await?;
+        self.check_still_ours(guest, &seen.config)?;
         if let Some(volume) = volumes_of(&seen.config).remove(slot)
             && volume.storage() == storage
         {
@@ -287,6 +309,7 @@ impl Job {
         }
         let there = self.holder(guest, holder).await?;
         let seen = self.config(guest).await?;
+        self.check_still_ours(guest, &seen.config)?;
         let given = volumes_of(&seen.config).remove(slot);
         let before: BTreeSet<VolumeId> = match (&self.history.volumes_before, self.probe) {
             (Some(volumes), true) => volumes.clone(),
@@ -399,7 +422,7 @@ fn holds(guest: &GuestRef, config: &QemuConfig, slot: &str, planned: &VolumeId) 
 }
 
 /// Returns the size that PVE noted for a disk.
-fn size_of(config: &QemuConfig, slot: &str) -> Option<Bytes> {
+pub(super) fn size_of(config: &QemuConfig, slot: &str) -> Option<Bytes> {
     pve_config::Drive::parse(slot, config.get(slot)?).ok()?.size()
 }
 

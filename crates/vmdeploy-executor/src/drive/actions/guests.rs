@@ -7,6 +7,7 @@ use crate::{Failure, FailureKind, TookEffect};
 use pve_api::{CloneVm, DeleteVm, Finished, Params};
 use pve_ssh::command::Command;
 use pve_types::PoolId;
+use std::collections::BTreeSet;
 use vmdeploy_planner::plan::{CloneAction, ConfigPatch, GuestRef, Transport};
 
 /// How often a guest that keeps being started is stopped before it is deleted.
@@ -55,6 +56,7 @@ impl Job {
                 Err(_) => return Ok(()),
             }
         }
+        self.note_strays(&self.node_of(guest), &volumes, &BTreeSet::new()).await;
         self.saw(volumes).await
     }
 

@@ -25,6 +25,14 @@ impl Job {
         let guest = self.step.action.guest().filter(|_| !crate::describe::is_wait(&self.step.action));
         self.check_volumes().await?;
         let _work = guest.map(|guest| self.shared.pace.work(self.node_of(guest)));
+        match self.send().await {
+            Err(failure) => self.unless_done(failure).await,
+            done => done,
+        }
+    }
+
+    /// Sends the step's request, whatever that is.
+    async fn send(&self) -> Result<Done, Failure> {
         match &self.step.action {
             Action::ProbeStorage { node, needed } => self.probe_storage(node, needed).await,
             Action::PlaceImage { node, volume, origin, checksum, .. } => {

@@ -129,6 +129,7 @@ impl Job {
         if self.probe {
             self.reattach().await?;
         }
+        self.check_still_ours(guest, &self.config(guest).await?.config)?;
         if self.is_template(guest).await? {
             return Ok(if self.probe { self.found_done(Done::plain()) } else { Done::already() });
         }

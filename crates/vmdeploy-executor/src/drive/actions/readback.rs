@@ -3,22 +3,85 @@
 //! PVE: qemu-server src/PVE/API2/Qemu.pm update_vm_api writes the pending section option by option, and does not take
 //! back what it wrote when a later option fails.
 
-use crate::drive::job::{Job, Seen, volumes_of};
+use super::disks::size_of;
+use crate::drive::job::{Done, Job, Seen, volumes_of};
 use crate::{Failure, FailureKind, TookEffect};
 use pve_api::{Params, QemuConfig};
 use pve_config::Bus;
 use std::collections::BTreeSet;
-use vmdeploy_planner::plan::{Action, GuestRef};
+use vmdeploy_planner::plan::{Action, CloneAction, GuestRef, ImportAction};
 
 /// Keys that change with every write.
 const VOLATILE: [&str; 3] = ["digest", "lock", "meta"];
 
 impl Job {
+    /// Reads back whether a request that PVE refused, or whose task failed, was done all the same: then the step is, with a
+    /// warning.
+    pub(super) async fn unless_done(&self, failure: Failure) -> Result<Done, Failure> {
+        let is_refused = matches!(
+            failure.kind,
+            FailureKind::Refused | FailureKind::TaskFailed | FailureKind::CommandFailed
+        );
+        if !is_refused || failure.took_effect == TookEffect::Yes {
+            return Err(failure);
+        }
+        match self.is_done().await {
+            Ok(Some(done)) => Ok(done.warned(format!("it was done, in spite of an error: {failure}"))),
+            Ok(None) if self.has_begun().await.unwrap_or(false) => {
+                Err(failure.effect_at_least(TookEffect::Maybe))
+            }
+            Ok(None) | Err(_) => Err(failure),
+        }
+    }
+
+    /// Tells whether something of a step that makes or hands over something is there, which is then to be taken back.
+    async fn has_begun(&self) -> Result<bool, Failure> {
+        Ok(match &self.step.action {
+            Action::CreateVm { guest, .. } | Action::CloneVm(CloneAction { guest, .. }) => {
+                let seen = self.look(guest).await?;
+                let marker = seen.and_then(|seen| self.check_ours(guest, &seen.config).ok());
+                marker.is_some_and(|marker| marker.run == self.shared.plan.run_id)
+            }
+            Action::ImportDisk(ImportAction { guest, slot, .. }) => {
+                volumes_of(&self.config(guest).await?.config).contains_key(&slot.to_string())
+            }
+            Action::ReassignDisk { guest, slot, .. } => {
+                !volumes_of(&self.config(guest).await?.config).contains_key(&slot.to_string())
+            }
+            _ => false,
+        })
+    }
+
+    /// Tells whether what the step is to bring about is so; `None` also for steps of which one look does not tell.
+    async fn is_done(&self) -> Result<Option<Done>, Failure> {
+        let plain = |is_so: bool| is_so.then(Done::plain);
+        Ok(match &self.step.action {
+            Action::ResizeDisk { guest, slot, size, .. } => {
+                let now = size_of(&self.config(guest).await?.config, &slot.to_string());
+                plain(now.is_some_and(|now| now >= *size))
+            }
+            Action::MoveDisk(moved) => {
+                let there =
+                    volumes_of(&self.config(&moved.guest).await?.config).remove(&moved.slot.to_string());
+                there.filter(|volume| *volume.storage() == moved.storage).map(Done::volume)
+            }
+            Action::StartVm { guest } => plain(self.is_running(guest).await?),
+            Action::ShutdownVm { guest, .. } | Action::StopVm { guest } => {
+                plain(!self.is_running(guest).await?)
+            }
+            Action::ConvertToTemplate { guest } => {
+                plain(self.config(guest).await?.config.get("template") == Some("1"))
+            }
+            Action::DeleteVm { guest, .. } => plain(self.look(guest).await?.is_none()),
+            _ => None,
+        })
+    }
+
     /// Returns what the guest is before a step changes its configuration, where a failure will be read back.
     pub(super) async fn config_before(&self) -> Result<Option<Seen>, Failure> {
         let Action::SetConfig { guest, .. } = &self.step.action else { return Ok(None) };
-        // One that is being made is removed or finished as a whole; and a question costs a second through `pvesh`.
-        if self.is_created_here(guest) || self.shared.connections.is_pvesh() {
+        // One that is being made is removed or finished as a whole.
+        if self.is_created_here(guest) {
             return Ok(None);
         }
         self.look(guest).await

@@ -129,10 +129,22 @@ impl Job {
         self.check_ours(guest, &seen.config)?;
         let named = volumes_of(&seen.config);
         let outcome = self.history.outcome.as_ref().and_then(Outcome::volume);
-        let is_new = |volume: &VolumeId| volume.owner() == Some(guest.vmid) && !before.contains(volume);
         let is_unused = |slot: &str| Bus::of_key(slot) == Some(Bus::Unused);
+        // A disk that was plugged in when this run began is one that somebody uses, whoever made it.
+        let plugged = self.shared.history(|history| {
+            let values = history.config_before(guest.vmid).map(|(values, _)| values);
+            let volumes = values.into_iter().flatten().filter(|(slot, _)| !is_unused(slot));
+            let volume = |(slot, text): (&String, &String)| Drive::parse(slot, text).ok()?.volume().cloned();
+            volumes.filter_map(volume).collect::<BTreeSet<_>>()
+        });
+        let is_new = |volume: &VolumeId| {
+            volume.owner() == Some(guest.vmid) && !before.contains(volume) && !plugged.contains(volume)
+        };
         let new: Vec<_> = named.iter().filter(|(slot, volume)| is_unused(slot) && is_new(volume)).collect();
-        let is_sole = new.len() == 1 && outcome.is_none() && self.history.unsure;
+        // Only an import leaves a volume in no slot.
+        let is_import = matches!(&self.step.action, Action::ImportDisk(import)
+            if new.iter().all(|(_, volume)| *volume.storage() == import.storage));
+        let is_sole = new.len() == 1 && outcome.is_none() && self.history.unsure && is_import;
         let mut freed = Vec::new();
         for (slot, volume) in new.into_iter().filter(|(_, volume)| is_sole || Some(*volume) == outcome) {
             self.remove_unused(&seen.node, guest, slot).await?;

@@ -230,9 +230,12 @@ impl Vm {
         }
         // A guest without a system on its disk does not shut down when it is asked to.
         let mut life = vec!["shutdown_timeout: 1s".to_owned()];
+        let has_system = |slot: &Slot| matches!(slot, Slot::Disk { image: Some(_), .. });
+        let can_restart =
+            self.restart && self.clone.is_none() && self.slots.get("scsi0").is_some_and(has_system);
         life.extend(self.force_stop.then(|| "force_stop: true".to_owned()));
         life.extend(self.state.filter(|_| !self.template).map(|state| format!("state: {state}")));
-        life.extend(self.restart.then(|| "restart: if-needed".to_owned()));
+        life.extend(can_restart.then(|| "restart: if-needed".to_owned()));
         life.extend(self.replace.then(|| "replace: if-needed".to_owned()));
         life.extend(self.on_failure.map(|rule| format!("on_failure: {rule}")));
         line(format!("lifecycle: {{{}}}", life.join(", ")));

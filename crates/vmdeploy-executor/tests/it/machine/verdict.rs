@@ -127,7 +127,10 @@ pub fn the_report_is_true(
         of_vm(plan, report, vm, expected, now)
             .map_err(|what| format!("{} is {:?} ({:?}): {what}", vm.vm, vm.state, vm.verb))?;
     }
-    let is_clean = |vm: &VmReport| matches!(vm.state, VmState::Untouched | VmState::RolledBack);
+    let is_clean = |vm: &VmReport| {
+        matches!(vm.state, VmState::Untouched | VmState::RolledBack)
+            || (vm.state == VmState::Done && vm.verb == Verb::NoOp)
+    };
     let is_done = |vm: &VmReport| vm.state == VmState::Done;
     let all = |is_such: &dyn Fn(&VmReport) -> bool| report.vms.iter().all(is_such);
     match report.result {
@@ -197,7 +200,8 @@ fn of_vm(
 }
 
 fn expected_there(vm: &VmReport, expected: &State) -> bool {
-    vm.verb == Verb::Create || expected.guests.get(&vm.vmid.get()).is_some_and(|guest| guest.is_ours)
+    let before = expected.guests.get(&vm.vmid.get());
+    before.map_or(vm.verb == Verb::Create, |guest| guest.is_ours)
 }
 
 fn plan_touches(plan: &Plan, vm: &VmReport) -> bool {

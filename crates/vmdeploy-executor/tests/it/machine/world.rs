@@ -162,8 +162,10 @@ impl State {
         let foreign = after.guests.values().filter(|guest| !guest.is_ours).flat_map(GuestState::volumes);
         let foreign: BTreeSet<String> = foreign.collect();
         for (volume, detail) in &after.volumes {
-            // What the run made meanwhile may be in a guest of theirs now.
-            if before.volumes.get(volume) != Some(detail) || foreign.contains(volume) {
+            // What the run made meanwhile may be in a guest of theirs now; what only grew is still the run's.
+            let is_new = !before.volumes.contains_key(volume);
+            let is_changed = before.volumes.get(volume) != Some(detail) && self.volumes.contains_key(volume);
+            if is_new || is_changed || foreign.contains(volume) {
                 self.volumes.insert(volume.clone(), detail.clone());
             }
         }

@@ -3,6 +3,7 @@
 use super::super::desired::{KeyChange, Part};
 use super::super::disks::default_boot_order;
 use super::super::existing_disks::DiskChanges;
+use super::super::hotplug;
 use super::super::input::reason;
 use super::super::renames::boot_after;
 use super::Updating;
@@ -51,6 +52,17 @@ impl Updating<'_, '_> {
     pub(super) fn is_in_boot_order(&self, slot: &str) -> bool {
         let boot = self.current.effective("boot").and_then(|text| pve_config::Boot::parse(text).ok());
         boot.is_some_and(|boot| boot.order.iter().any(|device| device == slot))
+    }
+
+    /// Tells whether a running guest gets a cloud-init drive at once. PVE notes the values that come with it as not on it.
+    // PVE: qemu-server src/PVE/QemuServer.pm vmconfig_hotplug_pending, $cloudinit_record_changed.
+    pub(super) fn plugs_cloud_drive(&self, changes: &[KeyChange]) -> bool {
+        let hotplug = self.current.config.values.get("hotplug").map(String::as_str);
+        changes.iter().any(|change| {
+            change.part == Part::CloudDrive
+                && change.to.is_some()
+                && hotplug::is_hot(&change.key, None, Some("new:volume"), hotplug)
+        })
     }
 
     /// Takes out of the changes what removes a cloud-init drive for which another is made. The new one has the same name:
