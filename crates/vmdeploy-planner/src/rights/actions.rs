@@ -1,22 +1,12 @@
 //! What each kind of step needs.
 
-use super::options::{Moment, mapped, reading, space};
+use super::options::{Moment, mapped, space, storage_of, storage_path};
 use super::{Need, Requirements};
 use crate::plan::{
     Action, CloneAction, Condition, DiskSource, GuestRef, ImageOrigin, ImportAction, MoveAction, Ref,
 };
 use pve_config::{Bus, Drive, DriveSource};
-use pve_types::{NodeName, PoolId, Privilege as P, StorageId, Vmid, VolumeId};
-
-/// Returns the ACL path of a guest.
-pub(super) fn vm_path(vmid: Vmid) -> String {
-    format!("/vms/{vmid}")
-}
-
-/// Returns the ACL path of a storage.
-pub(super) fn storage_path(storage: &StorageId) -> String {
-    format!("/storage/{storage}")
-}
+use pve_types::{NodeName, PoolId, Privilege as P, StorageId, VolumeId};
 
 impl Requirements<'_> {
     fn on(&self, privilege: P, guest: &GuestRef) -> Need {
@@ -175,18 +165,4 @@ fn cloned_drive(slot: &str, text: &str, storage: Option<&StorageId>) -> Option<N
         return None;
     }
     storage.cloned().or_else(|| storage_of(slot, text)).as_ref().map(space)
-}
-
-/// Returns the storage that a drive is on, or will be made on.
-pub(super) fn storage_of(slot: &str, text: &str) -> Option<StorageId> {
-    match Drive::parse(slot, text).ok()?.source {
-        DriveSource::Volume(volume) => Some(volume.storage().clone()),
-        DriveSource::New { storage, .. } => Some(storage),
-        _ => None,
-    }
-}
-
-/// Reading a volume that a drive is to have.
-pub(super) fn existing_volume(vmid: Vmid, volume: &VolumeId) -> Option<Need> {
-    (volume.owner() != Some(vmid)).then(|| reading(volume))
 }

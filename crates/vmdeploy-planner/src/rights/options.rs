@@ -1,6 +1,5 @@
 //! What setting, changing and removing options of a guest needs.
 
-use super::actions::{existing_volume, storage_of, storage_path, vm_path};
 use super::{Need, Requirements};
 use crate::observed::{Observed, Rights};
 use crate::plan::{ConfigPatch, DiskSource, PatchValue, Ref};
@@ -65,6 +64,16 @@ impl DriveKind {
             Self::Disk => &[P::VmConfigDisk],
         }
     }
+}
+
+/// Returns the ACL path of a guest.
+pub(super) fn vm_path(vmid: Vmid) -> String {
+    format!("/vms/{vmid}")
+}
+
+/// Returns the ACL path of a storage.
+pub(super) fn storage_path(storage: &StorageId) -> String {
+    format!("/storage/{storage}")
 }
 
 impl Requirements<'_> {
@@ -308,4 +317,18 @@ pub(super) fn put_on(slot: &str, value: &mut String, storage: &StorageId) {
         drive.source = DriveSource::New { storage: storage.clone(), gib: "0".to_owned() };
         *value = drive.print(slot);
     }
+}
+
+/// Returns the storage that a drive is on, or will be made on.
+pub(super) fn storage_of(slot: &str, text: &str) -> Option<StorageId> {
+    match Drive::parse(slot, text).ok()?.source {
+        DriveSource::Volume(volume) => Some(volume.storage().clone()),
+        DriveSource::New { storage, .. } => Some(storage),
+        _ => None,
+    }
+}
+
+/// Reading a volume that a drive is to have.
+pub(super) fn existing_volume(vmid: Vmid, volume: &VolumeId) -> Option<Need> {
+    (volume.owner() != Some(vmid)).then(|| reading(volume))
 }
