@@ -35,6 +35,7 @@
 pub mod api;
 mod calendar;
 mod cli;
+mod error;
 pub mod fault;
 pub mod guest;
 mod http;
@@ -51,7 +52,8 @@ pub mod vfs;
 pub mod world;
 
 pub use api::{Caller, Params, Refusal, Reply};
+pub use error::LabError;
 pub use fault::Fault;
-pub use lab::{Lab, LabError, LabOptions};
+pub use lab::{Lab, LabOptions};
 pub use load::Counts;
 pub use world::{Delays, World, WorldHandle, WorldSpec};

@@ -71,7 +71,7 @@ fn version(call: &mut Call<'_>) -> Result<Value, Refusal> {
 /// A node's memory in use: what its running guests have, and what PVE takes.
 pub fn used_memory(world: &World, name: &str) -> u64 {
     let guests = world.guests.values().filter(|guest| guest.node == name && guest.is_running());
-    (2 << 30) + guests.map(|guest| super::qemu::status::memory(guest) / 2).sum::<u64>()
+    (2 << 30) + guests.map(|guest| super::qemu::numbers::memory(guest) / 2).sum::<u64>()
 }
 
 fn status(call: &mut Call<'_>) -> Result<Value, Refusal> {

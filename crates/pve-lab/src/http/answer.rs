@@ -3,7 +3,7 @@
 use pve_types::PveVersion;
 use serde_json::{Map, Value};
 
-use super::request::Format;
+use super::format::Format;
 use super::wire::Answer;
 use crate::api::{Refusal, Reply};
 

@@ -2,6 +2,7 @@
 
 mod answer;
 mod body;
+mod format;
 mod request;
 mod tls;
 mod upload;
@@ -14,7 +15,7 @@ use tokio::net::{TcpListener, TcpStream};
 use tokio::sync::watch;
 use tokio_rustls::TlsAcceptor;
 
-use crate::lab::LabError;
+use crate::error::LabError;
 use crate::world::WorldHandle;
 
 /// An open HTTPS door.
@@ -128,7 +129,7 @@ async fn serve_connection(stream: TcpStream, door: Door) {
             match wire::read(&mut stream, &mut kept, |request| request::body_limit(request, version)).await {
                 wire::Read::Gone => break,
                 wire::Read::Refused(refusal) => {
-                    Ok((answer::refused(&refusal, version, request::Format::Json), true))
+                    Ok((answer::refused(&refusal, version, format::Format::Json), true))
                 }
                 wire::Read::Request(request) => {
                     let closes = request.closes;

@@ -6,21 +6,13 @@ use percent_encoding::percent_decode_str;
 use pve_types::PveVersion;
 use serde_json::Value;
 
+use super::format::Format;
 use super::wire::{Answer, Request};
 use super::{answer, upload};
 use crate::api::access::ticket::{self, Rejected};
 use crate::api::{Caller, Identity, Params, Refusal, Reply};
 use crate::fault::{self, Moment};
 use crate::world::{World, WorldHandle};
-
-/// How a request's answer is written.
-#[derive(Clone, Copy, PartialEq, Eq)]
-pub(super) enum Format {
-    /// `/api2/json`
-    Json,
-    /// `/api2/extjs`: always 200, the status in the body.
-    ExtJs,
-}
 
 /// The connection is to be closed without an answer.
 #[derive(Debug)]

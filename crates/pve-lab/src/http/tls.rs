@@ -8,7 +8,7 @@ use tokio_rustls::TlsAcceptor;
 use tokio_rustls::rustls::ServerConfig;
 use tokio_rustls::rustls::pki_types::{PrivateKeyDer, PrivatePkcs8KeyDer};
 
-use crate::lab::LabError;
+use crate::error::LabError;
 
 /// A server certificate signed by an authority of its own, as a PVE node has one.
 pub(crate) struct Identity {

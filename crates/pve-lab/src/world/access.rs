@@ -2,7 +2,9 @@
 
 use std::collections::{BTreeMap, BTreeSet};
 
-use pve_types::{Privilege, PveVersion};
+use pve_types::PveVersion;
+
+pub use super::roles::Role;
 
 /// An API token.
 #[derive(Debug, Clone)]
@@ -83,15 +85,6 @@ impl Default for User {
     }
 }
 
-/// A role: its privileges, and whether PVE made it.
-#[derive(Debug, Clone)]
-pub struct Role {
-    /// What it allows.
-    pub privileges: BTreeSet<Privilege>,
-    /// Built in: neither changed nor deleted.
-    pub special: bool,
-}
-
 /// Roles by whom they were given to: id → role → propagate.
 pub type Grants = BTreeMap<String, BTreeMap<String, bool>>;
 
@@ -153,6 +146,11 @@ pub struct Access {
 }
 
 impl Access {
+    /// Tells whether it is the user's password.
+    pub(crate) fn password_fits(&self, user: &str, password: &str) -> bool {
+        let known = self.users.get(user).and_then(|user| user.password.as_deref());
+        known.is_some_and(|known| known == password)
+    }
     /// A fresh installation: root@pam with this password, the built-in realms and roles.
     pub fn fresh(version: PveVersion, root_password: &str, signing_key: [u8; 32]) -> Self {
         let root = User { password: Some(root_password.to_owned()), ..User::default() };

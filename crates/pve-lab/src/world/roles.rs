@@ -4,7 +4,14 @@ use std::collections::{BTreeMap, BTreeSet};
 
 use pve_types::{Privilege, PveVersion};
 
-use super::access::Role;
+/// A role: its privileges, and whether PVE made it.
+#[derive(Debug, Clone)]
+pub struct Role {
+    /// What it allows.
+    pub privileges: BTreeSet<Privilege>,
+    /// Built in: neither changed nor deleted.
+    pub special: bool,
+}
 
 /// Roles that are the same list in every version, but for privileges that a version does not have.
 // PVE: pve-access-control src/PVE/AccessControl.pm create_roles

@@ -7,7 +7,6 @@ use serde_json::{Map, Value, json};
 use sha1::Sha1;
 
 use super::super::{Call, Methods, Refusal};
-use super::ticket::password_fits;
 use crate::world::{Factor, FactorKind, User, World};
 
 /// The methods of this file.
@@ -153,7 +152,7 @@ fn confirm_password(call: &Call<'_>) -> Result<(), Refusal> {
     let password = call
         .text("password")
         .ok_or_else(|| Refusal::parameter("password", "password is required to modify TFA data"))?;
-    if password_fits(call.world, call.caller.user(), password) {
+    if call.world.access.password_fits(call.caller.user(), password) {
         return Ok(());
     }
     Err(Refusal { is_delayed: true, ..Refusal::new(401, "authentication failure") })

@@ -3,7 +3,6 @@
 use serde_json::Value;
 
 use super::super::{Call, Methods, Refusal};
-use super::ticket::password_fits;
 
 /// The methods of this file.
 pub const METHODS: Methods = &[("PUT", "/access/password", change)];
@@ -22,7 +21,7 @@ fn change(call: &mut Call<'_>) -> Result<Value, Refusal> {
         let confirmation = call.text("confirmation-password").map(str::to_owned);
         let confirmation = confirmation
             .ok_or_else(|| Refusal::parameter("confirmation-password", "missing confirmation password"))?;
-        if !password_fits(call.world, &own, &confirmation) {
+        if !call.world.access.password_fits(&own, &confirmation) {
             return Err(Refusal { is_delayed: true, ..Refusal::new(401, "authentication failure") });
         }
     }

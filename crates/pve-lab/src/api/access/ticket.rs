@@ -178,7 +178,7 @@ fn create(call: &mut Call<'_>) -> Result<Value, Refusal> {
     if is_renewal {
         return Ok(full_reply(call.world, &user));
     }
-    if !password_fits(call.world, &user, &password) {
+    if !call.world.access.password_fits(&user, &password) {
         return Err(failure());
     }
     match factors::challenge(call.world, &user) {
@@ -191,15 +191,9 @@ fn create(call: &mut Call<'_>) -> Result<Value, Refusal> {
     }
 }
 
-/// Tells whether it is the user's password.
-pub(crate) fn password_fits(world: &World, user: &str, password: &str) -> bool {
-    let known = world.access.users.get(user).and_then(|user| user.password.as_deref());
-    known.is_some_and(|known| known == password)
-}
-
 fn verify_only(call: &mut Call<'_>, user: &str, password: &str, path: &str) -> Result<Value, Refusal> {
     let known = verify_ticket(call.world, password).is_ok_and(|holder| holder == user)
-        || password_fits(call.world, user, password);
+        || call.world.access.password_fits(user, password);
     let rights = rights(call.world, user, path);
     let wanted = call.list("privs");
     let allowed = |name: &String| name.parse().is_ok_and(|privilege| rights.contains_key(&privilege));

@@ -5,7 +5,7 @@ use serde_json::{Value, json};
 
 use super::super::rights::has;
 use super::super::{Call, Methods, Refusal};
-use crate::api::qemu::status;
+use crate::api::qemu::{numbers, status};
 use crate::world::{Guest, GuestKind, World};
 
 /// The methods of this file.
@@ -51,7 +51,7 @@ pub fn guest_resource(world: &World, guest: &Guest) -> Value {
 // PVE: pve-manager PVE/Service/pvestatd.pm update_qemu_status: the status is QEMU's own where there is one.
 pub fn guest_stats(world: &World, guest: &Guest) -> serde_json::Map<String, Value> {
     let running = guest.is_running();
-    let memory = status::memory(guest);
+    let memory = numbers::memory(guest);
     let mut told = json!({
         "name": guest.display_name(),
         "status": status::qmp_status(guest),

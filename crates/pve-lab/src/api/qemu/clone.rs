@@ -7,9 +7,10 @@ use serde_json::Value;
 
 use super::allowed::Asker;
 use super::config::{check_lock, guest, guest_mut};
-use super::create::{NewVolumes, unused_id};
+use super::create::NewVolumes;
 use super::disks::{self, MadeDisks, copy_in, narrated, source_volume};
 use super::drive::{Drive, add_unused, drives, is_slot, is_unused};
+use super::numbers::unused_id;
 use super::power::{asker, worker};
 use super::{nets, settings};
 use crate::api::rights::require;

@@ -3,12 +3,12 @@
 use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
 
-use pve_types::Vmid;
 use serde_json::Value;
 
 use super::allowed::Asker;
 use super::disks::{self, MadeDisks, narrated};
 use super::drive::{Drive, drives, is_slot};
+use super::numbers::unused_id;
 use super::{nets, settings};
 use crate::api::rights::{has, require};
 use crate::api::{Call, Methods, Refusal};
@@ -130,20 +130,6 @@ fn create(call: &mut Call<'_>) -> Result<Value, Refusal> {
         error_prefix: format!("unable to create VM {vmid} - "),
     };
     Ok(call.world.start_worker(worker).into())
-}
-
-/// Refuses a VMID that is taken.
-///
-/// # Errors
-/// `VM 100 already exists on node 'pve1'`, after `prefix`.
-pub fn unused_id(world: &World, vmid: Vmid, prefix: &str) -> Result<(), Refusal> {
-    match world.guests.get(&vmid) {
-        None => Ok(()),
-        Some(guest) => {
-            let kind = if guest.kind == GuestKind::Qemu { "VM" } else { "CT" };
-            Err(Refusal::died(format!("{prefix}{kind} {vmid} already exists on node '{}'", guest.node)))
-        }
-    }
 }
 
 /// The volumes that a worker has made so far: they go when it fails or is stopped.

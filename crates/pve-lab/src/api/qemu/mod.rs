@@ -12,6 +12,7 @@ mod drive;
 mod hotplug;
 mod migrate;
 mod nets;
+pub(crate) mod numbers;
 mod power;
 mod restore;
 mod settings;

@@ -4,8 +4,8 @@ use pve_types::{Bytes, Privilege};
 use serde_json::Value;
 
 use super::allowed::Asker;
-use super::create::unused_id;
 use super::drive::drives;
+use super::numbers::unused_id;
 use crate::api::{Call, Refusal};
 use crate::world::{Config, Guest, GuestKind, NewVolume, Stage, TaskKey, Worker, World, split_id};
 

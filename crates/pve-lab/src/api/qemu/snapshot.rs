@@ -142,7 +142,7 @@ fn save_memory(
     name: &str,
 ) -> Result<String, Refusal> {
     let found = guest(world, node, vmid)?;
-    let memory = super::status::memory(found);
+    let memory = super::numbers::memory(found);
     let storage = found
         .config
         .get("vmstatestorage")

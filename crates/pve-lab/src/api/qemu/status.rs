@@ -5,8 +5,9 @@ use serde_json::{Value, json};
 
 use super::config::{guest, json_value};
 use super::drive::{Drive, drives, is_slot, place};
+use super::numbers::{memory, number};
 use crate::api::{Call, Methods, Refusal};
-use crate::world::{Config, Guest, GuestKind, Power, World};
+use crate::world::{Guest, GuestKind, Power, World};
 
 /// The methods of this file.
 pub const METHODS: Methods = &[
@@ -20,17 +21,6 @@ pub const METHODS: Methods = &[
     ("GET", "/nodes/{node}/lxc/{vmid}/config", container_config),
     ("GET", "/nodes/{node}/lxc/{vmid}/status/current", container_status),
 ];
-
-/// An option's number, `default` when it is not set.
-fn number(config: &Config, option: &str, default: u64) -> u64 {
-    let text = config.get(option).map(|text| text.trim_start_matches("current="));
-    text.and_then(|text| text.parse().ok()).unwrap_or(default)
-}
-
-/// A guest's memory in bytes.
-pub fn memory(guest: &Guest) -> u64 {
-    number(&guest.config, "memory", 512) << 20
-}
 
 /// A guest's CPUs, no more than the node has.
 pub fn cpus(world: &World, guest: &Guest) -> u64 {
