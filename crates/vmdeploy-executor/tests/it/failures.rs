@@ -2,7 +2,7 @@
 //! person then sees stands in docs/failures.md.
 
 use crate::fixture::{
-    Fixture, Transports, chain, config, create_action, guest, mark, new_disk, patch, plan, plan_by_api,
+    Fixture, Transports, chain, config, create_action, guest, marker, new_disk, patch, plan, plan_by_api,
     plan_of, quick_world, step, text,
 };
 use pve_types::{HaState, Vmid};
