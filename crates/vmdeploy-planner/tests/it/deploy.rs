@@ -249,7 +249,12 @@ fn a_vm_that_left_the_spec_is_reported_and_deleted_only_by_its_number() {
     let one = one_vm(PLAIN);
     let quiet = plan(&pve, &one);
     assert!(quiet.is_empty());
-    assert!(quiet.notes.iter().any(|note| note.text.contains("VM 202 belongs to this project but is not in the spec")));
+    assert!(
+        quiet
+            .notes
+            .iter()
+            .any(|note| note.text.contains("VM 202 belongs to this project but is not in the spec"))
+    );
     let wrong = crate::specs::try_plan_with(&pve.observed(), &crate::specs::load(&one), |context| {
         context.prune = Some(2)
     });

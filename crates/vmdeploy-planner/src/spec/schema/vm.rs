@@ -388,7 +388,8 @@ const AUDIO: Object = Object::new(
     "audio",
     "Sound.",
     &[
-        field("device", Choice(&["ich9-intel-hda", "intel-hda", "AC97"]), "device model").part("audio0", "device"),
+        field("device", Choice(&["ich9-intel-hda", "intel-hda", "AC97"]), "device model")
+            .part("audio0", "device"),
         field("driver", Choice(&["spice", "none"]), "backend driver").part("audio0", "driver"),
     ],
 )
