@@ -347,7 +347,7 @@ mod tests {
     fn numa_nodes_add_up() {
         let pinned = "cpus=0-3,memory=8192,hostnodes=0,policy=bind";
         check(&format!("memory: 8192|cores: 4|numa: 1|numa0: {pinned}"), &[]);
-        check(&format!("memory: 16384|cores: 4|numa: 1|numa0: {pinned}"), &["8192MiB together"]);
+        check(&format!("memory: 16384|cores: 4|numa: 1|numa0: {pinned}"), &["8192MiB in total"]);
         check(&format!("memory: 8192|cores: 2|numa: 1|numa0: {pinned}"), &["CPU 3"]);
         check(&format!("memory: 8192|cores: 4|numa0: {pinned}"), &["without NUMA"]);
         check("memory: 1024|numa: 1|numa0: cpus=0,memory=1024,hostnodes=0", &["policy"]);
@@ -369,7 +369,7 @@ mod tests {
     fn memory_hotplug_has_its_own_rules() {
         check("memory: 2048|numa: 1|hotplug: disk,memory", &[]);
         check("memory: 2048|hotplug: disk,memory", &["needs NUMA"]);
-        check("memory: 512|numa: 1|hotplug: memory", &["starts with 1024MiB"]);
+        check("memory: 512|numa: 1|hotplug: memory", &["requires at least 1024MiB"]);
         check("memory: 1024|numa: 1|numa0: cpus=0,memory=1024|hotplug: memory", &["NUMA nodes"]);
         check("memory: 2048|numa: 1|virtiofs0: src|hotplug: memory", &["shared folder"]);
         check("memory: 512|hotplug: disk", &[]);
@@ -383,7 +383,7 @@ mod tests {
         check("cpu: host,flags=+avx512f", &["avx512f"]);
         check("cpu: host,flags=aes", &["`aes`"]);
         check("cpu: host,reported-model=kvm64", &["reported-model"]);
-        check("vcpus: 5|cores: 2|sockets: 2", &["more than sockets times cores, 4"]);
+        check("vcpus: 5|cores: 2|sockets: 2", &["more than sockets times cores, which is 4"]);
     }
 
     #[test]

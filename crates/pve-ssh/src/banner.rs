@@ -174,8 +174,8 @@ mod tests {
             assert!(cause.to_string().contains(expect), "{said:?}: {cause}");
         };
         let dropped = "the host closed the connection during setup";
-        check(b"\x15\x03\x01\0\x02\x02\x28", false, "no SSH server: it speaks TLS");
-        check(b"HTTP/1.1 400 Bad Request\r\n", false, "no SSH server: it speaks HTTP");
+        check(b"\x15\x03\x01\0\x02\x02\x28", false, "not an SSH server: it speaks TLS");
+        check(b"HTTP/1.1 400 Bad Request\r\n", false, "not an SSH server: it speaks HTTP");
         check(b"Exceeded MaxStartups\r\n", false, dropped);
         check(b"", false, dropped);
         check(b"", true, "said nothing within 60 s");

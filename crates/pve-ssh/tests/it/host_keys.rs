@@ -191,7 +191,7 @@ async fn sha_1() {
         assert_eq!(got.is_ok(), expect, "{algorithms}: {got:?}");
         if let Err(error) = got {
             let cause = std::error::Error::source(&error).map(ToString::to_string).unwrap_or_default();
-            assert!(cause.contains("not secure (ssh-rsa)"), "{error}: {cause}");
+            assert!(cause.contains("insecure host keys (ssh-rsa)"), "{error}: {cause}");
         }
     }
 }

@@ -216,7 +216,7 @@ fn a_foreign_guest_in_the_way_is_refused_with_the_command_to_adopt_it() {
     let told = refused(&pve, &one_vm(PLAIN));
     assert!(
         told.contains(
-            "VMID 201 is used by a VM that vmdeploy does not manage: `other` on pve1 [the spec that `vmdeploy"
+            "VMID 201 is used by a VM that vmdeploy does not manage: `other` on pve1 [a spec printed by `vmdeploy"
         ),
         "{told}"
     );
@@ -249,7 +249,12 @@ fn a_vm_that_left_the_spec_is_reported_and_deleted_only_by_its_number() {
     let one = one_vm(PLAIN);
     let quiet = plan(&pve, &one);
     assert!(quiet.is_empty());
-    assert!(quiet.notes.iter().any(|note| note.text.contains("VM 202 is ours and no longer in the spec")));
+    assert!(
+        quiet
+            .notes
+            .iter()
+            .any(|note| note.text.contains("VM 202 belongs to this project but is not in the spec"))
+    );
     let wrong = crate::specs::try_plan_with(&pve.observed(), &crate::specs::load(&one), |context| {
         context.prune = Some(2)
     });
@@ -471,7 +476,7 @@ fn a_node_of_high_availability_that_is_not_there_is_a_check_that_refuses() {
     let plan = crate::specs::try_plan_with(&pve.observed(), &crate::specs::load(&spec), |_| {}).unwrap();
     let missing: Vec<_> =
         plan.refusals().map(|check| (check.need.as_str(), check.detail.as_deref())).collect();
-    let detail = "the cluster has no node pev2, it has pve1, pve2; correct `on_nodes`";
+    let detail = "the cluster has no node pev2; its nodes are pve1, pve2; correct `on_nodes`";
     assert_eq!(missing, [("node pev2 for high availability", Some(detail))]);
 }
 
@@ -554,7 +559,7 @@ fn an_option_that_the_version_does_not_know_is_refused_at_its_line() {
     let spec = "bios: {type: ovmf, efi: {storage: fast, ms_cert: '2023k'}}\ndisks: {scsi0: {storage: fast, size: 1GiB}}";
     pve.version = pve_types::PveVersion::new(8, 1, 0);
     let told = refused(&pve, &one_vm(spec));
-    assert!(told.contains("ms_cert: PVE 8.1.0 does not know this"), "{told}");
+    assert!(told.contains("ms_cert: PVE 8.1.0 does not support this"), "{told}");
 }
 
 #[test]
@@ -592,7 +597,7 @@ fn a_guest_with_the_marker_and_another_uuid_is_an_interrupted_clone_or_was_chang
     );
     assert!(
         told.contains(
-            "[`vmdeploy resume run-1` finishes an interrupted clone; if the UUID was changed by hand"
+            "[`vmdeploy resume run-1` finishes an interrupted clone; if the UUID was changed manually"
         ),
         "{told}"
     );

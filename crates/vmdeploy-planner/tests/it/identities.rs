@@ -268,7 +268,10 @@ fn a_node_that_is_not_there_is_told_with_those_that_are() {
              image: a, size: 10GiB}}}}}}\n"
         );
         let told = refused(&Pve::new(), &yaml);
-        assert!(told.contains("vms.web01.node: the cluster has no node `pve9` [it has pve1"), "{told}");
+        assert!(
+            told.contains("vms.web01.node: the cluster has no node `pve9` [the cluster has pve1"),
+            "{told}"
+        );
         assert_eq!(told.lines().count(), 1, "{told}");
     }
 }

@@ -264,7 +264,7 @@ fn a_destroy_asks_nothing_of_options_that_the_version_does_not_know() {
     deploy(&mut pve, spec);
     pve.version = pve_types::PveVersion::new(8, 3, 1);
     let told = refused(&pve, spec);
-    assert_eq!(told.matches("PVE 8.3.1 does not know").count(), 1, "{told}");
+    assert_eq!(told.matches("PVE 8.3.1 does not support").count(), 1, "{told}");
     let gone = plan_with(&pve, spec, |context| context.mode = PlanMode::Destroy);
     assert_eq!(gone.changes[0].verb, Verb::Delete);
 }

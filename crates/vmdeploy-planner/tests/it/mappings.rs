@@ -87,7 +87,7 @@ fn what_could_not_be_asked_or_may_be_hidden_is_not_known() {
     Passed: PCI mapping gpu at pve1
     Refused: PCI mapping nic at pve1: the cluster has gpu; correct `mapping:`, or create it in PVE's web interface under Datacenter, Resource Mappings
     Unknown: PCI mapping raw at pve1: these credentials do not see it; Mapping.Use on it is needed
-    Unknown: USB mapping stick at pve1: the cluster's USB mappings could not be asked
+    Unknown: USB mapping stick at pve1: the cluster's USB mappings could not be read
     Unknown: directory mapping logs at pve1: these credentials do not see it; Mapping.Use on it is needed
     Passed: directory mapping share at pve1
     ");

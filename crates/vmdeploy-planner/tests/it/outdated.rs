@@ -95,5 +95,5 @@ fn the_policy_for_images_covers_no_other_change() {
     };
     deploy(&mut pve, &cloned("one"));
     let told = crate::specs::refused(&pve, &cloned("two"));
-    assert!(told.contains("`copy` was cloned from something else"), "{told}");
+    assert!(told.contains("`copy` was cloned from another source"), "{told}");
 }

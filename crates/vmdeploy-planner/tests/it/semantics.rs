@@ -213,7 +213,7 @@ fn firmware_disks_are_no_ordinary_disks() {
                 .replace("efi: {storage: local-lvm}", "efi: {storage: local-lvm, secure_boot_keys: true}"),
             "was created with `secure_boot_keys`",
         ),
-        (FIRMWARE.replace("tpm: local-lvm", "tpm: fast"), "only while it is stopped"),
+        (FIRMWARE.replace("tpm: local-lvm", "tpm: fast"), "only while the VM is stopped"),
     ] {
         let told = refused(&pve, &one_vm(&lines));
         assert!(told.contains(message), "{told}");
@@ -228,7 +228,7 @@ fn options_that_pve_takes_only_together_are_refused_by_the_spec() {
     let disk = "disks: {scsi0: {storage: fast, size: 4GiB}}\n";
     for (lines, message) in [
         ("cpu: {type: x86-64-v2-aes}", "did you mean `x86-64-v2-AES`?"),
-        ("cpu: {type: host, flags: ['+avx512f']}", "may not be `+avx512f`"),
+        ("cpu: {type: host, flags: ['+avx512f']}", "not allowed: `+avx512f`"),
         ("cpu: {reported_model: kvm64}", "reported-model"),
         ("memory: {size: 16GiB, hugepages: 1024}", "huge pages need NUMA"),
         (
@@ -281,7 +281,7 @@ boot: [sata0]";
     let mut with_token = Pve::new();
     with_token.rights.as_mut().unwrap().is_root = false;
     let told = refused(&with_token, &format!("transport: api\n{}", one_vm(lines)));
-    assert!(told.contains("vms.web01.raw.scsi1: the API lets only root@pam"), "{told}");
+    assert!(told.contains("vms.web01.raw.scsi1: the API allows only root@pam"), "{told}");
     let as_volume = "disks: {scsi1: {volume: /dev/disk/by-id/ata-A, serial: A}}";
     let told = faults(&one_vm(as_volume));
     assert!(told.contains("`raw: {scsi1:") && !told.contains("is missing"), "{told}");
@@ -354,7 +354,7 @@ fn storages_that_were_not_asked_are_not_local() {
     template(&mut pve, "local-lvm", "pve2");
     let mut observed = pve.observed();
     let told = crate::specs::told(&try_plan_with(&observed, &deployment, |_| {}).unwrap_err());
-    assert!(told.contains("has a disk on local-lvm, which is local storage"), "{told}");
+    assert!(told.contains("has a disk on the local storage local-lvm"), "{told}");
     observed.storages.iter_mut().for_each(|seen| seen.shared = true);
     try_plan_with(&observed, &deployment, |_| {}).unwrap();
     observed.storages.retain(|seen| seen.node.as_str() == "pve1" && seen.storage.as_str() == "local");
@@ -366,9 +366,9 @@ fn a_password_fits_what_the_clone_s_source_is() {
     let lines = "clone: {from: 9000}\ncloud_init: {user: Administrator, storage: fast, password: {env: PW}}";
     let mut pve = Pve::new();
     template(&mut pve, "fast", "pve1");
-    assert!(notes(&plan(&pve, &one_vm(lines))).contains("in clear"));
+    assert!(notes(&plan(&pve, &one_vm(lines))).contains("unhashed"));
     let clear = lines.replace("{env: PW}", "{env: PW, clear: true}");
-    assert!(!notes(&plan(&pve, &one_vm(&clear))).contains("in clear"));
+    assert!(!notes(&plan(&pve, &one_vm(&clear))).contains("unhashed"));
 }
 
 #[test]

@@ -133,7 +133,7 @@ fn devices_fit_together() {
         "vms: {a: {pci: {hostpci0: {mapping: gpu, pcie: true}}}}",
         &["PCI express (`hostpci0`) needs a q35 machine"],
     );
-    check("vms: {a: {memory: {size: 1GiB, balloon: 2GiB}}}", &["2048MiB, which is more than the memory"]);
+    check("vms: {a: {memory: {size: 1GiB, balloon: 2GiB}}}", &["2048MiB is larger than the memory"]);
     check("vms: {a: {usb: {usb0: {usb3: true}}}}", &["one of the keys `mapping`, `host` is missing"]);
     check("vms: {a: {bios: {type: ovmf, efi: {type: 4m}}}}", &["the key `storage` is missing"]);
     check(
@@ -148,7 +148,7 @@ fn clones_have_a_sound_source() {
         "vms: {a: {clone: b}, b: {clone: c}, c: {clone: a}}",
         &["circular clone references: a from b from c from a"],
     );
-    check("vms: {a: {clone: a}}", &["in a ring: a from a"]);
+    check("vms: {a: {clone: a}}", &["circular clone references: a from a"]);
     check("vms: {a: {clone: tmpl}, tmpll: {}}", &["there is no VM `tmpl` to clone"]);
     check("vms: {a: {clone: {from: b, mode: linked}}, b: {}}", &["cannot have linked clones"]);
     let tmpl = "images: {deb: {path: /x}}\nvms:\n  t: {template: true, disks: {scsi0: {storage: local, image: deb, size: 9GiB}}}\n";
@@ -253,7 +253,7 @@ fn files_are_read_as_one() {
     ]);
     assert!(
         twice.contains("this name is used twice")
-            && twice.contains("`site.yaml` says `p`")
+            && twice.contains("`site.yaml` sets `p`")
             && twice.contains("the first is at b.yaml:2"),
         "{twice}"
     );

@@ -148,7 +148,7 @@ fn defaults_are_those_of_vm_deploy_and_faults_have_their_place() {
     let places: Vec<(u32, u32)> = faults.iter().map(|fault| (fault.span.line, fault.span.column)).collect();
     assert_eq!(places, [(1, 14), (2, 10), (3, 16)]);
     let (_, notes) = import("STORAGE_POL=nvme\n", StorageKind::Zfs);
-    assert!(notes.iter().any(|note| note.contains("is it STORAGE_POOL?")), "{notes:?}");
+    assert!(notes.iter().any(|note| note.contains("did you mean STORAGE_POOL?")), "{notes:?}");
 }
 
 #[test]

@@ -168,7 +168,7 @@ const SSH: Object = Object::new(
     &[
         field("user", Text(&rules::CI_USER), "user on the node").default("root"),
         field("sudo", Bool, "run commands with `sudo -n`").default("false"),
-        field("port", Int(1, 65535), "port").default("22"),
+        field("port", Int(1, 65535), "port number").default("22"),
         field("identity", Text(&rules::PATH), "private key file")
             .default("~/.ssh/id_ed25519, then ~/.ssh/id_rsa, then the SSH agent"),
         field("agent", Bool, "use keys of the SSH agent").default("true"),
@@ -259,7 +259,7 @@ const STORE: Object = Object::new(
     "store",
     "Where an image is stored on the cluster.",
     &[
-        field("storage", Text(&rules::STORAGE), "storage").required(),
+        field("storage", Text(&rules::STORAGE), "name of the storage").required(),
         field("content", Choice(&["import", "iso"]), "content type; PVE before 8.4 needs `iso`")
             .default("import"),
     ],

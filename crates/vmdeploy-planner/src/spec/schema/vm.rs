@@ -74,17 +74,17 @@ pub(crate) const VM: Object = Object::new(
             .nullable(),
         field("reboot", Bool, "allow reboots; if `false`, the VM stops when the guest reboots")
             .option("reboot"),
-        field("cpu", Kind::Object(&CPU), "CPU").nullable(),
+        field("cpu", Kind::Object(&CPU), "CPU settings").nullable(),
         field(
             "numa",
             Map(&rules::NUMA_SLOT, &Kind::Object(&NUMA_NODE), Nullable::Yes),
             "NUMA nodes by slot, `numa0` to `numa7`",
         )
         .devices("numa"),
-        field("memory", Kind::Object(&MEMORY), "memory").nullable(),
+        field("memory", Kind::Object(&MEMORY), "memory settings").nullable(),
         field("machine", Kind::Object(&MACHINE), "machine type (chipset)").nullable(),
-        field("bios", Kind::Object(&BIOS), "firmware"),
-        field("tpm", Kind::Object(&TPM), "TPM").nullable().means("`tpmstate0`"),
+        field("bios", Kind::Object(&BIOS), "firmware settings"),
+        field("tpm", Kind::Object(&TPM), "TPM device").nullable().means("`tpmstate0`"),
         field("ostype", Choice(pve_config::OSTYPES), "guest operating system")
             .option("ostype")
             .default("new, from an image: `l26`"),
@@ -125,10 +125,10 @@ pub(crate) const VM: Object = Object::new(
             "parallel ports of the node by slot; root@pam only",
         )
         .devices("parallel"),
-        field("vga", Kind::Object(&VGA), "display").nullable(),
+        field("vga", Kind::Object(&VGA), "display device").nullable(),
         field("audio", Kind::Object(&AUDIO), "audio device").nullable(),
         field("rng", Kind::Object(&RNG), "random number generator").nullable(),
-        field("watchdog", Kind::Object(&WATCHDOG), "watchdog").nullable(),
+        field("watchdog", Kind::Object(&WATCHDOG), "watchdog device").nullable(),
         field(
             "usb",
             Map(&rules::USB_SLOT, &Kind::Object(&USB), Nullable::Yes),
@@ -351,7 +351,7 @@ const MACHINE: Object = Object::new(
     &[
         field("type", Text(&rules::MACHINE), "`pc`, `q35`, `virt`, or a version of one")
             .part("machine", "type"),
-        field("viommu", Choice(&["intel", "virtio"]), "its IOMMU").part("machine", "viommu"),
+        field("viommu", Choice(&["intel", "virtio"]), "vIOMMU type").part("machine", "viommu"),
         field("aw_bits", Int(32, 64), "address width of the vIOMMU").part("machine", "aw-bits"),
         field("s3", Bool, "allow suspend to RAM (S3)").part("machine", "enable-s3"),
         field("s4", Bool, "allow suspend to disk (S4)").part("machine", "enable-s4"),
@@ -375,7 +375,7 @@ const VGA: Object = Object::new(
     "vga",
     "The display.",
     &[
-        field("type", Choice(pve_config::VGA_TYPES), "model").part("vga", "type"),
+        field("type", Choice(pve_config::VGA_TYPES), "device model").part("vga", "type"),
         field("memory", Size(4 * MIB, 512 * MIB, MIB), "memory, in whole MiB")
             .part("vga", "memory")
             .lower(Lower::Mib),
@@ -388,7 +388,8 @@ const AUDIO: Object = Object::new(
     "audio",
     "Sound.",
     &[
-        field("device", Choice(&["ich9-intel-hda", "intel-hda", "AC97"]), "model").part("audio0", "device"),
+        field("device", Choice(&["ich9-intel-hda", "intel-hda", "AC97"]), "device model")
+            .part("audio0", "device"),
         field("driver", Choice(&["spice", "none"]), "backend driver").part("audio0", "driver"),
     ],
 )
@@ -411,7 +412,7 @@ const WATCHDOG: Object = Object::new(
     "watchdog",
     "The watchdog.",
     &[
-        field("model", Choice(&["i6300esb", "ib700"]), "model").part("watchdog", "model"),
+        field("model", Choice(&["i6300esb", "ib700"]), "device model").part("watchdog", "model"),
         field(
             "action",
             Choice(&["reset", "shutdown", "poweroff", "pause", "debug", "none"]),
@@ -573,7 +574,7 @@ const READY_TCP: Object = Object::new(
     "ready_tcp",
     "Wait for a TCP port.",
     &[
-        field("port", Int(1, 65535), "port").required(),
+        field("port", Int(1, 65535), "port number").required(),
         field("timeout", Duration, "maximum time to wait").default("5m"),
     ],
 );
@@ -591,7 +592,7 @@ const INVENTORY: Object = Object::new(
     "inventory",
     "Inventory entry of a VM.",
     &[
-        field("groups", List(&Text(&rules::GROUP)), "groups").default("none"),
+        field("groups", List(&Text(&rules::GROUP)), "inventory groups").default("none"),
         field("user", Text(&rules::CI_USER), "user to log in as").default("cloud-init's"),
         field("host", Text(&rules::ADDRESS), "address; overrides address discovery").default("discovered"),
         field("vars", Map(&rules::GROUP, &Free, Nullable::No), "variables").default("none"),

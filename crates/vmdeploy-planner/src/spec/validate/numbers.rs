@@ -33,7 +33,7 @@ fn check_vmids(deployment: &Deployment, faults: &mut Faults) {
         let VmidWish::Fixed(vmid) = &vm.vmid else { continue };
         let other = seen.insert((&vm.cluster, vmid.value), (vm, vmid.span));
         if let Some((other, _)) = other.filter(|(other, span)| !vm.shares(other, vmid.span, *span)) {
-            let message = format!("VMID {} is that of `{}` already", vmid.value, other.name.value);
+            let message = format!("VMID {} is already used by `{}`", vmid.value, other.name.value);
             faults.error_hint(vmid.span, vm.path("vmid"), message, "use a different VMID for each VM");
         }
         for disk in vm.disks.values().filter_map(|disk| disk.set()) {

@@ -194,7 +194,7 @@ fn a_number_that_is_taken_is_in_the_way_of_its_own_vm_alone() {
     let foreign = ["api", "post", "/nodes/pve1/qemu", "vmid=201", "name=other", "--wait", "--yes"];
     assert_eq!(code(&foreign).0, Some(0));
     let (refused, said) = code(&["deploy", "demo.yaml", "--yes"]);
-    assert!(refused == Some(4) && said.contains("VMID 201 is taken"), "{said}");
+    assert!(refused == Some(4) && said.contains("VMID 201 is used"), "{said}");
     assert_eq!(code(&["deploy", "demo.yaml", "--target", "db01", "--yes"]).0, Some(0));
     let (checked, said) = code(&["image", "check", "demo.yaml"]);
     assert!(checked == Some(0) && said.is_empty(), "{said}");

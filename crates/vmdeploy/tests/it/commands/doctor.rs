@@ -121,7 +121,7 @@ fn a_port_that_speaks_something_else_is_said_at_once() {
             stream.read_exact(&mut [0; 8]).unwrap();
             stream.write_all(says).unwrap();
         });
-        let failed = format!("no SSH server: it speaks {expect}");
+        let failed = format!("not an SSH server: it speaks {expect}");
         check(&lab, &[("PROXMOX_SSH_PORT", &port)], 4, &failed, "correct PROXMOX_SSH_PORT");
         server.join().unwrap();
     }

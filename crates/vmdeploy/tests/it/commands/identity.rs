@@ -127,7 +127,10 @@ fn a_copy_and_a_wrong_node_are_told_alike_by_every_transport() {
             assert!(text.contains("VMID 302 is a copy of `web01` of project `shop`"), "{text}");
         }
         let text = run(&lab, &format!("plan node.yaml --transport {transport}"), 4);
-        assert!(text.contains("the cluster has no node `pve7`") && text.contains("it has pve1"), "{text}");
+        assert!(
+            text.contains("the cluster has no node `pve7`") && text.contains("the cluster has pve1"),
+            "{text}"
+        );
     }
     for line in ["ip web01", "ip web01 --spec shop.yaml"] {
         let text = run(&lab, line, 4);

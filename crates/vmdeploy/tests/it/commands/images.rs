@@ -116,7 +116,7 @@ fn a_plan_says_that_a_source_changed_since_its_image_was_built() {
         let output = lab.user.output(&["plan", "build.yaml"]);
         let said = String::from_utf8_lossy(&output.stdout).into_owned();
         assert_eq!(output.status.code(), Some(0), "{}", String::from_utf8_lossy(&output.stderr));
-        said.contains("image `custom` was built of another source")
+        said.contains("of image `custom` has changed since it was built")
     };
     assert!(!said(), "the source of an image without a record is unknown");
     let loaded = vmdeploy_planner::spec::load(
