@@ -4,6 +4,7 @@ pub(crate) mod access;
 mod call;
 mod caller;
 pub(crate) mod cluster;
+mod firewall;
 mod nodes;
 mod pools;
 pub mod qemu;
@@ -45,7 +46,8 @@ pub struct Reply {
 }
 
 /// The groups of one file each.
-const OTHER: &[Methods] = &[nodes::METHODS, pools::METHODS, tasks::METHODS, vzdump::METHODS];
+const OTHER: &[Methods] =
+    &[firewall::METHODS, nodes::METHODS, pools::METHODS, tasks::METHODS, vzdump::METHODS];
 
 /// Every method that the lab has.
 const METHODS: &[&[Methods]] =

@@ -202,7 +202,6 @@ fn capabilities_qemu(_: &mut Call<'_>) -> Result<Value, Refusal> {
 }
 
 fn cpus(call: &mut Call<'_>) -> Result<Value, Refusal> {
-    let _ = call;
     let models = [
         ("host", "default"),
         ("max", "default"),
@@ -224,7 +223,17 @@ fn cpus(call: &mut Call<'_>) -> Result<Value, Refusal> {
         ("Icelake-Server", "GenuineIntel"),
         ("SapphireRapids", "GenuineIntel"),
     ];
-    Ok(models.iter().map(|(name, vendor)| json!({ "name": name, "vendor": vendor, "custom": 0 })).collect())
+    let built_in = models.iter().map(|(name, vendor)| json!({ "name": name, "vendor": vendor, "custom": 0 }));
+    // PVE: qemu-server src/PVE/API2/Qemu/CPU.pm index: a custom model is shown to those who may use it.
+    let sees_all = call.has("/nodes", Privilege::SysAudit);
+    let sees = |name: &str| sees_all || call.has(&format!("/mapping/cpu/{name}"), Privilege::MappingUse);
+    let own = call
+        .world
+        .cpu_models
+        .iter()
+        .filter(|(name, _)| sees(name))
+        .map(|(name, vendor)| json!({ "name": format!("custom-{name}"), "vendor": vendor, "custom": 1 }));
+    Ok(built_in.chain(own).collect())
 }
 
 fn machines(call: &mut Call<'_>) -> Result<Value, Refusal> {

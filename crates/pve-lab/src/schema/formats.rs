@@ -121,6 +121,12 @@ impl Formats {
                 refuse(id.parse::<Vmid>().is_ok(), format!("invalid resource or vm id '{text}'"))
             }
             "pve-storage-path" => looks_like(is_storage_path(text), "absolute path"),
+            "pve-fw-addr-spec" => super::firewall::check_addresses(text),
+            "pve-fw-dport-spec" => super::firewall::check_ports(text, true),
+            "pve-fw-sport-spec" => super::firewall::check_ports(text, false),
+            "pve-fw-protocol-spec" => super::firewall::check_protocol(text),
+            "pve-fw-conntrack-helper" => super::firewall::check_helpers(text),
+            "pve-fw-icmp-type-spec" => super::firewall::check_icmp_type(text),
             "mac-prefix" => {
                 refuse(is_mac_prefix(text), "value is not a valid unicast MAC address prefix".to_owned())
             }

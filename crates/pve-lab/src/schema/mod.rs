@@ -1,6 +1,7 @@
 //! Which methods there are, and what each takes and needs: one table.
 
 mod cpu;
+mod firewall;
 mod formats;
 mod model;
 pub mod property;

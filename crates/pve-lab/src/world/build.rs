@@ -36,6 +36,8 @@ pub fn build(spec: &WorldSpec, mut random: StdRng) -> World {
         access,
         datacenter: spec.datacenter.clone(),
         zones: spec.zones.clone(),
+        cpu_models: spec.cpu_models.clone(),
+        firewalls: BTreeMap::new(),
         sections: mappings(spec),
         broadcast: super::broadcast::Broadcast::every(Duration::from_millis(spec.resources_lag_ms)),
         tasks: Tasks::default(),

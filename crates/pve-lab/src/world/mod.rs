@@ -5,6 +5,7 @@ mod broadcast;
 mod build;
 mod clock;
 mod delays;
+mod firewall;
 mod guests;
 mod handle;
 mod roles;
@@ -27,6 +28,7 @@ pub use access::{Access, AclNode, Factor, FactorKind, Grants, Pool, Realm, Role,
 pub(crate) use build::{made_up_uuid, write_content};
 pub use clock::{Agenda, Clock, Event};
 pub use delays::Delays;
+pub use firewall::{Firewall, FirewallScope, Rule};
 pub use guests::{Config, Guest, GuestKind, Pending, Power, Snapshot, encode_description};
 pub use handle::WorldHandle;
 pub use roles::all_privileges;
@@ -91,6 +93,10 @@ pub struct World {
     pub datacenter: BTreeMap<String, String>,
     /// SDN zones beside the one of plain bridges.
     pub zones: BTreeMap<String, ZoneSpec>,
+    /// The cluster's own CPU models by name, each with the vendor that it has.
+    pub cpu_models: BTreeMap<String, String>,
+    /// The firewalls that were written.
+    pub firewalls: BTreeMap<FirewallScope, Firewall>,
     /// Other files of /etc/pve that are made of sections (HA, backup jobs, mappings): file, section id, options.
     pub sections: BTreeMap<&'static str, BTreeMap<String, Config>>,
     /// What pvestatd has told of the guests.

@@ -57,6 +57,8 @@ pub struct WorldSpec {
     pub zones: BTreeMap<String, ZoneSpec>,
     /// Mappings of devices and folders, by `pci`, `usb` or `dir`.
     pub mappings: BTreeMap<MappingKind, BTreeMap<String, MappingSpec>>,
+    /// The cluster's own CPU models by name, each with the vendor that it has.
+    pub cpu_models: BTreeMap<String, String>,
     /// How long things take.
     pub delays: Delays,
     /// After how many milliseconds pvestatd tells `/cluster/resources` of the guests again; 0: it always shows what is.
@@ -172,6 +174,8 @@ pub struct GuestBehaviour {
     pub agent_ms: Option<i64>,
     /// Whether it reacts to a shutdown request.
     pub shuts_down: bool,
+    /// Whether it lets go of a NIC that is unplugged while it runs.
+    pub unplugs: bool,
     /// The network of its DHCP server, as `192.0.2.0/24`.
     pub dhcp: String,
     /// Milliseconds from start until cloud-init says `done` (counted when the agent answers already).
@@ -189,6 +193,7 @@ impl Default for GuestBehaviour {
         Self {
             agent_ms: None,
             shuts_down: true,
+            unplugs: true,
             dhcp: "192.0.2.0/24".to_owned(),
             cloud_init_ms: 0,
             cloud_init_fails: false,
@@ -360,6 +365,7 @@ impl Default for WorldSpec {
             datacenter: BTreeMap::new(),
             zones: BTreeMap::new(),
             mappings: BTreeMap::new(),
+            cpu_models: BTreeMap::new(),
             delays: Delays::none(),
             resources_lag_ms: 10_000,
         }
@@ -429,6 +435,8 @@ impl WorldSpec {
         spec.storages.insert("local-lvm".to_owned(), thin_storage(64));
         spec.files.retain(|file| file.path.ends_with("tiny.qcow2"));
         spec.delays.agent_ms = 12_000;
+        // The guests of the records have no system in them.
+        spec.guest.unplugs = false;
         spec
     }
 

@@ -342,6 +342,23 @@ impl World {
         ])
     }
 
+    /// Gives a volume the size back that a snapshot has.
+    pub fn restore_size(&mut self, node: &str, id: &str, size: u64) -> Result<(), String> {
+        let (storage, name) = split_id(id)?;
+        let def = self.active_storage(storage, node)?.clone();
+        let parsed = parse_name(&def, name)?;
+        if def.is_file_based() {
+            let path = path_of(&def, &parsed);
+            let tree = self.files_mut(node, &path).ok_or_else(|| format!("no such node '{node}'"))?;
+            return tree.set_image_size(&path, size).map_err(|error| error.to_string());
+        }
+        let home = self.block_home(&def, node);
+        let store = self.block_stores.entry((home, def.id.clone())).or_default();
+        let volume = store.volumes.get_mut(&parsed.name).ok_or_else(|| missing_error(&def, &parsed.name))?;
+        volume.size = size_with(size, def.granularity());
+        Ok(())
+    }
+
     /// Turns a template's volume into a base; returns its new id (the same where the storage has no bases).
     ///
     /// # Errors

@@ -15,6 +15,7 @@ mod late;
 mod loaded;
 mod locks;
 mod machine;
+mod media;
 mod nodes;
 mod recovery;
 mod rich;

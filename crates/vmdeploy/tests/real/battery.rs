@@ -51,6 +51,16 @@ pub fn prepare(ground: &Ground) -> Result<(), Failed> {
 /// # Errors
 /// Something is left.
 pub fn clean_up(ground: &Ground) -> Result<(), Failed> {
+    remove_guests_and_images(ground)?;
+    if ground.has(&format!("/pools/{}", ground.settings.pool)) {
+        ground.call("delete", &format!("/pools/{}", ground.settings.pool), &[])?;
+    }
+    let left = State::of(ground)?;
+    if left == State::default() { Ok(()) } else { Err(format!("this is left: {left:#?}").into()) }
+}
+
+/// Removes the guests of the range, and the images that were uploaded.
+pub fn remove_guests_and_images(ground: &Ground) -> Result<(), Failed> {
     let node = &ground.node;
     for vmid in ground.guests()?.into_keys() {
         let base = format!("/nodes/{node}/qemu/{vmid}");
@@ -62,17 +72,12 @@ pub fn clean_up(ground: &Ground) -> Result<(), Failed> {
     }
     let storage = &ground.settings.images;
     let placed = ground.get(&format!("/nodes/{node}/storage/{storage}/content"))?;
-    let ours = placed.as_array().into_iter().flatten().filter_map(|row| row["volid"].as_str());
-    for volume in
-        ours.filter(|volume| volume.contains(":import/tiny-") || volume.ends_with(":import/tiny.raw"))
-    {
+    let volumes = placed.as_array().into_iter().flatten().filter_map(|row| row["volid"].as_str());
+    let is_ours = |volume: &&str| volume.contains(":import/tiny-") || volume.ends_with(":import/tiny.raw");
+    for volume in volumes.filter(is_ours) {
         ground.call("delete", &format!("/nodes/{node}/storage/{storage}/content/{volume}"), &[])?;
     }
-    if ground.has(&format!("/pools/{}", ground.settings.pool)) {
-        ground.call("delete", &format!("/pools/{}", ground.settings.pool), &[])?;
-    }
-    let left = State::of(ground)?;
-    if left == State::default() { Ok(()) } else { Err(format!("this is left: {left:#?}").into()) }
+    Ok(())
 }
 
 struct Battery<'g> {

@@ -131,6 +131,10 @@ impl Ground {
         self.needs_qcow2 = matches!(storage["type"].as_str(), Some("dir" | "nfs" | "cifs" | "btrfs"));
         Ok(self)
     }
+    /// Returns the variables that lead here.
+    pub fn variables(&self) -> Vec<(String, String)> {
+        self.settings.variables.clone()
+    }
     /// Runs the program, which must end well; returns what it printed.
     ///
     /// # Errors

@@ -7,6 +7,7 @@ mod battery;
 mod compare;
 mod ground;
 mod loaded;
+mod privileges;
 mod specs;
 mod state;
 
@@ -38,6 +39,10 @@ fn main() {
             move |settings| on_node(settings, transport)
         }));
     }
+    trials.push(Trial::test("the_lab_refuses_what_check_token_says", || {
+        privileges::on(&Ground::lab(&compare::Likeness::usual())?)
+    }));
+    trials.push(gated("a_real_node_refuses_what_check_token_says", &settings, privileges::one_less));
     trials.push(gated("a_real_node_deploys_4_vms_under_load", &settings, |settings| {
         loaded::rounds(settings, 4)
     }));

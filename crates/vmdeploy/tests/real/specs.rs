@@ -3,6 +3,9 @@
 use crate::ground::Ground;
 use std::fmt::Write as _;
 
+/// The places in the range of guests that are made by hand: the holder of kept disks, and the one that is adopted.
+pub const BY_HAND: [u32; 2] = [6, 7];
+
 /// The specs of one battery, which differ in a few keys from act to act.
 pub struct Specs<'g> {
     ground: &'g Ground,

@@ -179,6 +179,12 @@ impl Asker {
                 self.require(world, &[Privilege::VmConfigDisk])?;
                 let name = value_of("dirid").unwrap_or(first);
                 require(world, &self.auth_id, &format!("/mapping/dir/{name}"), &[Privilege::MappingUse])?;
+            } else if option == "rng0" && world.version.at_least(9, 0) {
+                self.require(world, &[Privilege::VmConfigHwType])?;
+                // PVE: qemu-server src/PVE/API2/Qemu.pm check_rng_perm
+                if value_of("source").unwrap_or(first) == "/dev/hwrng" {
+                    require(world, &self.auth_id, "/mapping/hwrng", &[Privilege::MappingUse])?;
+                }
             } else if option == "cpu" {
                 self.may_use_cpu(world, first.strip_prefix("cputype=").unwrap_or(first))?;
             }

@@ -14,7 +14,9 @@ use super::power::{asker, worker};
 use super::{nets, settings};
 use crate::api::rights::require;
 use crate::api::{Call, Methods, Refusal};
-use crate::world::{Config, Guest, GuestKind, Next, Stage, TaskKey, Worker, World, made_up_uuid};
+use crate::world::{
+    Config, FirewallScope, Guest, GuestKind, Next, Stage, TaskKey, Worker, World, made_up_uuid,
+};
 
 /// The methods of this file.
 pub const METHODS: Methods = &[
@@ -74,13 +76,21 @@ fn clone(call: &mut Call<'_>) -> Result<Value, Refusal> {
     let config = match call.text("snapname").filter(|name| *name != "current") {
         Some(name) => {
             let missing = || Refusal::died(format!("snapshot '{name}' does not exist"));
-            guest.snapshots.get(name).ok_or_else(missing)?.config.clone()
+            let snapshot = guest.snapshots.get(name).ok_or_else(missing)?;
+            let mut config = snapshot.config.clone();
+            config.retain(|option, _| !super::snapshot::is_of_memory(option));
+            match snapshot.description.clone().filter(|text| !text.is_empty()) {
+                Some(text) => drop(config.insert("description".into(), text)),
+                None => drop(config.remove("description")),
+            }
+            config
         }
         None => guest.config.clone(),
     };
     check_storages(call.world, &asker, &config, storage.as_deref(), &target_node)?;
     asker.may_use_bridges(call.world, &config)?;
-    check_features(call.world, &config, full)?;
+    let of_snapshot = call.text("snapname").is_some_and(|name| name != "current");
+    check_features(call.world, &config, full, of_snapshot)?;
     if call.world.guests.contains_key(&newid) {
         return Err(Refusal::died(format!("unable to create VM {newid}: config file already exists")));
     }
@@ -108,6 +118,10 @@ fn start_clone(world: &mut World, plan: Plan, node: &str) -> Result<Value, Refus
     let created = world.now_seconds();
     let locked = [("lock".to_owned(), "clone".to_owned())].into();
     world.guests.insert(newid, Guest::new(newid, GuestKind::Qemu, node, locked, created));
+    // PVE: pve-firewall src/PVE/Firewall.pm clone_vmfw_conf
+    if let Some(firewall) = world.firewalls.get(&FirewallScope::Guest(source)).cloned() {
+        world.firewalls.insert(FirewallScope::Guest(newid), firewall);
+    }
     let takes = Duration::from_millis(world.delays.create_ms);
     let volumes = NewVolumes::default();
     let to_free = (volumes.clone(), node.to_owned());
@@ -151,7 +165,7 @@ fn check_storages(
     Ok(())
 }
 
-fn check_features(world: &World, config: &Config, full: bool) -> Result<(), Refusal> {
+fn check_features(world: &World, config: &Config, full: bool, of_snapshot: bool) -> Result<(), Refusal> {
     if full {
         return Ok(());
     }
@@ -159,8 +173,9 @@ fn check_features(world: &World, config: &Config, full: bool) -> Result<(), Refu
         drives(world.version, config).iter().filter(|drive| !drive.is_cdrom() && drive.storage().is_some())
     {
         if !world.can_link(drive.file()) && !drive.slot.starts_with("tpmstate") {
+            let of = if of_snapshot { " a snapshot of" } else { "" };
             let text =
-                format!("Linked clone feature is not supported for '{}' ({})", drive.file(), drive.slot);
+                format!("Linked clone feature is not supported for{of} '{}' ({})", drive.file(), drive.slot);
             return Err(Refusal::died(text));
         }
     }
@@ -262,6 +277,9 @@ fn clone_full(
         let allocated = world.allocate(&new)?;
         made.await_allocation(world, &plan.asker.node, &storage);
         made.output.extend(allocated.lines);
+        if world.version.at_least(9, 0) {
+            made.output.push(format!("allocated target volume '{}'", allocated.id));
+        }
         made.volumes.push(allocated.id.clone());
         return Ok((allocated.id, 4 << 20));
     }
@@ -398,11 +416,11 @@ fn grow(
         guest.config.get(disk).ok_or_else(|| Refusal::died(format!("disk '{disk}' does not exist")))?;
     let mut drive =
         Drive::parse(version, disk, value).ok_or_else(|| Refusal::died("unable to parse drive options"))?;
-    if drive.storage().is_none() {
-        return Err(Refusal::died(format!("disk '{disk}' has no associated volume")));
-    }
     if drive.is_cdrom() {
         return Err(Refusal::died("you can't resize a cdrom"));
+    }
+    if drive.storage().is_none() {
+        return Err(Refusal::died(format!("disk '{disk}' has no associated volume")));
     }
     let storage = drive.storage().unwrap_or_default().to_owned();
     require(world, &asker.auth_id, &format!("/storage/{storage}"), &[Privilege::DatastoreAllocateSpace])?;
@@ -415,8 +433,13 @@ fn grow(
     if wanted < now {
         return Err(Refusal::died("shrinking disks is not supported"));
     }
-    let lines =
+    let is_running = guest.is_running();
+    let mut lines =
         if wanted == now { Vec::new() } else { world.grow_volume(&asker.node, drive.file(), wanted)? };
+    if is_running {
+        // QEMU grows its own disk, and `qemu-img` says nothing.
+        lines.retain(|line| line != "Image resized.");
+    }
     let size = world.volume(&asker.node, drive.file())?.size;
     drive.set("size", Bytes::new(size).to_pve_size());
     let value = drive.print(version);
@@ -458,6 +481,7 @@ fn move_disk(call: &mut Call<'_>) -> Result<Value, Refusal> {
         return Err(Refusal::died("you can't move to the same storage with same format"));
     }
     call.world.enabled_storage(&storage, &asker.node)?;
+    // PVE: qemu-server src/PVE/API2/Qemu.pm move_vm_disk, is_volume_in_use
     if call.flag("delete") && is_in_use(call.world, &asker, &disk, drive.file()) {
         return Err(Refusal::died("you can't move a disk with snapshots and delete the source"));
     }
@@ -494,13 +518,22 @@ fn movable(world: &World, asker: &Asker, disk: &str) -> Result<Drive, Refusal> {
         guest.config.get(disk).ok_or_else(|| Refusal::died(format!("disk '{disk}' does not exist")))?;
     let drive = Drive::parse(world.version, disk, value);
     let drive = drive.ok_or_else(|| Refusal::died(format!("disk '{disk}' has no associated volume")))?;
-    if drive.storage().is_none() {
-        return Err(Refusal::died(format!("disk '{disk}' has no associated volume")));
-    }
     if drive.is_cdrom() && !drive.is_cloudinit() {
         return Err(Refusal::died("you can't move a cdrom"));
     }
+    if drive.storage().is_none() {
+        return Err(Refusal::died(format!("disk '{disk}' has no associated volume")));
+    }
     Ok(drive)
+}
+
+/// Tells whether a snapshot of the guest has the volume.
+fn is_in_snapshot(world: &World, vmid: Vmid, volume: &str) -> bool {
+    let snapshots = world.guests.get(&vmid).map(|guest| guest.snapshots.values());
+    snapshots
+        .into_iter()
+        .flatten()
+        .any(|snapshot| super::drive::uses(world.version, &snapshot.config, volume))
 }
 
 fn run_move(
@@ -524,6 +557,9 @@ fn run_move(
         let text =
             format!("copying volume '{old}' from current storage '{from}' to target storage '{storage}'");
         world.log(key, text);
+    }
+    if is_in_snapshot(world, asker.vmid, &old) {
+        world.log(key, "moving disk with snapshots, snapshots will not be moved!");
     }
     world.log(key, format!("create full clone of drive {} ({old})", drive.slot));
     let mut made = MadeDisks::default();
@@ -638,7 +674,10 @@ fn run_reassign(
         let options =
             if is_unused(target_disk) || options.is_empty() { String::new() } else { format!(",{options}") };
         let value = format!("{new}{options}");
-        said = format!("update VM {target}: -{target_disk} {value}");
+        // An unused volume is written down without a change of the configuration.
+        if !is_unused(target_disk) {
+            said = format!("update VM {target}: -{target_disk} {value}");
+        }
         guest_mut(world, &asker.node, target)?.config.insert(target_disk.to_owned(), value);
     }
     let source = guest_mut(world, &asker.node, asker.vmid)?;

@@ -113,17 +113,27 @@ fn update(call: &mut Call<'_>) -> Result<Value, Refusal> {
 
 fn dump(call: &mut Call<'_>) -> Result<Value, Refusal> {
     call.require(&format!("/vms/{}", call.vmid()?), &[Privilege::VmAudit])?;
-    let guest = guest(call.world, &call.node(), call.vmid()?)?;
-    Ok(document(call.world, guest, &call.string("type")).into())
+    let is_masked = !call.has(&format!("/vms/{}", call.vmid()?), Privilege::VmConfigCloudinit);
+    let kind = call.string("type");
+    let mut guest = guest(call.world, &call.node(), call.vmid()?)?.clone();
+    // The metadata's digest is that of what the guest gets.
+    if let Some(password) = guest.config.get_mut("cipassword").filter(|_| is_masked && kind == "user") {
+        *password = "**********".to_owned();
+    }
+    Ok(document(call.world, &guest, &kind).into())
 }
 
 /// One document of the drive: `user`, `network` or `meta`.
 // PVE: qemu-server src/PVE/QemuServer/Cloudinit.pm
 pub fn document(world: &World, guest: &Guest, kind: &str) -> String {
-    let is_configdrive = guest.config.get("citype").is_some_and(|kind| kind == "configdrive2");
+    let is_windows = guest.config.get("ostype").is_some_and(|kind| kind.starts_with('w'));
+    let is_configdrive = match guest.config.get("citype") {
+        Some(kind) => kind == "configdrive2",
+        None => is_windows,
+    };
     match kind {
         "user" => user_data(guest),
-        "network" if is_configdrive => interfaces(guest),
+        "network" if is_configdrive => interfaces(world, guest),
         "network" => network_data(world, guest),
         _ => {
             let digest =
@@ -247,9 +257,7 @@ fn subnet(ip: &str, gateway: Option<&String>, dhcp: &str, fixed: &str) -> String
             let (address, length) = ip.split_once('/').unwrap_or((ip, "32"));
             let mut text = match fixed {
                 "static" => {
-                    let length: u32 = length.parse().unwrap_or(32);
-                    let mask = u32::MAX.checked_shl(32 - length.min(32)).unwrap_or(0);
-                    let mask = std::net::Ipv4Addr::from(mask);
+                    let mask = netmask(length);
                     format!("      - type: static\n        address: '{address}'\n        netmask: '{mask}'\n")
                 }
                 _ => format!("      - type: static6\n        address: '{address}/{length}'\n"),
@@ -262,25 +270,41 @@ fn subnet(ip: &str, gateway: Option<&String>, dhcp: &str, fixed: &str) -> String
     }
 }
 
-fn interfaces(guest: &Guest) -> String {
+/// The file `interfaces` of a config drive.
+// PVE: qemu-server src/PVE/QemuServer/Cloudinit.pm configdrive2_network, which a dump shows for Windows, too
+fn interfaces(world: &World, guest: &Guest) -> String {
+    let servers = name_servers(world, guest).join(" ");
     let mut text = "auto lo\niface lo inet loopback\n\n".to_owned();
+    if !servers.is_empty() {
+        text.push_str(&format!("        dns_nameservers {servers}\n"));
+    }
+    if let Some(domains) = guest.config.get("searchdomain").filter(|domains| !domains.trim().is_empty()) {
+        text.push_str(&format!("        dns_search {domains}\n"));
+    }
     for (number, _, settings) in cards(guest) {
         text.push_str(&format!("auto eth{number}\n"));
-        if let Some(ip) = settings.get("ip") {
-            match ip.split_once('/') {
-                Some((address, length)) => {
-                    text.push_str(&format!(
-                        "iface eth{number} inet static\n        address {address}\n        netmask {length}\n"
-                    ));
-                    if let Some(gateway) = settings.get("gw") {
-                        text.push_str(&format!("        gateway {gateway}\n"));
-                    }
-                }
-                None => text.push_str(&format!("iface eth{number} inet {ip}\n\n")),
+        for (ip, gateway, family) in [("ip", "gw", "inet"), ("ip6", "gw6", "inet6")] {
+            let Some(ip) = settings.get(ip) else { continue };
+            let Some((address, length)) = ip.split_once('/') else {
+                text.push_str(&format!("iface eth{number} {family} {ip}\n"));
+                continue;
+            };
+            let mask = if family == "inet" { netmask(length) } else { length.to_owned() };
+            text.push_str(&format!(
+                "iface eth{number} {family} static\n        address {address}\n        netmask {mask}\n"
+            ));
+            if let Some(gateway) = settings.get(gateway) {
+                text.push_str(&format!("        gateway {gateway}\n"));
             }
         }
     }
     text
+}
+
+fn netmask(length: &str) -> String {
+    let length: u32 = length.parse().unwrap_or(32);
+    let mask = u32::MAX.checked_shl(32 - length.min(32)).unwrap_or(0);
+    std::net::Ipv4Addr::from(mask).to_string()
 }
 
 #[cfg(test)]

@@ -35,6 +35,7 @@ const NOT_CONFIG: &[&str] = &[
 
 // PVE: qemu-server src/PVE/API2/Qemu.pm create_vm
 fn create(call: &mut Call<'_>) -> Result<Value, Refusal> {
+    settings::check_cpu_model(call)?;
     let (node, vmid) = (call.node(), call.vmid()?);
     let pool = call.text("pool").map(str::to_owned);
     let storage = call.text("storage").map(str::to_owned);
@@ -68,6 +69,13 @@ fn create(call: &mut Call<'_>) -> Result<Value, Refusal> {
         if Drive::parse(call.world.version, slot, value).is_none() {
             return Err(Refusal::parameter(slot, "unable to parse drive options"));
         }
+    }
+    // Only a value that says so itself is a CD drive's yet; the node's own drive is a path until then.
+    if config
+        .iter()
+        .any(|(option, value)| is_slot(option) && matches!(value.as_str(), "cdrom" | "file=cdrom"))
+    {
+        asker.may_use_volume(call.world, "cdrom")?;
     }
     asker.may_use_storages(call.world, &config, storage.as_deref())?;
     asker.may_change(call.world, config.keys().map(String::as_str))?;

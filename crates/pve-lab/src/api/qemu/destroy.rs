@@ -135,6 +135,7 @@ fn in_use(world: &mut World, node: &str, volume: &str) -> Result<(), String> {
 /// Removes the VM, its ACL entries and its place in a pool.
 pub fn forget(world: &mut World, vmid: Vmid) {
     world.guests.remove(&vmid);
+    world.firewalls.remove(&crate::world::FirewallScope::Guest(vmid));
     world.guest_behaviours.remove(&vmid);
     world.access.acl.remove(&format!("/vms/{vmid}"));
     for pool in world.access.pools.values_mut() {

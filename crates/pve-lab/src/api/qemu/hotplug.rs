@@ -86,9 +86,20 @@ pub fn removed(config: &Config, option: &str) -> Plug {
         "balloon" => Plug::when(config.get("balloon").is_none_or(|now| now != "0")),
         "cpuunits" | "cpulimit" => Plug::Now,
         "net" => Plug::when(plugs(config, "network")),
+        "scsi" | "virtio" if plugs(config, "disk") && is_booted_from(config, option) => {
+            Plug::Fails(format!("can't unplug bootdisk '{option}'\n"))
+        }
         "scsi" | "virtio" => Plug::when(plugs(config, "disk")),
         _ => Plug::Later,
     }
+}
+
+/// Tells whether the drive is in the boot order.
+// PVE: qemu-server src/PVE/QemuServer.pm vm_deviceunplug
+fn is_booted_from(config: &Config, slot: &str) -> bool {
+    let boot = config.get("boot").map_or("", String::as_str);
+    let order = boot.split(',').find_map(|part| part.strip_prefix("order="));
+    order.is_some_and(|order| order.split(';').any(|device| device == slot))
 }
 
 /// What the new value of `option` does.

@@ -66,6 +66,15 @@ fn saved_config(world: &World, node: &str, path: &str) -> Option<Config> {
     Some(pairs.map(|(key, value)| (key.to_owned(), value.to_owned())).collect())
 }
 
+/// A cloud-init drive is named after the VM that it is restored for.
+// PVE: qemu-server src/PVE/QemuServer.pm restore_allocate_devices
+fn cloud_init_name(world: &World, storage: &str, format: &str, vmid: pve_types::Vmid) -> String {
+    match world.storage(storage).is_ok_and(|def| def.is_file_based()) {
+        true => format!("vm-{vmid}-cloudinit.{format}"),
+        false => format!("vm-{vmid}-cloudinit"),
+    }
+}
+
 fn run(
     world: &mut World,
     key: TaskKey,
@@ -84,19 +93,24 @@ fn run(
     let mut config = saved.clone();
     let version = world.version;
     for mut drive in drives(version, saved) {
-        let Some(own) = drive.storage().filter(|_| !drive.is_cdrom()) else { continue };
+        let is_cloud_init = drive.is_cloudinit();
+        let Some(own) = drive.storage().filter(|_| is_cloud_init || !drive.is_cdrom()) else { continue };
         let target = storage.unwrap_or(own).to_owned();
         let size =
             drive.option("size").and_then(|size| Bytes::from_pve_size(size).ok()).map_or(0, Bytes::get);
-        let format = world.storage(&target)?.default_format().to_owned();
+        let of_files = world.storage(&target)?.is_file_based();
+        let format = match is_cloud_init && of_files {
+            true => "qcow2".to_owned(),
+            false => world.storage(&target)?.default_format().to_owned(),
+        };
         let _ = split_id(drive.file());
         let new = NewVolume {
             node: &asker.node,
             storage: &target,
             vmid: asker.vmid,
             format: &format,
-            name: None,
-            size,
+            name: is_cloud_init.then(|| cloud_init_name(world, &target, &format, asker.vmid)),
+            size: if is_cloud_init { 4 << 20 } else { size },
             data: size / 10,
         };
         let made = world.allocate(&new)?;

@@ -238,6 +238,23 @@ pub fn hashed_password(password: &str, is_windows: bool, random: u64) -> String 
     format!("$5${}${text}", &salt[..8])
 }
 
+/// Refuses a CPU model of the cluster's own that there is not.
+///
+/// # Errors
+/// 400, as the verification of parameters has it.
+// PVE: qemu-server src/PVE/QemuServer/CPUConfig.pm validate_vm_cpu_conf, get_custom_model
+pub fn check_cpu_model(call: &Call<'_>) -> Result<(), Refusal> {
+    let first = call.text("cpu").and_then(|cpu| cpu.split(',').next()).unwrap_or_default();
+    let model = first.strip_prefix("cputype=").unwrap_or(first);
+    match model.strip_prefix("custom-").filter(|name| !call.world.cpu_models.contains_key(*name)) {
+        Some(name) => {
+            let text = format!("invalid format - Custom cputype '{name}' not found\n");
+            Err(Refusal::parameter("cpu", text))
+        }
+        None => Ok(()),
+    }
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;

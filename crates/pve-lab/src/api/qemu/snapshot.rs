@@ -111,8 +111,15 @@ fn take(
         true => Some(save_memory(world, key, node, vmid, name)?),
         false => None,
     };
-    for drive in &disks {
+    if running && !with_memory {
+        // PVE: pve-guest-common src/PVE/AbstractConfig.pm __snapshot_check_freeze_needed
+        world.log(key, "skipping guest filesystem freeze - disabled in VM options");
+    }
+    for drive in disks.iter().filter(|drive| !drive.is_cdrom()) {
         world.log(key, format!("snapshotting 'drive-{}' ({})", drive.slot, drive.file()));
+        if running && drive.file().ends_with(".qcow2") {
+            world.log(key, "internal qemu snapshot");
+        }
         let thin = thin_volume(world, drive.file()).filter(|_| !running);
         if let Some(volume) = thin {
             world.log(key, format!("  Logical volume \"snap_{volume}_{name}\" created."));
@@ -123,6 +130,9 @@ fn take(
     let mut config = guest.config.clone();
     let parent = config.remove("parent");
     config.remove("lock");
+    if let Some(volume) = &vmstate {
+        config.extend(of_memory(&config, volume));
+    }
     guest.snapshots.insert(name.to_owned(), Snapshot { config, parent, description, time, vmstate });
     guest.config.insert("parent".into(), name.to_owned());
     Ok(())
@@ -167,6 +177,34 @@ fn save_memory(
     world.log(key, format!("saving VM state and RAM using storage '{storage}'"));
     world.log(key, "completed saving the VM state in 1s, saved 128.00 MiB");
     Ok(made.id)
+}
+
+/// What a snapshot with memory knows of the guest that ran.
+// PVE: qemu-server src/PVE/QemuConfig.pm __snapshot_save_vmstate
+fn of_memory(config: &Config, volume: &str) -> Config {
+    let has_kvm = config.get("kvm").is_none_or(|kvm| kvm != "0");
+    let cpu = if has_kvm { "kvm64,enforce,+kvm_pv_eoi,+kvm_pv_unhalt,+lahf_lm,+sep" } else { "qemu64" };
+    let machine = if config.get("machine").is_some_and(|machine| machine.contains("q35")) {
+        "pc-q35-10.0+pve1"
+    } else {
+        "pc-i440fx-10.0+pve1"
+    };
+    let cards = config.keys().filter(|key| super::settings::is_net(key));
+    let mtus: Vec<String> = cards.map(|card| format!("{card}=1500")).collect();
+    let mut known = Config::from([
+        ("vmstate".to_owned(), volume.to_owned()),
+        ("runningcpu".to_owned(), cpu.to_owned()),
+        ("runningmachine".to_owned(), machine.to_owned()),
+    ]);
+    if !mtus.is_empty() {
+        known.insert("running-nets-host-mtu".to_owned(), mtus.join(","));
+    }
+    known
+}
+
+/// Tells whether an option of a snapshot is about its memory, and is none of the guest's.
+pub fn is_of_memory(option: &str) -> bool {
+    matches!(option, "vmstate" | "runningcpu" | "runningmachine" | "running-nets-host-mtu")
 }
 
 fn missing(name: &str) -> Refusal {
@@ -258,6 +296,27 @@ fn rollback(call: &mut Call<'_>) -> Result<Value, Refusal> {
     Ok(call.world.start_worker(worker).into())
 }
 
+/// The guest's volumes that the snapshot has not: they stay as unused ones.
+// PVE: qemu-server src/PVE/QemuConfig.pm __snapshot_rollback_get_unused
+fn left_unused(
+    version: pve_types::PveVersion,
+    now: &Config,
+    snapshot: &Config,
+    vmid: Vmid,
+) -> Result<Config, Refusal> {
+    let mut with_unused = now.clone();
+    let is_own = |drive: &&Drive| drive.file().contains(&format!("vm-{vmid}-")) && !drive.is_cloudinit();
+    for drive in drives(version, now).iter().filter(is_own) {
+        if !super::drive::uses(version, snapshot, drive.file()) {
+            super::drive::add_unused(&mut with_unused, drive.file())?;
+        }
+    }
+    with_unused.retain(|option, volume| {
+        super::drive::is_unused(option) && !super::drive::uses(version, snapshot, volume)
+    });
+    Ok(with_unused)
+}
+
 fn back(
     world: &mut World,
     key: TaskKey,
@@ -276,12 +335,21 @@ fn back(
         super::switch_off(world, vmid);
     }
     let mut config: Config = snapshot.config.clone();
+    config.retain(|option, _| !is_of_memory(option));
     config.insert("parent".into(), name.to_owned());
+    config.extend(left_unused(world.version, &guest(world, node, vmid)?.config, &snapshot.config, vmid)?);
     let with_memory = snapshot.vmstate.is_some();
     if let Some(guest) = world.guests.get_mut(&vmid) {
         guest.config = config;
         guest.pending = crate::world::Pending::default();
         guest.power = Power::Stopped;
+    }
+    for drive in drives(world.version, &snapshot.config).iter().filter(|drive| !drive.is_cdrom()) {
+        let size = drive.option("size").and_then(|size| pve_types::Bytes::from_pve_size(size).ok());
+        if let Some(size) = size {
+            // A disk that was grown meanwhile has its old size again.
+            world.restore_size(node, drive.file(), size.get())?;
+        }
     }
     for volume in drives(world.version, &snapshot.config)
         .iter()

@@ -111,6 +111,7 @@ fn unlink(call: &mut Call<'_>) -> Result<Value, Refusal> {
 /// The checks that come before anything is changed.
 // PVE: qemu-server src/PVE/API2/Qemu.pm update_vm_api
 fn verify(call: &mut Call<'_>) -> Result<Change, Refusal> {
+    settings::check_cpu_model(call)?;
     let (node, vmid) = (call.node(), call.vmid()?);
     if call.flag("skiplock") && !call.caller.is_root() {
         return Err(Refusal::parameter("skiplock", "Only root may use this option."));
@@ -416,6 +417,10 @@ impl Update<'_> {
                 self.change,
                 value,
             )?;
+            // PVE: qemu-server src/PVE/QemuServer.pm print_bootorder: the order is all that is kept.
+            if let Some(order) = value.split(',').find(|part| part.starts_with("order=")) {
+                stored = order.to_owned();
+            }
             let drops_old = value.contains("order=") && current.config.contains_key("bootdisk");
             if drops_old {
                 guest_mut(world, &node, vmid)?.pending.delete.insert("bootdisk".into(), false);
@@ -701,6 +706,22 @@ fn record(world: &mut World, asker: &Asker, option: &str, new: Option<&str>) -> 
     Ok(())
 }
 
+/// Tells whether the guest does not let go of a device: one that has no system in it.
+fn is_held(world: &World, asker: &Asker, option: &str) -> bool {
+    let behaviour = world.guest_behaviours.get(&asker.vmid).unwrap_or(&world.guest_behaviour);
+    settings::is_net(option) && !behaviour.unplugs
+}
+
+fn still_busy(device: &str) -> String {
+    format!("error on hot-unplugging device '{device}' - still busy in guest?\n")
+}
+
+/// Tells whether a card that is there is unplugged for another one.
+fn is_other_device(config: &Config, option: &str, value: &str) -> bool {
+    let device = |text: &str| text.split(',').next().map(str::to_owned);
+    settings::is_net(option) && config.get(option).is_some_and(|now| device(now) != device(value))
+}
+
 /// Puts in force what a running VM takes on: of the options named, and of those that it does not notice. What fails
 /// stays pending.
 // PVE: qemu-server src/PVE/QemuServer.pm vmconfig_hotplug_pending
@@ -718,9 +739,19 @@ fn put_in_force_running(
     }
     for (option, force) in pending.delete.iter().filter(|(option, _)| modified.contains(*option)) {
         let config = &guest(world, &asker.node, asker.vmid)?.config;
-        if hotplug::removed(config, option) != Plug::Now {
-            continue;
+        match hotplug::removed(config, option) {
+            Plug::Now if is_held(world, asker, option) => {
+                errors.push((option.clone(), format!("hotplug problem - {}", still_busy(option))));
+                continue;
+            }
+            Plug::Now => {}
+            Plug::Later => continue,
+            Plug::Fails(why) => {
+                errors.push((option.clone(), format!("hotplug problem - {why}")));
+                continue;
+            }
         }
+        let config = &guest(world, &asker.node, asker.vmid)?.config;
         let drive = config.get(option).filter(|_| is_slot(option));
         if let Some(drive) = drive.and_then(|value| Drive::parse(world.version, option, value)) {
             detach(world, asker, option, &drive, *force, output)?;
@@ -734,6 +765,9 @@ fn put_in_force_running(
         let config = &guest(world, &asker.node, asker.vmid)?.config;
         match hotplug::changed(world, &asker.node, config, option, value) {
             Plug::Later => {}
+            Plug::Now if is_other_device(config, option, value) && is_held(world, asker, option) => {
+                errors.push((option.clone(), format!("hotplug problem - {}", still_busy(option))));
+            }
             Plug::Fails(why) => errors.push((option.clone(), format!("hotplug problem - {why}"))),
             Plug::Now => {
                 let new = is_slot(option).then(|| Drive::parse(world.version, option, value)).flatten();

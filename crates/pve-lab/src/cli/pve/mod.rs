@@ -8,6 +8,7 @@ mod qemu_img;
 mod qm;
 mod rescan;
 mod table;
+mod yaml;
 
 use std::time::Duration;
 

@@ -42,7 +42,7 @@ impl Wanted {
             "json" => Ok(format!("{data}\n")),
             "json-pretty" => Ok(pretty(data)),
             "text" | "" => Ok(self.text(data)),
-            "yaml" => Err("the lab does not print YAML".to_owned()),
+            "yaml" => Ok(super::yaml::dump(data)),
             other => Err(format!(
                 "400 Parameter verification failed.\noutput-format: value '{other}' does not have a value in the enumeration 'text, json, json-pretty, yaml'"
             )),

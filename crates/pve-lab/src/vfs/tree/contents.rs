@@ -235,6 +235,14 @@ impl Vfs {
         if virtual_size < info.virtual_size {
             return Err(FsError::Invalid);
         }
+        self.set_image_size(path, virtual_size)
+    }
+    /// Gives an image a size, smaller or larger than it has.
+    ///
+    /// # Errors
+    /// There is no image.
+    pub fn set_image_size(&mut self, path: &str, virtual_size: u64) -> Result<(), FsError> {
+        let info = self.image(path)?;
         let opened = self.open(path);
         self.with_open(opened, |vfs, handle| match info.format {
             ImageFormat::Raw => vfs.handle_truncate(handle, virtual_size),

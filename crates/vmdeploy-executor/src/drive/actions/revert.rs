@@ -3,11 +3,11 @@
 use super::disks::half_made;
 use crate::drive::job::{Job, volumes_of};
 use crate::{Failure, FailureKind, Found, Outcome, RevertNote, TookEffect};
-use pve_config::Bus;
+use pve_config::{Bus, DeviceSlot, Drive};
 use pve_ssh::command::files;
 use pve_types::{NodeName, VolumeId};
 use std::collections::BTreeSet;
-use vmdeploy_planner::plan::{Action, GuestRef, ImportAction, Revert, Transport};
+use vmdeploy_planner::plan::{Action, ConfigPatch, GuestRef, ImportAction, PatchValue, Revert, Transport};
 
 impl Job {
     /// Reverts the step, and reads back that what it made is gone.
@@ -35,7 +35,9 @@ impl Job {
             }
             (_, other) => {
                 let what = vmdeploy_planner::render::summary(other);
+                let order = job.order_beside_cds(other).await?;
                 let done = job.act().await?;
+                job.set_order_back(other, order).await?;
                 note(&done.outcome, what)
             }
         };
@@ -47,6 +49,34 @@ impl Job {
                 RevertNote::Removed { what: format!("{what}; {}", volumes_listed(&freed)) }
             }
         })
+    }
+
+    /// Returns the boot order that holds after the next restart, where the action sets a CD drive and no order.
+    // PVE: qemu-server src/PVE/API2/Qemu.pm update_vm_api: each CD drive that is set is appended to the boot order.
+    async fn order_beside_cds(&self, action: &Action) -> Result<Option<String>, Failure> {
+        match action {
+            Action::SetConfig { guest, patch, .. } if sets_cd(patch) && !patch.set.contains_key("boot") => {
+                self.order_of(guest).await
+            }
+            _ => Ok(None),
+        }
+    }
+
+    async fn order_of(&self, guest: &GuestRef) -> Result<Option<String>, Failure> {
+        let values = self.qemu(guest).pending().await?;
+        let boot = values.into_iter().find(|value| value.key == "boot");
+        Ok(boot.and_then(|boot| boot.pending.or(boot.value)))
+    }
+
+    /// Sets the boot order back to what it was before a CD drive was.
+    async fn set_order_back(&self, action: &Action, order: Option<String>) -> Result<(), Failure> {
+        let (Some(order), Some(guest)) = (order, action.guest()) else { return Ok(()) };
+        if self.order_of(guest).await?.as_ref() != Some(&order) {
+            let set = [("boot".to_owned(), PatchValue::Text(order))].into();
+            let patch = ConfigPatch { set, ..ConfigPatch::default() };
+            self.set_config(guest, &patch, None).await?;
+        }
+        Ok(())
     }
 
     /// Removes the volumes that the step made for a guest that stays: those of its number that were not there right
@@ -271,6 +301,16 @@ impl Job {
         let own = self.shared.steps_of(&guest.name);
         own.flat_map(|step| crate::schedule::claims_of(&step.action, step.transport).storages).collect()
     }
+}
+
+/// Tells whether a change sets a CD drive, other than cloud-init's.
+fn sets_cd(patch: &ConfigPatch) -> bool {
+    patch.set.iter().any(|(slot, value)| {
+        let PatchValue::Text(text) = value else { return false };
+        let is_drive = slot.parse::<DeviceSlot>().is_ok_and(|slot| slot.bus().is_drive());
+        let is_cd = |drive: Drive| drive.is_cdrom() && !drive.is_cloud_init();
+        is_drive && Drive::parse(slot, text).is_ok_and(is_cd)
+    })
 }
 
 /// Says that a volume is left because a guest has it: a running one keeps a disk that is taken out until its restart.
