@@ -59,8 +59,9 @@ fn spec(ground: &Ground) -> String {
          images: {{tiny: {{file: tiny.raw, store: {images}}}}}\nvms:\n  \
          rich: {{vmid: {vmid}, memory: 32MiB, cpu: 1, tags: [a, b], startup: {{order: 7}}, vga: std,\n    \
          disks: {{scsi0: {{storage: {storage}, image: tiny, size: 1GiB}}, scsi1: {{storage: {other}, size: 1GiB}}, ide0: {{iso: none}}}},\n    \
-         nics: {{net0: {{bridge: {bridge}, ip: dhcp}}, net1: {{bridge: {bridge}, vlan: 40}}}}, cloud_init: {{user: admin}}}}\n  \
-         copy: {{vmid: {copy}, clone: {{from: rich, mode: full}}, memory: 48MiB, lifecycle: {{state: stopped}}}}\n",
+         nics: {{net0: {{bridge: {bridge}, ip: dhcp}}}}, cloud_init: {{user: admin}}}}\n  \
+         copy: {{vmid: {copy}, clone: {{from: rich, mode: full}}, memory: 48MiB,\n    \
+         nics: {{net1: {{bridge: {bridge}, vlan: 40}}}}, lifecycle: {{state: stopped}}}}\n",
         node = ground.node,
         pool = settings.pool,
         images = settings.images,

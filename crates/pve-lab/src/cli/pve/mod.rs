@@ -2,6 +2,7 @@
 
 mod others;
 mod pvesh;
+mod pvesh_paths;
 mod pvesm;
 mod pveum;
 mod qemu_img;

@@ -3,7 +3,7 @@
 
 use serde_json::Value;
 
-use super::{api, follow, print_lines, table};
+use super::{api, follow, print_lines, pvesh_paths, table};
 use crate::cli::frame::{self, Known, Takes};
 use crate::cli::{Context, Exit};
 use crate::schema;
@@ -18,12 +18,21 @@ pub(super) async fn pvesh(context: &Context, words: &[String]) -> Exit {
         }
     };
     let command = commands[index];
+    if matches!(command, "ls" | "usage") {
+        let Some(path) = rest.iter().find(|word| !word.starts_with('-')) else {
+            return context.fail(255, format!("400 not enough arguments\npvesh {command} <api_path>")).await;
+        };
+        let path = format!("/{}", path.trim_matches('/'));
+        return match command {
+            "ls" => pvesh_paths::ls(context, &path).await,
+            _ => pvesh_paths::usage(context, &path).await,
+        };
+    }
     let method = match command {
         "create" => "POST",
         "delete" => "DELETE",
-        "get" => "GET",
         "set" => "PUT",
-        _ => return context.fail(255, format!("the lab does not have `pvesh {command}`")).await,
+        _ => "GET",
     };
     let usage = format!("pvesh {command} <api_path> [OPTIONS] [FORMAT_OPTIONS]");
     let Some((path, rest)) = rest.split_first().filter(|(path, _)| !path.starts_with('-')) else {

@@ -47,7 +47,11 @@ fn block(value: &Value, depth: usize, text: &mut String) {
                         text.push('\n');
                         block(value, depth + 2, text);
                     }
-                    value => text.push_str(&format!(" {}\n", scalar(value, depth + 2))),
+                    value => {
+                        let start = depth + key.chars().count() + 2;
+                        let shown = folded(&scalar(value, depth + 2), start, depth + 2);
+                        text.push_str(&format!(" {shown}\n"));
+                    }
                 }
             }
         }
@@ -98,6 +102,36 @@ fn lines(text: &str, depth: usize) -> String {
     format!("{keep}\n{}", body.join("\n"))
 }
 
+/// The width beyond which a plain text goes on in the next line, at a space.
+const WIDTH: usize = 80;
+
+/// Breaks a plain text that begins in this column.
+fn folded(text: &str, start: usize, depth: usize) -> String {
+    if text.contains('\n') || text.starts_with(['\'', '"']) {
+        return text.to_owned();
+    }
+    let (mut shown, mut column) = (String::new(), start);
+    let mut words = text.split(' ').peekable();
+    while let Some(word) = words.next() {
+        shown.push_str(word);
+        column += word.chars().count();
+        match words.peek() {
+            None => {}
+            // Only a single space may become a line's end.
+            Some(next) if column > WIDTH && !next.is_empty() && !word.is_empty() => {
+                shown.push('\n');
+                shown.push_str(&" ".repeat(depth));
+                column = depth;
+            }
+            Some(_) => {
+                shown.push(' ');
+                column += 1;
+            }
+        }
+    }
+    shown
+}
+
 fn plain_or_quoted(text: &str) -> String {
     let is_word = matches!(text, "" | "~" | "null" | "true" | "false" | "y" | "n");
     let is_number = text.parse::<f64>().is_ok() && !text.contains(['i', 'n', 'a']);
@@ -128,6 +162,9 @@ mod tests {
         let expect = "---\ncores: '2'\nlist:\n- a: 'x: y'\n  b: 1\n- z\nmap:\n  k: ~\nname: web\n\
                       net0: virtio=BC:24:11:00:00:01,bridge=vmbr0\nnone: []\ntags: ''\nvmid: 100\n";
         assert_eq!(dump(&value), expect);
+        let long = json!({"description": format!("<!-- {} run=1 scsi0=3c762a1d -->", "x".repeat(70))});
+        let expect = format!("---\ndescription: <!-- {}\n  run=1 scsi0=3c762a1d -->\n", "x".repeat(70));
+        assert_eq!(dump(&long), expect);
         assert_eq!(dump(&json!("UPID:pve1")), "--- UPID:pve1\n");
         assert_eq!(dump(&json!([])), "--- []\n");
     }
