@@ -290,6 +290,34 @@ pub struct Migrate {
     pub target_storage: Option<StorageId>,
 }
 
+/// What must hold for a migration, as the node says.
+// PVE: qemu-server src/PVE/API2/Qemu.pm migrate_vm_precondition.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+#[non_exhaustive]
+pub struct MigrateConditions {
+    /// Whether the VM runs.
+    pub running: bool,
+    /// The nodes to which it can be migrated offline; `None` where the node does not say.
+    pub allowed_nodes: Option<Vec<NodeName>>,
+    /// The disks on storages that are not shared.
+    #[serde(default)]
+    pub local_disks: Vec<LocalDisk>,
+    /// Devices of the node that it uses, such as `hostpci0`.
+    #[serde(default)]
+    pub local_resources: Vec<String>,
+}
+
+/// A disk on a storage that is not shared.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+#[non_exhaustive]
+pub struct LocalDisk {
+    /// Its volume.
+    pub volid: String,
+    /// Whether it is a CD drive.
+    #[serde(default)]
+    pub cdrom: bool,
+}
+
 /// One VM.
 #[derive(Debug, Clone)]
 pub struct Qemu {
@@ -521,6 +549,13 @@ impl Qemu {
             .with_list("idlist", drives.iter().copied())
             .with_some("force", force.then_some(true));
         self.place.join("unlink").put(params).await
+    }
+    /// Asks what must hold for a migration.
+    ///
+    /// # Errors
+    /// The call fails.
+    pub async fn migrate_conditions(&self) -> Result<MigrateConditions, ApiError> {
+        self.place.join("migrate").get(Params::new()).await
     }
     /// Moves it to another node.
     ///

@@ -255,6 +255,7 @@ async fn vms(client: &Client) {
         with_local_disks: true,
         target_storage: Some(id("fast")),
     };
+    let _ = vm.migrate_conditions().await;
     let _ = vm.migrate(&migrate).await;
     let _ = vm.cloud_init().await;
     for part in [CloudInitPart::User, CloudInitPart::Network, CloudInitPart::Meta] {

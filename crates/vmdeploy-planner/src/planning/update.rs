@@ -655,32 +655,13 @@ impl Updating<'_, '_> {
         if desired.value == *actual || by_ha {
             return;
         }
-        let text =
-            format!("it is on {actual}, but the spec has {}; vmdeploy does not migrate VMs", desired.value);
-        let online = match (self.current.is_running(), self.has_local_disk()) {
-            (true, true) => " --online --with-local-disks",
-            (true, false) => " --online",
-            (false, _) => "",
-        };
-        let (vmid, to) = (self.guest.vmid, &desired.value);
-        let hint =
-            format!("`qm migrate {vmid} {to}{online}` on {actual} migrates it, or write `node: {actual}`");
+        let text = format!(
+            "it is on {actual}, but the spec has {}; a deployment does not migrate VMs",
+            desired.value
+        );
+        let (name, to) = (&self.guest.name, &desired.value);
+        let hint = format!("`vmdeploy migrate {name} {to}` migrates it, or write `node: {actual}`");
         self.findings.note(&self.guest.name, text, Some(&hint));
-    }
-
-    /// Tells whether a disk is on a storage that is not known to be shared; PVE migrates it online only when told to.
-    // PVE: qemu-server src/PVE/API2/Qemu.pm migrate_vm: `with-local-disks`.
-    fn has_local_disk(&self) -> bool {
-        let is_local = |(key, text): (&String, &String)| {
-            let bus = Bus::of_key(key).filter(|bus| bus.holds_volume());
-            let drive = bus.and_then(|_| pve_config::Drive::parse(key, text).ok());
-            let drive = drive.filter(|drive| !drive.is_cdrom() || drive.is_cloud_init());
-            drive
-                .as_ref()
-                .and_then(pve_config::Drive::volume)
-                .is_some_and(|volume| !self.input.is_shared(&self.current.guest.node, volume.storage()))
-        };
-        self.current.config.values.iter().any(is_local)
     }
 
     fn finish(self) -> Update {

@@ -19,6 +19,7 @@ pub mod ip;
 #[cfg(feature = "lab")]
 pub mod lab;
 pub mod man;
+pub mod migrate;
 pub mod plan;
 pub mod power;
 pub mod rename;
@@ -65,6 +66,8 @@ pub enum Command {
     Stop(power::Args),
     /// Reboot VMs
     Reboot(power::Args),
+    /// Migrate a VM to another node
+    Migrate(migrate::Args),
     /// Log in to a VM with ssh, or run a command on it
     Ssh(ssh::Args),
     /// Print an inventory for Ansible and other tools
@@ -129,6 +132,7 @@ impl Command {
             Self::Shutdown(args) => power::shutdown(&args, context).await,
             Self::Stop(args) => power::stop(&args, context).await,
             Self::Reboot(args) => power::reboot(&args, context).await,
+            Self::Migrate(args) => migrate::run(&args, context).await,
             Self::Ssh(args) => ssh::run(&args, context).await,
             Self::Inventory(args) => inventory::run(&args, context).await,
             Self::Adopt(args) => adopt::run(&args, context).await,

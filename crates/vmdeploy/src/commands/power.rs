@@ -2,7 +2,7 @@
 //!
 //! The state that decides is the guest's own, read right before the call; what is reported is read after it.
 
-mod target;
+pub(super) mod target;
 
 use crate::confirm::confirm;
 use crate::context::Context;

@@ -14,21 +14,21 @@ use vmdeploy_planner::identity::{Marker, MarkerSearch, smbios_uuid};
 
 /// One guest.
 #[derive(Debug, Clone)]
-pub(super) struct Target {
-    pub(super) name: GuestName,
+pub(crate) struct Target {
+    pub(crate) name: GuestName,
     /// Where it is; `None` when it is absent.
-    pub(super) place: Option<(NodeName, Vmid)>,
+    pub(crate) place: Option<(NodeName, Vmid)>,
     /// Whether it runs, as its node said a moment ago.
-    pub(super) state: PowerState,
+    pub(crate) state: PowerState,
     /// Its `startup`.
-    pub(super) startup: Option<String>,
+    pub(crate) startup: Option<String>,
 }
 
 /// Finds the guests that are meant, and connects to their cluster.
 ///
 /// # Errors
 /// The spec is refused, the cluster cannot be reached, or a name is unknown.
-pub(super) async fn find(
+pub(crate) async fn find(
     specs: &[PathBuf],
     selection: &Selection,
     plan_args: &PlanArgs,

@@ -7,6 +7,7 @@ mod counts;
 mod deploy;
 mod doctor;
 mod fleet;
+mod fleet_images;
 mod foreign;
 mod general;
 mod gitops;
