@@ -82,7 +82,7 @@ fn growing_renumbers_nothing_and_shrinking_deletes_only_by_number() {
     assert!(shrunk.is_empty());
     let told: Vec<&str> = shrunk.notes.iter().map(|note| note.text.as_str()).collect();
     assert_eq!(told.len(), 2, "{told:?}");
-    assert!(told[0].contains("VM 301 is ours and no longer in the spec"), "{told:?}");
+    assert!(told[0].contains("VM 301 belongs to this project but is not in the spec"), "{told:?}");
     let pruned = plan_with(&pve, &workers(1, ""), |context| context.prune = Some(2));
     assert_eq!(steps(&pruned), ["worker02/delete API", "worker03/delete API"]);
 }
