@@ -145,7 +145,7 @@ fn at_every_step_the_disk_has_an_owner_and_nothing_makes_an_empty_one_in_its_pla
             // While a holder has the disk the run is named; when it is back and not attached yet, the disk is.
             Err(faults) => {
                 let told = told(&faults);
-                let is_back = told.contains("it may be one of fast:vm-201-disk-0 (`unused0`)");
+                let is_back = told.contains("its disk may be one of fast:vm-201-disk-0 (`unused0`)");
                 assert!(told.contains("`vmdeploy resume run-1`") || is_back, "{told}");
             }
         }

@@ -8,7 +8,7 @@ use crate::exit::Exit;
 use crate::failure::{CommandResult, Failure};
 use crate::fleet::Selection;
 use crate::output;
-use crate::planning::TransportOption;
+use crate::planning::PlanArgs;
 use pve_api::{Migrate, MigrateConditions, Qemu, ResourceKind, Wait};
 use pve_types::{GuestName, NodeName, StorageId, Vmid};
 use std::fmt::Write as _;
@@ -21,32 +21,30 @@ use vmdeploy_executor::Connections;
 const SETTLE: Duration = Duration::from_secs(120);
 const POLL: Duration = Duration::from_millis(500);
 
-/// Migrates a VM to another node: online while it runs, with its local disks. Shows the migration first, and asks.
+/// Migrates a VM to another node: online if it is running, with its local disks. Prints the migration first, and asks.
 #[derive(Debug, clap::Args)]
 pub struct Args {
     /// The VM
     #[arg(value_name = "VM")]
     vm: GuestName,
-    /// Destination node
+    /// The node to migrate it to
     #[arg(value_name = "NODE")]
     node: NodeName,
-    /// Spec file or folder [default: VMDEPLOY_SPEC; without a spec, the VM is found by its ownership marker]
+    /// Spec file or folder; else VMDEPLOY_SPEC; without any, the VM is found by its ownership marker
     #[arg(long = "spec", value_name = "SPEC")]
     specs: Vec<PathBuf>,
-    /// Storage of the destination node for local disks [default: the storage of the same name]
+    /// The storage on that node for local disks [default: the storage of the same name]
     #[arg(long, value_name = "STORAGE")]
     target_storage: Option<StorageId>,
-    /// Maximum duration of the migration, in seconds
+    /// Time limit of the migration, in seconds
     #[arg(long, value_name = "SECONDS", default_value_t = 7_200)]
     timeout: u64,
-    /// Show the migration without doing it
+    /// Only print what would be done
     #[arg(long)]
     plan_only: bool,
     /// Do not ask for confirmation
     #[arg(short, long)]
     yes: bool,
-    #[command(flatten)]
-    transport: TransportOption,
 }
 
 /// What is done.
@@ -63,8 +61,7 @@ struct Planned {
 /// The VM is not there, the node does not take it, or the migration fails.
 pub async fn run(args: &Args, context: &Context) -> CommandResult {
     let selection = Selection { target: vec![args.vm.clone()], ..Selection::default() };
-    let (connections, targets) =
-        target::find(&args.specs, &selection, &args.transport.plan_args(), context).await?;
+    let (connections, targets) = target::find(&args.specs, &selection, &PlanArgs::default(), context).await?;
     let exit = migrate(args, &targets, &connections).await;
     connections.close().await;
     exit

@@ -91,7 +91,7 @@ fn an_outdated_vm_is_listed_and_its_replacement_keeps_the_data_disk() {
     let listed = does(&lab.user, &["image", "outdated", "data.yaml"]);
     assert!(listed.contains("db01") && listed.contains("scsi0") && listed.contains("system"), "{listed}");
     let status = does(&lab.user, &["status", "data.yaml"]);
-    assert!(status.contains("outdated") && status.contains("system"), "{status}");
+    assert!(status.contains("OUTDATED") && status.contains("system"), "{status}");
     let planned = does(&lab.user, &["plan", "data.yaml", "--detailed-exitcode"]);
     assert!(planned.contains("note: db01: outdated: image `system` has changed"), "{planned}");
 
@@ -126,7 +126,7 @@ storages:
     does(&lab.user, &["deploy", "move.yaml", "--yes"]);
     lab.user.write("move.yaml", &spec("pve2"));
     let planned = does(&lab.user, &["plan", "move.yaml", "--detailed-exitcode"]);
-    assert!(planned.contains("`vmdeploy migrate web01 pve2` moves it"), "{planned}");
+    assert!(planned.contains("`vmdeploy migrate web01 pve2` migrates it"), "{planned}");
     let shown = does(&lab.user, &["migrate", "web01", "pve2", "--spec", "move.yaml", "--plan-only"]);
     assert!(shown.contains("migrate web01 (VM 201) from pve1 to pve2"), "{shown}");
     assert!(shown.contains("copy local-lvm:vm-201-disk-0 to the storage of the same name"), "{shown}");
