@@ -65,7 +65,7 @@ const RULE: &[&str] = &[
     "type",
 ];
 
-/// What a call is told beside options.
+/// Parameters of a call that are not options.
 const NOT_OPTIONS: &[&str] = &["node", "vmid", "delete", "digest"];
 
 fn index(names: &[&str]) -> Value {

@@ -324,7 +324,7 @@ impl Job {
         }
     }
     /// Refuses a guest that is no longer ours, such as one whose marker a person took away since the plan was made. One that
-    /// this plan adopts bears it only once that is done.
+    /// this plan adopts has it only once that is done.
     pub(crate) fn check_still_ours(&self, guest: &GuestRef, config: &QemuConfig) -> Result<(), Failure> {
         let Err(failure) = self.check_ours(guest, config) else { return Ok(()) };
         let marks = |step: &Step| match &step.action {
@@ -335,7 +335,12 @@ impl Job {
             }
             _ => false,
         };
-        let is_bare = Marker::find(config.get("description").unwrap_or_default()) == MarkerSearch::Absent;
+        let is_bare = match Marker::find(config.get("description").unwrap_or_default()) {
+            MarkerSearch::Absent => true,
+            // That of the guest which this one is a copy of.
+            MarkerSearch::Found(marker) => marker.vmid != guest.vmid,
+            _ => false,
+        };
         let is_it = config.get("smbios1").and_then(smbios_uuid).is_none_or(|uuid| uuid == guest.uuid);
         match is_bare && is_it && self.shared.steps_of(&guest.name).any(marks) {
             true => Ok(()),

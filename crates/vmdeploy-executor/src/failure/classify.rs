@@ -58,7 +58,7 @@ pub fn is_passing(kind: K) -> bool {
     )
 }
 
-/// How a run goes on once the cause of its failure is removed. It is written as the end of a hint: `then {next}`.
+/// How a run goes on once the cause of its failure is removed. It is written as the end of a hint: `then run {next}`.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(crate) enum NextStep {
     /// The run is resumed.
@@ -92,22 +92,22 @@ fn hint_of(kind: K, about: About<'_>, next: NextStep) -> Option<String> {
     let vmid = about.vmid.map_or_else(|| "VMID".to_owned(), |vmid| vmid.to_string());
     let node = about.node.map_or("the node", NodeName::as_str);
     Some(match kind {
-        K::ConfigLock => format!("another task works on VM {vmid}; see `pvesh get /cluster/tasks`, then {next}"),
-        K::StorageLock => format!("another task works on the storage; see `pvesh get /cluster/tasks`, then {next}"),
-        K::NodeBusy => format!("{node} has no free process for it; lower `limits`, or wait, then {next}"),
-        K::MonitorTimeout => format!("QEMU on {node} does not answer in time; `qm status {vmid} --verbose` shows more, then {next}"),
+        K::ConfigLock => format!("another task works on VM {vmid}; see `pvesh get /cluster/tasks`, then run {next}"),
+        K::StorageLock => format!("another task works on the storage; see `pvesh get /cluster/tasks`, then run {next}"),
+        K::NodeBusy => format!("{node} has no free process for it; lower `limits`, or wait, then run {next}"),
+        K::MonitorTimeout => format!("QEMU on {node} does not answer in time; `qm status {vmid} --verbose` shows more, then run {next}"),
         K::ShutdownTimeout => format!("the guest ignores the shutdown request; `vmdeploy shutdown --force` stops it after the timeout, `qm stop {vmid}` on {node} at once"),
         K::GuestLocked => format!(
-            "wait for the backup, clone or migration to end, then {next}; if no task runs, the lock is stale: \
+            "wait for the backup, clone or migration to end, then run {next}; if no task runs, the lock is stale: \
              `qm unlock {vmid}` on {node}"
         ),
         K::VmidTaken => format!("use another `vmid:`, or inspect the guest with `qm config {vmid}` on its node"),
         K::NoAnswer => format!("{next} finds out whether it was done, and goes on"),
-        K::TaskFailed | K::CommandFailed => format!("remove the cause, then {next}"),
+        K::TaskFailed | K::CommandFailed => format!("remove the cause, then run {next}"),
         K::SlotOccupied => "the disk slot is in use; `vmdeploy plan` shows the current state".into(),
         K::Resize => "a disk can only grow; set at least its current size".into(),
         K::StorageUnfit => format!("check `pvesm status` on {node}; enable the storage or its content type, or use another storage"),
-        K::StorageFull => format!("free or add space, then {next}"),
+        K::StorageFull => format!("free or add space, then run {next}"),
         K::Forbidden => "`vmdeploy check-token` shows which privilege is missing, `vmdeploy fix-token` grants it".into(),
         K::RootOnly => "use `transport: hybrid` or `transport: ssh`, which do this as root, or remove the option from the spec".into(),
         K::Version => "this PVE version does not support the request; `vmdeploy plan` creates a new plan for the version it finds".into(),
@@ -116,7 +116,7 @@ fn hint_of(kind: K, about: About<'_>, next: NextStep) -> Option<String> {
         K::AgentNotConfigured => "set `agent: true` for the VM and restart it".into(),
         K::AgentNotRunning => format!("check that qemu-guest-agent is installed and running in the guest; `qm terminal {vmid}` on {node} shows the console"),
         K::NoAddress => "check the NIC's bridge and VLAN, and the cloud-init network settings".into(),
-        K::NotReady => format!("look at the guest's console: `qm terminal {vmid}` on {node}; then {next}"),
+        K::NotReady => format!("look at the guest's console: `qm terminal {vmid}` on {node}; then run {next}"),
         K::Hotplug => format!("the change is pending until a restart: restart the VM with `vmdeploy reboot`; `qm pending {vmid}` on {node} shows it"),
         K::GuestGone => "`vmdeploy plan` shows its current node".into(),
         K::DestroyRefused => destroy_hint(DestroyObstacle::of(about.said), &vmid),
@@ -125,10 +125,10 @@ fn hint_of(kind: K, about: About<'_>, next: NextStep) -> Option<String> {
         K::NoQuorum => "`pvecm status` on a node shows which nodes are missing; changes are refused until they are back".into(),
         K::NodeUnreachable => format!(
             "the contacted node cannot reach {node}: check `pvesh get /nodes` and `pvecm status`, \
-             then {next}"
+             then run {next}"
         ),
         K::Unreachable => format!(
-            "check PROXMOX_API_HOST, PROXMOX_SSH_HOST and the network (`vmdeploy doctor` shows details), then {next}"
+            "check PROXMOX_API_HOST, PROXMOX_SSH_HOST and the network (`vmdeploy doctor` shows details), then run {next}"
         ),
         K::Deadline => format!("it may still go on; {next} finds out"),
         K::ImageUnfit => "check the image and its checksum in the spec; `vmdeploy image check` shows details".into(),
@@ -220,7 +220,7 @@ mod tests {
         let failure = Failure::new(K::StorageFull, "no space").with_usual_hint(None);
         assert_eq!(failure.hint.as_deref(), Some("free or add space, then run `vmdeploy resume`"));
         let reverted = failure.of_what_is_reverted();
-        assert_eq!(reverted.hint.as_deref(), Some("free or add space, then the same command again"));
+        assert_eq!(reverted.hint.as_deref(), Some("free or add space, then run the same command again"));
         assert_eq!(reverted.clone().of_what_is_reverted(), reverted);
         let own = Failure::new(K::Refused, "no").hint("`vmdeploy resume` is a word like any other here");
         assert_eq!(own.clone().of_what_is_reverted(), own);

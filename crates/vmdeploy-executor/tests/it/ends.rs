@@ -27,7 +27,7 @@ async fn of_three_vms_one_fails_and_is_rolled_back_and_two_remain() {
         let states: Vec<VmState> = report.vms.iter().map(|vm| vm.state).collect();
         assert_eq!(states, [VmState::Done, VmState::RolledBack, VmState::Done]);
         let line = said_alike(&fixture, &report);
-        assert!(line.starts_with("2 created, 1 rolled back: failed in part"), "{line}");
+        assert!(line.starts_with("2 created, 1 rolled back: partially failed"), "{line}");
         assert_eq!(report.resume, Resuming::Nothing);
         assert!(fixture.runs().newest_unfinished(None, ResumeMode::Finish).unwrap().is_none());
         let report = fixture.resume("r1", ResumeMode::Rollback).await.unwrap();
@@ -114,7 +114,7 @@ async fn a_vm_that_is_not_ready_in_time_is_kept_unless_the_spec_says_otherwise()
             assert!(report.left.is_empty(), "it is what the spec asks for: {:?}", report.left);
             assert_eq!(report.resume, Resuming::Finish);
             let hint = failure.hint.as_deref().unwrap_or_default();
-            assert!(hint.contains("vmdeploy ssh vm1") && hint.contains("qm terminal 201"), "{hint}");
+            assert!(hint.contains("vmdeploy ssh SPEC vm1") && hint.contains("qm terminal 201"), "{hint}");
         }
     }
 }

@@ -49,7 +49,7 @@ async fn a_guest_that_appears_after_the_kill_is_rolled_back() {
         assert!(fixture.guests().is_empty());
         assert_eq!(fixture.volumes(), 0);
         let said = notes(&events);
-        assert!(said.iter().any(|text| text.contains(": an earlier request without an answer")), "{said:?}");
+        assert!(said.iter().any(|text| text.contains(": an earlier request had no answer")), "{said:?}");
     }
 }
 
@@ -74,7 +74,7 @@ async fn a_guest_of_an_earlier_run_is_known_as_our_own() {
     let (report, _) = fixture.run(plan("r1", 1)).await;
     let failure = failure_of(&report, "vm1/create");
     assert_eq!((failure.kind, failure.took_effect), (FailureKind::VmidTaken, TookEffect::No));
-    assert!(failure.message.contains("this very VM; run `r0` made it"), "{failure:?}");
+    assert!(failure.message.contains("this VM: run `r0` created it"), "{failure:?}");
     let hint = failure.hint.unwrap();
     assert!(hint.contains("`vmdeploy resume r0`") && hint.contains("--rollback"), "{hint}");
     assert_eq!(fixture.guests(), before, "it is not touched");
@@ -146,7 +146,7 @@ async fn a_probe_that_could_not_look_is_followed_by_another_and_not_by_the_step(
 async fn what_is_said_of_a_failure_agrees_with_what_became_of_it() {
     let unreachable = "{refuse: {status: 595, reason: No route to host}}";
     for (what, kind, effect) in [
-        (unreachable, FailureKind::Unreachable, TookEffect::No),
+        (unreachable, FailureKind::NodeUnreachable, TookEffect::No),
         ("{drop: after}", FailureKind::NoAnswer, TookEffect::Maybe),
     ] {
         let faults = format!("[{{when: {{method: POST, path: '*/status/start'}}, do: {what}}}]");
@@ -252,7 +252,7 @@ async fn resumed_before_the_request_comes(fixture: &Fixture, plan: Plan, when: &
     let report = report.unwrap();
     assert_eq!(report.result, RunResult::Done, "{:#?}", report.failures().collect::<Vec<_>>());
     let said = notes(&events);
-    let waits = |text: &String| text.contains(": an earlier request without an answer");
+    let waits = |text: &String| text.contains(": an earlier request had no answer");
     assert!(said.iter().any(waits), "{said:?}");
 }
 
@@ -360,7 +360,7 @@ async fn a_new_run_lets_what_a_killed_one_sent_out_come_first() {
     let (report, events) = fixture.try_run(start, &options).await;
     assert_eq!(report.unwrap().result, RunResult::Done);
     let said = notes(&events);
-    assert!(said.iter().any(|text| text.contains("run `r1` was cut off")), "{said:?}");
+    assert!(said.iter().any(|text| text.contains("run `r1` was interrupted")), "{said:?}");
     assert_eq!(fixture.tasks("qmstop"), 1, "it came meanwhile");
     assert_eq!(fixture.guests()[&guest(1).vmid]["running"], "true");
 }

@@ -106,7 +106,7 @@ async fn an_expired_lock_is_taken_over_and_a_live_one_is_respected() {
     foreign_lock(&fixture, 110).await;
     let (refused, _) = fixture.try_run(plan("r0", 1), &fixture.options()).await;
     let Err(RunError::ClusterLock { source, .. }) = refused else { panic!("{refused:?}") };
-    assert!(source.message.contains("it was kept 11"), "{source:?}");
+    assert!(source.message.contains("it was last renewed 11"), "{source:?}");
     assert!(source.hint.unwrap().contains("wait for it to end"));
     assert!(fixture.guests().is_empty() && is_there(&fixture));
     age(&fixture, 130).await;

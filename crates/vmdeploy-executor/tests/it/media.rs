@@ -1,6 +1,6 @@
-//! CD drives: what PVE does beside a change of one is undone with it.
+//! CD drives: what PVE changes together with one is reverted with it.
 
-use crate::fixture::{Fixture, create_action, guest, patch, plan_of, step, text};
+use crate::fixture::{Fixture, create_action, guest, new_disk, patch, plan_of, step, text};
 use vmdeploy_executor::RunResult;
 use vmdeploy_planner::plan::{Action, Revert, Transport, Verb};
 
@@ -10,9 +10,8 @@ async fn the_rollback_of_a_cd_leaves_the_boot_order_as_it_was() {
         let fixture = Fixture::start().await;
         let mut action = create_action("r0", &guest(1));
         if let Action::CreateVm { config, .. } = &mut action {
-            for (key, value) in
-                [("scsi0", "local-lvm:1"), ("sata0", "none,media=cdrom"), ("boot", "order=scsi0")]
-            {
+            config.set.insert("scsi0".to_owned(), new_disk("1"));
+            for (key, value) in [("sata0", "none,media=cdrom"), ("boot", "order=scsi0")] {
                 config.set.insert(key.to_owned(), text(value));
             }
         }

@@ -66,7 +66,9 @@ async fn what_remains_on_a_failed_node_is_listed_and_rolled_back_when_it_is_up_a
     assert_eq!(report.left[0].command, "qm destroy 202 --purge 1");
     let failures: Vec<_> = report.failures().collect();
     assert!(failures.iter().all(|failure| failure.kind == FailureKind::NodeUnreachable), "{failures:#?}");
-    assert!(failures.iter().all(|failure| failure.hint.as_ref().is_some_and(|h| h.contains("is it up?"))));
+    assert!(failures.iter().all(|failure| {
+        failure.hint.as_ref().is_some_and(|h| h.contains("the contacted node cannot reach pve2"))
+    }));
     assert_eq!(report.resume, vmdeploy_executor::Resuming::Revert);
 
     let still = fixture.resume("r1", ResumeMode::Finish).await.unwrap();

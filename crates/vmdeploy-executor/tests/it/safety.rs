@@ -213,5 +213,5 @@ async fn a_disk_in_a_snapshot_or_in_two_slots_is_not_moved() {
     });
     let refused =
         try_planned(&fixture, &spec(&yaml("hybrid", "", &[ROOT, &moved])), "r3", PlanMode::Deploy).await;
-    assert!(refused.unwrap_err().contains("is in a snapshot"));
+    assert!(refused.unwrap_err().contains("is part of a snapshot"));
 }

@@ -319,7 +319,7 @@ async fn an_unmanaged_rule_is_not_changed() {
             false => {
                 let told = told.unwrap_err();
                 assert!(told.contains("the HA rule `theirs` contains VM 201 already"), "{told}");
-                assert!(told.contains("hint: take `vm:201` out of `theirs`"), "{told}");
+                assert!(told.contains("hint: remove `vm:201` from `theirs`"), "{told}");
             }
         }
     }

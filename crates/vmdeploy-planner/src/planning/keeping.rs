@@ -252,7 +252,7 @@ pub(crate) fn held_disks(gone: &[(&ObservedGuest, &Marker)]) -> BTreeMap<GuestNa
     held.collect()
 }
 
-/// Refuses to make a VM anew with empty disks while its own are with a holder.
+/// Refuses to create a VM with empty disks while a holder has its disks.
 pub(crate) fn refuse_new(input: &PlanInput<'_>, findings: &mut Findings, vm: &Vm, held: &Held) {
     let Held { vmid, run } = held;
     let message = format!(

@@ -187,6 +187,10 @@ mod tests {
             "images:\n  debian:\n    url: https://e.org/d",
             "images:\n  debian:\n    url: https://e.org/d\n    checksum: sha256:aaaa",
         );
+        check(
+            "images:\n  debian:\n    url: >-\n      https://e.org/d\n",
+            "images:\n  debian:\n    url: >-\n      https://e.org/d\n    checksum: sha256:aaaa\n",
+        );
     }
 
     #[test]
@@ -194,7 +198,7 @@ mod tests {
         for text in [
             "images: {other: {url: https://e.org/d}}",
             "x: &i {url: https://e.org/d}\nimages: {debian: *i}\nmore: {debian: *i}",
-            "images:\n  debian:\n    url: >-\n      https://e.org/d\n",
+            "images:\n  debian:\n    url: >-\n      https://e.org/\n      d\n",
         ] {
             assert!(pinned(text).is_err(), "{text}");
         }

@@ -515,7 +515,7 @@ mod tests {
         check(&"? ".repeat(50_000), "64 deep");
         check("a: &a [*a]", "inside the value");
         check("a: *b", "not YAML");
-        check("a: !ruby/object {}", "no tags");
+        check("a: !ruby/object {}", "YAML tags");
         check("a:\n\t- b", "not YAML");
         check(&(0..10_001).map(|n| format!("- &a{n} x\n")).collect::<String>(), "anchors");
         check(&"!!str a\n".repeat(60_000), "more than 50000 `!`");

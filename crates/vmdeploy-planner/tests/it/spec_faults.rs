@@ -270,7 +270,7 @@ fn files_are_read_as_one() {
     let pinned = load(&[site, ("b.yaml", &spec("{range: [200, 299]}")), lock]).unwrap().deployment;
     assert_eq!(pinned.pin(&pinned.vms[0]).unwrap().vmid.get(), 250);
     assert!(
-        text(&[site, ("b.yaml", &spec("{range: [200, 249]}")), lock]).contains("the lock file has VMID 250")
+        text(&[site, ("b.yaml", &spec("{range: [200, 249]}")), lock]).contains("the lock file pins VMID 250")
     );
     assert!(text(&[site, ("b.yaml", &spec("251")), lock]).contains("but the spec has 251"));
     let zz = (("default".to_owned(), "zz".parse().unwrap()), pve_types::Vmid::new(300).unwrap());

@@ -308,7 +308,7 @@ pub fn too_slow() -> Result<(), Failed> {
     let seconds = format!("9{}.5", std::process::id());
     let stage = Stage::new(&format!("pwd > {}; exec sleep {seconds}", mark.display()), "      timeout: 1s\n");
     let told = ended(&stage.build(&[]).output()?, 5)?;
-    holds(told.contains("took longer than its `timeout:` of 1 s; it was ended"), "it says so", &told)?;
+    holds(told.contains("took longer than its `timeout:` of 1 s; it was stopped"), "it says so", &told)?;
     holds(sshd::running(&seconds) == 0 && !left(&mark), "nothing runs any more", &told)
 }
 

@@ -108,7 +108,7 @@ impl Job {
         }
         let place = self.shared.connections.api().node(node).storage(storage);
         let filter = pve_api::ContentFilter { vmid: Some(vmid), ..pve_api::ContentFilter::default() };
-        // Images and snippets of the storage are listed, too: they are nobody's disks.
+        // Images and snippets of the storage are listed, too: they belong to no VM.
         let found = place.content(&filter).await?.into_iter().map(|found| found.volid);
         Ok(found.filter(|volume| volume.owner() == Some(vmid)).collect())
     }

@@ -89,7 +89,7 @@ impl Job {
                 let node = self.node_of(guest);
                 let hint = |next| {
                     format!(
-                        "on {node}: `qm unlock {vmid}`, then `qm destroy {vmid}`, then {next}; only root may remove it"
+                        "on {node}: `qm unlock {vmid}`, then `qm destroy {vmid}`, then run {next}; only root may remove it"
                     )
                 };
                 Err(failure.effect(TookEffect::Yes).log([text]).hint_then(hint))

@@ -155,7 +155,7 @@ fn stale_lock(guest: &GuestRef, lock: &str) -> Failure {
     let text = format!("VM {vmid} is locked ({lock}), but no task is running on it");
     let failure = Failure::new(FailureKind::GuestLocked, text).effect(TookEffect::Maybe);
     failure.hint_then(|next| {
-        format!("the lock is stale: `qm unlock {vmid}`, then `qm destroy {vmid}`, then {next}")
+        format!("the lock is stale: `qm unlock {vmid}`, then `qm destroy {vmid}`, then run {next}")
     })
 }
 

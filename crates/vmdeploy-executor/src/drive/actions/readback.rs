@@ -34,7 +34,7 @@ impl Job {
         }
     }
 
-    /// Tells whether something of a step that makes or hands over something is there, which is then to be taken back.
+    /// Tells whether something of a step that makes or hands over something is there, which then has to be reverted.
     async fn has_begun(&self) -> Result<bool, Failure> {
         Ok(match &self.step.action {
             Action::CreateVm { guest, .. } | Action::CloneVm(CloneAction { guest, .. }) => {

@@ -35,7 +35,7 @@ impl Job {
             }
             (_, other) => {
                 let what = vmdeploy_planner::render::summary(other);
-                let order = job.order_beside_cds(other).await?;
+                let order = job.order_with_cds(other).await?;
                 let done = job.act().await?;
                 job.set_order_back(other, order).await?;
                 note(&done.outcome, what)
@@ -53,7 +53,7 @@ impl Job {
 
     /// Returns the boot order that holds after the next restart, where the action sets a CD drive and no order.
     // PVE: qemu-server src/PVE/API2/Qemu.pm update_vm_api: each CD drive that is set is appended to the boot order.
-    async fn order_beside_cds(&self, action: &Action) -> Result<Option<String>, Failure> {
+    async fn order_with_cds(&self, action: &Action) -> Result<Option<String>, Failure> {
         match action {
             Action::SetConfig { guest, patch, .. } if sets_cd(patch) && !patch.set.contains_key("boot") => {
                 self.order_of(guest).await
@@ -130,7 +130,7 @@ impl Job {
         let named = volumes_of(&seen.config);
         let outcome = self.history.outcome.as_ref().and_then(Outcome::volume);
         let is_unused = |slot: &str| Bus::of_key(slot) == Some(Bus::Unused);
-        // A disk that was plugged in when this run began is one that somebody uses, whoever made it.
+        // A disk that was plugged in when this run began is in use, no matter which run made it.
         let plugged = self.shared.history(|history| {
             let values = history.config_before(guest.vmid).map(|(values, _)| values);
             let volumes = values.into_iter().flatten().filter(|(slot, _)| !is_unused(slot));

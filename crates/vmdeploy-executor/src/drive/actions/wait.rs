@@ -342,7 +342,7 @@ fn not_ready_hint(guest: &GuestRef, node: &pve_types::NodeName, kind: FailureKin
     let (vmid, name) = (guest.vmid, &guest.name);
     format!(
         "{check}; log in with `vmdeploy ssh SPEC {name}`, with `qm terminal {vmid}` on {node} if the guest has a serial \
-         console, or in the web interface; then {next}"
+         console, or in the web interface; then run {next}"
     )
 }
 

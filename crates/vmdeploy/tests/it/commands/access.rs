@@ -128,7 +128,7 @@ fn the_address_is_found_and_each_reason_for_none_has_its_own_status() {
     assert_eq!(stdout(&lab, "ip web01 --cidr 192.168.0.0/16 --no-neighbors"), (String::new(), Some(22)));
     let (json, _) = stdout(&lab, "ip web01 --nic net0 --json");
     assert!(json.contains("\"source\": \"guest-agent\""), "{json}");
-    assert_snapshot!(session(&lab, &["ip nobody", "ip web01 --nic net9", "ip web01 --cidr nonsense"]));
+    assert_snapshot!(session(&lab, &["ip absent", "ip web01 --nic net9", "ip web01 --cidr nonsense"]));
     // Without the agent the node's neighbor table is asked over SSH, and the address is labeled.
     assert_eq!(stdout(&lab, "api put /nodes/pve1/qemu/201/config agent=0 --yes").1, Some(0));
     assert_eq!(stdout(&lab, "ip web01 --no-neighbors"), (String::new(), Some(20)));

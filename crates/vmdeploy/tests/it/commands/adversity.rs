@@ -87,7 +87,7 @@ fn the_next_resume_reverts_what_a_revoked_token_left() {
     assert_eq!(code, Some(6), "{text}");
     assert!(text.contains("was refused with 401: Authentication failed!"), "{text}");
     assert!(text.contains("hint: check the user, the token's name and the secret"), "{text}");
-    let run = names_what_is_left(&lab, &text, "reverts what remains");
+    let run = names_what_is_left(&lab, &text, "to revert what remains");
     let before = there(&lab);
 
     let (code, text) = said(&lab, &["resume", &run]);
@@ -138,7 +138,7 @@ fn the_next_resume_reverts_what_a_lost_quorum_left() {
     assert_eq!(code, Some(6), "{text}");
     assert!(text.contains("cluster not ready - no quorum?"), "{text}");
     assert!(text.contains("hint: `pvecm status` on a node shows which nodes are missing"), "{text}");
-    let run = names_what_is_left(&lab, &text, "reverts what remains");
+    let run = names_what_is_left(&lab, &text, "to revert what remains");
     let before = there(&lab);
 
     for arguments in [&["resume", &run][..], &DEPLOY] {
@@ -270,10 +270,7 @@ fn a_disk_of_this_machine_that_fills_up_ends_the_run_and_resume_goes_on() {
     let refused = on_a_full_disk(&lab.user.command(&DEPLOY), 512).output().unwrap();
     let text = String::from_utf8_lossy(&refused.stderr).into_owned();
     assert_eq!(refused.status.code(), Some(2), "{text}");
-    assert!(
-        text.contains("could not be written") && text.contains("hint: make room on the disk, or"),
-        "{text}"
-    );
+    assert!(text.contains("could not be written") && text.contains("hint: free disk space, or"), "{text}");
     assert_eq!(there(&lab), (Vec::new(), 0), "nothing is sent out that is not written down");
     let runs = lab.user.output(&["runs", "--json"]);
     let runs: serde_json::Value = serde_json::from_slice(&runs.stdout).unwrap();
@@ -302,7 +299,7 @@ fn a_vm_that_is_removed_during_a_run_is_reported_and_recreated() {
     });
     assert_eq!(code, Some(6), "{text}");
     assert!(text.contains("error: db01/"), "{text}");
-    assert!(text.contains("2 created, 1 rolled back: failed in part"), "{text}");
+    assert!(text.contains("2 created, 1 rolled back: partially failed"), "{text}");
     assert_eq!(there(&lab).0, [201, 202]);
     is_deployed_by_the_same_command(&lab);
 }

@@ -111,7 +111,7 @@ fn a_kill_while_a_vm_is_being_created_is_rolled_back_and_deployed_again() {
     let rolled_back = lab.user.output(&["resume", "--rollback", "--yes"]);
     let said = text(&rolled_back.stderr);
     assert_eq!(rolled_back.status.code(), Some(5), "{said}");
-    assert!(said.contains(": an earlier request without an answer may still be on its way"), "{said}");
+    assert!(said.contains(": an earlier request had no answer and may still take effect"), "{said}");
     let is_over =
         |world: &mut pve_lab::World| world.guests.is_empty() && world.tasks.newest_first().count() > 0;
     assert!(lab.world().with(is_over), "what appeared late is gone: {said}");

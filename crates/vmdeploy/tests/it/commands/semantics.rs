@@ -77,7 +77,7 @@ fn windows_media_and_firmware_are_compared_by_what_pve_makes_of_them() {
     let (_, text) = run(&lab, &["plan"], windows);
     assert!(!text.contains("boot"), "{text}");
     refused(&lab, &windows.replace("tpm: thin", "tpm: {storage: thin, version: v1.2}"), "`version` v2.0");
-    refused(&lab, &windows.replace("tpm: thin", "tpm: ceph"), "only while it is stopped");
+    refused(&lab, &windows.replace("tpm: thin", "tpm: ceph"), "only while the VM is stopped");
 }
 
 #[test]
