@@ -179,10 +179,14 @@ mod tests {
         check(b"Exceeded MaxStartups\r\n", false, dropped);
         check(b"", false, dropped);
         check(b"", true, "sent nothing within 60 s");
-        check(b"220 mail\x1b[2J ready\r\nmore", true, r"not an SSH server: it says `220 mail\u{1b}[2J ready`");
+        check(
+            b"220 mail\x1b[2J ready\r\nmore",
+            true,
+            r"not an SSH server: it sent `220 mail\u{1b}[2J ready`",
+        );
         check(b"SSH-2.0-OpenSSH_10.0\r\n", true, dropped);
         check(b"Welcome\r\nSSH-2.0-OpenSSH_10.0\r\n\x15\x03", true, dropped);
-        check(b"no SSH-2.0 here\r\n", true, "not an SSH server: it says");
+        check(b"no SSH-2.0 here\r\n", true, "not an SSH server: it sent");
     }
 
     #[tokio::test]

@@ -334,7 +334,7 @@ fn verify(call: &Call<'_>, rule: &mut Rule) -> Result<(), Refusal> {
             let text = format!("missing property - '{port}' requires this property");
             return Err(Refusal::parameter("proto", text));
         };
-        if !WITH_PORTS.contains(&proto) && !(port == "dport" && is_icmp) {
+        if !(WITH_PORTS.contains(&proto) || port == "dport" && is_icmp) {
             return Err(Refusal::parameter(port, format!("protocol '{proto}' does not support ports")));
         }
     }

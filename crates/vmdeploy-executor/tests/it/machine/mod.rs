@@ -439,7 +439,7 @@ impl Machine {
     }
 
     /// Deploys undisturbed until nothing is left to do, then destroys everything.
-    async fn to_the_end(&mut self) -> Result<(), String> {
+    async fn finish(&mut self) -> Result<(), String> {
         self.clear_faults();
         for mode in [PlanMode::Deploy, PlanMode::Destroy] {
             let mut was_done = true;
@@ -484,7 +484,7 @@ impl Machine {
             let mode = if self.draw.percent(10) { PlanMode::Destroy } else { PlanMode::Deploy };
             self.round(mode).await?;
         }
-        self.to_the_end().await
+        self.finish().await
     }
 }
 

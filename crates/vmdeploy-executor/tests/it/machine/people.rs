@@ -61,7 +61,7 @@ impl Person<'_> {
         let ours: Vec<u32> =
             self.world.guests.keys().map(|vmid| vmid.get()).filter(|vmid| OURS.contains(vmid)).collect();
         if draw.percent(25) || ours.is_empty() {
-            return self.to_others(draw);
+            return self.change_others(draw);
         }
         let vmid = draw.of(&ours);
         let disks = self.disks(vmid);
@@ -116,7 +116,7 @@ impl Person<'_> {
         Some(())
     }
 
-    fn to_others(&mut self, draw: &mut Draw) -> Option<()> {
+    fn change_others(&mut self, draw: &mut Draw) -> Option<()> {
         match draw.below(5) {
             0 => drop(self.config(100, &[("memory", draw.of(&["1024", "2048"]).to_owned())])),
             1 => drop(self.config(104, &[(draw.of(&["scsi3", "virtio3"]), "fast:2".to_owned())])),

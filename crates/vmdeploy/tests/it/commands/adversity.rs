@@ -125,7 +125,7 @@ fn a_storage_that_fills_up_is_left_as_it_was_found() {
     assert_eq!(code, Some(5), "{text}");
     assert!(text.contains("free space in thin pool pve/data reached threshold"), "{text}");
     assert!(text.contains("effect: its changes are rolled back"), "{text}");
-    assert!(text.contains("hint: free or add space, then the same command again"), "{text}");
+    assert!(text.contains("hint: free or add space, then run the same command again"), "{text}");
     assert!(text.contains("rolled back; nothing of this run remains"), "{text}");
     assert_eq!(there(&lab), (Vec::new(), 0));
     lab.world().with(|world| world.faults.clear());

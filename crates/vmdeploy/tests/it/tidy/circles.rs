@@ -44,16 +44,12 @@ fn read_crate(name: &str) -> Crate {
 
 /// Returns the paths that a source names in its `use`s, and whether it hands them on.
 fn uses(source: &str) -> impl Iterator<Item = (bool, String)> {
-    source
-        .split(';')
-        .filter_map(|item| item.rsplit_once("use ").map(|(before, tree)| (before, tree)))
-        .flat_map(|(before, tree)| {
-            let is_public =
-                before.rsplit('\n').next().is_some_and(|line| line.trim_start().starts_with("pub"));
-            let mut paths = Vec::new();
-            expand(tree, &mut paths);
-            paths.into_iter().map(move |path| (is_public, path))
-        })
+    source.split(';').filter_map(|item| item.rsplit_once("use ")).flat_map(|(before, tree)| {
+        let is_public = before.rsplit('\n').next().is_some_and(|line| line.trim_start().starts_with("pub"));
+        let mut paths = Vec::new();
+        expand(tree, &mut paths);
+        paths.into_iter().map(move |path| (is_public, path))
+    })
 }
 
 /// Takes the paths out of a tree such as `a::{b, c::{d, e}}`.
