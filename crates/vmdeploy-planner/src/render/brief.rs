@@ -42,22 +42,41 @@ pub fn brief(plan: &Plan) -> String {
     out
 }
 
-/// Returns in a few words what becomes of a guest that exists while it is changed: `restarts the guest`; nothing where it
-/// runs on as it is.
-pub(super) fn interruption(change: &Change, steps: &[&Step]) -> Option<&'static str> {
+/// What a change does to a guest that exists, beyond changing it while it runs.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) enum Interruption {
+    Restart,
+    ShutDown,
+    Remake,
+    Destroy,
+}
+
+impl std::fmt::Display for Interruption {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.write_str(match self {
+            Self::Restart => "restarts the guest",
+            Self::ShutDown => "shuts the guest down",
+            Self::Remake => "destroys and remakes the guest",
+            Self::Destroy => "destroys the guest",
+        })
+    }
+}
+
+/// Returns how a change interrupts a guest that exists; `None` where it runs on as it is.
+pub(super) fn interruption(change: &Change, steps: &[&Step]) -> Option<Interruption> {
     let any = |is: fn(&Action) -> bool| steps.iter().any(|step| is(&step.action));
     let shuts_down = any(|action| matches!(action, Action::ShutdownVm { .. } | Action::StopVm { .. }));
     let starts = any(|action| matches!(action, Action::StartVm { .. }));
     match change.verb {
         Verb::Update | Verb::UpdatePending => {
             if any(|action| matches!(action, Action::RebootVm { .. })) || (shuts_down && starts) {
-                Some("restarts the guest")
+                Some(Interruption::Restart)
             } else {
-                shuts_down.then_some("shuts the guest down")
+                shuts_down.then_some(Interruption::ShutDown)
             }
         }
-        Verb::Replace => Some("destroys and remakes the guest"),
-        Verb::Delete => Some("destroys the guest"),
+        Verb::Replace => Some(Interruption::Remake),
+        Verb::Delete => Some(Interruption::Destroy),
         Verb::Create | Verb::NoOp => None,
     }
 }
@@ -66,11 +85,11 @@ pub(super) fn interruption(change: &Change, steps: &[&Step]) -> Option<&'static 
 pub fn consequences(plan: &Plan) -> String {
     let by_vm = plan.steps_by_vm();
     let of = |verbs: &[Verb]| plan.changes.iter().filter(|change| verbs.contains(&change.verb)).count();
-    let interrupted = |what: &str| {
+    let interrupted = |what: Interruption| {
         let own = |change: &Change| by_vm.get(&Some(&change.vm)).cloned().unwrap_or_default();
         plan.changes.iter().filter(|change| interruption(change, &own(change)) == Some(what)).count()
     };
-    let (restarts, stops) = (interrupted("restarts the guest"), interrupted("shuts the guest down"));
+    let (restarts, stops) = (interrupted(Interruption::Restart), interrupted(Interruption::ShutDown));
     let mut of_changes = Vec::new();
     if restarts > 0 {
         of_changes.push(format!("RESTARTING {restarts}"));

@@ -1,7 +1,7 @@
 //! A plan as people read it on a terminal.
 
 use super::alike::{self, Block, ByVm, neutral};
-use super::brief::interruption;
+use super::brief::{Interruption, interruption};
 use super::describe::describe_revert_of;
 use super::{RenderOptions, clean, count, duration, summary};
 use crate::plan::{Change, Check, CheckOutcome, Plan, PlannedRollout, Reason, Step, Transport, Verb};
@@ -134,12 +134,12 @@ fn headline(change: &Change, own: &[&Step]) -> &'static str {
         Verb::NoOp if own.is_empty() => "nothing to do for",
         Verb::NoOp => "wait until it is ready:",
         Verb::Create => "create",
-        Verb::Update | Verb::UpdatePending if interruption(change, own) == Some("restarts the guest") => {
-            "update and RESTART"
-        }
-        Verb::Update | Verb::UpdatePending if interruption(change, own).is_some() => "update and SHUT DOWN",
-        Verb::Update => "update in place",
-        Verb::UpdatePending => "update, pending until restart:",
+        Verb::Update | Verb::UpdatePending => match (interruption(change, own), change.verb) {
+            (Some(Interruption::Restart), _) => "update and RESTART",
+            (Some(_), _) => "update and SHUT DOWN",
+            (None, Verb::UpdatePending) => "update, pending until restart:",
+            (None, _) => "update in place",
+        },
         Verb::Replace => "destroy and recreate",
         Verb::Delete => "delete",
     }
