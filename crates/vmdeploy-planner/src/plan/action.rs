@@ -528,37 +528,28 @@ pub enum Action {
     },
 }
 
+/// What a step works on: a guest on its node, or a node alone.
+enum Subject<'a> {
+    Guest(&'a GuestRef),
+    Node(&'a NodeName),
+}
+
 impl Action {
     /// Returns the guest that the step writes to; two steps with the same one never run at once.
     pub fn guest(&self) -> Option<&GuestRef> {
-        match self {
-            Self::CreateVm { guest, .. }
-            | Self::CloneVm(CloneAction { guest, .. })
-            | Self::ImportDisk(ImportAction { guest, .. })
-            | Self::SetConfig { guest, .. }
-            | Self::ResizeDisk { guest, .. }
-            | Self::MoveDisk(MoveAction { guest, .. })
-            | Self::ReassignDisk { guest, .. }
-            | Self::TakeDisk { guest, .. }
-            | Self::ConvertToTemplate { guest }
-            | Self::RegenerateCloudInit { guest }
-            | Self::SetHa { guest, .. }
-            | Self::SetPool { guest, .. }
-            | Self::StartVm { guest }
-            | Self::ShutdownVm { guest, .. }
-            | Self::StopVm { guest }
-            | Self::RebootVm { guest }
-            | Self::DeleteVm { guest, .. }
-            | Self::Await { guest, .. } => Some(guest),
-            Self::ProbeStorage { .. }
-            | Self::PlaceImage { .. }
-            | Self::VerifyImage { .. }
-            | Self::PlaceSnippet { .. }
-            | Self::FreeVolume { .. } => None,
+        match self.subject() {
+            Subject::Guest(guest) => Some(guest),
+            Subject::Node(_) => None,
         }
     }
     /// Returns the node that the step works on, as planned.
     pub fn node(&self) -> &NodeName {
+        match self.subject() {
+            Subject::Guest(guest) => &guest.node,
+            Subject::Node(node) => node,
+        }
+    }
+    fn subject(&self) -> Subject<'_> {
         match self {
             Self::CreateVm { guest, .. }
             | Self::CloneVm(CloneAction { guest, .. })
@@ -577,12 +568,12 @@ impl Action {
             | Self::StopVm { guest }
             | Self::RebootVm { guest }
             | Self::DeleteVm { guest, .. }
-            | Self::Await { guest, .. } => &guest.node,
+            | Self::Await { guest, .. } => Subject::Guest(guest),
             Self::ProbeStorage { node, .. }
             | Self::PlaceImage { node, .. }
             | Self::VerifyImage { node, .. }
             | Self::PlaceSnippet { node, .. }
-            | Self::FreeVolume { node, .. } => node,
+            | Self::FreeVolume { node, .. } => Subject::Node(node),
         }
     }
     /// Returns the guest that the step makes from nothing.

@@ -173,14 +173,8 @@ fn the_plan_of_ten_similar_vms_fits_on_a_screen() {
     assert!(text.contains("update and RESTART 10 VMs of group worker"), "{text}");
 }
 
-/// A quarter of the usual cases: each plans several times.
-fn config() -> ProptestConfig {
-    let usual = ProptestConfig::default();
-    ProptestConfig { cases: usual.cases.div_ceil(4), failure_persistence: None, ..usual }
-}
-
 proptest! {
-    #![proptest_config(config())]
+    #![proptest_config(crate::properties::quarter())]
 
     #[test]
     fn any_group_plans_once_and_then_nothing(count in 0_u32..30, keep in 0_u32..30, memory in 1_u32..4) {

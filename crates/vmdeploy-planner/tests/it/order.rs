@@ -224,14 +224,8 @@ fn all_before<'p>(
     found
 }
 
-/// A quarter of the usual cases: each plans several times.
-fn config() -> ProptestConfig {
-    let usual = ProptestConfig::default();
-    ProptestConfig { cases: usual.cases.div_ceil(4), failure_persistence: None, ..usual }
-}
-
 proptest! {
-    #![proptest_config(config())]
+    #![proptest_config(crate::properties::quarter())]
 
     #[test]
     fn no_more_vms_than_allowed_are_ever_interrupted_together((spec, limits) in any_fleet()) {

@@ -74,6 +74,12 @@ fn cases(usual: u32) -> ProptestConfig {
     ProptestConfig { cases, failure_persistence: None, max_shrink_iters: 500, ..ProptestConfig::default() }
 }
 
+/// A quarter of proptest's usual cases, for properties whose cases each plan several times.
+pub fn quarter() -> ProptestConfig {
+    let usual = ProptestConfig::default();
+    ProptestConfig { cases: usual.cases.div_ceil(4), failure_persistence: None, ..usual }
+}
+
 proptest! {
     #![proptest_config(cases(80))]
 
