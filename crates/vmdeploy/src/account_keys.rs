@@ -4,6 +4,7 @@
 
 use crate::environment::names;
 use crate::local_files::is_public_key;
+use crate::public_https::client_builder;
 use reqwest::{Client, Response, StatusCode, Url};
 use std::time::Duration;
 use vmdeploy_executor::SecretError;
@@ -38,7 +39,6 @@ impl Forge {
 
 /// No list of keys is longer than this, in bytes.
 const LONGEST_ANSWER: usize = 256 * 1024;
-const CONNECT_LIMIT: Duration = Duration::from_secs(10);
 const WHOLE_LIMIT: Duration = Duration::from_secs(30);
 
 /// Fetches the keys of `account`, e.g. `github:octocat`, from `{base}/octocat.keys`. Blocks.
@@ -102,17 +102,8 @@ async fn download(account: &str, url: Url) -> Result<String, SecretError> {
         .map_err(|_| refused(account, &format!("the answer of {shown} is not text"), SEE_THE_SERVER))
 }
 
-/// The certificate is checked against the system's roots.
 fn client() -> Result<Client, reqwest::Error> {
-    // Fails where another part of the program did so before, which is as good.
-    let _ = rustls::crypto::ring::default_provider().install_default();
-    Client::builder()
-        .no_proxy()
-        .redirect(reqwest::redirect::Policy::none())
-        .connect_timeout(CONNECT_LIMIT)
-        .timeout(WHOLE_LIMIT)
-        .user_agent(concat!("vmdeploy/", env!("CARGO_PKG_VERSION")))
-        .build()
+    client_builder().redirect(reqwest::redirect::Policy::none()).timeout(WHOLE_LIMIT).build()
 }
 
 fn check_status(account: &str, shown: &str, response: &Response) -> Result<(), SecretError> {

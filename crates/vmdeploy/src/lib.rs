@@ -26,6 +26,7 @@ pub mod output;
 pub mod passphrase_prompt;
 pub mod place;
 pub mod planning;
+mod public_https;
 pub mod reach;
 pub mod reach_cluster;
 pub mod redact;

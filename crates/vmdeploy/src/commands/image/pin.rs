@@ -5,6 +5,7 @@ use crate::exit::Exit;
 use crate::failure::{CommandResult, Failure};
 use crate::files;
 use crate::output;
+use crate::public_https::client_builder;
 use crate::spec_files::{SpecArgs, load_unpinned};
 use reqwest::{Client, Response, StatusCode, Url};
 use sha2::{Digest as _, Sha256};
@@ -18,7 +19,6 @@ const SUMS: &[&str] = &["SHA512SUMS", "SHA256SUMS", "CHECKSUM"];
 const ENDINGS: &[&str] = &[".sha512", ".sha256", ".sha512sum", ".sha256sum", ".SHA256"];
 /// The largest list of checksums that is read.
 const LONGEST_LIST: usize = 4 << 20;
-const CONNECT_LIMIT: Duration = Duration::from_secs(10);
 const READ_LIMIT: Duration = Duration::from_secs(60);
 const MOST_REDIRECTS: usize = 5;
 
@@ -100,10 +100,8 @@ fn images<'d>(args: &PinArgs, deployment: &'d Deployment) -> Result<Vec<(&'d Ima
     parsed.collect()
 }
 
-/// The certificate is checked against the system's roots; a redirect to an address without TLS is not followed.
+/// A redirect to an address without TLS is not followed.
 fn client() -> Result<Client, reqwest::Error> {
-    // Fails where another part of the program did so before, which is as good.
-    let _ = rustls::crypto::ring::default_provider().install_default();
     let redirects = reqwest::redirect::Policy::custom(|attempt| {
         let leaves_tls = attempt.url().scheme() != "https"
             && attempt.previous().last().is_some_and(|before| before.scheme() == "https");
@@ -113,13 +111,7 @@ fn client() -> Result<Client, reqwest::Error> {
             _ => attempt.follow(),
         }
     });
-    Client::builder()
-        .no_proxy()
-        .redirect(redirects)
-        .connect_timeout(CONNECT_LIMIT)
-        .read_timeout(READ_LIMIT)
-        .user_agent(concat!("vmdeploy/", env!("CARGO_PKG_VERSION")))
-        .build()
+    client_builder().redirect(redirects).read_timeout(READ_LIMIT).build()
 }
 
 /// Returns `ALGORITHM:HEX`: what the publisher states next to the image, else what is computed by downloading it.
